@@ -1,0 +1,139 @@
+"""E-mail addresses and phone numbers: checked once, by libraries that know their grammar."""
+
+from __future__ import annotations
+
+import re
+from email.headerregistry import Address as _HeaderAddress
+from functools import lru_cache
+
+import phonenumbers
+from email_validator import EmailNotValidError, validate_email
+from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic_core import PydanticCustomError
+
+LONGEST_ADDRESS = 254
+"""Octets in an address: RFC 5321 section 4.5.3.1.3 allows 256 with the angle brackets."""
+
+LONGEST_MAILBOX = 998
+"""Characters in a display name and address together; a longer one cannot stand on one header line."""
+
+_BREAKS = re.compile(r"[\r\n\0]")
+_PRIVATE_DOMAIN = re.compile(r"(?<=[@.])(local|localhost|test)(?=>?$)", re.IGNORECASE)
+_PLACEHOLDER = ".example"
+
+
+class Address(BaseModel):
+    """An e-mail address with an optional display name.
+
+    Built from `Address(email=…, name=…)`, or from text such as `"Ann <ann@example.org>"`. The domain is kept
+    lower-case in Unicode; `ascii_email` is the form for providers that know no international addresses.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    email: str
+    name: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: object) -> object:
+        if isinstance(value, str):
+            return _parsed_mailbox(value)
+        if isinstance(value, dict) and isinstance(value.get("email"), str):
+            name = value.get("name") or ""
+            if isinstance(name, str) and _BREAKS.search(name):
+                raise _invalid("a display name may not contain line breaks or NUL")
+            return {**value, "email": _checked_email(value["email"]), "name": name}
+        return value
+
+    @property
+    def domain(self) -> str:
+        return self.email.rpartition("@")[2]
+
+    @property
+    def ascii_email(self) -> str | None:
+        """The address with its domain in IDNA form, or None when its local part is not ASCII."""
+        return _ascii_form(self.email)
+
+    def __str__(self) -> str:
+        if not self.name:
+            return self.email
+        local, _, domain = self.email.rpartition("@")
+        return str(_HeaderAddress(self.name, local.strip('"'), domain))
+
+
+def phone_number(text: str) -> str:
+    """Return `text` in E.164 form (`+` and up to 15 digits).
+
+    Numbers must be international. Whether a number is in service is for the provider to say.
+    Raises ValueError with the reason.
+    """
+    if len(text) > 64:
+        raise _invalid("a phone number is at most 15 digits")
+    if not text.strip().startswith("+"):
+        raise _invalid(f"{text!r} is not in international form; write it like +442079460958")
+    if re.search(r"[^\d\s().\-/+]", text) or text.count("+") != 1:
+        raise _invalid(f"{text!r} is not a phone number; write it like +442079460958")
+    try:
+        number = phonenumbers.parse(text)
+    except phonenumbers.NumberParseException as error:
+        raise _invalid(f"{text!r} is not a phone number: {error}") from None
+    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+
+
+def refuse_breaks(text: str) -> str:
+    """Refuse CR, LF and NUL, which could add headers or commands of their own."""
+    if _BREAKS.search(text):
+        raise ValueError("must not contain line breaks or NUL")
+    return text
+
+
+def _invalid(message: str) -> PydanticCustomError:
+    return PydanticCustomError("invalid_address", "{reason}", {"reason": message})
+
+
+@lru_cache(maxsize=4096)
+def _parsed_mailbox(text: str) -> dict[str, str]:
+    if len(text) > LONGEST_MAILBOX:
+        raise _invalid(f"an address has at most {LONGEST_ADDRESS} characters")
+    if _BREAKS.search(text):
+        raise _invalid("an address may not contain line breaks or NUL")
+    try:
+        email, name, _ = _validated(text.strip())
+    except EmailNotValidError as error:
+        raise _invalid(f"{text!r} is not an e-mail address: {error}") from None
+    return {"email": email, "name": name}
+
+
+def _checked_email(text: str) -> str:
+    found = _parsed_mailbox(text)
+    if found["name"]:
+        raise _invalid(f"{text!r} must be the bare address; the name goes into `name`")
+    return found["email"]
+
+
+@lru_cache(maxsize=4096)
+def _ascii_form(address: str) -> str | None:
+    return _validated(address)[2]
+
+
+def _validated(text: str) -> tuple[str, str, str | None]:
+    """Return the normalised address, its display name and its ASCII form.
+
+    Servers on private networks do carry mail for names the library reserves (RFC 6761, RFC 6762): those are
+    checked below a placeholder domain, which is taken off again.
+    """
+    placed = _PRIVATE_DOMAIN.sub(rf"\1{_PLACEHOLDER}", text)
+    found = validate_email(
+        placed,
+        check_deliverability=False,
+        allow_display_name=True,
+        allow_quoted_local=True,
+        allow_domain_literal=True,
+        globally_deliverable=False,
+    )
+    email, ascii_email = found.normalized, found.ascii_email
+    if placed != text:
+        email = email.removesuffix(_PLACEHOLDER)
+        ascii_email = ascii_email and ascii_email.removesuffix(_PLACEHOLDER)
+    return email, found.display_name or "", ascii_email

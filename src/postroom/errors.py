@@ -1,0 +1,305 @@
+"""Every error postroom raises.
+
+PostroomError
+├── ConfigError                the configuration must change before anything can be sent
+│   ├── MissingCredential      a secret is not there
+│   └── InvalidOption          an option is unknown or has a wrong value
+├── PluginError                a provider plugin cannot be used
+│   ├── PluginLoadError        it fails to import or to register
+│   ├── PluginConflict         two distributions claim one provider name
+│   ├── ProviderNotFound       nothing answers to the name
+│   └── ContractViolation      it breaks the plugin interface
+├── MessageError               this message must change; nothing was sent
+│   ├── InvalidAddress         an e-mail address or a phone number is not one
+│   ├── UnsupportedFeature     the provider cannot express what the message asks for
+│   └── Suppressed             the recipient must not be written to
+├── DeliveryError              one attempt was not accepted; `outcome` says what may be done next
+│   ├── ProviderUnreachable    never handed over: no connection
+│   ├── ProviderUnavailable    refused for now: the provider is down or overloaded
+│   ├── RateLimited            refused for now: too many requests
+│   ├── OutcomeUnknown         handed over, no answer: it may have been sent
+│   ├── AuthenticationFailed   the account's credentials are refused
+│   ├── RecipientsRefused      no recipient was accepted
+│   ├── MessageRejected        this message is refused
+│   ├── QuotaExhausted         the account has no credit or quota left
+│   └── UnexpectedResponse     the answer fits no documented form
+├── OutboxError                the durable store refuses
+│   ├── IdempotencyConflict    one key, two different messages
+│   └── LeaseLost              another worker owns the message now
+└── WebhookError               an incoming event is refused
+    ├── SignatureInvalid       not signed by the provider
+    └── PayloadInvalid         signed, but not readable
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from postroom.receipts import Receipt, RecipientResult
+
+
+class Outcome(StrEnum):
+    """What came of one attempt to hand a message to a provider."""
+
+    ACCEPTED = "accepted"
+    TRANSIENT = "transient"
+    PERMANENT = "permanent"
+    UNKNOWN = "unknown"
+
+
+class Scope(StrEnum):
+    """How far an error reaches: one recipient, one message, or everything sent through the account."""
+
+    RECIPIENT = "recipient"
+    MESSAGE = "message"
+    ACCOUNT = "account"
+
+
+class PostroomError(Exception):
+    """Root of all errors. `code` is stable and machine-readable; `str()` tells a person the next step."""
+
+    code: ClassVar[str] = "postroom_error"
+
+    @property
+    def message(self) -> str:
+        """The text for a person, without secrets."""
+        return str(self)
+
+
+class ConfigError(PostroomError):
+    """The configuration cannot be used. `path` is the dotted path of the setting, when one is to blame."""
+
+    code = "config_error"
+
+    def __init__(self, message: str, *, path: str | None = None) -> None:
+        super().__init__(f"{path}: {message}" if path else message)
+        self.path = path
+
+
+class MissingCredential(ConfigError):
+    """A credential the account needs is not set."""
+
+    code = "missing_credential"
+
+
+class InvalidOption(ConfigError):
+    """An option is unknown, or its value is not allowed."""
+
+    code = "invalid_option"
+
+
+class PluginError(PostroomError):
+    """A provider plugin cannot be used. Other providers are not affected."""
+
+    code = "plugin_error"
+
+
+class PluginLoadError(PluginError):
+    """The plugin fails to import or to register; the cause is chained."""
+
+    code = "plugin_load_error"
+
+
+class PluginConflict(PluginError):
+    """Two installed distributions claim the same provider name."""
+
+    code = "plugin_conflict"
+
+
+class ProviderNotFound(PluginError):
+    """No route, account or installed provider answers to the name."""
+
+    code = "provider_not_found"
+
+
+class ContractViolation(PluginError):
+    """The plugin does not keep the interface it promises."""
+
+    code = "contract_violation"
+
+
+class MessageError(PostroomError):
+    """The message cannot be sent as it is. Nothing was sent."""
+
+    code = "message_error"
+
+
+class InvalidAddress(MessageError):
+    """Not an e-mail address or phone number that can be sent to."""
+
+    code = "invalid_address"
+
+
+class UnsupportedFeature(MessageError):
+    """The message uses `feature`, which `provider` cannot express."""
+
+    code = "unsupported_feature"
+
+    def __init__(self, message: str, *, feature: str, provider: str) -> None:
+        super().__init__(message)
+        self.feature = feature
+        self.provider = provider
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+class Suppressed(MessageError):
+    """The recipient asked not to be written to, or an address is known to be dead."""
+
+    code = "suppressed"
+
+
+class DeliveryError(PostroomError):
+    """One attempt was not accepted.
+
+    `outcome` is what the core acts on; `scope` how far it reaches. `provider_code` is the provider's own
+    error code as text, `status` the HTTP status or SMTP reply code, `retry_after` seconds to wait before the
+    next attempt, `request_id` what the provider's support asks for, `detail` the provider's own words with
+    secrets removed. `recipients` holds a result per recipient where the provider gave one. `receipt` is set
+    when the error leaves `Postroom.send`.
+    """
+
+    code = "delivery_error"
+    default_outcome: ClassVar[Outcome] = Outcome.PERMANENT
+    default_scope: ClassVar[Scope] = Scope.MESSAGE
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        outcome: Outcome | None = None,
+        scope: Scope | None = None,
+        provider_code: str | None = None,
+        status: int | None = None,
+        retry_after: float | None = None,
+        request_id: str | None = None,
+        detail: str | None = None,
+        recipients: tuple[RecipientResult, ...] = (),
+    ) -> None:
+        super().__init__(message)
+        self.outcome = outcome or self.default_outcome
+        self.scope = scope or self.default_scope
+        self.provider_code = provider_code
+        self.status = status
+        self.retry_after = retry_after
+        self.request_id = request_id
+        self.detail = detail
+        self.recipients = recipients
+        self.receipt: Receipt | None = None
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+class ProviderUnreachable(DeliveryError):
+    """No connection to the provider, so the message was never handed over."""
+
+    code = "provider_unreachable"
+    default_outcome = Outcome.TRANSIENT
+    default_scope = Scope.ACCOUNT
+
+
+class ProviderUnavailable(DeliveryError):
+    """The provider refused for now: an outage or an overload on its side."""
+
+    code = "provider_unavailable"
+    default_outcome = Outcome.TRANSIENT
+    default_scope = Scope.ACCOUNT
+
+
+class RateLimited(DeliveryError):
+    """The provider refused because of a rate limit; `retry_after` says how long, when it told."""
+
+    code = "rate_limited"
+    default_outcome = Outcome.TRANSIENT
+    default_scope = Scope.ACCOUNT
+
+
+class OutcomeUnknown(DeliveryError):
+    """The message was handed over and no answer came: sending it again may make a second copy."""
+
+    code = "outcome_unknown"
+    default_outcome = Outcome.UNKNOWN
+
+
+class AuthenticationFailed(DeliveryError):
+    """The provider refuses the account's credentials, or what they are allowed to do."""
+
+    code = "authentication_failed"
+    default_scope = Scope.ACCOUNT
+
+
+class RecipientsRefused(DeliveryError):
+    """No recipient was accepted; `recipients` says why for each."""
+
+    code = "recipients_refused"
+    default_scope = Scope.RECIPIENT
+
+
+class MessageRejected(DeliveryError):
+    """The provider refuses this message; sending it again unchanged will not help."""
+
+    code = "message_rejected"
+
+
+class QuotaExhausted(DeliveryError):
+    """The account's credit or sending quota is used up."""
+
+    code = "quota_exhausted"
+    default_scope = Scope.ACCOUNT
+
+
+class UnexpectedResponse(DeliveryError):
+    """The provider said yes in a form that does not prove it, so the outcome is unknown."""
+
+    code = "unexpected_response"
+    default_outcome = Outcome.UNKNOWN
+
+
+class OutboxError(PostroomError):
+    """The durable store refuses."""
+
+    code = "outbox_error"
+
+
+class IdempotencyConflict(OutboxError):
+    """The idempotency key was used before with a different message."""
+
+    code = "idempotency_conflict"
+
+
+class LeaseLost(OutboxError):
+    """Another worker has taken the message over."""
+
+    code = "lease_lost"
+
+
+class WebhookError(PostroomError):
+    """An incoming event is refused."""
+
+    code = "webhook_error"
+
+
+class SignatureInvalid(WebhookError):
+    """The event is not signed by the provider, or the signature does not fit."""
+
+    code = "signature_invalid"
+
+
+class PayloadInvalid(WebhookError):
+    """The event is signed but cannot be read."""
+
+    code = "payload_invalid"
+
+
+def _rebuild(cls: type[PostroomError], args: tuple[object, ...], state: Mapping[str, object]) -> PostroomError:
+    """Unpickle an error whose constructor needs more than its text."""
+    error = cls.__new__(cls, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error

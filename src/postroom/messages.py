@@ -1,0 +1,399 @@
+"""The two messages: `Email` and `Sms`. Checked once when they are built, and frozen from then on."""
+
+from __future__ import annotations
+
+import mimetypes
+import os
+import re
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PrivateAttr,
+    SecretStr,
+    SerializationInfo,
+    ValidationError,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
+
+from postroom.addresses import Address, phone_number, refuse_breaks
+from postroom.errors import InvalidAddress, MessageError
+from postroom.receipts import Channel
+from postroom.segments import Segments, count_segments
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pydantic import ModelWrapValidatorHandler
+
+LARGEST_EMAIL = 40_000_000
+"""Bytes of text and attachments in one e-mail, before encoding. The providers we know take less."""
+
+MODELLED_HEADERS = frozenset(
+    {"from", "sender", "to", "cc", "bcc", "subject", "mime-version", "received", "return-path", "dkim-signature"}
+)
+"""Headers that `Email.headers` refuses, as it does every `Content-*` and `Resent-*`: fields own them."""
+
+_M = TypeVar("_M", bound=BaseModel)
+_HEADER_NAME = re.compile(r"[!-9;-~]{1,76}")
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, (str, Address, dict)) else value
+
+
+Line = Annotated[str, AfterValidator(refuse_breaks)]
+"""Text of one line: no CR, LF or NUL."""
+
+Addresses = Annotated[tuple[Address, ...], BeforeValidator(_as_list)]
+PhoneNumbers = Annotated[tuple[Annotated[str, AfterValidator(phone_number)], ...], BeforeValidator(_as_list)]
+Category = Literal["transactional", "marketing"]
+Priority = Literal["high", "normal", "low"]
+
+
+def new_id() -> str:
+    """Return a message id: 32 hexadecimal digits that sort by time and cannot be guessed."""
+    return f"{time.time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"
+
+
+class Attachment(BaseModel):
+    """A file that goes with an e-mail.
+
+    `inline` shows it inside the HTML body, where `<img src="cid:CONTENT_ID">` refers to it; `content_id`
+    defaults to the file name then. `content_type` is guessed from the file name.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", ser_json_bytes="base64", val_json_bytes="base64", hide_input_in_errors=True
+    )
+
+    filename: Line = Field(min_length=1, max_length=255)
+    content: bytes = Field(repr=False)
+    content_type: Line = ""
+    inline: bool = False
+    content_id: Line | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, value: object) -> object:
+        if not isinstance(value, dict) or not isinstance(value.get("filename"), str):
+            return value
+        given: dict[str, Any] = dict(value)
+        if not given.get("content_type"):
+            given["content_type"] = mimetypes.guess_type(given["filename"])[0] or "application/octet-stream"
+        if given.get("inline") and not given.get("content_id"):
+            given["content_id"] = re.sub(r"[^\w.\-]", "_", given["filename"], flags=re.ASCII)
+        return given
+
+    @field_validator("filename")
+    @classmethod
+    def _plain_name(cls, name: str) -> str:
+        """Keep the last part of a path, without control and direction-changing characters."""
+        last = re.split(r"[/\\]", name)[-1]
+        safe = re.sub(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]", "", last).strip()
+        if safe in {"", ".", ".."}:
+            raise ValueError("names no file")
+        return safe
+
+    @field_validator("content_type")
+    @classmethod
+    def _media_type(cls, value: str) -> str:
+        if not re.fullmatch(r"[\w!#$&^.+\-]+/[\w!#$&^.+\-]+(\s*;.*)?", value, flags=re.ASCII):
+            raise ValueError(f"{value!r} is not a media type such as application/pdf")
+        return value
+
+    @field_validator("content_id")
+    @classmethod
+    def _bare_content_id(cls, value: str | None) -> str | None:
+        bare = value.strip().removeprefix("<").removesuffix(">") if value else value
+        if bare is not None and not re.fullmatch(r"[!-;=?-~]{1,200}", bare):
+            raise ValueError("must be printable ASCII without spaces or angle brackets")
+        return bare
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _in_our_words(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        return _validated(cls, value, handler)
+
+    @classmethod
+    def from_path(cls, path: str | Path, *, inline: bool = False) -> Self:
+        """Read the file at `path`. Raises MessageError with the path when it cannot be read or is too large."""
+        path = Path(path)
+        try:
+            if path.stat().st_size > LARGEST_EMAIL:
+                raise MessageError(f"{path} is larger than {LARGEST_EMAIL:,} bytes; send a link to it instead")
+            return cls(filename=path.name, content=path.read_bytes(), inline=inline)
+        except OSError as error:
+            raise MessageError(f"cannot read attachment {path}: {error.strerror}") from error
+
+
+class Message(BaseModel):
+    """What e-mail and SMS share.
+
+    `send_at` asks for a later sending, `expires_at` forbids sending after it. `provider` names a route, an
+    account or a provider; `provider_options` go to that provider as they are; `options` are credentials for
+    this message alone: masked in text and in `model_dump`, spelled out in JSON so that it can be read back.
+    `required` keeps the message until it is delivered or refused. `id` is given when the message is accepted.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", hide_input_in_errors=True, serialize_by_alias=True, validate_default=False
+    )
+    channel_name: ClassVar[Channel]
+
+    send_at: AwareDatetime | None = None
+    expires_at: AwareDatetime | None = None
+    priority: Priority = "normal"
+    category: Category = "transactional"
+    provider: Line | None = Field(default=None, min_length=1, max_length=200)
+    provider_options: dict[str, JsonValue] = {}
+    options: dict[str, SecretStr] = {}
+    required: bool = False
+    idempotency_key: Line | None = Field(default=None, min_length=1, max_length=255)
+    id: Line | None = Field(default=None, min_length=1, max_length=64)
+
+    _only: frozenset[str] | None = PrivateAttr(default=None)
+
+    @field_serializer("options")
+    def _spell_out_options(self, options: dict[str, SecretStr], info: SerializationInfo) -> dict[str, Any]:
+        if info.mode_is_json():
+            return {name: secret.get_secret_value() for name, secret in options.items()}
+        return dict(options)
+
+    @model_validator(mode="after")
+    def _checked_whole(self) -> Self:
+        if self.send_at and self.expires_at and self.expires_at <= self.send_at:
+            raise ValueError("expires_at must be later than send_at")
+        self._check()
+        return self
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _in_our_words(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        return _validated(cls, value, handler)
+
+    def _check(self) -> None:
+        """Raise ValueError where fields do not fit each other."""
+
+    @property
+    def recipients(self) -> tuple[str, ...]:
+        """The addresses this hand-over is for, in order and without repeats."""
+        everyone = tuple(dict.fromkeys(self._all_recipients()))
+        return everyone if self._only is None else tuple(r for r in everyone if r in self._only)
+
+    def for_recipients(self, addresses: Iterable[str]) -> Self:
+        """Return this message for some of its recipients only: the rest already have it."""
+        narrowed = self.model_copy()
+        narrowed._only = frozenset(addresses)
+        return narrowed
+
+    def _all_recipients(self) -> Iterable[str]:
+        raise NotImplementedError
+
+    def features(self) -> frozenset[str]:
+        """Name what this message asks of a transport beyond a plain text to a recipient."""
+        raise NotImplementedError
+
+
+class Email(Message):
+    """An e-mail.
+
+    `to`, `cc`, `bcc`, `reply_to` take text (`"Ann <ann@example.org>"`), `Address`, or lists of these; at
+    least one recipient is needed. `from_` (or `from`) defaults to the account's. Bodies: `text`, `html`,
+    `amp` (AMP for Email) and `calendar` (an iCalendar object), or a provider's `template` with `merge_data`
+    (recipient address -> values). `headers` adds headers; those that a field owns are refused. `tags` and
+    `metadata` come back with the provider's events. Raises InvalidAddress or MessageError.
+    """
+
+    channel_name: ClassVar[Channel] = Channel.EMAIL
+
+    to: Addresses = ()
+    cc: Addresses = ()
+    bcc: Addresses = ()
+    from_: Address | None = Field(
+        default=None, validation_alias=AliasChoices("from", "from_"), serialization_alias="from"
+    )
+    reply_to: Addresses = ()
+    subject: Line = ""
+    text: str | None = None
+    html: str | None = None
+    attachments: tuple[Attachment, ...] = ()
+    headers: dict[str, Line] = {}
+    tags: tuple[Line, ...] = ()
+    metadata: dict[str, str] = {}
+    template: Line | None = None
+    merge_data: dict[str, dict[str, JsonValue]] = {}
+    calendar: str | None = None
+    amp: str | None = None
+    message_id: Line | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lift_headers(cls, value: object) -> object:
+        """Move headers that a field owns and that callers usually write as headers into that field."""
+        if not isinstance(value, dict) or not isinstance(value.get("headers"), dict):
+            return value
+        given: dict[str, Any] = {**value, "headers": dict(value["headers"])}
+        for name in list(given["headers"]):
+            field = {"reply-to": "reply_to", "message-id": "message_id"}.get(str(name).lower())
+            if field:
+                content = given["headers"].pop(name)
+                given[field] = given.get(field) or content
+        return given
+
+    @field_validator("headers")
+    @classmethod
+    def _own_headers_only(cls, headers: dict[str, str]) -> dict[str, str]:
+        for name in headers:
+            lowered = name.lower()
+            if not _HEADER_NAME.fullmatch(name):
+                raise ValueError(f"{name!r} is not a header name")
+            if lowered in MODELLED_HEADERS or lowered.startswith(("content-", "resent-")):
+                raise ValueError(f"{name} cannot be set as a header; use the message's fields")
+        return headers
+
+    @field_validator("message_id")
+    @classmethod
+    def _bracketed(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        bare = value.strip().removeprefix("<").removesuffix(">")
+        if not re.fullmatch(r"[!-;=?A-~]+@[!-;=?A-~]+", bare) or len(bare) > 250:
+            raise ValueError("must look like <unique@domain>")
+        return f"<{bare}>"
+
+    def _check(self) -> None:
+        if not (self.to or self.cc or self.bcc):
+            raise ValueError("needs at least one recipient in to, cc or bcc")
+        if self._size() > LARGEST_EMAIL:
+            raise ValueError(
+                f"is larger than {LARGEST_EMAIL:,} bytes; send a link to the large attachment instead"
+            )
+        strangers = set(self.merge_data) - {a.email for a in (*self.to, *self.cc, *self.bcc)}
+        if strangers:
+            raise ValueError(f"merge_data names {sorted(strangers)[0]!r}, which is not a recipient")
+
+    def _size(self) -> int:
+        bodies = sum(len(body) for body in (self.text, self.html, self.amp, self.calendar) if body)
+        return bodies + sum(len(attachment.content) for attachment in self.attachments)
+
+    def _all_recipients(self) -> Iterable[str]:
+        return (address.email for group in (self.to, self.cc, self.bcc) for address in group)
+
+    def features(self) -> frozenset[str]:
+        """Name what this e-mail uses, in the words of `postroom.plugin.EMAIL_FEATURES`."""
+        used = {name for name in _EMAIL_FEATURE_FIELDS & self.model_fields_set if getattr(self, name)}
+        if any(attachment.inline for attachment in self.attachments):
+            used.add("inline")
+        if self.priority != "normal":
+            used.add("priority")
+        if any(not a.email.isascii() and a.ascii_email is None for a in self._addresses()):
+            used.add("international_addresses")
+        return frozenset(used)
+
+    def _addresses(self) -> Iterable[Address]:
+        yield from (*self.to, *self.cc, *self.bcc, *self.reply_to)
+        if self.from_:
+            yield self.from_
+
+
+class Sms(Message):
+    """A text message.
+
+    `to` takes one number or several, in international form; `from_` (or `from`) a number, a short code or an
+    alphanumeric sender, by default the account's. `media` are URLs the provider fetches (MMS). `channel` is
+    `sms`, or `whatsapp` where the provider can. Raises InvalidAddress or MessageError.
+    """
+
+    channel_name: ClassVar[Channel] = Channel.SMS
+
+    to: PhoneNumbers = Field(min_length=1)
+    from_: Line | None = Field(
+        default=None, validation_alias=AliasChoices("from", "from_"), serialization_alias="from", max_length=64
+    )
+    body: str = Field(default="", max_length=100_000)
+    media: Annotated[tuple[Line, ...], BeforeValidator(_as_list)] = ()
+    channel: Literal["sms", "whatsapp"] = "sms"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_whatsapp_prefix(cls, value: object) -> object:
+        if not isinstance(value, dict) or "to" not in value:
+            return value
+        numbers = _as_list(value["to"])
+        if not isinstance(numbers, (list, tuple)) or not numbers:
+            return value
+        if not all(isinstance(n, str) and n.startswith("whatsapp:") for n in numbers):
+            return value
+        bare = tuple(n.removeprefix("whatsapp:") for n in numbers)
+        return {**value, "to": bare, "channel": "whatsapp"}
+
+    @field_validator("media")
+    @classmethod
+    def _web_addresses(cls, media: tuple[str, ...]) -> tuple[str, ...]:
+        for url in media:
+            if not re.fullmatch(r"https?://[^\s]+", url):
+                raise ValueError(f"{url!r} is not an http(s) URL")
+        return media
+
+    @field_validator("body")
+    @classmethod
+    def _no_nul(cls, body: str) -> str:
+        if "\0" in body:
+            raise ValueError("must not contain NUL")
+        return body
+
+    def _check(self) -> None:
+        if not (self.body or self.media or self.provider_options):
+            raise ValueError("needs a body or media")
+
+    @property
+    def segments(self) -> Segments:
+        """The parts the body is sent and billed as."""
+        return count_segments(self.body)
+
+    def _all_recipients(self) -> Iterable[str]:
+        return self.to
+
+    def features(self) -> frozenset[str]:
+        """Name what this SMS uses, in the words of `postroom.plugin.SMS_FEATURES`."""
+        used = {name for name in _SMS_FEATURE_FIELDS & self.model_fields_set if getattr(self, name)}
+        if self.channel != "sms":
+            used.add(self.channel)
+        return frozenset(used)
+
+
+_EMAIL_FEATURE_FIELDS = frozenset(
+    {"cc", "bcc", "reply_to", "html", "attachments", "headers", "tags", "metadata", "template", "merge_data"}
+) | {"calendar", "amp", "send_at", "provider_options"}
+_SMS_FEATURE_FIELDS = frozenset({"media", "send_at", "provider_options"})
+
+
+def _validated(cls: type[_M], value: object, handler: ModelWrapValidatorHandler[_M]) -> _M:
+    try:
+        return handler(value)
+    except ValidationError as error:
+        raise _message_error(cls.__name__, error) from None
+
+
+def _message_error(name: str, error: ValidationError) -> MessageError:
+    problems = error.errors(include_url=False, include_input=False)
+    lines = []
+    for problem in problems:
+        where = ".".join(str(part) for part in problem["loc"])
+        text = problem["msg"].removeprefix("Value error, ")
+        lines.append(f"{where}: {text}" if where else text)
+    addresses_only = all(problem["type"] == "invalid_address" for problem in problems)
+    kind = InvalidAddress if addresses_only else MessageError
+    return kind(f"{name} cannot be sent: " + "; ".join(lines))

@@ -1,0 +1,33 @@
+"""What a plugin author needs: hooks, transport bases, settings. The HTTP base is `postroom.plugin.http`."""
+
+from postroom.plugin.environment import Environment
+from postroom.plugin.hookspecs import hookimpl
+from postroom.plugin.settings import AccountSettings, BaseUrl, HttpAccountSettings
+from postroom.plugin.transport import (
+    EMAIL_FEATURES,
+    INTERFACE_VERSION,
+    SMS_FEATURES,
+    Capabilities,
+    CheckReport,
+    EmailTransport,
+    SmsTransport,
+    Transport,
+    WebhookRequest,
+)
+
+__all__ = [
+    "EMAIL_FEATURES",
+    "INTERFACE_VERSION",
+    "SMS_FEATURES",
+    "AccountSettings",
+    "BaseUrl",
+    "Capabilities",
+    "CheckReport",
+    "EmailTransport",
+    "Environment",
+    "HttpAccountSettings",
+    "SmsTransport",
+    "Transport",
+    "WebhookRequest",
+    "hookimpl",
+]

@@ -1,0 +1,315 @@
+"""What every HTTP provider needs, once: one request, and the right outcome by the point where it broke."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import ssl
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import cached_property
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import aiohttp
+from aiohttp.payload import BytesPayload
+
+from postroom.errors import (
+    AuthenticationFailed,
+    DeliveryError,
+    MessageRejected,
+    Outcome,
+    OutcomeUnknown,
+    ProviderUnavailable,
+    ProviderUnreachable,
+    QuotaExhausted,
+    RateLimited,
+    RecipientsRefused,
+    Scope,
+    UnexpectedResponse,
+)
+from postroom.messages import Email, Sms
+from postroom.plugin.settings import HttpAccountSettings
+from postroom.plugin.transport import Capabilities, MessageT, Transport
+from postroom.receipts import Channel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from aiohttp.abc import AbstractStreamWriter
+    from multidict import CIMultiDictProxy
+
+HttpSettingsT = TypeVar("HttpSettingsT", bound=HttpAccountSettings)
+
+LARGEST_ANSWER = 1_048_576
+"""Bytes of an answer that are read; no provider's answer to a send comes near."""
+
+_DETAIL_LENGTH = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A provider's whole answer."""
+
+    status: int
+    headers: CIMultiDictProxy[str]
+    body: bytes
+
+    def json(self) -> Any:
+        """The body as JSON, or None when it is not JSON."""
+        try:
+            return json.loads(self.body)
+        except ValueError:
+            return None
+
+    def json_object(self) -> dict[str, Any]:
+        """The body as a JSON object; empty when it is anything else."""
+        found = self.json()
+        return found if isinstance(found, dict) else {}
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds of the Retry-After header, which is a number or a date (RFC 9110 section 10.2.3)."""
+        return read_retry_after(self.headers.get("Retry-After"))
+
+
+class _Handover(BytesPayload):
+    """A request body that remembers whether any of it was given to the connection.
+
+    A provider cannot act on a request whose body never began, so this is the border between an attempt that
+    surely failed and one that may have been taken.
+    """
+
+    begun = False
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        self.begun = True
+        await super().write(writer)
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        self.begun = True
+        await super().write_with_length(writer, content_length)
+
+
+class HttpTransport(Transport[HttpSettingsT, MessageT]):
+    """Base of HTTP transports: `request` does one exchange and raises what broke as a DeliveryError."""
+
+    keeps_timeout = True
+    default_base_url: str = ""
+
+    @property
+    def base_url(self) -> str:
+        return self.settings.base_url or self.default_base_url
+
+    @cached_property
+    def _proxy(self) -> str | None:
+        return environment_proxy(self.base_url)
+
+    def secrets(self) -> Iterable[str]:
+        """The secret texts that must not appear in anything shown; override to add derived ones."""
+        return self.settings.secret_texts()
+
+    def redact(self, text: str) -> str:
+        """Return `text` shortened, on one line, with this account's secrets removed."""
+        for secret in self.secrets():
+            if secret:
+                text = text.replace(secret, "***")
+        return re.sub(r"\s+", " ", text).strip()[:_DETAIL_LENGTH]
+
+    async def request(
+        self, method: str, url: str, *, headers: Mapping[str, str], body: bytes = b"", content_type: str = ""
+    ) -> Reply:
+        """Send one request and read the whole answer, whatever its status. Redirects are not followed.
+
+        Raises ProviderUnreachable when the request was never handed over, OutcomeUnknown when it was and no
+        whole answer came within `settings.timeout`.
+        """
+        payload = _Handover(body, content_type=content_type or "application/octet-stream")
+        try:
+            async with asyncio.timeout(self.settings.timeout):
+                return await self._exchange(method, url, headers, payload)
+        except TimeoutError as error:
+            raise self._broken(payload, f"no answer within {self.settings.timeout:g} s") from error
+        except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as error:
+            raise self._untrusted(error) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise self._broken(payload, _plain(error)) from error
+        except asyncio.CancelledError as cancelled:
+            if payload.begun:
+                cancelled.add_note(f"{self.account}: cancelled after the request was handed over")
+            raise
+
+    async def _exchange(self, method: str, url: str, headers: Mapping[str, str], payload: _Handover) -> Reply:
+        session = self.environment.http_session()
+        async with session.request(
+            method,
+            url,
+            data=payload if payload.size else None,
+            headers=headers,
+            allow_redirects=False,
+            proxy=self._proxy,
+        ) as response:
+            return Reply(response.status, response.headers, await _read_bounded(response))
+
+    def _broken(self, payload: _Handover, why: str) -> DeliveryError:
+        why = self.redact(why)
+        if payload.begun:
+            return OutcomeUnknown(
+                f"{self.account}: the request was handed over, then {why}; the message may have been sent, so "
+                "look for it at the provider before sending it again",
+                detail=why,
+            )
+        return ProviderUnreachable(
+            f"{self.account}: cannot reach {self.base_url} ({why}); nothing was sent, try again later or check "
+            "the network and base_url",
+            detail=why,
+        )
+
+    def _untrusted(self, error: aiohttp.ClientConnectorError) -> DeliveryError:
+        why = self.redact(_plain(error))
+        return ProviderUnreachable(
+            f"{self.account}: no trusted TLS connection to {self.base_url} ({why}); nothing was sent, set "
+            "SSL_CERT_FILE if the server has a private certificate authority",
+            outcome=Outcome.PERMANENT,
+            detail=why,
+        )
+
+    def failure(
+        self,
+        reply: Reply,
+        *,
+        code: str | None = None,
+        detail: str = "",
+        kind: type[DeliveryError] | None = None,
+        advice: str | None = None,
+        outcome: Outcome | None = None,
+        scope: Scope | None = None,
+        retry_after: float | None = None,
+        request_id: str | None = None,
+    ) -> DeliveryError:
+        """Return the error for an answer that is not a yes.
+
+        `kind`, `outcome`, `scope` come from the provider's error table; without them the HTTP status decides.
+        `detail` is the provider's own text, `code` its own error code, `advice` the next step for a person.
+        """
+        kind = kind or error_for_status(reply.status)
+        if kind is UnexpectedResponse and 300 <= reply.status < 400:
+            outcome, scope = Outcome.PERMANENT, Scope.ACCOUNT
+        said = self.redact(detail) or f"HTTP {reply.status}"
+        shown = f" {code}" if code else ""
+        return kind(
+            f"{self.account}: {self.settings.provider} answered {reply.status}{shown}: {said}; {advice or _ADVICE[kind]}",
+            outcome=outcome,
+            scope=scope,
+            provider_code=code,
+            status=reply.status,
+            retry_after=retry_after if retry_after is not None else reply.retry_after,
+            request_id=request_id,
+            detail=said,
+        )
+
+
+class HttpEmailTransport(HttpTransport[HttpSettingsT, Email]):
+    """Carries e-mail over a provider's HTTP API."""
+
+    channel = Channel.EMAIL
+
+
+class HttpSmsTransport(HttpTransport[HttpSettingsT, Sms]):
+    """Carries SMS over a provider's HTTP API; one recipient per message unless capabilities say otherwise."""
+
+    channel = Channel.SMS
+    capabilities = Capabilities(max_recipients=1)
+
+
+def error_for_status(status: int) -> type[DeliveryError]:
+    """Return the error an HTTP status stands for where a provider says nothing more exact.
+
+    502 and 504 come from a gateway that had passed the request on (RFC 9110 sections 15.6.3 and 15.6.5), so
+    what became of it is unknown.
+    """
+    if status in _BY_STATUS:
+        return _BY_STATUS[status]
+    if status >= 500:
+        return ProviderUnavailable
+    return MessageRejected if status >= 400 else UnexpectedResponse
+
+
+def read_retry_after(value: str | None) -> float | None:
+    """Return the seconds a Retry-After value asks for, never negative; None when there is none to read."""
+    if not value:
+        return None
+    if re.fullmatch(r"\s*\d+(\.\d+)?\s*", value):
+        return float(value)
+    try:
+        moment = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+
+
+_BY_STATUS: dict[int, type[DeliveryError]] = {
+    401: AuthenticationFailed,
+    408: ProviderUnavailable,
+    425: ProviderUnavailable,
+    402: QuotaExhausted,
+    403: AuthenticationFailed,
+    429: RateLimited,
+    502: OutcomeUnknown,
+    504: OutcomeUnknown,
+}
+
+_LATER = "nothing was sent, try again later"
+_ADVICE: dict[type[DeliveryError], str] = {
+    AuthenticationFailed: "nothing was sent, check the account's credentials and what they may do",
+    MessageRejected: "nothing was sent, change the message before sending it again",
+    OutcomeUnknown: "it may have been sent, so look for it at the provider before sending it again",
+    ProviderUnavailable: _LATER,
+    QuotaExhausted: "nothing was sent, add credit or raise the account's quota",
+    RateLimited: _LATER,
+    RecipientsRefused: "nothing was sent, check the recipient",
+    UnexpectedResponse: "look for the message at the provider before sending it again, and check base_url",
+}
+
+
+def open_session() -> aiohttp.ClientSession:
+    """Return the session all HTTP transports of one `Postroom` share; call it inside the running loop.
+
+    The trusted authorities are the system's, or those of SSL_CERT_FILE. Answers are not decompressed.
+    """
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, ssl=ssl.create_default_context()),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={"Accept-Encoding": "identity", "User-Agent": f"postroom/{version('postroom')}"},
+        timeout=aiohttp.ClientTimeout(total=None),
+        auto_decompress=False,
+    )
+
+
+def environment_proxy(url: str) -> str | None:
+    """Return the proxy that HTTPS_PROXY, HTTP_PROXY and NO_PROXY name for `url`."""
+    parts = urlsplit(url)
+    if not parts.hostname or proxy_bypass(parts.hostname):
+        return None
+    return getproxies().get(parts.scheme)
+
+
+async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:
+    if (response.content_length or LARGEST_ANSWER + 1) <= LARGEST_ANSWER:
+        return await response.read()
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > LARGEST_ANSWER:
+            raise aiohttp.ClientPayloadError(f"the answer is larger than {LARGEST_ANSWER:,} bytes")
+    return bytes(body)
+
+
+def _plain(error: BaseException) -> str:
+    return str(error) or type(error).__name__

@@ -1,0 +1,87 @@
+"""What every account can be told, whatever its provider."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+
+from postroom.addresses import refuse_breaks
+
+_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*/\s*(\d*)\s*(s|m|h|d)")
+_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+OnUnknown = Literal["hold", "retry", "assume_sent"]
+Unsupported = Literal["error", "warn"]
+
+
+def _rate_text(value: str) -> str:
+    if not _RATE.fullmatch(value) or _per_second(value) <= 0:
+        raise ValueError("write a rate like 50/s, 100/m or 20/30s")
+    return value
+
+
+def _per_second(rate: str) -> float:
+    found = _RATE.fullmatch(rate)
+    assert found
+    count, every, unit = found.groups()
+    return float(count) / (int(every or 1) * _UNIT_SECONDS[unit])
+
+
+def _base_url(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", value):
+        raise ValueError("must look like https://api.example.org")
+    return value.rstrip("/")
+
+
+BaseUrl = Annotated[str, BeforeValidator(_base_url)]
+"""An http(s) address without query, credentials or closing slash."""
+
+
+class AccountSettings(BaseModel):
+    """Settings every account has; a provider's own settings model derives from this.
+
+    `timeout` bounds one hand-over in seconds; `concurrency` the hand-overs under way at once; `rate` how many
+    messages start in a time (`"50/s"`, `"100/m"`). `on_unknown` says what happens to a message that was
+    handed over without an answer; `unsupported = "warn"` sends a message without what the provider cannot
+    express instead of refusing it.
+
+    A provider lists in `environment` the environment variables it is usually configured by (field ->
+    variable), and in `message_options` further names under which `message.options` may carry a field.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True, serialize_by_alias=True
+    )
+    environment: ClassVar[dict[str, str]] = {}
+    message_options: ClassVar[dict[str, str]] = {}
+    url_fields: ClassVar[dict[str, str]] = {}
+    """Which field each part of an account URL fills: `username`, `password`, `host`, `port`, `path`."""
+
+    provider: str
+    from_: Annotated[str, AfterValidator(refuse_breaks)] | None = Field(
+        default=None, validation_alias=AliasChoices("from", "from_"), serialization_alias="from"
+    )
+    timeout: float = Field(default=30.0, gt=0, le=3600)
+    concurrency: int = Field(default=50, ge=1, le=10_000)
+    rate: Annotated[str, AfterValidator(_rate_text)] | None = None
+    on_unknown: OnUnknown = "hold"
+    unsupported: Unsupported = "error"
+
+    def secret_texts(self) -> list[str]:
+        """Every secret in these settings, for taking them out of texts."""
+        values = (value for _, value in self)
+        return [value.get_secret_value() for value in values if isinstance(value, SecretStr)]
+
+    @property
+    def rate_per_second(self) -> float | None:
+        return None if self.rate is None else _per_second(self.rate)
+
+
+class HttpAccountSettings(AccountSettings):
+    """Settings of an account reached over HTTP; `base_url` replaces the provider's own address."""
+
+    base_url: BaseUrl | None = None

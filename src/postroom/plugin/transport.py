@@ -1,0 +1,150 @@
+"""What a provider plugin implements: one transport class for each channel it carries."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
+
+from postroom.errors import DeliveryError, PayloadInvalid
+from postroom.messages import Email, Message, Sms
+from postroom.plugin.settings import AccountSettings
+from postroom.receipts import Accepted, Channel, NotTaken
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from postroom.events import Event
+    from postroom.plugin.environment import Environment
+    from postroom.receipts import Attempt
+
+INTERFACE_VERSION = 1
+"""The plugin interface this release speaks; a plugin module may state `postroom_interface = 1`."""
+
+EMAIL_FEATURES = frozenset(
+    {"cc", "bcc", "reply_to", "html", "attachments", "inline", "headers", "tags", "metadata", "template"}
+) | {"merge_data", "calendar", "amp", "send_at", "priority", "provider_options", "international_addresses"}
+SMS_FEATURES = frozenset({"media", "send_at", "provider_options", "whatsapp"})
+
+SettingsT = TypeVar("SettingsT", bound=AccountSettings)
+MessageT = TypeVar("MessageT", bound=Message)
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a transport can express; a message that asks for more is refused before anything is sent.
+
+    `features` are words of EMAIL_FEATURES or SMS_FEATURES. `max_batch` is how many messages one `send_many`
+    takes; `max_recipients` how many recipients one message may have (an SMS to more is split by the core).
+    `partial_envelope`: the transport sends to `message.recipients`, which may be fewer than `to`, `cc` and
+    `bcc` name. `deduplicates`: the provider itself refuses a second copy of one `message.id`. `reconciles`:
+    `reconcile` can tell what became of an unknown outcome.
+    """
+
+    features: frozenset[str] = frozenset()
+    max_batch: int = 1
+    max_recipients: int | None = None
+    partial_envelope: bool = False
+    deduplicates: bool = False
+    reconciles: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """What `check` found: whether the account could send now, and the facts it saw, free of secrets."""
+
+    ok: bool
+    summary: str
+    details: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookRequest:
+    """An incoming request as it came: `body` is raw, header names are lower-case, `url` is the public one."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Transport(ABC, Generic[SettingsT, MessageT]):
+    """One account of a provider, for one channel.
+
+    A subclass names `settings_model`, `capabilities` and `provider`, and implements `send`. It is made when
+    the account is first used, `open`ed once inside the running loop, and `close`d with the `Postroom`.
+    Retries are the core's: a transport tries once and raises a DeliveryError whose outcome tells the truth.
+    """
+
+    settings_model: ClassVar[type[AccountSettings]]
+    capabilities: ClassVar[Capabilities] = Capabilities()
+    channel: ClassVar[Channel]
+    keeps_timeout: ClassVar[bool] = False
+    """True when `send` itself ends within `settings.timeout` and so knows where the time ran out."""
+
+    def __init__(self, account: str, settings: SettingsT, environment: Environment) -> None:
+        self.account = account
+        self.settings = settings
+        self.environment = environment
+        self.log = logging.getLogger(f"postroom.{settings.provider}")
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} account={self.account!r}>"
+
+    async def open(self) -> None:
+        """Make ready; called once, before the first send, inside the loop that sends."""
+
+    async def close(self) -> None:
+        """Release what `open` took; nothing is sent afterwards."""
+
+    @abstractmethod
+    async def send(self, message: MessageT, /) -> Accepted:
+        """Hand one message to the provider, once.
+
+        Returns what the provider accepted, with a result per recipient where they differ; raises a
+        DeliveryError when no recipient was accepted.
+        """
+
+    async def send_many(self, batch: Sequence[MessageT], /) -> list[Accepted | DeliveryError]:
+        """Hand over up to `capabilities.max_batch` messages; one result per message, in their order."""
+        results: list[Accepted | DeliveryError] = []
+        for message in batch:
+            try:
+                results.append(await self.send(message))
+            except DeliveryError as error:
+                results.append(error)
+        return results
+
+    def validate(self, message: MessageT, /) -> None:
+        """Refuse, before anything is sent, what this provider cannot take; raise a MessageError.
+
+        For limits that `Capabilities` cannot say; called after they were checked.
+        """
+
+    def parse_webhook(self, request: WebhookRequest, /) -> list[Event]:
+        """Verify the signature on the raw body first, then read the events."""
+        raise PayloadInvalid(f"{self.settings.provider} reports no events for {self.channel}")
+
+    async def reconcile(self, attempt: Attempt, /) -> Accepted | NotTaken | None:
+        """Find out what became of an attempt of unknown outcome; None when that cannot be told."""
+        del attempt
+        return None
+
+    async def check(self) -> CheckReport:
+        """Try credentials and reachability; sends nothing."""
+        return CheckReport(ok=True, summary="configured; this provider has no check of its own")
+
+
+class EmailTransport(Transport[SettingsT, Email]):
+    """Carries e-mail."""
+
+    channel = Channel.EMAIL
+
+
+class SmsTransport(Transport[SettingsT, Sms]):
+    """Carries SMS; sees one recipient per message unless `capabilities.max_recipients` says otherwise."""
+
+    channel = Channel.SMS
+    capabilities = Capabilities(max_recipients=1)

@@ -1,0 +1,115 @@
+"""What is known of a message after it was handed in: receipts, attempts, results per recipient."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict
+
+from postroom.errors import Outcome, Scope
+
+
+class Channel(StrEnum):
+    """The two kinds of message."""
+
+    EMAIL = "email"
+    SMS = "sms"
+
+
+class Status(StrEnum):
+    """Where a message is on its way. A direct send ends in `sent`, `in_doubt` or `failed`."""
+
+    QUEUED = "queued"
+    SCHEDULED = "scheduled"
+    SENDING = "sending"
+    RETRYING = "retrying"
+    HELD = "held"
+    SENT = "sent"
+    DELIVERED = "delivered"
+    BOUNCED = "bounced"
+    IN_DOUBT = "in_doubt"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    SUPPRESSED = "suppressed"
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RecipientResult(_Record):
+    """What the provider said about one recipient.
+
+    `code` is postroom's error code (`recipients_refused`, …), `provider_code` the provider's own, `status`
+    an HTTP status or SMTP reply code, `segments` the number of SMS parts the provider reports or bills.
+    """
+
+    address: str
+    outcome: Outcome
+    provider_message_id: str | None = None
+    code: str | None = None
+    provider_code: str | None = None
+    status: int | None = None
+    detail: str | None = None
+    segments: int | None = None
+
+
+class Accepted(_Record):
+    """A transport's yes.
+
+    `recipients` may stay empty when the provider took all of them; with it, at least one is accepted.
+    """
+
+    provider_message_id: str | None = None
+    recipients: tuple[RecipientResult, ...] = ()
+    request_id: str | None = None
+    detail: str | None = None
+
+
+class NotTaken(_Record):
+    """What `reconcile` answers when the provider surely never took the message."""
+
+    detail: str | None = None
+
+
+class Attempt(_Record):
+    """One try at one account. `duration` is in seconds; `error` is postroom's error code."""
+
+    account: str
+    provider: str
+    outcome: Outcome
+    started_at: datetime
+    duration: float
+    recipients: tuple[str, ...] = ()
+    error: str | None = None
+    scope: Scope | None = None
+    provider_code: str | None = None
+    status: int | None = None
+    retry_after: float | None = None
+    request_id: str | None = None
+    detail: str | None = None
+
+
+class Receipt(_Record):
+    """The fate of one message so far.
+
+    `provider` and `account` name the one that took it, or the last one tried; `recipients` holds one result
+    for each recipient, in the message's order; `message_id` is the e-mail's Message-ID header.
+    """
+
+    id: str
+    channel: Channel
+    status: Status
+    provider: str | None = None
+    account: str | None = None
+    provider_message_id: str | None = None
+    message_id: str | None = None
+    recipients: tuple[RecipientResult, ...] = ()
+    attempts: tuple[Attempt, ...] = ()
+
+    @property
+    def accepted(self) -> bool:
+        """Whether at least one recipient was accepted."""
+        return any(result.outcome is Outcome.ACCEPTED for result in self.recipients)
