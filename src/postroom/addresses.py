@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import re
-from email.headerregistry import Address as _HeaderAddress
 from functools import lru_cache
 
-import phonenumbers
-from email_validator import EmailNotValidError, validate_email
 from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic_core import PydanticCustomError
 
@@ -58,6 +55,8 @@ class Address(BaseModel):
     def __str__(self) -> str:
         if not self.name:
             return self.email
+        from email.headerregistry import Address as _HeaderAddress  # noqa: PLC0415 - costly to import
+
         local, _, domain = self.email.rpartition("@")
         return str(_HeaderAddress(self.name, local.strip('"'), domain))
 
@@ -68,6 +67,8 @@ def phone_number(text: str) -> str:
     Numbers must be international. Whether a number is in service is for the provider to say.
     Raises ValueError with the reason.
     """
+    import phonenumbers  # noqa: PLC0415 - costly to import
+
     if len(text) > 64:
         raise _invalid("a phone number is at most 15 digits")
     if not text.strip().startswith("+"):
@@ -98,6 +99,8 @@ def _parsed_mailbox(text: str) -> dict[str, str]:
         raise _invalid(f"an address has at most {LONGEST_ADDRESS} characters")
     if _BREAKS.search(text):
         raise _invalid("an address may not contain line breaks or NUL")
+    from email_validator import EmailNotValidError  # noqa: PLC0415 - costly to import
+
     try:
         email, name, _ = _validated(text.strip())
     except EmailNotValidError as error:
@@ -123,6 +126,8 @@ def _validated(text: str) -> tuple[str, str, str | None]:
     Servers on private networks do carry mail for names the library reserves (RFC 6761, RFC 6762): those are
     checked below a placeholder domain, which is taken off again.
     """
+    from email_validator import validate_email  # noqa: PLC0415 - costly to import
+
     placed = _PRIVATE_DOMAIN.sub(rf"\1{_PLACEHOLDER}", text)
     found = validate_email(
         placed,

@@ -363,6 +363,11 @@ class Sms(Message):
         """The parts the body is sent and billed as."""
         return count_segments(self.body)
 
+    def for_recipients(self, addresses: Iterable[str]) -> Self:
+        """Return this message to some of its recipients only."""
+        chosen = frozenset(addresses)
+        return self.model_copy(update={"to": tuple(number for number in self.to if number in chosen)})
+
     def _all_recipients(self) -> Iterable[str]:
         return self.to
 

@@ -7,11 +7,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import aiohttp
 
+    from postroom.messages import Message
+
 
 class Environment:
-    """Holds what transports share: one HTTP session, opened when the first of them asks."""
+    """Holds what transports share: one HTTP session, opened when the first of them asks.
+
+    `memory` is where accounts of the provider `memory` put messages.
+    """
 
     def __init__(self) -> None:
+        self.memory: list[Message] = []
         self._session: aiohttp.ClientSession | None = None
 
     def http_session(self) -> aiohttp.ClientSession:

@@ -1,0 +1,157 @@
+"""The accounts of one `Postroom`: settings validated and transports opened when first used."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from postroom.config.accounts import account_settings, settings_for_message, settings_from_environment
+from postroom.dispatch import Lane
+from postroom.errors import MissingCredential
+from postroom.plugin.environment import Environment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from pydantic import SecretStr
+
+    from postroom.config.model import Config
+    from postroom.gates import Gates
+    from postroom.messages import Message
+    from postroom.plugin.settings import AccountSettings
+    from postroom.plugin.transport import CheckReport, Transport
+    from postroom.receipts import Channel
+    from postroom.registry import Registry
+
+MOST_BORROWED = 256
+"""Accounts made from credentials that messages brought; the one idle longest makes room for the next."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An account a message may go through: one of the configuration, or a provider used on its own."""
+
+    name: str
+    provider: str
+    configured: bool = True
+
+
+class Accounts:
+    """Hands out a lane per account and channel, and closes them all in the end."""
+
+    def __init__(self, config: Config, registry: Registry, gates: Gates) -> None:
+        self._config = config
+        self._registry = registry
+        self._gates = gates
+        self.environment = Environment()
+        self._settings: dict[tuple[str, Channel], AccountSettings] = {}
+        self._lanes: dict[tuple[str, Channel], Lane] = {}
+        self._borrowed: OrderedDict[tuple[str, Channel, bytes], Lane] = OrderedDict()
+        self._opening = asyncio.Lock()
+
+    def ready(self, target: Target, message: Message) -> Lane | None:
+        """Return the lane of `target` if it is open already and the message brings no credentials."""
+        return None if message.options else self._lanes.get((target.name, message.channel_name))
+
+    async def lane(self, target: Target, message: Message) -> Lane:
+        """Return the lane for `message`, opening its transport when it is the first.
+
+        Raises PluginError when the provider cannot be used, ConfigError when the settings are wrong.
+        """
+        channel = message.channel_name
+        if message.options:
+            return await self._lane_for_options(target, channel, message.options)
+        lane = self._lanes.get((target.name, channel))
+        if lane is not None:
+            return lane
+        settings = self.settings(target, channel)
+        async with self._opening:
+            if (target.name, channel) not in self._lanes:
+                self._lanes[target.name, channel] = await self._open(target, channel, settings)
+        return self._lanes[target.name, channel]
+
+    def settings(self, target: Target, channel: Channel) -> AccountSettings:
+        """Return the validated settings of an account; raises ConfigError or PluginError."""
+        key = (target.name, channel)
+        if key not in self._settings:
+            self._settings[key] = self._validated(target, channel)
+        return self._settings[key]
+
+    async def check(self, target: Target, channel: Channel) -> CheckReport:
+        """Let a transport of the account's own try its credentials; it is closed again at once."""
+        transport = self._transport(target, channel, self.settings(target, channel))
+        await transport.open()
+        try:
+            return await transport.check()
+        finally:
+            await transport.close()
+
+    async def close(self) -> None:
+        """Close every transport, then what they share. One that fails to close does not keep the others."""
+        lanes = [*self._lanes.values(), *self._borrowed.values()]
+        self._lanes.clear()
+        self._borrowed.clear()
+        await asyncio.gather(*(lane.close() for lane in lanes))
+        await self.environment.close()
+
+    def _validated(self, target: Target, channel: Channel) -> AccountSettings:
+        model = self._registry.transport(target.provider, channel).settings_model
+        if target.configured:
+            return account_settings(target.name, self._config.accounts[target.name], model)
+        return settings_from_environment(target.provider, model) or account_settings(
+            target.name, {"provider": target.provider}, model
+        )
+
+    async def _lane_for_options(
+        self, target: Target, channel: Channel, options: Mapping[str, SecretStr]
+    ) -> Lane:
+        key = (target.name, channel, _fingerprint(options))
+        async with self._opening:
+            lane = self._borrowed.pop(key, None) or await self._borrow(target, channel, options)
+            self._borrowed[key] = lane
+        if len(self._borrowed) > MOST_BORROWED:
+            await self._drop_idle()
+        return lane
+
+    async def _borrow(self, target: Target, channel: Channel, options: Mapping[str, SecretStr]) -> Lane:
+        model = self._registry.transport(target.provider, channel).settings_model
+        base = self._base(target, channel)
+        settings = settings_for_message(target.provider, model, options, base)
+        return await self._open(target, channel, settings)
+
+    def _base(self, target: Target, channel: Channel) -> AccountSettings | None:
+        """The account a message's own credentials are laid over; a bare provider needs none."""
+        try:
+            return self.settings(target, channel)
+        except MissingCredential:
+            return None
+
+    async def _open(self, target: Target, channel: Channel, settings: AccountSettings) -> Lane:
+        transport = self._transport(target, channel, settings)
+        await transport.open()
+        return Lane(transport, self._gates)
+
+    def _transport(self, target: Target, channel: Channel, settings: AccountSettings) -> Transport[Any, Any]:
+        return self._registry.transport(target.provider, channel)(target.name, settings, self.environment)
+
+    async def _drop_idle(self) -> None:
+        idle = next((key for key, lane in self._borrowed.items() if lane.idle), None)
+        if idle is not None:
+            await self._borrowed.pop(idle).close()
+
+
+def _fingerprint(options: Mapping[str, SecretStr]) -> bytes:
+    """Tell sets of credentials apart without keeping them as keys."""
+    digest = hashlib.sha256()
+    for part in _flat(sorted(options.items())):
+        digest.update(len(part).to_bytes(4, "big") + part)
+    return digest.digest()
+
+
+def _flat(options: Iterable[tuple[str, SecretStr]]) -> Iterable[bytes]:
+    for name, secret in options:
+        yield name.encode()
+        yield secret.get_secret_value().encode()

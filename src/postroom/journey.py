@@ -1,0 +1,170 @@
+"""What has become of one message so far: results per recipient, attempts, and who is still to be served."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from postroom.errors import DeliveryError, Outcome, PostroomError, RecipientsRefused, Scope
+from postroom.messages import Email
+from postroom.receipts import Accepted, Attempt, Receipt, RecipientResult, Status
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from postroom.accounts import Target
+    from postroom.messages import Message
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """One hand-over: who it was for, how long it took (seconds), and the answer."""
+
+    recipients: tuple[str, ...]
+    started_at: datetime
+    duration: float
+    answer: Accepted | PostroomError
+
+
+class Journey:
+    """Collects attempts and says where the message may still go.
+
+    A recipient is settled by acceptance, by a refusal that holds everywhere, and by an unknown outcome: to
+    hand over again after that might make a second copy. Only a recipient who surely was not served, for a
+    reason another account may not have, is left for the next one.
+    """
+
+    def __init__(self, message: Message) -> None:
+        self.message = message
+        self.refusals: list[PostroomError] = []
+        self._left = dict.fromkeys(message.recipients)
+        self._results: dict[str, RecipientResult] = {}
+        self._attempts: list[Attempt] = []
+        self._errors: list[DeliveryError] = []
+        self._last: Target | None = None
+        self._taken: tuple[Target, Accepted] | None = None
+        self._assumed = False
+
+    def left(self, recipients: tuple[str, ...]) -> tuple[str, ...]:
+        """Those of `recipients` who may still be tried."""
+        return tuple(recipient for recipient in recipients if recipient in self._left)
+
+    def refuse(self, recipients: tuple[str, ...], refusal: PostroomError) -> None:
+        """Record that an account did not even try; another may."""
+        self.refusals.append(refusal)
+        for recipient in recipients:
+            if recipient not in self._results:
+                self._results[recipient] = RecipientResult(
+                    address=recipient, outcome=Outcome.PERMANENT, code=refusal.code, detail=str(refusal)
+                )
+
+    def add(self, target: Target, tried: Tried, *, assume_sent: bool = False) -> None:
+        """Record one hand-over."""
+        answer = tried.answer
+        if not isinstance(answer, (Accepted, DeliveryError)):
+            self.refuse(tried.recipients, answer)
+            return
+        self._last = target
+        if isinstance(answer, Accepted) and _none_accepted(answer):
+            answer = RecipientsRefused(f"{target.name}: no recipient was accepted", recipients=answer.recipients)
+        if isinstance(answer, Accepted):
+            self._add_accepted(target, tried, answer)
+        else:
+            self._add_failed(target, tried, answer)
+            self._assumed = self._assumed or (assume_sent and answer.outcome is Outcome.UNKNOWN)
+
+    def receipt(self) -> Receipt:
+        message, taken = self.message, self._taken
+        target = taken[0] if taken else self._last
+        return Receipt(
+            id=message.id or "",
+            channel=message.channel_name,
+            status=self._status(),
+            provider=target.provider if target else None,
+            account=target.name if target else None,
+            provider_message_id=taken[1].provider_message_id if taken else None,
+            message_id=message.message_id if isinstance(message, Email) else None,
+            recipients=tuple(self._results[r] for r in message.recipients if r in self._results),
+            attempts=tuple(self._attempts),
+        )
+
+    def error(self) -> PostroomError | None:
+        """The error to raise: none when a recipient was accepted, else the one that matters most."""
+        if self._taken or self._assumed:
+            return None
+        if not self._errors:
+            return self.refusals[0] if self.refusals else None
+        doubt = (error for error in self._errors if error.outcome is Outcome.UNKNOWN)
+        return next(doubt, self._errors[-1])
+
+    def _status(self) -> Status:
+        doubtful = any(result.outcome is Outcome.UNKNOWN for result in self._results.values())
+        if doubtful and not self._assumed:
+            return Status.IN_DOUBT
+        return Status.SENT if self._taken or self._assumed else Status.FAILED
+
+    def _add_accepted(self, target: Target, tried: Tried, answer: Accepted) -> None:
+        self._taken = self._taken or (target, answer)
+        self._attempts.append(
+            Attempt(
+                account=target.name,
+                provider=target.provider,
+                outcome=Outcome.ACCEPTED,
+                started_at=tried.started_at,
+                duration=tried.duration,
+                recipients=tried.recipients,
+                request_id=answer.request_id,
+                detail=answer.detail,
+            )
+        )
+        told = {result.address: result for result in answer.recipients}
+        for recipient in tried.recipients:
+            result = told.get(recipient) or RecipientResult(
+                address=recipient,
+                outcome=Outcome.ACCEPTED,
+                provider_message_id=answer.provider_message_id,
+            )
+            self._settle(result, Scope.RECIPIENT)
+
+    def _add_failed(self, target: Target, tried: Tried, error: DeliveryError) -> None:
+        self._errors.append(error)
+        self._attempts.append(
+            Attempt(
+                account=target.name,
+                provider=target.provider,
+                outcome=error.outcome,
+                started_at=tried.started_at,
+                duration=tried.duration,
+                recipients=tried.recipients,
+                error=error.code,
+                scope=error.scope,
+                provider_code=error.provider_code,
+                status=error.status,
+                retry_after=error.retry_after,
+                request_id=error.request_id,
+                detail=error.detail,
+            )
+        )
+        told = {result.address: result for result in error.recipients}
+        for recipient in tried.recipients:
+            result = told.get(recipient) or RecipientResult(
+                address=recipient,
+                outcome=error.outcome,
+                code=error.code,
+                provider_code=error.provider_code,
+                status=error.status,
+                detail=error.detail,
+            )
+            self._settle(result, error.scope)
+
+    def _settle(self, result: RecipientResult, scope: Scope) -> None:
+        self._results[result.address] = result
+        elsewhere = result.outcome is Outcome.TRANSIENT or (
+            result.outcome is Outcome.PERMANENT and scope is Scope.ACCOUNT
+        )
+        if not elsewhere:
+            self._left.pop(result.address, None)
+
+
+def _none_accepted(answer: Accepted) -> bool:
+    return bool(answer.recipients) and not any(r.outcome is Outcome.ACCEPTED for r in answer.recipients)

@@ -1,0 +1,351 @@
+"""`Postroom`: hand it a message, get a receipt."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping, Sized
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Self
+
+from postroom.accounts import Accounts, Target
+from postroom.addresses import Address
+from postroom.config.load import load_config
+from postroom.config.model import Config, parse_config
+from postroom.config.urls import config_from_urls
+from postroom.errors import (
+    DeliveryError,
+    MessageError,
+    PluginError,
+    PostroomError,
+    UnsupportedFeature,
+)
+from postroom.events import Event, EventType
+from postroom.gates import Gates, Observers
+from postroom.journey import Journey, Tried
+from postroom.messages import Email, Message, Sms, new_id
+from postroom.receipts import Accepted, Channel, Receipt, Status
+from postroom.registry import Registry
+from postroom.routing import Router
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+    from types import TracebackType
+
+    from postroom.dispatch import Lane
+    from postroom.plugin.settings import AccountSettings
+    from postroom.plugin.transport import CheckReport
+
+_log = logging.getLogger("postroom")
+
+MOST_AT_ONCE = 1000
+"""Messages of one `send_many` that are on their way together; accounts set their own, tighter limits."""
+
+_EVENTS = {Status.SENT: EventType.SENT, Status.IN_DOUBT: EventType.IN_DOUBT}
+
+Result = Receipt | PostroomError
+
+
+class Postroom:
+    """The front desk: picks an account for each message, hands it over once, and tells what became of it.
+
+    `config` is a `Config`; or give its parts: `accounts` (name -> table or settings object), `routes`,
+    `defaults`, `rules`. Accounts open when first used; `close` (or `async with`) closes them. One `Postroom`
+    belongs to one event loop. Raises ConfigError with the dotted path of a wrong setting.
+    """
+
+    def __init__(
+        self,
+        config: Config | None = None,
+        *,
+        accounts: Mapping[str, AccountSettings | Mapping[str, Any]] | None = None,
+        routes: Mapping[str, Mapping[str, Any]] | None = None,
+        defaults: Mapping[str, str] | None = None,
+        rules: Iterable[Mapping[str, Any]] = (),
+    ) -> None:
+        self.config = config or _config_of(accounts or {}, routes or {}, defaults or {}, rules)
+        self.registry = Registry(chosen=self.config.plugins.use)
+        extensions = self.registry.load_extensions(self.config.plugins.extensions)
+        self._observers = Observers(self.registry.implementations("postroom_on_event", extensions))
+        gates = Gates(self.registry.implementations("postroom_around_send", extensions))
+        self._router = Router(self.config, self.registry)
+        self._accounts = Accounts(self.config, self.registry, gates)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
+
+    @classmethod
+    def from_config(cls, path: str | Path | None = None) -> Self:
+        """Read `path`, else POSTROOM_CONFIG, else `./postroom.toml`, and the environment over it."""
+        return cls(load_config(path))
+
+    @classmethod
+    def from_urls(cls, *urls: str, email: str | None = None, sms: str | None = None) -> Self:
+        """Make accounts from URLs such as `smtp://user:pass@host:587` or `twilio://SID:TOKEN@?from=%2B1500…`.
+
+        `email` and `sms` are the default of their channel; other URLs make accounts named after their
+        provider.
+        """
+        return cls(config_from_urls(urls, {"email": email, "sms": sms}))
+
+    async def __aenter__(self) -> Self:
+        self._check_usable()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close every account. Sending afterwards is an error."""
+        if not self._closed:
+            self._closed = True
+            await self._accounts.close()
+
+    @property
+    def memory(self) -> list[Message]:
+        """The messages that accounts of the provider `memory` took, oldest first."""
+        return self._accounts.environment.memory
+
+    async def send(self, message: Email | Sms) -> Receipt:
+        """Hand `message` over now and return what became of it.
+
+        Tries the accounts of its route in order, and goes on to the next only after an attempt that surely
+        was not taken. Returns when at least one recipient was accepted (see `Receipt.recipients` for the
+        others). Raises DeliveryError, with `.receipt` set, when none was; its `outcome` says whether it may be
+        sent again. Raises MessageError, PluginError or ConfigError when nothing was tried.
+        """
+        self._check_usable()
+        journey = Journey(_admitted(message))
+        try:
+            for part in self._router.parts(journey.message):
+                await self._serve(part, journey)
+        except asyncio.CancelledError as cancelled:
+            for note in getattr(cancelled, "__notes__", ()):
+                _log.warning("message %s: %s", journey.message.id, note)
+            raise
+        return self._concluded(journey)
+
+    async def send_many(
+        self,
+        messages: Iterable[Email | Sms],
+        *,
+        progress: Callable[[int, Result], None] | None = None,
+        at_once: int = MOST_AT_ONCE,
+    ) -> list[Result]:
+        """Send every message and return one result for each, in their order: a receipt, or the error.
+
+        One message's failure does not touch the others. `progress` is called with the index and the result of
+        each message as it is done; `at_once` bounds how many are under way.
+        """
+        results: dict[int, Result] = {}
+        numbered = enumerate(messages)
+
+        async def work() -> None:
+            for index, message in numbered:
+                try:
+                    results[index] = await self.send(message)
+                except PostroomError as error:
+                    results[index] = error
+                if progress:
+                    progress(index, results[index])
+
+        async with asyncio.TaskGroup() as workers:
+            for _ in range(_workers(messages, at_once)):
+                workers.create_task(work())
+        return [results[index] for index in range(len(results))]
+
+    def targets(self, message: Email | Sms) -> tuple[Target, ...]:
+        """Return the accounts `message` would be tried at now, in order; nothing is opened or sent."""
+        return self._router.plan(message)
+
+    def validate(self) -> None:
+        """Validate every account's settings now rather than at its first use; raises ConfigError."""
+        for name in self.config.accounts:
+            for target, channel in self._uses(name):
+                self._accounts.settings(target, channel)
+
+    async def check(self, account: str | None = None) -> dict[str, CheckReport | PostroomError]:
+        """Try the credentials and reachability of one account, or of all; sends nothing.
+
+        Returns a report, or the error, per account; an account of two channels is `name (email)` and so on.
+        Raises ProviderNotFound for an unknown name.
+        """
+        self._check_usable()
+        names = [account] if account else list(self.config.accounts)
+        found: dict[str, CheckReport | PostroomError] = {}
+        for name in names:
+            try:
+                uses = self._uses(name)
+            except PluginError as error:
+                found[name] = error
+                continue
+            for target, channel in uses:
+                label = target.name if len(uses) == 1 else f"{target.name} ({channel})"
+                found[label] = await self._checked(target, channel)
+        return found
+
+    async def _checked(self, target: Target, channel: Channel) -> CheckReport | PostroomError:
+        try:
+            return await self._accounts.check(target, channel)
+        except PostroomError as error:
+            return error
+
+    def _uses(self, name: str) -> list[tuple[Target, Channel]]:
+        if name in self.config.accounts:
+            provider = self.config.provider_of(name)
+            return [(Target(name, provider), channel) for channel in self.registry.channels(provider)]
+        return [(target, c) for c in self.registry.channels(name) for target in self._router.targets(name, c)]
+
+    async def _serve(self, part: Message, journey: Journey) -> None:
+        """Take the recipients of `part` through the accounts of its route."""
+        for target in self._router.plan(part):
+            left = journey.left(part.recipients)
+            if not left:
+                return
+            try:
+                lane = self._accounts.ready(target, part) or await self._accounts.lane(target, part)
+                part = _prepared(part, lane, journey)
+                lane.refuse_unsupported(part)
+                pieces = _pieces(part, left, lane)
+            except (PluginError, MessageError) as refusal:
+                journey.refuse(left, refusal)
+                continue
+            await self._hand_over(target, lane, pieces, journey)
+
+    async def _hand_over(self, target: Target, lane: Lane, pieces: list[Message], journey: Journey) -> None:
+        assume_sent = lane.settings.on_unknown == "assume_sent"
+        if len(pieces) == 1:
+            journey.add(target, await _tried(lane, pieces[0]), assume_sent=assume_sent)
+            return
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(_tried(lane, piece)) for piece in pieces]
+        for task in tasks:
+            journey.add(target, task.result(), assume_sent=assume_sent)
+
+    def _concluded(self, journey: Journey) -> Receipt:
+        error = journey.error()
+        receipt = journey.receipt()
+        if self._observers and receipt.attempts:
+            self._observers.tell(_event(receipt), receipt)
+        if error is None:
+            return receipt
+        if isinstance(error, DeliveryError):
+            error.receipt = receipt
+        raise error
+
+    def _check_usable(self) -> None:
+        if self._closed:
+            raise PostroomError("this Postroom is closed; make a new one to send again")
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+        elif self._loop is not loop:
+            raise PostroomError("this Postroom belongs to another event loop; make one in each loop")
+
+
+def _config_of(
+    accounts: Mapping[str, AccountSettings | Mapping[str, Any]],
+    routes: Mapping[str, Any],
+    defaults: Mapping[str, str],
+    rules: Iterable[Mapping[str, Any]],
+) -> Config:
+    tables = {name: dict(a) if isinstance(a, Mapping) else a for name, a in accounts.items()}
+    return parse_config(
+        {"accounts": tables, "routes": dict(routes), "defaults": dict(defaults), "rules": list(rules)}
+    )
+
+
+def _workers(messages: Iterable[Email | Sms], at_once: int) -> int:
+    return min(at_once, len(messages)) if isinstance(messages, Sized) else at_once
+
+
+def _admitted(message: Email | Sms) -> Message:
+    """Give the message its id, and refuse what a direct send cannot keep; nothing was sent."""
+    if not isinstance(message, Message):
+        raise MessageError(f"send takes an Email or an Sms, not {type(message).__name__}")
+    if message.required or message.idempotency_key:
+        asked = "required" if message.required else "idempotency_key"
+        raise MessageError(
+            f"{asked} needs the durable outbox, which a direct send does not have; nothing was sent. Leave it out"
+        )
+    changes: dict[str, object] = {} if message.id else {"id": new_id()}
+    if message.send_at or message.expires_at:
+        now = datetime.now(UTC)
+        if message.expires_at and message.expires_at <= now:
+            raise MessageError(f"expired at {message.expires_at.isoformat()}; nothing was sent")
+        if message.send_at and message.send_at <= now:
+            changes["send_at"] = None
+    return message.model_copy(update=changes) if changes else message
+
+
+def _prepared(message: Message, lane: Lane, journey: Journey) -> Message:
+    """Fill in the account's sender, and the Message-ID, which then stays for every account and attempt."""
+    changes: dict[str, object] = {}
+    sender = getattr(message, "from_", None) or lane.sender
+    if isinstance(message, Email):
+        if not isinstance(sender, Address):
+            raise MessageError(
+                f"no sender: give the message a from_, or set from on account {lane.transport.account!r}; nothing "
+                "was sent"
+            )
+        if not message.message_id:
+            changes["message_id"] = f"<{message.id}@{_ascii_domain(sender.domain)}>"
+            journey.message = journey.message.model_copy(update=changes)
+    if sender is not None:
+        changes["from_"] = sender
+    return message.model_copy(update=changes) if changes else message
+
+
+@lru_cache(maxsize=1024)
+def _ascii_domain(domain: str) -> str:
+    ascii_email = Address(email=f"x@{domain}").ascii_email
+    assert ascii_email
+    return ascii_email.removeprefix("x@")
+
+
+def _pieces(message: Message, left: tuple[str, ...], lane: Lane) -> list[Message]:
+    """Narrow a message to the recipients left, and split an SMS as the transport needs it."""
+    everyone = len(left) == len(message.recipients)
+    capabilities = lane.transport.capabilities
+    if message.channel_name is Channel.EMAIL:
+        if not everyone and not capabilities.partial_envelope:
+            raise UnsupportedFeature(
+                f"{lane.transport.account}: {lane.settings.provider} cannot send to only some of an e-mail's "
+                "recipients",
+                feature="partial_envelope",
+                provider=lane.settings.provider,
+            )
+        return [message if everyone else message.for_recipients(left)]
+    most = capabilities.max_recipients or len(left)
+    if everyone and len(left) <= most:
+        return [message]
+    return [message.for_recipients(left[i : i + most]) for i in range(0, len(left), most)]
+
+
+async def _tried(lane: Lane, message: Message) -> Tried:
+    started_at = datetime.now(UTC)
+    clock = time.perf_counter()
+    answer: Accepted | PostroomError
+    try:
+        answer = await lane.deliver(message)
+    except PostroomError as error:
+        answer = error
+    return Tried(message.recipients, started_at, time.perf_counter() - clock, answer)
+
+
+def _event(receipt: Receipt) -> Event:
+    return Event(
+        type=_EVENTS.get(receipt.status, EventType.FAILED),
+        channel=receipt.channel,
+        provider=receipt.provider or "",
+        occurred_at=datetime.now(UTC),
+        account=receipt.account,
+        message_id=receipt.id,
+        provider_message_id=receipt.provider_message_id,
+        code=receipt.attempts[-1].error,
+        detail=receipt.attempts[-1].detail,
+    )

@@ -1,0 +1,142 @@
+"""`SyncPostroom`: the same room for code without an event loop; it runs one of its own in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from postroom.errors import PostroomError
+from postroom.room import MOST_AT_ONCE, Postroom
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable, Mapping
+    from pathlib import Path
+    from types import TracebackType
+
+    from postroom.accounts import Target
+    from postroom.config.model import Config
+    from postroom.messages import Email, Message, Sms
+    from postroom.plugin.settings import AccountSettings
+    from postroom.plugin.transport import CheckReport
+    from postroom.receipts import Receipt
+    from postroom.room import Result
+
+R = TypeVar("R")
+
+
+class SyncPostroom:
+    """`Postroom` with blocking methods, for programs without asyncio, threads and running loops alike.
+
+    Any number of threads may use one. It may be made and used inside a running event loop too, though its
+    calls block that loop; prefer `Postroom` there. Close it, or use `with`.
+    """
+
+    def __init__(
+        self,
+        config: Config | None = None,
+        *,
+        accounts: Mapping[str, AccountSettings | Mapping[str, Any]] | None = None,
+        routes: Mapping[str, Mapping[str, Any]] | None = None,
+        defaults: Mapping[str, str] | None = None,
+        rules: Iterable[Mapping[str, Any]] = (),
+    ) -> None:
+        self._start(Postroom(config, accounts=accounts, routes=routes, defaults=defaults, rules=rules))
+
+    @classmethod
+    def from_config(cls, path: str | Path | None = None) -> Self:
+        """See `Postroom.from_config`."""
+        return cls._around(Postroom.from_config(path))
+
+    @classmethod
+    def from_urls(cls, *urls: str, email: str | None = None, sms: str | None = None) -> Self:
+        """See `Postroom.from_urls`."""
+        return cls._around(Postroom.from_urls(*urls, email=email, sms=sms))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def config(self) -> Config:
+        return self._room.config
+
+    @property
+    def memory(self) -> list[Message]:
+        """See `Postroom.memory`."""
+        return self._room.memory
+
+    def send(self, message: Email | Sms) -> Receipt:
+        """See `Postroom.send`."""
+        return self._run(self._room.send(message))
+
+    def send_many(
+        self,
+        messages: Iterable[Email | Sms],
+        *,
+        progress: Callable[[int, Result], None] | None = None,
+        at_once: int = MOST_AT_ONCE,
+    ) -> list[Result]:
+        """See `Postroom.send_many`; `progress` is called in the room's own thread."""
+        return self._run(self._room.send_many(messages, progress=progress, at_once=at_once))
+
+    def targets(self, message: Email | Sms) -> tuple[Target, ...]:
+        """See `Postroom.targets`."""
+        return self._room.targets(message)
+
+    def validate(self) -> None:
+        """See `Postroom.validate`."""
+        self._room.validate()
+
+    def check(self, account: str | None = None) -> dict[str, CheckReport | PostroomError]:
+        """See `Postroom.check`."""
+        return self._run(self._room.check(account))
+
+    def close(self) -> None:
+        """Close every account and stop the thread. Sending afterwards is an error."""
+        if self._loop.is_closed():
+            return
+        if self._process == os.getpid() and self._thread.is_alive():
+            self._run(self._room.close())
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+        self._loop.close()
+
+    @classmethod
+    def _around(cls, room: Postroom) -> Self:
+        self = cls.__new__(cls)
+        self._start(room)
+        return self
+
+    def _start(self, room: Postroom) -> None:
+        self._room = room
+        self._process = os.getpid()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="postroom", daemon=True)
+        self._thread.start()
+
+    def _run(self, work: Coroutine[Any, Any, R]) -> R:
+        problem = self._unusable()
+        if problem:
+            work.close()
+            raise PostroomError(problem)
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def _unusable(self) -> str | None:
+        if self._loop.is_closed():
+            return "this SyncPostroom is closed; make a new one to send again"
+        if self._process != os.getpid():
+            return "this SyncPostroom was made before a fork; make one in each process"
+        if threading.current_thread() is self._thread:
+            return "a SyncPostroom cannot be called from its own callbacks; return first"
+        return None
