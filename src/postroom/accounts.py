@@ -105,9 +105,7 @@ class Accounts:
             target.name, {"provider": target.provider}, model
         )
 
-    async def _lane_for_options(
-        self, target: Target, channel: Channel, options: Mapping[str, SecretStr]
-    ) -> Lane:
+    async def _lane_for_options(self, target: Target, channel: Channel, options: Mapping[str, SecretStr]) -> Lane:
         key = (target.name, channel, _fingerprint(options))
         async with self._opening:
             lane = self._borrowed.pop(key, None) or await self._borrow(target, channel, options)

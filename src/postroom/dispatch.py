@@ -52,7 +52,7 @@ class Lane:
 
     def refuse_unsupported(self, message: Message) -> None:
         """Raise UnsupportedFeature or MessageError for what the provider cannot take; nothing was sent."""
-        missing = message.features() - self.transport.capabilities.features
+        missing = message.features - self.transport.capabilities.features
         if missing:
             self._unsupported(sorted(missing))
         self.transport.validate(message)
@@ -79,7 +79,7 @@ class Lane:
             await asyncio.wait(self._batches)
         try:
             await self.transport.close()
-        except Exception:
+        except Exception:  # noqa: BLE001 - a plugin may raise anything
             _log.exception("%s: closing failed", self.transport.account)
 
     def _unsupported(self, missing: list[str]) -> None:

@@ -69,7 +69,7 @@ class Observers:
         for name, function in self._functions:
             try:
                 function(event=event, receipt=receipt)
-            except Exception:
+            except Exception:  # noqa: BLE001 - an extension may raise anything
                 _log.exception("extension %r failed to observe %s", name, event.type)
 
 
@@ -94,5 +94,5 @@ async def _close(name: str, gate: AbstractAsyncContextManager[None]) -> None:
     """Leave a gate. It sees the error of the send, but neither its answer nor its own failure changes it."""
     try:
         await gate.__aexit__(*sys.exc_info())
-    except Exception:
+    except Exception:  # noqa: BLE001 - an extension may raise anything
         _log.exception("extension %r failed after the send", name)

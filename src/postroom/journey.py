@@ -34,8 +34,10 @@ class Journey:
     reason another account may not have, is left for the next one.
     """
 
-    def __init__(self, message: Message) -> None:
+    def __init__(self, message: Message, message_id: str) -> None:
         self.message = message
+        self.id = message_id
+        self.message_id = message.message_id if isinstance(message, Email) else None
         self.refusals: list[PostroomError] = []
         self._left = dict.fromkeys(message.recipients)
         self._results: dict[str, RecipientResult] = {}
@@ -77,13 +79,13 @@ class Journey:
         message, taken = self.message, self._taken
         target = taken[0] if taken else self._last
         return Receipt(
-            id=message.id or "",
+            id=self.id,
             channel=message.channel_name,
             status=self._status(),
             provider=target.provider if target else None,
             account=target.name if target else None,
             provider_message_id=taken[1].provider_message_id if taken else None,
-            message_id=message.message_id if isinstance(message, Email) else None,
+            message_id=self.message_id,
             recipients=tuple(self._results[r] for r in message.recipients if r in self._results),
             attempts=tuple(self._attempts),
         )

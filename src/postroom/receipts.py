@@ -35,11 +35,13 @@ class Status(StrEnum):
     SUPPRESSED = "suppressed"
 
 
-class _Record(BaseModel):
+class Record(BaseModel):
+    """A fact that does not change once it is written down."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class RecipientResult(_Record):
+class RecipientResult(Record):
     """What the provider said about one recipient.
 
     `code` is postroom's error code (`recipients_refused`, …), `provider_code` the provider's own, `status`
@@ -56,7 +58,7 @@ class RecipientResult(_Record):
     segments: int | None = None
 
 
-class Accepted(_Record):
+class Accepted(Record):
     """A transport's yes.
 
     `recipients` may stay empty when the provider took all of them; with it, at least one is accepted.
@@ -68,13 +70,13 @@ class Accepted(_Record):
     detail: str | None = None
 
 
-class NotTaken(_Record):
+class NotTaken(Record):
     """What `reconcile` answers when the provider surely never took the message."""
 
     detail: str | None = None
 
 
-class Attempt(_Record):
+class Attempt(Record):
     """One try at one account. `duration` is in seconds; `error` is postroom's error code."""
 
     account: str
@@ -92,7 +94,7 @@ class Attempt(_Record):
     detail: str | None = None
 
 
-class Receipt(_Record):
+class Receipt(Record):
     """The fate of one message so far.
 
     `provider` and `account` name the one that took it, or the last one tried; `recipients` holds one result

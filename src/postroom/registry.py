@@ -214,9 +214,7 @@ class Registry:
         near = difflib.get_close_matches(provider, self.names(), n=1)
         step = f"pip install {known}" if known else "install a plugin that provides it"
         hint = f"did you mean {near[0]!r}? Else " if near else ""
-        return ProviderNotFound(
-            f"no provider {provider!r}; installed: {_listed(self.names())}. {hint}{step}"
-        )
+        return ProviderNotFound(f"no provider {provider!r}; installed: {_listed(self.names())}. {hint}{step}")
 
     def _load(self, name: str, entry: EntryPoint) -> object:
         try:

@@ -119,13 +119,14 @@ class Postroom:
         sent again. Raises MessageError, PluginError or ConfigError when nothing was tried.
         """
         self._check_usable()
-        journey = Journey(_admitted(message))
+        admitted = _admitted(message)
+        journey = Journey(admitted, admitted.id or new_id())
         try:
-            for part in self._router.parts(journey.message):
+            for part in self._router.parts(admitted):
                 await self._serve(part, journey)
         except asyncio.CancelledError as cancelled:
             for note in getattr(cancelled, "__notes__", ()):
-                _log.warning("message %s: %s", journey.message.id, note)
+                _log.warning("message %s: %s", journey.id, note)
             raise
         return self._concluded(journey)
 
@@ -208,9 +209,9 @@ class Postroom:
                 return
             try:
                 lane = self._accounts.ready(target, part) or await self._accounts.lane(target, part)
-                part = _prepared(part, lane, journey)
-                lane.refuse_unsupported(part)
-                pieces = _pieces(part, left, lane)
+                prepared = _prepared(part, lane, journey)
+                lane.refuse_unsupported(prepared)
+                pieces = _pieces(prepared, left, lane)
             except (PluginError, MessageError) as refusal:
                 journey.refuse(left, refusal)
                 continue
@@ -254,9 +255,7 @@ def _config_of(
     rules: Iterable[Mapping[str, Any]],
 ) -> Config:
     tables = {name: dict(a) if isinstance(a, Mapping) else a for name, a in accounts.items()}
-    return parse_config(
-        {"accounts": tables, "routes": dict(routes), "defaults": dict(defaults), "rules": list(rules)}
-    )
+    return parse_config({"accounts": tables, "routes": dict(routes), "defaults": dict(defaults), "rules": list(rules)})
 
 
 def _workers(messages: Iterable[Email | Sms], at_once: int) -> int:
@@ -272,32 +271,26 @@ def _admitted(message: Email | Sms) -> Message:
         raise MessageError(
             f"{asked} needs the durable outbox, which a direct send does not have; nothing was sent. Leave it out"
         )
-    changes: dict[str, object] = {} if message.id else {"id": new_id()}
-    if message.send_at or message.expires_at:
-        now = datetime.now(UTC)
-        if message.expires_at and message.expires_at <= now:
-            raise MessageError(f"expired at {message.expires_at.isoformat()}; nothing was sent")
-        if message.send_at and message.send_at <= now:
-            changes["send_at"] = None
-    return message.model_copy(update=changes) if changes else message
+    if message.send_at is None and message.expires_at is None:
+        return message
+    now = datetime.now(UTC)
+    if message.expires_at and message.expires_at <= now:
+        raise MessageError(f"expired at {message.expires_at.isoformat()}; nothing was sent")
+    return message.stamped(send_at=None) if message.send_at and message.send_at <= now else message
 
 
 def _prepared(message: Message, lane: Lane, journey: Journey) -> Message:
-    """Fill in the account's sender, and the Message-ID, which then stays for every account and attempt."""
-    changes: dict[str, object] = {}
+    """Stamp the message with its id, its sender, and the Message-ID that stays for every account."""
     sender = getattr(message, "from_", None) or lane.sender
-    if isinstance(message, Email):
-        if not isinstance(sender, Address):
-            raise MessageError(
-                f"no sender: give the message a from_, or set from on account {lane.transport.account!r}; nothing "
-                "was sent"
-            )
-        if not message.message_id:
-            changes["message_id"] = f"<{message.id}@{_ascii_domain(sender.domain)}>"
-            journey.message = journey.message.model_copy(update=changes)
-    if sender is not None:
-        changes["from_"] = sender
-    return message.model_copy(update=changes) if changes else message
+    if not isinstance(message, Email):
+        return message.stamped(id=journey.id, from_=sender)
+    if not isinstance(sender, Address):
+        raise MessageError(
+            f"no sender: give the message a from_, or set from on account {lane.transport.account!r}; nothing was sent"
+        )
+    if journey.message_id is None:
+        journey.message_id = f"<{journey.id}@{_ascii_domain(sender.domain)}>"
+    return message.stamped(id=journey.id, from_=sender, message_id=journey.message_id)
 
 
 @lru_cache(maxsize=1024)

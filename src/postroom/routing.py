@@ -31,6 +31,7 @@ class Router:
         self._dice = dice or random.Random()  # noqa: S311 - shares load, guards nothing
         self._turns: dict[str, Iterator[int]] = {name: count() for name in config.routes}
         self._only_accounts: dict[Channel, str] = {}
+        self._targets = {name: Target(name, config.provider_of(name)) for name in config.accounts}
 
     def plan(self, message: Message) -> tuple[Target, ...]:
         """Return the accounts to try for `message`, in order. Raises ProviderNotFound."""
@@ -58,13 +59,11 @@ class Router:
         """Return the accounts behind a route, account or provider name, in the order to try them now."""
         route = self._config.routes.get(name)
         if route:
-            return tuple(self._account(account) for account in self._ordered(name, route))
-        if name in self._config.accounts:
-            return (self._account(name),)
+            return tuple(self._targets[account] for account in self._ordered(name, route))
+        account = self._targets.get(name)
+        if account:
+            return (account,)
         return (self._provider(name, channel),)
-
-    def _account(self, name: str) -> Target:
-        return Target(name, self._config.provider_of(name))
 
     def _ordered(self, name: str, route: RouteSettings) -> Sequence[str]:
         if route.strategy == "round_robin":
@@ -85,7 +84,7 @@ class Router:
     def _provider(self, name: str, channel: Channel) -> Target:
         own = [account for account in self._config.accounts if self._config.provider_of(account) == name]
         if len(own) == 1:
-            return self._account(own[0])
+            return self._targets[own[0]]
         if len(own) > 1:
             raise ProviderNotFound(
                 f"provider {name!r} has several accounts ({', '.join(sorted(own))}); name the account or a route"

@@ -65,18 +65,10 @@ def _option_field(provider: str, model: type[AccountSettings], name: str) -> str
 
 def _without_credentials(base: AccountSettings) -> dict[str, Any]:
     credentials = set(base.environment) | set(base.message_options.values())
-    fields = setting_names(type(base))
-    values = {name: getattr(base, attribute(type(base), name)) for name in fields}
+    values = base.model_dump(by_alias=True, exclude_none=True)
     return {
-        name: value
-        for name, value in values.items()
-        if name not in credentials and not isinstance(value, SecretStr) and value is not None
+        name: value for name, value in values.items() if name not in credentials and not isinstance(value, SecretStr)
     }
-
-
-def attribute(model: type[AccountSettings], setting: str) -> str:
-    """Return the attribute behind a setting's name (`from` -> `from_`)."""
-    return "from_" if setting == "from" else setting
 
 
 def _placed(source: dict[str, Any], model: type[AccountSettings], path: str) -> dict[str, Any]:

@@ -78,8 +78,10 @@ def _from_environment() -> dict[str, Any]:
 
 
 def _overlaid(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Lay one tree over another. Names match whatever their case and whether they have `-` or `_`,
-    since an environment variable has only capitals and underscores."""
+    """Lay one tree over another.
+
+    Names match whatever their case, and `-` matches `_`: an environment variable has only capitals and `_`.
+    """
     merged = dict(below)
     same = {_plain(key): key for key in below}
     for key, value in above.items():

@@ -79,7 +79,7 @@ class RouteSettings(Section):
             raise ValueError('weights need strategy = "weighted"')
         strangers = set(self.weights) - set(self.via)
         if strangers:
-            raise ValueError(f"weights name {sorted(strangers)[0]!r}, which is not in via")
+            raise ValueError(f"weights name {min(strangers)!r}, which is not in via")
         return self
 
 

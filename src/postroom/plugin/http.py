@@ -200,9 +200,9 @@ class HttpTransport(Transport[HttpSettingsT, MessageT]):
         if kind is UnexpectedResponse and 300 <= reply.status < 400:
             outcome, scope = Outcome.PERMANENT, Scope.ACCOUNT
         said = self.redact(detail) or f"HTTP {reply.status}"
-        shown = f" {code}" if code else ""
+        answered = f"{reply.status} {code}" if code else f"{reply.status}"
         return kind(
-            f"{self.account}: {self.settings.provider} answered {reply.status}{shown}: {said}; {advice or _ADVICE[kind]}",
+            f"{self.account}: {self.settings.provider} answered {answered}: {said}; {advice or _advice(kind)}",
             outcome=outcome,
             scope=scope,
             provider_code=code,
@@ -276,6 +276,10 @@ _ADVICE: dict[type[DeliveryError], str] = {
     RecipientsRefused: "nothing was sent, check the recipient",
     UnexpectedResponse: "look for the message at the provider before sending it again, and check base_url",
 }
+
+
+def _advice(kind: type[DeliveryError]) -> str:
+    return next((_ADVICE[base] for base in kind.__mro__ if base in _ADVICE), _LATER)
 
 
 def open_session() -> aiohttp.ClientSession:

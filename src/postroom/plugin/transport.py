@@ -125,6 +125,7 @@ class Transport(ABC, Generic[SettingsT, MessageT]):
 
     def parse_webhook(self, request: WebhookRequest, /) -> list[Event]:
         """Verify the signature on the raw body first, then read the events."""
+        del request
         raise PayloadInvalid(f"{self.settings.provider} reports no events for {self.channel}")
 
     async def reconcile(self, attempt: Attempt, /) -> Accepted | NotTaken | None:
