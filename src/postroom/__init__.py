@@ -1,46 +1,53 @@
-"""One front desk for every e-mail and SMS a program sends."""
+"""One front desk for every e-mail and SMS a program sends.
 
-from postroom.addresses import Address
-from postroom.config import Config
-from postroom.errors import (
-    AuthenticationFailed,
-    ConfigError,
-    ContractViolation,
-    DeliveryError,
-    IdempotencyConflict,
-    InvalidAddress,
-    InvalidOption,
-    LeaseLost,
-    MessageError,
-    MessageRejected,
-    MissingCredential,
-    OutboxError,
-    Outcome,
-    OutcomeUnknown,
-    PayloadInvalid,
-    PluginConflict,
-    PluginError,
-    PluginLoadError,
-    PostroomError,
-    ProviderNotFound,
-    ProviderUnavailable,
-    ProviderUnreachable,
-    QuotaExhausted,
-    RateLimited,
-    RecipientsRefused,
-    Scope,
-    SignatureInvalid,
-    Suppressed,
-    UnexpectedResponse,
-    UnsupportedFeature,
-    WebhookError,
-)
-from postroom.events import Event, EventType
-from postroom.messages import Attachment, Email, Message, Sms
-from postroom.receipts import Accepted, Attempt, Channel, NotTaken, Receipt, RecipientResult, Status
-from postroom.room import Postroom
-from postroom.segments import Segments, count_segments
-from postroom.sync import SyncPostroom
+Names load when they are first used, so that `import postroom` costs a program that sends nothing next to nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from postroom.addresses import Address
+    from postroom.config import Config
+    from postroom.errors import (
+        AuthenticationFailed,
+        ConfigError,
+        ContractViolation,
+        DeliveryError,
+        IdempotencyConflict,
+        InvalidAddress,
+        InvalidOption,
+        LeaseLost,
+        MessageError,
+        MessageRejected,
+        MissingCredential,
+        OutboxError,
+        Outcome,
+        OutcomeUnknown,
+        PayloadInvalid,
+        PluginConflict,
+        PluginError,
+        PluginLoadError,
+        PostroomError,
+        ProviderNotFound,
+        ProviderUnavailable,
+        ProviderUnreachable,
+        QuotaExhausted,
+        RateLimited,
+        RecipientsRefused,
+        Scope,
+        SignatureInvalid,
+        Suppressed,
+        UnexpectedResponse,
+        UnsupportedFeature,
+        WebhookError,
+    )
+    from postroom.events import Event, EventType
+    from postroom.messages import Attachment, Email, Message, Sms
+    from postroom.receipts import Accepted, Attempt, Channel, NotTaken, Receipt, RecipientResult, Status
+    from postroom.room import Postroom
+    from postroom.segments import Segments, count_segments
+    from postroom.sync import SyncPostroom
 
 __all__ = [
     "Accepted",
@@ -94,3 +101,60 @@ __all__ = [
     "WebhookError",
     "count_segments",
 ]
+
+_HOMES = {
+    "postroom.addresses": ("Address",),
+    "postroom.config": ("Config",),
+    "postroom.errors": (
+        "AuthenticationFailed",
+        "ConfigError",
+        "ContractViolation",
+        "DeliveryError",
+        "IdempotencyConflict",
+        "InvalidAddress",
+        "InvalidOption",
+        "LeaseLost",
+        "MessageError",
+        "MessageRejected",
+        "MissingCredential",
+        "OutboxError",
+        "Outcome",
+        "OutcomeUnknown",
+        "PayloadInvalid",
+        "PluginConflict",
+        "PluginError",
+        "PluginLoadError",
+        "PostroomError",
+        "ProviderNotFound",
+        "ProviderUnavailable",
+        "ProviderUnreachable",
+        "QuotaExhausted",
+        "RateLimited",
+        "RecipientsRefused",
+        "Scope",
+        "SignatureInvalid",
+        "Suppressed",
+        "UnexpectedResponse",
+        "UnsupportedFeature",
+        "WebhookError",
+    ),
+    "postroom.events": ("Event", "EventType"),
+    "postroom.messages": ("Attachment", "Email", "Message", "Sms"),
+    "postroom.receipts": ("Accepted", "Attempt", "Channel", "NotTaken", "Receipt", "RecipientResult", "Status"),
+    "postroom.room": ("Postroom",),
+    "postroom.segments": ("Segments", "count_segments"),
+    "postroom.sync": ("SyncPostroom",),
+}
+
+
+def __getattr__(name: str) -> object:
+    for module, names in _HOMES.items():
+        if name in names:
+            value = getattr(import_module(module), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module 'postroom' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

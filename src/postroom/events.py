@@ -33,7 +33,7 @@ class EventType(StrEnum):
 class Event(BaseModel):
     """One thing that happened to a message, in postroom's words; `raw` keeps the provider's own."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     type: EventType
     channel: Channel

@@ -148,7 +148,7 @@ class Message(BaseModel):
     """
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", hide_input_in_errors=True, serialize_by_alias=True, validate_default=False
+        frozen=True, extra="forbid", hide_input_in_errors=True, serialize_by_alias=True, defer_build=True
     )
     channel_name: ClassVar[Channel]
 

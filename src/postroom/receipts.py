@@ -38,7 +38,7 @@ class Status(StrEnum):
 class Record(BaseModel):
     """A fact that does not change once it is written down."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class RecipientResult(Record):

@@ -48,7 +48,7 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
 class Section(BaseModel):
     """A table of the configuration file: every key is known."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, defer_build=True)
 
 
 class Defaults(Section):

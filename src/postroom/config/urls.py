@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from postroom.config.model import Config, parse_config
 from postroom.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 URL_PARTS = "url-parts"
 """Key under which an account keeps the parts of its URL until its provider says which fields they are."""

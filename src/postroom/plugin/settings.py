@@ -54,7 +54,12 @@ class AccountSettings(BaseModel):
     """
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True, serialize_by_alias=True
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+        validate_default=True,
+        serialize_by_alias=True,
+        defer_build=True,
     )
     environment: ClassVar[dict[str, str]] = {}
     message_options: ClassVar[dict[str, str]] = {}
