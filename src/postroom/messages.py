@@ -303,20 +303,16 @@ class Email(Message):
     @cached_property
     def features(self) -> frozenset[str]:
         """What this e-mail uses, in the words of `postroom.plugin.EMAIL_FEATURES`."""
-        used = {name for name in _EMAIL_FEATURE_FIELDS & self.__pydantic_fields_set__ if getattr(self, name)}
-        if "attachments" in used and any(attachment.inline for attachment in self.attachments):
+        used = {name for name in _EMAIL_FEATURE_FIELDS & self.__pydantic_fields_set__ if self.__dict__[name]}
+        if self.attachments and any(attachment.inline for attachment in self.attachments):
             used.add("inline")
         if self.priority != "normal":
             used.add("priority")
-        for address in self._addresses():
+        addresses = (*self.to, *self.cc, *self.bcc, *self.reply_to, *((self.from_,) if self.from_ else ()))
+        for address in addresses:
             if not address.email.isascii() and address.ascii_email is None:
                 used.add("international_addresses")
         return frozenset(used)
-
-    def _addresses(self) -> Iterable[Address]:
-        yield from (*self.to, *self.cc, *self.bcc, *self.reply_to)
-        if self.from_:
-            yield self.from_
 
 
 class Sms(Message):
