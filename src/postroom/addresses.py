@@ -14,8 +14,11 @@ LONGEST_ADDRESS = 254
 LONGEST_MAILBOX = 998
 """Characters in a display name and address together; a longer one cannot stand on one header line."""
 
-_BREAKS = re.compile(r"[\r\n\0]")
-_PRIVATE_DOMAIN = re.compile(r"(?<=[@.])(local|localhost|test)(?=>?$)", re.IGNORECASE)
+_BREAKS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\x85\u2028\u2029]")
+"""Every character some parser takes for the end of a line, and the other control characters but tab."""
+
+_MAILBOX = re.compile(r"(?P<name>[^<>]*|\"(?:[^\"\\]|\\.)*\")\s*<(?P<email>[^<>]*)>")
+_PRIVATE_DOMAIN = re.compile(r"(?<=[@.])(local|localhost|test)$", re.IGNORECASE)
 _PLACEHOLDER = ".example"
 
 
@@ -39,7 +42,7 @@ class Address(BaseModel):
         if isinstance(value, dict) and isinstance(value.get("email"), str):
             name = value.get("name") or ""
             if isinstance(name, str) and _BREAKS.search(name):
-                raise _invalid("a display name may not contain line breaks or NUL")
+                raise _invalid("a display name may not contain line breaks or control characters")
             return {**value, "email": _checked_email(value["email"]), "name": name}
         return value
 
@@ -83,9 +86,9 @@ def phone_number(text: str) -> str:
 
 
 def refuse_breaks(text: str) -> str:
-    """Refuse CR, LF and NUL, which could add headers or commands of their own."""
+    """Refuse CR, LF, NUL and their like, which could add headers or commands of their own."""
     if _BREAKS.search(text):
-        raise ValueError("must not contain line breaks or NUL")
+        raise ValueError("must not contain line breaks or control characters")
     return text
 
 
@@ -98,14 +101,22 @@ def _parsed_mailbox(text: str) -> dict[str, str]:
     if len(text) > LONGEST_MAILBOX:
         raise _invalid(f"an address has at most {LONGEST_ADDRESS} characters")
     if _BREAKS.search(text):
-        raise _invalid("an address may not contain line breaks or NUL")
+        raise _invalid("an address may not contain line breaks or control characters")
     from email_validator import EmailNotValidError  # noqa: PLC0415 - costly to import
 
+    named = _MAILBOX.fullmatch(text.strip())
+    name, bare = (named["name"].strip(), named["email"].strip()) if named else ("", text.strip())
     try:
-        email, name, _ = _validated(text.strip())
+        email, _ = _validated(bare)
     except EmailNotValidError as error:
         raise _invalid(f"{text!r} is not an e-mail address: {error}") from None
-    return {"email": email, "name": name}
+    return {"email": email, "name": _unquoted(name)}
+
+
+def _unquoted(name: str) -> str:
+    if len(name) >= 2 and name[0] == name[-1] == '"':
+        return re.sub(r"\\(.)", r"\1", name[1:-1])
+    return name
 
 
 def _checked_email(text: str) -> str:
@@ -117,11 +128,11 @@ def _checked_email(text: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _ascii_form(address: str) -> str | None:
-    return _validated(address)[2]
+    return _validated(address)[1]
 
 
-def _validated(text: str) -> tuple[str, str, str | None]:
-    """Return the normalised address, its display name and its ASCII form.
+def _validated(text: str) -> tuple[str, str | None]:
+    """Return the normalised address and its ASCII form.
 
     Servers on private networks do carry mail for names the library reserves (RFC 6761, RFC 6762): those are
     checked below a placeholder domain, which is taken off again.
@@ -132,7 +143,6 @@ def _validated(text: str) -> tuple[str, str, str | None]:
     found = validate_email(
         placed,
         check_deliverability=False,
-        allow_display_name=True,
         allow_quoted_local=True,
         allow_domain_literal=True,
         globally_deliverable=False,
@@ -141,4 +151,4 @@ def _validated(text: str) -> tuple[str, str, str | None]:
     if placed != text:
         email = email.removesuffix(_PLACEHOLDER)
         ascii_email = ascii_email and ascii_email.removesuffix(_PLACEHOLDER)
-    return email, found.display_name or "", ascii_email
+    return email, ascii_email
