@@ -1,0 +1,54 @@
+"""`postroom check`: whether accounts could send now."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from postroom.cli.exits import ACCEPTED, FAILED, AsJson, ConfigFile, errors_told, show_json, warn
+from postroom.cli.tables import show_table
+
+if TYPE_CHECKING:
+    from postroom.errors import PostroomError
+    from postroom.plugin import CheckReport
+    from postroom.room import Postroom
+
+
+def check(
+    context: typer.Context,
+    account: Annotated[str | None, typer.Argument(help="One account or provider; else every account.")] = None,
+    as_json: AsJson = False,
+    config_file: ConfigFile = None,
+) -> None:
+    """Try credentials and reachability; sends nothing. Exits with 1 if an account could not send."""
+    import asyncio
+
+    with errors_told(as_json=as_json):
+        from postroom.room import Postroom
+
+        found = asyncio.run(_checked(Postroom.from_config(config_file or context.obj), account))
+    told = {name: _told(report) for name, report in found.items()}
+    if as_json:
+        show_json(told)
+    elif told:
+        rows = [(name, "ok" if t["ok"] else "fails", t["summary"], _facts(t["details"])) for name, t in told.items()]
+        show_table(("account", "result", "summary", "details"), rows)
+    else:
+        warn("no accounts are configured; `postroom init` writes a first configuration")
+    raise typer.Exit(ACCEPTED if all(t["ok"] for t in told.values()) else FAILED)
+
+
+async def _checked(room: Postroom, account: str | None) -> dict[str, CheckReport | PostroomError]:
+    async with room:
+        return await room.check(account)
+
+
+def _told(report: CheckReport | PostroomError) -> dict[str, Any]:
+    if isinstance(report, Exception):
+        return {"ok": False, "summary": str(report), "details": {}, "error": report.code}
+    return {"ok": report.ok, "summary": report.summary, "details": dict(report.details), "error": None}
+
+
+def _facts(details: dict[str, str]) -> str:
+    return ", ".join(f"{name}: {value}" for name, value in details.items())

@@ -1,0 +1,192 @@
+"""`postroom send email` and `postroom send sms`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from postroom.cli.exits import INTERRUPTED, UNKNOWN, AsJson, ConfigFile, errors_told, show_json, success, warn
+from postroom.cli.fields import body_text, file_text, given, json_object, json_pairs, moment, pairs, piped_text
+
+if TYPE_CHECKING:
+    from postroom.messages import Email, Sms
+    from postroom.receipts import Receipt
+
+app = typer.Typer(name="send", help="Send one message now.", no_args_is_help=True, rich_markup_mode=None)
+
+Provider = Annotated[str | None, typer.Option(help="Route, account or provider; else a rule or the default.")]
+Many = Annotated[list[str], typer.Option()]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be sent and how; send nothing.")]
+Credentials = Annotated[list[str], typer.Option("--option", help="KEY=VALUE: credentials for this message alone.")]
+ProviderOptions = Annotated[
+    list[str], typer.Option("--provider-option", help="KEY=VALUE for the provider; the value is JSON, or text.")
+]
+SendAt = Annotated[str | None, typer.Option(help="When to send, as 2030-01-31T09:00:00+00:00.")]
+ExpiresAt = Annotated[str | None, typer.Option(help="When it must not be sent any more, as an ISO 8601 time.")]
+Priority = Annotated[str | None, typer.Option(help="high, normal or low.")]
+Category = Annotated[str | None, typer.Option(help="transactional or marketing.")]
+
+
+@app.command()
+def email(
+    context: typer.Context,
+    to: Annotated[list[str], typer.Option(help="Recipient, as address or 'Name <address>'; repeatable.")] = [],
+    cc: Annotated[list[str], typer.Option(help="Copy; repeatable.")] = [],
+    bcc: Annotated[list[str], typer.Option(help="Blind copy; repeatable.")] = [],
+    from_: Annotated[str | None, typer.Option("--from", help="Sender; else the account's.")] = None,
+    reply_to: Annotated[list[str], typer.Option(help="Where answers go; repeatable.")] = [],
+    subject: Annotated[str, typer.Option(help="Subject.")] = "",
+    text: Annotated[str | None, typer.Option(help="Plain text; '-' reads standard input.")] = None,
+    html: Annotated[str | None, typer.Option(help="HTML; '-' reads standard input.")] = None,
+    attach: Annotated[list[Path], typer.Option(help="File to attach; repeatable.")] = [],
+    inline: Annotated[list[Path], typer.Option(help="File shown in the HTML as cid:FILENAME; repeatable.")] = [],
+    header: Annotated[list[str], typer.Option(help="'Name: value'; repeatable.")] = [],
+    tag: Annotated[list[str], typer.Option(help="Tag; repeatable.")] = [],
+    metadata: Annotated[list[str], typer.Option(help="KEY=VALUE that events bring back; repeatable.")] = [],
+    template: Annotated[str | None, typer.Option(help="The provider's template.")] = None,
+    merge_data: Annotated[str | None, typer.Option(help="JSON object: recipient -> values for the template.")] = None,
+    calendar: Annotated[Path | None, typer.Option(help="iCalendar file, as an invitation.")] = None,
+    amp: Annotated[Path | None, typer.Option(help="AMP for Email file.")] = None,
+    send_at: SendAt = None,
+    expires_at: ExpiresAt = None,
+    priority: Priority = None,
+    category: Category = None,
+    provider: Provider = None,
+    option: Credentials = [],
+    provider_option: ProviderOptions = [],
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    config_file: ConfigFile = None,
+) -> None:
+    """Send an e-mail. Without a body, the text is read from standard input."""
+    text, html = body_text(text), body_text(html)
+    if not (text or html or template or calendar or amp):
+        text = piped_text()
+    with errors_told(as_json=as_json):
+        from postroom.messages import Attachment, Email
+
+        files = [Attachment.from_path(path) for path in attach]
+        files += [Attachment.from_path(path, inline=True) for path in inline]
+        fields = {
+            "to": to,
+            "cc": cc,
+            "bcc": bcc,
+            "from": from_,
+            "reply_to": reply_to,
+            "subject": subject,
+            "text": text,
+            "html": html,
+            "attachments": files,
+            "headers": pairs(header, "--header", separator=":"),
+            "tags": tag,
+            "metadata": pairs(metadata, "--metadata"),
+            "template": template,
+            "merge_data": json_object(merge_data, "--merge-data"),
+            "calendar": file_text(calendar, "--calendar"),
+            "amp": file_text(amp, "--amp"),
+            "send_at": moment(send_at, "--send-at"),
+            "expires_at": moment(expires_at, "--expires-at"),
+            "priority": priority,
+            "category": category,
+            "provider": provider,
+            "options": pairs(option, "--option"),
+            "provider_options": json_pairs(provider_option, "--provider-option"),
+        }
+        _handle(Email(**given(fields)), config_file or context.obj, dry_run=dry_run, as_json=as_json)
+
+
+@app.command()
+def sms(
+    context: typer.Context,
+    to: Annotated[list[str], typer.Option(help="Number, as +442079460958; repeatable.")] = [],
+    from_: Annotated[str | None, typer.Option("--from", help="Sender; else the account's.")] = None,
+    body: Annotated[str | None, typer.Option(help="Text; '-' reads standard input.")] = None,
+    media: Annotated[list[str], typer.Option(help="URL of a picture or file (MMS); repeatable.")] = [],
+    channel: Annotated[str | None, typer.Option(help="sms or whatsapp.")] = None,
+    send_at: SendAt = None,
+    expires_at: ExpiresAt = None,
+    priority: Priority = None,
+    category: Category = None,
+    provider: Provider = None,
+    option: Credentials = [],
+    provider_option: ProviderOptions = [],
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    config_file: ConfigFile = None,
+) -> None:
+    """Send an SMS. Without a body or media, the text is read from standard input."""
+    body = body_text(body)
+    if not (body or media):
+        body = piped_text()
+    with errors_told(as_json=as_json):
+        from postroom.messages import Sms
+
+        fields = {
+            "to": to,
+            "from": from_,
+            "body": body,
+            "media": media,
+            "channel": channel,
+            "send_at": moment(send_at, "--send-at"),
+            "expires_at": moment(expires_at, "--expires-at"),
+            "priority": priority,
+            "category": category,
+            "provider": provider,
+            "options": pairs(option, "--option"),
+            "provider_options": json_pairs(provider_option, "--provider-option"),
+        }
+        _handle(Sms(**given(fields)), config_file or context.obj, dry_run=dry_run, as_json=as_json)
+
+
+def _handle(message: Email | Sms, config_file: Path | None, *, dry_run: bool, as_json: bool) -> None:
+    from postroom.room import Postroom
+
+    room = Postroom.from_config(config_file)
+    if dry_run:
+        from postroom.cli.dry_run import show
+
+        show(room, message, as_json=as_json)
+        return
+    receipt = _sent(room, message)
+    if as_json:
+        show_json(success(receipt))
+    else:
+        _tell(receipt)
+
+
+def _sent(room: object, message: Email | Sms) -> Receipt:
+    """Send, and say on Ctrl-C whether the message may be on its way."""
+    import asyncio
+
+    from postroom.room import Postroom
+
+    assert isinstance(room, Postroom)
+    handed_over: list[str] = []
+
+    async def send() -> Receipt:
+        async with room:
+            try:
+                return await room.send(message)
+            except asyncio.CancelledError as cancelled:
+                handed_over.extend(getattr(cancelled, "__notes__", ()))
+                raise
+
+    try:
+        return asyncio.run(send())
+    except KeyboardInterrupt:
+        if not handed_over:
+            warn("interrupted before anything was handed over; nothing was sent")
+            raise typer.Exit(INTERRUPTED) from None
+        warn(f"interrupted: {handed_over[0]}; it may have been sent, so look for it before sending it again")
+        raise typer.Exit(UNKNOWN) from None
+
+
+def _tell(receipt: Receipt) -> None:
+    """Print what a person wants to know: who took it, and who did not get it."""
+    identifier = f" as {receipt.provider_message_id}" if receipt.provider_message_id else ""
+    typer.echo(f"{receipt.status}: {receipt.account} ({receipt.provider}) took {receipt.id}{identifier}")
+    for result in receipt.recipients:
+        if result.outcome != "accepted":
+            warn(f"  {result.address}: {result.outcome}: {result.detail or result.code}")
