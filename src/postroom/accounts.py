@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import OrderedDict
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from postroom.config.accounts import account_settings, settings_for_message, settings_from_environment
-from postroom.dispatch import Lane
-from postroom.errors import MissingCredential
+from postroom.dispatch import Lane, own_copy
+from postroom.errors import ContractViolation, DeliveryError, PostroomError
 from postroom.plugin.environment import Environment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 
     from pydantic import SecretStr
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from postroom.plugin.transport import CheckReport, Transport
     from postroom.receipts import Channel
     from postroom.registry import Registry
+
+K = TypeVar("K", bound=tuple[object, ...])
 
 MOST_BORROWED = 256
 """Accounts made from credentials that messages brought; the one idle longest makes room for the next."""
@@ -50,7 +53,8 @@ class Accounts:
         self._settings: dict[tuple[str, Channel], AccountSettings] = {}
         self._lanes: dict[tuple[str, Channel], Lane] = {}
         self._borrowed: OrderedDict[tuple[str, Channel, bytes], Lane] = OrderedDict()
-        self._opening = asyncio.Lock()
+        self._opening: dict[tuple[object, ...], asyncio.Task[Lane]] = {}
+        self._closed = False
 
     def ready(self, target: Target, message: Message) -> Lane | None:
         """Return the lane of `target` if it is open already and the message brings no credentials."""
@@ -68,10 +72,7 @@ class Accounts:
         if lane is not None:
             return lane
         settings = self.settings(target, channel)
-        async with self._opening:
-            if (target.name, channel) not in self._lanes:
-                self._lanes[target.name, channel] = await self._open(target, channel, settings)
-        return self._lanes[target.name, channel]
+        return await self._once(self._lanes, (target.name, channel), lambda: self._open(target, channel, settings))
 
     def settings(self, target: Target, channel: Channel) -> AccountSettings:
         """Return the validated settings of an account; raises ConfigError or PluginError."""
@@ -82,15 +83,20 @@ class Accounts:
 
     async def check(self, target: Target, channel: Channel) -> CheckReport:
         """Let a transport of the account's own try its credentials; it is closed again at once."""
-        transport = self._transport(target, channel, self.settings(target, channel))
-        await transport.open()
-        try:
-            return await transport.check()
-        finally:
-            await transport.close()
+        settings = self.settings(target, channel)
+        with _plugin_faults(target, "checked"):
+            transport = self._transport(target, channel, settings)
+            await transport.open()
+            try:
+                return await transport.check()
+            finally:
+                await transport.close()
 
     async def close(self) -> None:
         """Close every transport, then what they share. One that fails to close does not keep the others."""
+        self._closed = True
+        if self._opening:
+            await asyncio.wait(self._opening.values())
         lanes = [*self._lanes.values(), *self._borrowed.values()]
         self._lanes.clear()
         self._borrowed.clear()
@@ -107,30 +113,45 @@ class Accounts:
 
     async def _lane_for_options(self, target: Target, channel: Channel, options: Mapping[str, SecretStr]) -> Lane:
         key = (target.name, channel, _fingerprint(options))
-        async with self._opening:
-            lane = self._borrowed.pop(key, None) or await self._borrow(target, channel, options)
-            self._borrowed[key] = lane
-        if len(self._borrowed) > MOST_BORROWED:
+        if len(self._borrowed) >= MOST_BORROWED and key not in self._borrowed:
             await self._drop_idle()
+        lane = self._borrowed.get(key) or await self._once(
+            self._borrowed, key, lambda: self._borrow(target, channel, options)
+        )
+        if key in self._borrowed:
+            self._borrowed.move_to_end(key)
+        lane.asked_for = True
         return lane
+
+    async def _once(self, lanes: dict[K, Lane], key: K, make: Callable[[], Coroutine[Any, Any, Lane]]) -> Lane:
+        """Open one lane for all who ask for it at the same time; one of them cancelled does not stop it."""
+        if self._closed:
+            raise PostroomError("this Postroom is closed; make a new one to send again")
+        task = self._opening.get(key)
+        if task is None:
+            task = self._opening[key] = asyncio.create_task(make())
+            task.add_done_callback(lambda done: self._opened(lanes, key, done))
+        try:
+            return await asyncio.shield(task)
+        except DeliveryError as error:
+            raise own_copy(error) from error.__cause__
+
+    def _opened(self, lanes: dict[K, Lane], key: K, task: asyncio.Task[Lane]) -> None:
+        del self._opening[key]
+        if not task.cancelled() and task.exception() is None:
+            lanes[key] = task.result()
 
     async def _borrow(self, target: Target, channel: Channel, options: Mapping[str, SecretStr]) -> Lane:
         model = self._registry.transport(target.provider, channel).settings_model
-        base = self._base(target, channel)
-        settings = settings_for_message(target.provider, model, options, base)
+        base = self._config.accounts[target.name] if target.configured else {"provider": target.provider}
+        settings = settings_for_message(target.name, base, model, options)
         return await self._open(target, channel, settings)
 
-    def _base(self, target: Target, channel: Channel) -> AccountSettings | None:
-        """The account a message's own credentials are laid over; a bare provider needs none."""
-        try:
-            return self.settings(target, channel)
-        except MissingCredential:
-            return None
-
     async def _open(self, target: Target, channel: Channel, settings: AccountSettings) -> Lane:
-        transport = self._transport(target, channel, settings)
-        await transport.open()
-        return Lane(transport, self._gates)
+        with _plugin_faults(target, "opened"):
+            lane = Lane(self._transport(target, channel, settings), self._gates)
+            await lane.transport.open()
+        return lane
 
     def _transport(self, target: Target, channel: Channel, settings: AccountSettings) -> Transport[Any, Any]:
         return self._registry.transport(target.provider, channel)(target.name, settings, self.environment)
@@ -139,6 +160,20 @@ class Accounts:
         idle = next((key for key, lane in self._borrowed.items() if lane.idle), None)
         if idle is not None:
             await self._borrowed.pop(idle).close()
+
+
+@contextmanager
+def _plugin_faults(target: Target, what: str) -> Iterator[None]:
+    """Whatever a plugin raises before a hand-over is one of our errors to the caller."""
+    try:
+        yield
+    except PostroomError:
+        raise
+    except Exception as error:
+        raise ContractViolation(
+            f"{target.name}: {target.provider} raised {type(error).__name__} when it was {what}, which is a fault in "
+            "the plugin; nothing was sent"
+        ) from error
 
 
 def _fingerprint(options: Mapping[str, SecretStr]) -> bytes:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import logging
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from postroom.addresses import Address
-from postroom.errors import ConfigError, DeliveryError, OutcomeUnknown, PostroomError, UnsupportedFeature
-from postroom.gates import Gates
+from postroom.errors import (
+    ConfigError,
+    ContractViolation,
+    DeliveryError,
+    OutcomeUnknown,
+    PostroomError,
+    UnsupportedFeature,
+)
+from postroom.gates import Gates, Opened
 from postroom.receipts import Accepted, Channel
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Awaitable, Callable
 
     from postroom.messages import Message
     from postroom.plugin.transport import Transport
@@ -44,18 +50,28 @@ class Lane:
         self._waiting: deque[tuple[Message, asyncio.Future[Accepted]]] = deque()
         self._batches: set[asyncio.Task[None]] = set()
         self._gathering = False
+        self._emptied: asyncio.Event | None = None
+        self.asked_for = False
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is on its way through this lane."""
-        return not self._under_way
+        """Whether somebody had this lane, and nothing is on its way through it any more."""
+        return self.asked_for and not self._under_way
 
     def refuse_unsupported(self, message: Message) -> None:
         """Raise UnsupportedFeature or MessageError for what the provider cannot take; nothing was sent."""
         missing = message.features - self.transport.capabilities.features
         if missing:
             self._unsupported(sorted(missing))
-        self.transport.validate(message)
+        try:
+            self.transport.validate(message)
+        except PostroomError:
+            raise
+        except Exception as error:
+            raise ContractViolation(
+                f"{self.transport.account}: {self.settings.provider} raised {type(error).__name__} when it validated "
+                "the message, which is a fault in the plugin; nothing was sent"
+            ) from error
 
     async def deliver(self, message: Message) -> Accepted:
         """Hand `message` over once.
@@ -72,9 +88,14 @@ class Lane:
                 return await self._alone(message)
         finally:
             self._under_way -= 1
+            if self._emptied and not self._under_way:
+                self._emptied.set()
 
     async def close(self) -> None:
         """Wait for what is under way, then close the transport; a failure to close is logged, not raised."""
+        if self._under_way:
+            self._emptied = asyncio.Event()
+            await self._emptied.wait()
         if self._batches:
             await asyncio.wait(self._batches)
         try:
@@ -97,18 +118,22 @@ class Lane:
     async def _alone(self, message: Message) -> Accepted:
         if self._gates:
             async with self._gates.around(message, self.transport.account):
-                return self._proven(await self._in_time(self.transport.send(message)))
-        return self._proven(await self._in_time(self.transport.send(message)))
+                return self._proven(await self._in_time(self.transport.send, message))
+        return self._proven(await self._in_time(self.transport.send, message))
 
-    async def _in_time(self, hand_over: Coroutine[Any, Any, Any]) -> object:
+    async def _in_time(self, hand_over: Callable[[Any], Awaitable[object]], what: object) -> object:
         """Await a plugin's answer; whatever it raises that is not ours leaves the outcome unknown."""
         try:
             if self.transport.keeps_timeout:
-                return await hand_over
+                return await hand_over(what)
             async with asyncio.timeout(self.settings.timeout):
-                return await hand_over
+                return await hand_over(what)
         except PostroomError:
             raise
+        except asyncio.CancelledError as error:
+            if _is_being_cancelled():
+                raise
+            raise self._unknown("cancelled its own work") from error
         except TimeoutError as error:
             raise self._unknown(f"gave no answer within {self.settings.timeout:g} s") from error
         except Exception as error:
@@ -158,6 +183,7 @@ class Lane:
     async def _run_batch(self, batch: list[tuple[Message, asyncio.Future[Accepted]]]) -> None:
         if self._pace:
             await self._pace.turn(len(batch))
+            batch = [item for item in batch if not item[1].done()]
         answers = await self._answers([message for message, future in batch])
         for (_, future), answer in zip(batch, answers, strict=True):
             if future.done():
@@ -165,18 +191,44 @@ class Lane:
             if isinstance(answer, Accepted):
                 future.set_result(answer)
             else:
-                future.set_exception(_own_copy(answer))
+                future.set_exception(own_copy(answer))
 
     async def _answers(self, messages: list[Message]) -> list[Accepted | BaseException]:
         """One answer per message, whatever the plugin does."""
         try:
             if len(messages) == 1:
                 return [await self._alone(messages[0])]
-            async with self._gates.around_all(messages, self.transport.account):
-                found = await self._in_time(self.transport.send_many(messages))
-            return self._one_each(found, len(messages))
+            if self._gates:
+                return await self._through_gates(messages)
+            return await self._together(messages)
         except BaseException as error:  # noqa: BLE001 - each waiting caller must get it
             return [error] * len(messages)
+
+    async def _together(self, messages: list[Message]) -> list[Accepted | BaseException]:
+        if not messages:
+            return []
+        return self._one_each(await self._in_time(self.transport.send_many, messages), len(messages))
+
+    async def _through_gates(self, messages: list[Message]) -> list[Accepted | BaseException]:
+        """Hand over together what the gates let pass; each message's gates see that message's error."""
+        passed = [await self._entered(message) for message in messages]
+        open_to = [message for message, gates in zip(messages, passed, strict=True) if isinstance(gates, list)]
+        try:
+            answers = iter(await self._together(open_to))
+        except BaseException as error:  # noqa: BLE001 - the gates must be left, and each caller must get it
+            answers = iter([error] * len(open_to))
+        found: list[Accepted | BaseException] = []
+        for gates in passed:
+            found.append(next(answers) if isinstance(gates, list) else gates)
+            if isinstance(gates, list):
+                await self._gates.leave(gates, None if isinstance(found[-1], Accepted) else found[-1])
+        return found
+
+    async def _entered(self, message: Message) -> Opened | PostroomError:
+        try:
+            return await self._gates.enter(message, self.transport.account)
+        except PostroomError as veto:
+            return veto
 
     def _one_each(self, found: object, expected: int) -> list[Accepted | BaseException]:
         if isinstance(found, list) and len(found) == expected:
@@ -185,27 +237,55 @@ class Lane:
 
 
 class Pace:
-    """Spaces messages out to a rate: a burst of at most a twentieth of a second's worth, then evenly."""
+    """Spaces messages out to a rate: a burst of at most a twentieth of a second's worth, then evenly.
+
+    A batch starts all its messages at one moment; it waits until the second it falls into has room for them.
+    """
 
     def __init__(self, per_second: float) -> None:
         self._interval = 1 / per_second
         self._slack = max(self._interval, 0.05)
         self._due = 0.0
+        self._most = per_second * 1.05 + 1
+        self._second: deque[tuple[float, int]] = deque()
+        self._started = 0
 
     async def turn(self, messages: int = 1) -> None:
         """Wait until `messages` more may start."""
         now = asyncio.get_running_loop().time()
         start = max(self._due, now - self._slack + self._interval)
+        moment = self._room_for(messages, max(start, now))
+        start = moment if moment > now else start
         self._due = start + messages * self._interval
         if start > now:
             await asyncio.sleep(start - now)
 
+    def _room_for(self, messages: int, start: float) -> float:
+        """Return the first moment from `start` whose second has room for `messages` more, and take it."""
+        while self._second and (self._second[0][0] <= start - 1 or self._started + messages > self._most):
+            began, count = self._second.popleft()
+            self._started -= count
+            start = max(start, began + 1)
+        self._second.append((start, messages))
+        self._started += messages
+        return start
 
-def _own_copy(error: BaseException) -> BaseException:
-    """Each message of a batch gets an error of its own, since a receipt is attached to it."""
-    own = copy.copy(error)
+
+def own_copy(error: BaseException) -> BaseException:
+    """Return a copy for one of several messages that share an error, since a receipt is attached to it.
+
+    Made without the constructor, whose arguments a plugin's error class may have changed.
+    """
+    own = error.__class__.__new__(error.__class__, *error.args)
+    own.args = error.args
+    own.__dict__.update(error.__dict__)
     own.__cause__ = error.__cause__
     return own
+
+
+def _is_being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _batch_size(transport: Transport[Any, Any]) -> int:

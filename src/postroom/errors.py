@@ -182,6 +182,8 @@ class DeliveryError(PostroomError):
         recipients: tuple[RecipientResult, ...] = (),
     ) -> None:
         super().__init__(message)
+        if outcome is Outcome.ACCEPTED:
+            raise ValueError("an error cannot have the outcome accepted")
         self.outcome = outcome or self.default_outcome
         self.scope = scope or self.default_scope
         self.provider_code = provider_code

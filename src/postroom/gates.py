@@ -6,7 +6,6 @@ A pluggy wrapper around a coroutine ends before the coroutine runs, which is why
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("postroom.plugins")
 
 Named = Sequence[tuple[str, Callable[..., Any]]]
+Opened = list[tuple[str, AbstractAsyncContextManager[None]]]
 
 
 class Gates:
@@ -35,25 +35,31 @@ class Gates:
     @asynccontextmanager
     async def around(self, message: Message, account: str) -> AsyncIterator[None]:
         """Enter every gate, hand over, leave them in reverse. A gate that fails to open stops the message."""
-        opened: list[tuple[str, AbstractAsyncContextManager[None]]] = []
+        opened = await self.enter(message, account)
+        try:
+            yield
+        except BaseException as error:
+            await self.leave(opened, error)
+            raise
+        await self.leave(opened, None)
+
+    async def enter(self, message: Message, account: str) -> Opened:
+        """Open every gate for `message`; raises PostroomError, with those already open left again, if one fails."""
+        opened: Opened = []
         try:
             for name, function in self._functions:
                 gate = await _open(name, function, message, account)
                 if gate is not None:
                     opened.append((name, gate))
-            yield
-        finally:
-            for name, gate in reversed(opened):
-                await _close(name, gate)
+        except BaseException as error:
+            await self.leave(opened, error)
+            raise
+        return opened
 
-    @asynccontextmanager
-    async def around_all(self, messages: Sequence[Message], account: str) -> AsyncIterator[None]:
-        """Enter every gate for each message of a batch."""
-        if not (self and messages):
-            yield
-            return
-        async with self.around(messages[0], account), self.around_all(messages[1:], account):
-            yield
+    async def leave(self, opened: Opened, error: BaseException | None) -> None:
+        """Leave gates in reverse; each sees the error of the send."""
+        for name, gate in reversed(opened):
+            await _close(name, gate, error)
 
 
 class Observers:
@@ -90,9 +96,10 @@ async def _open(
     return gate
 
 
-async def _close(name: str, gate: AbstractAsyncContextManager[None]) -> None:
+async def _close(name: str, gate: AbstractAsyncContextManager[None], error: BaseException | None) -> None:
     """Leave a gate. It sees the error of the send, but neither its answer nor its own failure changes it."""
     try:
-        await gate.__aexit__(*sys.exc_info())
-    except Exception:  # noqa: BLE001 - an extension may raise anything
-        _log.exception("extension %r failed after the send", name)
+        await gate.__aexit__(type(error) if error else None, error, error.__traceback__ if error else None)
+    except Exception as raised:  # noqa: BLE001 - an extension may raise anything
+        if raised is not error:
+            _log.exception("extension %r failed after the send", name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from postroom.errors import DeliveryError, Outcome, PostroomError, RecipientsRefused, Scope
+from postroom.errors import DeliveryError, Outcome, OutcomeUnknown, PostroomError, RecipientsRefused, Scope
 from postroom.messages import Email
 from postroom.receipts import Accepted, Attempt, Receipt, RecipientResult, Status
 
@@ -68,7 +68,7 @@ class Journey:
             return
         self._last = target
         if isinstance(answer, Accepted) and _none_accepted(answer):
-            answer = RecipientsRefused(f"{target.name}: no recipient was accepted", recipients=answer.recipients)
+            answer = _none_taken(target, answer)
         if isinstance(answer, Accepted):
             self._add_accepted(target, tried, answer)
         else:
@@ -92,7 +92,7 @@ class Journey:
 
     def error(self) -> PostroomError | None:
         """The error to raise: none when a recipient was accepted, else the one that matters most."""
-        if self._taken or self._assumed:
+        if self._accepted or self._assumed:
             return None
         if not self._errors:
             return self.refusals[0] if self.refusals else None
@@ -103,7 +103,11 @@ class Journey:
         doubtful = any(result.outcome is Outcome.UNKNOWN for result in self._results.values())
         if doubtful and not self._assumed:
             return Status.IN_DOUBT
-        return Status.SENT if self._taken or self._assumed else Status.FAILED
+        return Status.SENT if self._accepted or self._assumed else Status.FAILED
+
+    @property
+    def _accepted(self) -> bool:
+        return any(result.outcome is Outcome.ACCEPTED for result in self._results.values())
 
     def _add_accepted(self, target: Target, tried: Tried, answer: Accepted) -> None:
         self._taken = self._taken or (target, answer)
@@ -129,6 +133,9 @@ class Journey:
             self._settle(result, Scope.RECIPIENT)
 
     def _add_failed(self, target: Target, tried: Tried, error: DeliveryError) -> None:
+        untold = error.outcome
+        if any(result.outcome is Outcome.UNKNOWN for result in error.recipients):
+            error.outcome = Outcome.UNKNOWN  # one recipient in doubt: the message must not simply be sent again
         self._errors.append(error)
         self._attempts.append(
             Attempt(
@@ -151,7 +158,7 @@ class Journey:
         for recipient in tried.recipients:
             result = told.get(recipient) or RecipientResult(
                 address=recipient,
-                outcome=error.outcome,
+                outcome=untold,
                 code=error.code,
                 provider_code=error.provider_code,
                 status=error.status,
@@ -166,6 +173,21 @@ class Journey:
         )
         if not elsewhere:
             self._left.pop(result.address, None)
+
+
+def _none_taken(target: Target, answer: Accepted) -> DeliveryError:
+    """Turn a yes for no recipient into the error it is; one that is in doubt makes the whole attempt so."""
+    outcomes = {result.outcome for result in answer.recipients}
+    if Outcome.UNKNOWN in outcomes:
+        return OutcomeUnknown(
+            f"{target.name}: some recipients may have it, so look for it at the provider before sending it again",
+            recipients=answer.recipients,
+        )
+    return RecipientsRefused(
+        f"{target.name}: no recipient was accepted; see the result of each",
+        outcome=Outcome.TRANSIENT if Outcome.TRANSIENT in outcomes else Outcome.PERMANENT,
+        recipients=answer.recipients,
+    )
 
 
 def _none_accepted(answer: Accepted) -> bool:

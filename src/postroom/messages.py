@@ -161,7 +161,7 @@ class Message(BaseModel):
     options: dict[str, SecretStr] = {}
     required: bool = False
     idempotency_key: Line | None = Field(default=None, min_length=1, max_length=255)
-    id: Line | None = Field(default=None, min_length=1, max_length=64)
+    id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$", max_length=64)
 
     @field_serializer("options")
     def _spell_out_options(self, options: dict[str, SecretStr], info: SerializationInfo) -> dict[str, Any]:

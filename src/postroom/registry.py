@@ -6,13 +6,16 @@ import difflib
 import inspect
 import logging
 import os
+import re
 from dataclasses import dataclass
+from email.parser import HeaderParser
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pluggy
 
+from postroom.config.load import PLUGINS_VARIABLE
 from postroom.errors import (
     ContractViolation,
     PluginConflict,
@@ -36,7 +39,6 @@ if TYPE_CHECKING:
 
 PROVIDERS = "postroom"
 EXTENSIONS = "postroom.extensions"
-PLUGINS_VARIABLE = "POSTROOM_PLUGINS"
 
 KNOWN_DISTRIBUTIONS = {
     "smtp": "postroom-smtp",
@@ -76,6 +78,7 @@ class Registry:
         self._chosen = chosen or {}
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
+        self._loaded: dict[str, object] = {}
         self._failures: dict[str, PluginError] = {}
         self._transports: dict[tuple[str, Channel], TransportClass | None] = {}
 
@@ -137,7 +140,7 @@ class Registry:
                     f"extension {name!r} is not installed; installed: {_listed(installed)}. "
                     "Install it, or take it out of [plugins] extensions"
                 )
-            loaded.append((name, self._load(name, installed[name])))
+            loaded.append((name, self._load(f"extension {name!r}", installed[name])))
         return loaded
 
     def implementations(self, hook: str, plugins: Iterable[tuple[str, object]]) -> list[tuple[str, Any]]:
@@ -152,11 +155,10 @@ class Registry:
             capabilities = {c: self.transport(name, c).capabilities for c in self.channels(name)}
         except PluginError as failure:
             error = failure
-        dist = entry.dist
         return ProviderInfo(
             name=name,
-            distribution=dist.name if dist else "unknown",
-            version=dist.version if dist else "unknown",
+            distribution=_stated(entry, "Name"),
+            version=_stated(entry, "Version"),
             module=entry.value,
             capabilities=capabilities,
             error=error,
@@ -170,11 +172,10 @@ class Registry:
         return self._transports[key]
 
     def _plugin(self, provider: str) -> object:
-        loaded = self._manager.get_plugin(provider)
-        if loaded is None:
+        if provider not in self._loaded:
             entry = self._claim(provider)
-            loaded = self._guarded(provider, lambda: self._load(provider, entry))
-        return loaded
+            self._loaded[provider] = self._guarded(provider, lambda: self._load_provider(provider, entry))
+        return self._loaded[provider]
 
     def _guarded(self, provider: str, step: Callable[[], R]) -> R:
         """Run a loading step; remember a failure, so that a broken plugin is not tried again and again."""
@@ -192,10 +193,11 @@ class Registry:
             raise self._not_found(provider)
         rivals = self._claims[provider]
         if provider in self._chosen:
-            rivals = [entry for entry in rivals if entry.dist and entry.dist.name == self._chosen[provider]]
+            chosen = _canonical(self._chosen[provider])
+            rivals = [entry for entry in rivals if _canonical(_stated(entry, "Name")) == chosen]
         if len(rivals) == 1:
             return rivals[0]
-        claimants = _listed(entry.dist.name for entry in self._claims[provider] if entry.dist)
+        claimants = _listed(_stated(entry, "Name") for entry in self._claims[provider])
         if not rivals:
             raise PluginConflict(
                 f"[plugins.use] {provider} names {self._chosen[provider]!r}, but it is claimed by {claimants}"
@@ -208,7 +210,7 @@ class Registry:
     def _not_found(self, provider: str) -> ProviderNotFound:
         if provider in self._claims:
             return ProviderNotFound(
-                f"provider {provider!r} is installed but not among {PLUGINS_VARIABLE}={os.environ[PLUGINS_VARIABLE]}"
+                f"provider {provider!r} is installed but not among {PLUGINS_VARIABLE}={','.join(self._allowed or ())}"
             )
         known = KNOWN_DISTRIBUTIONS.get(provider)
         near = difflib.get_close_matches(provider, self.names(), n=1)
@@ -216,21 +218,32 @@ class Registry:
         hint = f"did you mean {near[0]!r}? Else " if near else ""
         return ProviderNotFound(f"no provider {provider!r}; installed: {_listed(self.names())}. {hint}{step}")
 
-    def _load(self, name: str, entry: EntryPoint) -> object:
+    def _load_provider(self, name: str, entry: EntryPoint) -> object:
+        plugin = self._load(f"provider {name!r}", entry)
+        if not any(self.implementations(f"postroom_{channel}_transport", [(name, plugin)]) for channel in Channel):
+            raise ContractViolation(
+                f"provider {name!r} ({_origin(entry)}) gives no transport: postroom_email_transport or "
+                "postroom_sms_transport, marked with @hookimpl"
+            )
+        return plugin
+
+    def _load(self, what: str, entry: EntryPoint) -> object:
+        """Import and register what `entry` names; one module may stand behind several names."""
         try:
             plugin: object = entry.load()
-            _check_interface(name, plugin)
-            self._manager.register(plugin, name=name)
+            _check_interface(what, plugin)
+            if not self._manager.is_registered(plugin):
+                self._manager.register(plugin, name=f"{entry.group}:{entry.name}")
         except PluginError:
             raise
         except (Exception, SystemExit) as error:
-            raise PluginLoadError(f"{_origin(name, entry)} cannot be loaded: {_cause(error)}") from error
+            raise PluginLoadError(f"{what} ({_origin(entry)}) cannot be loaded: {_cause(error)}") from error
         unknown = [hook.name for hook in self._manager.get_hookcallers(plugin) or () if not hook.has_spec()]
         if unknown:
             self._manager.unregister(plugin)
             raise ContractViolation(
-                f"{_origin(name, entry)} implements {_listed(unknown)}, which postroom does not call; the hooks are "
-                f"{_listed(_hook_names())}"
+                f"{what} ({_origin(entry)}) implements {_listed(unknown)}, which postroom does not call; the hooks "
+                f"are {_listed(_hook_names())}"
             )
         return plugin
 
@@ -248,15 +261,22 @@ class Registry:
 
 def _same_claim(one: EntryPoint, other: EntryPoint) -> bool:
     """Whether one distribution was merely seen twice, as happens with an editable install."""
-    return one.value == other.value and _dist_name(one) == _dist_name(other)
+    return one.value == other.value and _stated(one, "Name") == _stated(other, "Name")
 
 
-def _dist_name(entry: EntryPoint) -> str:
-    return entry.dist.name if entry.dist else "unknown"
+def _stated(entry: EntryPoint, field: str) -> str:
+    """What the distribution's metadata say; a half-removed installation says nothing."""
+    text = entry.dist.read_text("METADATA") if entry.dist else None
+    return HeaderParser().parsestr(text or "").get(field, "unknown")
 
 
-def _origin(name: str, entry: EntryPoint) -> str:
-    return f"provider {name!r} ({_dist_name(entry)}, {entry.value})"
+def _canonical(distribution: str) -> str:
+    """`Acme_SMS` and `acme-sms` are one distribution (packaging.python.org, name normalization)."""
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+def _origin(entry: EntryPoint) -> str:
+    return f"{_stated(entry, 'Name')}, {entry.value}"
 
 
 def _cause(error: BaseException) -> str:
@@ -267,15 +287,15 @@ def _cause(error: BaseException) -> str:
     return f"{text}; install what is missing" if missing else f"{text}; update or uninstall the plugin"
 
 
-def _check_interface(name: str, plugin: object) -> None:
+def _check_interface(what: str, plugin: object) -> None:
     spoken = getattr(plugin, "postroom_interface", INTERFACE_VERSION)
     if spoken == INTERFACE_VERSION:
         return
     if not isinstance(spoken, int):
-        raise ContractViolation(f"plugin {name!r} states postroom_interface = {spoken!r}; it must be a whole number")
+        raise ContractViolation(f"{what} states postroom_interface = {spoken!r}; it must be a whole number")
     step = "update postroom" if spoken > INTERFACE_VERSION else "update the plugin"
     raise ContractViolation(
-        f"plugin {name!r} speaks plugin interface {spoken}, this postroom speaks {INTERFACE_VERSION}; {step}"
+        f"{what} speaks plugin interface {spoken}, this postroom speaks {INTERFACE_VERSION}; {step}"
     )
 
 
@@ -298,9 +318,19 @@ def _transport_problem(transport: object, channel: Channel) -> str | None:
         return f"returns {transport.__name__}, whose settings_model must derive from AccountSettings"
     if not isinstance(transport.capabilities, Capabilities):
         return f"returns {transport.__name__}, whose capabilities must be a Capabilities"
-    foreign = transport.capabilities.features - _FEATURES[channel]
+    return _capabilities_problem(transport.capabilities, channel)
+
+
+def _capabilities_problem(capabilities: Capabilities, channel: Channel) -> str | None:
+    if not isinstance(capabilities.features, (set, frozenset)):
+        return "lists features in something other than a frozenset"
+    foreign = capabilities.features - _FEATURES[channel]
     if foreign:
-        return f"lists features {_listed(foreign)}; the words are {_listed(_FEATURES[channel])}"
+        return f"lists features {_listed(map(str, foreign))}; the words are {_listed(_FEATURES[channel])}"
+    for name in ("max_batch", "max_recipients"):
+        most = getattr(capabilities, name)
+        if not (isinstance(most, int) and most >= 1) and (name, most) != ("max_recipients", None):
+            return f"states {name} = {most!r}; it must be a whole number of at least 1"
     return None
 
 

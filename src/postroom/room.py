@@ -16,6 +16,7 @@ from postroom.config.load import load_config
 from postroom.config.model import Config, parse_config
 from postroom.config.urls import config_from_urls
 from postroom.errors import (
+    ConfigError,
     DeliveryError,
     MessageError,
     PluginError,
@@ -66,6 +67,8 @@ class Postroom:
         defaults: Mapping[str, str] | None = None,
         rules: Iterable[Mapping[str, Any]] = (),
     ) -> None:
+        if config and (accounts or routes or defaults or rules):
+            raise ConfigError("give a Config, or accounts, routes, defaults and rules, but not both")
         self.config = config or _config_of(accounts or {}, routes or {}, defaults or {}, rules)
         self.registry = Registry(chosen=self.config.plugins.use)
         extensions = self.registry.load_extensions(self.config.plugins.extensions)
@@ -122,8 +125,8 @@ class Postroom:
         admitted = _admitted(message)
         journey = Journey(admitted, admitted.id or new_id())
         try:
-            for part in self._router.parts(admitted):
-                await self._serve(part, journey)
+            for part, targets in [(part, self._router.plan(part)) for part in self._router.parts(admitted)]:
+                await self._serve(part, targets, journey)
         except asyncio.CancelledError as cancelled:
             for note in getattr(cancelled, "__notes__", ()):
                 _log.warning("message %s: %s", journey.id, note)
@@ -140,28 +143,49 @@ class Postroom:
         """Send every message and return one result for each, in their order: a receipt, or the error.
 
         One message's failure does not touch the others. `progress` is called with the index and the result of
-        each message as it is done; `at_once` bounds how many are under way.
+        each message as it is done; `at_once` bounds how many are under way. What `progress` or the iterable
+        raises stops the rest and is raised here.
         """
         results: dict[int, Result] = {}
+
+        def keep(index: int, result: Result) -> None:
+            results[index] = result
+            if progress:
+                progress(index, result)
+
+        await self.send_each(messages, keep, at_once=at_once)
+        return [results[index] for index in range(len(results))]
+
+    async def send_each(
+        self, messages: Iterable[Email | Sms], report: Callable[[int, Result], None], *, at_once: int = MOST_AT_ONCE
+    ) -> None:
+        """Like `send_many`, for streams too long to keep: each result goes to `report` and is forgotten."""
+        if at_once < 1:
+            raise ValueError(f"at_once must be at least 1, not {at_once}")
         numbered = enumerate(messages)
 
         async def work() -> None:
             for index, message in numbered:
                 try:
-                    results[index] = await self.send(message)
+                    result: Result = await self.send(message)
                 except PostroomError as error:
-                    results[index] = error
-                if progress:
-                    progress(index, results[index])
+                    result = error
+                report(index, result)
 
-        async with asyncio.TaskGroup() as workers:
-            for _ in range(_workers(messages, at_once)):
-                workers.create_task(work())
-        return [results[index] for index in range(len(results))]
+        try:
+            async with asyncio.TaskGroup() as workers:
+                for _ in range(_workers(messages, at_once)):
+                    workers.create_task(work())
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from None
+
+    def settings(self, target: Target, channel: Channel) -> AccountSettings:
+        """Return the validated settings of an account; raises ConfigError or PluginError."""
+        return self._accounts.settings(target, channel)
 
     def targets(self, message: Email | Sms) -> tuple[Target, ...]:
         """Return the accounts `message` would be tried at now, in order; nothing is opened or sent."""
-        return self._router.plan(message)
+        return self._router.targets(self._router.choice(message), message.channel_name)
 
     def validate(self) -> None:
         """Validate every account's settings now rather than at its first use; raises ConfigError."""
@@ -201,9 +225,9 @@ class Postroom:
             return [(Target(name, provider), channel) for channel in self.registry.channels(provider)]
         return [(target, c) for c in self.registry.channels(name) for target in self._router.targets(name, c)]
 
-    async def _serve(self, part: Message, journey: Journey) -> None:
+    async def _serve(self, part: Message, targets: tuple[Target, ...], journey: Journey) -> None:
         """Take the recipients of `part` through the accounts of its route."""
-        for target in self._router.plan(part):
+        for target in targets:
             left = journey.left(part.recipients)
             if not left:
                 return
@@ -212,7 +236,11 @@ class Postroom:
                 prepared = _prepared(part, lane, journey)
                 lane.refuse_unsupported(prepared)
                 pieces = _pieces(prepared, left, lane)
-            except (PluginError, MessageError) as refusal:
+            except DeliveryError as unopened:
+                journey.add(target, Tried(left, datetime.now(UTC), 0.0, unopened))
+                continue
+            except PostroomError as refusal:
+                _log.info("message %s: passing over account %r: %s", journey.id, target.name, refusal)
                 journey.refuse(left, refusal)
                 continue
             await self._hand_over(target, lane, pieces, journey)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from itertools import count
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from postroom.accounts import Target
@@ -12,7 +12,7 @@ from postroom.errors import PluginError, ProviderNotFound
 from postroom.messages import Email, Message, Sms
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from postroom.config.model import Config, RouteSettings, Rule
     from postroom.receipts import Channel
@@ -29,13 +29,19 @@ class Router:
         self._config = config
         self._registry = registry
         self._dice = dice or random.Random()  # noqa: S311 - shares load, guards nothing
-        self._turns: dict[str, Iterator[int]] = {name: count() for name in config.routes}
+        self._turns: Counter[str] = Counter()
         self._only_accounts: dict[Channel, str] = {}
         self._targets = {name: Target(name, config.provider_of(name)) for name in config.accounts}
 
     def plan(self, message: Message) -> tuple[Target, ...]:
-        """Return the accounts to try for `message`, in order. Raises ProviderNotFound."""
-        return self.targets(self.choice(message), message.channel_name)
+        """Return the accounts to try for `message`, in order, and let round-robin routes turn.
+
+        Raises ProviderNotFound.
+        """
+        name = self.choice(message)
+        found = self.targets(name, message.channel_name)
+        self._turns[name] += 1
+        return found
 
     def parts(self, message: Message) -> list[Message]:
         """Split an SMS to several recipients where the rules send them different ways."""
@@ -67,7 +73,7 @@ class Router:
 
     def _ordered(self, name: str, route: RouteSettings) -> Sequence[str]:
         if route.strategy == "round_robin":
-            turn = next(self._turns[name]) % len(route.via)
+            turn = self._turns[name] % len(route.via)
             return route.via[turn:] + route.via[:turn]
         if route.strategy == "weighted":
             return self._drawn(route)

@@ -12,6 +12,7 @@ from postroom.room import MOST_AT_ONCE, Postroom
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
+    from concurrent.futures import Future
     from pathlib import Path
     from types import TracebackType
 
@@ -32,6 +33,10 @@ class SyncPostroom:
     Any number of threads may use one. It may be made and used inside a running event loop too, though its
     calls block that loop; prefer `Postroom` there. Close it, or use `with`.
     """
+
+    _loop: asyncio.AbstractEventLoop
+    _thread: threading.Thread
+    _closing: Future[None] | None
 
     def __init__(
         self,
@@ -98,14 +103,19 @@ class SyncPostroom:
         return self._run(self._room.check(account))
 
     def close(self) -> None:
-        """Close every account and stop the thread. Sending afterwards is an error."""
-        if self._loop.is_closed():
+        """Close every account and stop the thread, once the calls under way have ended. Then sending is an error.
+
+        In a process forked from the one that made it, this does nothing: the loop and its sockets are the parent's.
+        """
+        if self._process != os.getpid():
             return
-        if self._process == os.getpid() and self._thread.is_alive():
-            self._run(self._room.close())
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
-        self._loop.close()
+        if threading.current_thread() is self._thread:
+            raise PostroomError("a SyncPostroom cannot be closed from its own callbacks; return first")
+        with self._scheduling:
+            if not self._closing:
+                self._closing = asyncio.run_coroutine_threadsafe(self._finish(), self._loop)
+        self._thread.join()
+        self._closing.result()
 
     @classmethod
     def _around(cls, room: Postroom) -> Self:
@@ -116,27 +126,45 @@ class SyncPostroom:
     def _start(self, room: Postroom) -> None:
         self._room = room
         self._process = os.getpid()
+        self._scheduling = threading.Lock()
+        self._closing = None
+        self._calls: set[Future[Any]] = set()
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="postroom", daemon=True)
+        self._thread = threading.Thread(target=self._serve, name="postroom", daemon=True)
         self._thread.start()
 
-    def _run(self, work: Coroutine[Any, Any, R]) -> R:
-        problem = self._unusable()
-        if problem:
-            work.close()
-            raise PostroomError(problem)
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+    def _serve(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.get_loop().run_forever()
+
+    async def _finish(self) -> None:
         try:
-            return future.result()
+            await self._room.close()
+            if self._calls:
+                await asyncio.wait([asyncio.wrap_future(call) for call in self._calls])
+        finally:
+            self._loop.stop()
+
+    def _run(self, work: Coroutine[Any, Any, R]) -> R:
+        with self._scheduling:
+            problem = self._unusable()
+            if problem:
+                work.close()
+                raise PostroomError(problem)
+            call = asyncio.run_coroutine_threadsafe(work, self._loop)
+            self._calls.add(call)
+        call.add_done_callback(self._calls.discard)
+        try:
+            return call.result()
         except BaseException:
-            future.cancel()
+            call.cancel()
             raise
 
     def _unusable(self) -> str | None:
-        if self._loop.is_closed():
-            return "this SyncPostroom is closed; make a new one to send again"
         if self._process != os.getpid():
             return "this SyncPostroom was made before a fork; make one in each process"
+        if self._closing:
+            return "this SyncPostroom is closed; make a new one to send again"
         if threading.current_thread() is self._thread:
             return "a SyncPostroom cannot be called from its own callbacks; return first"
         return None

@@ -6,15 +6,15 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import SecretStr
-
-from postroom.config.model import nearest, setting_names, validated
+from postroom.config.model import is_secret, nearest, setting_names, validated
 from postroom.config.urls import URL_PARTS
 from postroom.errors import InvalidOption, MissingCredential
 from postroom.plugin.settings import AccountSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from pydantic import SecretStr
 
 
 def account_settings(name: str, source: object, model: type[AccountSettings]) -> AccountSettings:
@@ -39,18 +39,25 @@ def settings_from_environment(provider: str, model: type[AccountSettings]) -> Ac
 
 
 def settings_for_message(
-    provider: str, model: type[AccountSettings], options: Mapping[str, SecretStr], base: AccountSettings | None
+    name: str, source: object, model: type[AccountSettings], options: Mapping[str, SecretStr]
 ) -> AccountSettings:
-    """Return settings with the credentials a message brings in `options`, over those of `base`.
+    """Return settings with the credentials a message brings in `options`, over those of account `name`.
 
-    An option is a field, `<provider>_<field>`, or one of the provider's `message_options`. The sender and
-    limits of `base` stay; its other credentials do not, so that two accounts never mix.
+    An option is a field, `<provider>_<field>`, or one of the provider's `message_options`. The account's
+    sender and limits stay; its other credentials do not, so that two accounts never mix.
     """
-    given = {_option_field(provider, model, name): secret for name, secret in options.items()}
-    kept = _without_credentials(base) if base else {}
-    values: dict[str, Any] = {"provider": provider, **kept}
-    for field, secret in given.items():
-        values[field] = secret.get_secret_value()
+    path = f"accounts.{name}"
+    given = source.model_dump(by_alias=True, exclude_none=True) if isinstance(source, AccountSettings) else source
+    assert isinstance(given, dict)
+    credentials = _credentials(model)
+    values = {
+        key: _fetched(value, f"{path}.{key}")
+        for key, value in _placed(given, model, path).items()
+        if key not in credentials
+    }
+    provider = str(values["provider"])
+    for option, secret in options.items():
+        values[_option_field(provider, model, option)] = secret.get_secret_value()
     return validated(model, values, "options")
 
 
@@ -63,18 +70,19 @@ def _option_field(provider: str, model: type[AccountSettings], name: str) -> str
     return field
 
 
-def _without_credentials(base: AccountSettings) -> dict[str, Any]:
-    credentials = set(base.environment) | set(base.message_options.values())
-    values = base.model_dump(by_alias=True, exclude_none=True)
-    return {
-        name: value for name, value in values.items() if name not in credentials and not isinstance(value, SecretStr)
-    }
+def _credentials(model: type[AccountSettings]) -> set[str]:
+    """Return the settings that say who sends: those of the provider's environment, and every secret."""
+    secret = {name for name, field in setting_names(model).items() if is_secret(field)}
+    return secret | set(model.environment) | set(model.message_options.values())
 
 
 def _placed(source: dict[str, Any], model: type[AccountSettings], path: str) -> dict[str, Any]:
     """Move the parts of an account URL to the fields the provider gives them."""
     values = dict(source)
-    for part, value in values.pop(URL_PARTS, {}).items():
+    parts = values.pop(URL_PARTS, {})
+    if not isinstance(parts, dict):
+        raise InvalidOption("unknown key", path=f"{path}.{URL_PARTS}")
+    for part, value in parts.items():
         field = model.url_fields.get(part)
         if field is None:
             raise InvalidOption(f"the URL of provider {values['provider']!r} takes no {part}", path=path)
@@ -94,6 +102,6 @@ def _fetched(value: object, path: str) -> object:
     if kind == "file" and isinstance(where, str):
         try:
             return Path(where).read_text(encoding="utf-8").rstrip("\r\n")
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:
             raise MissingCredential(f"cannot read {where}: {error}", path=path) from error
     return value

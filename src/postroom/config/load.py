@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tomllib
 from pathlib import Path
 from typing import Any
-
-from pydantic import BaseModel
 
 from postroom.config.model import Config, nearest, parse_config
 from postroom.config.urls import account_from_url
@@ -15,7 +14,9 @@ from postroom.errors import ConfigError, InvalidOption
 
 CONFIG_VARIABLE = "POSTROOM_CONFIG"
 DEFAULT_FILE = "postroom.toml"
+PLUGINS_VARIABLE = "POSTROOM_PLUGINS"
 PREFIX = "POSTROOM_"
+SECTIONS = tuple(Config.model_fields)
 URL_VARIABLES = {"email": "POSTROOM_EMAIL_URL", "sms": "POSTROOM_SMS_URL"}
 
 
@@ -49,32 +50,43 @@ def _read(file: Path) -> dict[str, Any]:
         raise ConfigError(f"{file} is not valid TOML: {error}") from error
 
 
-class _Tree(BaseModel):
-    """The shape of the nested environment variables, without judging their values."""
-
-    defaults: dict[str, Any] = {}
-    accounts: dict[str, Any] = {}
-    routes: dict[str, Any] = {}
-    rules: list[Any] = []
-    plugins: dict[str, Any] = {}
-    outbox: dict[str, Any] = {}
-    gateway: dict[str, Any] = {}
-
-
 def _from_environment() -> dict[str, Any]:
-    for variable in os.environ:
-        section = variable.removeprefix(PREFIX).split("__")[0].lower()
-        if variable.startswith(PREFIX) and "__" in variable and section not in _Tree.model_fields:
-            raise InvalidOption(f"unknown section{nearest(section, _Tree.model_fields)}", path=variable)
-    from pydantic_settings import BaseSettings, EnvSettingsSource  # noqa: PLC0415 - costly to import
+    """Return what POSTROOM_SECTION__NAME__KEY variables say, as nested tables.
 
-    class Tree(_Tree, BaseSettings):
-        """What pydantic-settings reads."""
+    A value of an account is taken as it is written, since it may be a secret that looks like JSON; elsewhere
+    one in square brackets is a list.
+    """
+    tree: dict[str, Any] = {}
+    for variable, value in os.environ.items():
+        section, *keys = variable.removeprefix(PREFIX).lower().split("__")
+        if not variable.startswith(PREFIX) or variable == PLUGINS_VARIABLE or not (keys or section in SECTIONS):
+            continue
+        if section not in SECTIONS:
+            raise InvalidOption(f"unknown section{nearest(section, SECTIONS)}", path=variable)
+        _plant(tree, [section, *keys], value if section == "accounts" else _list_or_text(value, variable), variable)
+    return tree
 
+
+def _plant(tree: dict[str, Any], keys: list[str], value: object, variable: str) -> None:
+    *above, last = keys
+    for key in above:
+        tree = tree.setdefault(key, {})
+        if not isinstance(tree, dict):
+            raise InvalidOption(f"another variable sets all of {key!r}", path=variable)
+    if not above:
+        raise InvalidOption(f"names a whole section; write it like {variable}__NAME__KEY", path=variable)
+    if last in tree:
+        raise InvalidOption(f"another variable sets {last!r} too", path=variable)
+    tree[last] = value
+
+
+def _list_or_text(value: str, variable: str) -> object:
+    if not value.startswith("["):
+        return value
     try:
-        return EnvSettingsSource(Tree, env_prefix=PREFIX, env_nested_delimiter="__")()
-    except ValueError as error:
-        raise ConfigError(f"the POSTROOM_ environment variables cannot be read: {error}") from error
+        return json.loads(value)
+    except ValueError:
+        raise InvalidOption("is not a JSON list", path=variable) from None
 
 
 def _overlaid(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -101,8 +113,7 @@ def _with_urls(values: dict[str, Any]) -> dict[str, Any]:
         url = os.environ.get(variable)
         if not url:
             continue
+        name = f"{channel}-url"
         account = account_from_url(url, source=variable)
-        accounts = {f"{channel}-url": account, **values.get("accounts", {})}
-        defaults = {channel: f"{channel}-url", **values.get("defaults", {})}
-        values = {**values, "accounts": accounts, "defaults": defaults}
+        values = _overlaid({"accounts": {name: account}, "defaults": {channel: name}}, values)
     return values

@@ -13,6 +13,7 @@ from pydantic import (
     ConfigDict,
     Field,
     SecretStr,
+    StringConstraints,
     ValidationError,
     model_validator,
 )
@@ -71,12 +72,14 @@ class RouteSettings(Section):
 
     strategy: Literal["failover", "round_robin", "weighted"] = "failover"
     via: Names = Field(min_length=1)
-    weights: dict[str, Annotated[float, Field(gt=0)]] = {}
+    weights: dict[str, Annotated[float, Field(gt=0, le=1_000_000)]] = {}
 
     @model_validator(mode="after")
     def _weights_fit(self) -> Self:
         if self.weights and self.strategy != "weighted":
             raise ValueError('weights need strategy = "weighted"')
+        if len(set(self.via)) < len(self.via):
+            raise ValueError("via names an account twice")
         strangers = set(self.weights) - set(self.via)
         if strangers:
             raise ValueError(f"weights name {min(strangers)!r}, which is not in via")
@@ -93,7 +96,7 @@ class Rule(Section):
     use: str
     channel: Channel | None = None
     country: Annotated[tuple[Annotated[str, Field(pattern="^[A-Z]{2}$")], ...], BeforeValidator(_as_list)] = ()
-    domain: Annotated[tuple[Annotated[str, Field(to_lower=True)], ...], BeforeValidator(_as_list)] = ()
+    domain: Annotated[tuple[Annotated[str, StringConstraints(to_lower=True)], ...], BeforeValidator(_as_list)] = ()
     category: Literal["transactional", "marketing"] | None = None
 
 
@@ -154,9 +157,15 @@ def validated(model: type[ModelT], values: object, path: str = "") -> ModelT:
     try:
         return model.model_validate(values)
     except ConfigError as error:
-        raise type(error)(str(error), path=path or None) from error
+        if not path:
+            raise
+        raise type(error)(str(error), path=path) from error
     except ValidationError as error:
         problems = error.errors(include_url=False, include_input=False)
+    except Exception as error:
+        raise ConfigError(
+            f"{model.__name__} raised {type(error).__name__}, a fault in the plugin", path=path
+        ) from error
     told = [_told(model, problem, path) for problem in problems]
     kind = MissingCredential if all(_lacks_secret(model, p) for p in problems) else InvalidOption
     first_path, first = told[0]
@@ -201,5 +210,9 @@ def _model_in(annotation: object) -> type[BaseModel] | None:
 
 def _lacks_secret(model: type[BaseModel], problem: ErrorDetails) -> bool:
     field = model.model_fields.get(str(problem["loc"][-1])) if len(problem["loc"]) == 1 else None
-    secret = field is not None and SecretStr in (field.annotation, *get_args(field.annotation))
-    return problem["type"] == "missing" and secret
+    return problem["type"] == "missing" and field is not None and is_secret(field)
+
+
+def is_secret(field: FieldInfo) -> bool:
+    """Whether a setting holds a secret."""
+    return SecretStr in (field.annotation, *get_args(field.annotation))

@@ -36,14 +36,15 @@ def account_from_url(url: str, *, source: str) -> dict[str, Any]:
     """Return the account table that `url` describes; `source` says where it came from, for errors.
 
     The scheme is the provider, the query its settings; user, password, host, port and path go to the fields
-    the provider names in `url_fields`. The URL itself, which may hold a password, is never shown.
+    the provider names in `url_fields`. A `+` stands for itself, as in a phone number. The URL, which may hold
+    a password, is never shown.
     """
     try:
         found = urlsplit(url)
         port = found.port
     except ValueError:
         raise ConfigError(f"{source} is not a URL; write it like smtp://user:password@host:587") from None
-    if not found.scheme or not url.startswith(f"{found.scheme}://"):
+    if not found.scheme or not url.lower().startswith(f"{found.scheme}://"):
         raise ConfigError(f"{source} must begin with a provider, like smtp:// or twilio://")
     provider, extra = _SHORTHANDS.get(found.scheme, (found.scheme, {}))
     parts = {
@@ -54,5 +55,5 @@ def account_from_url(url: str, *, source: str) -> dict[str, Any]:
         "path": unquote(found.path) if found.path != "/" else "",
     }
     given = {name: value for name, value in parts.items() if value}
-    query = dict(parse_qsl(found.query, keep_blank_values=True))
+    query = dict(parse_qsl(found.query.replace("+", "%2B"), keep_blank_values=True))
     return {"provider": provider, **extra, **query, URL_PARTS: given}

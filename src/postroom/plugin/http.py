@@ -199,6 +199,7 @@ class HttpTransport(Transport[HttpSettingsT, MessageT]):
         kind = kind or error_for_status(reply.status)
         if kind is UnexpectedResponse and 300 <= reply.status < 400:
             outcome, scope = Outcome.PERMANENT, Scope.ACCOUNT
+            advice = "redirects are not followed, so nothing was sent; correct base_url"
         said = self.redact(detail) or f"HTTP {reply.status}"
         answered = f"{reply.status} {code}" if code else f"{reply.status}"
         return kind(

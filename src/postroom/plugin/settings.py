@@ -9,7 +9,7 @@ from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, C
 
 from postroom.addresses import refuse_breaks
 
-_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*/\s*(\d*)\s*(s|m|h|d)")
+_RATE = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)\s*/\s*((?:[1-9]\d{0,5})?)\s*(s|m|h|d)", re.ASCII)
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 OnUnknown = Literal["hold", "retry", "assume_sent"]
@@ -70,7 +70,7 @@ class AccountSettings(BaseModel):
     from_: Annotated[str, AfterValidator(refuse_breaks)] | None = Field(
         default=None, validation_alias=AliasChoices("from", "from_"), serialization_alias="from"
     )
-    timeout: float = Field(default=30.0, gt=0, le=3600)
+    timeout: float = Field(default=30.0, gt=0, le=3600, allow_inf_nan=False)
     concurrency: int = Field(default=50, ge=1, le=10_000)
     rate: Annotated[str, AfterValidator(_rate_text)] | None = None
     on_unknown: OnUnknown = "hold"

@@ -1,7 +1,8 @@
 """How a request to Vonage proves who sends it: Basic, a JWT, or a signature over the fields.
 
-The SDK's own JWT client parses the PEM key on every request (30 ms of CPU, measured with vonage-jwt 1.1.5) and its
-signing covers fields that are then not sent; tests hold ours to what the SDK makes and checks.
+By hand, because the SDK parses the PEM key for every token (30 ms, measured with vonage-jwt 1.1.5), refuses PKCS#1
+keys, and signs empty fields that it then does not send. Tests hold tokens and signatures to what the SDK makes and
+checks.
 """
 
 from __future__ import annotations
@@ -18,79 +19,96 @@ from uuid import uuid4
 from postroom.errors import MissingCredential
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
     from postroom_vonage.settings import SignatureMethod
 
 LIFETIME = 15 * 60
-"""Seconds a token is valid: developer.vonage.com, "JSON Web Tokens (JWTs)"."""
+"""Seconds a token is valid, as in the SDK (vonage-jwt 1.1.5)."""
 
 RENEWED_AFTER = 10 * 60
 """Seconds after which the next request takes a new token, well before the old one ends."""
 
 
-def basic(key: str, secret: str) -> str:
-    """Return the Authorization value for an API key and secret."""
-    return "Basic " + b64encode(f"{key}:{secret}".encode()).decode()
+def basic(user: str, password: str) -> str:
+    """Return the Authorization value for a user name and password (RFC 7617)."""
+    return "Basic " + b64encode(f"{user}:{password}".encode()).decode()
 
 
 class Tokens:
-    """Bearer tokens of one application: the key is parsed once, a token serves for ten minutes."""
+    """Bearer tokens of one application: the key is parsed once, and a token serves for ten minutes.
+
+    `private_key` is PEM text (PKCS#1 or PKCS#8) or the path of a PEM file; `clock` gives seconds since 1970.
+    """
 
     def __init__(self, application_id: str, private_key: str, *, clock: Callable[[], float] = time.time) -> None:
         self._application_id = application_id
-        self._pem = private_key
+        self._private_key = private_key
         self._clock = clock
-        self._key: PrivateKeyTypes | None = None
+        self._key: RSAPrivateKey | None = None
         self._token = ""
         self._issued_at = float("-inf")
 
     async def open(self) -> None:
-        """Parse the key, off the event loop. Raises MissingCredential when it cannot be read."""
-        self._key = await asyncio.to_thread(_parsed, self._pem)
+        """Parse the key and make the first token, off the event loop.
+
+        Raises MissingCredential when the key cannot be read.
+        """
+        await asyncio.to_thread(self._make_ready)
 
     def authorization(self) -> str:
         """Return the Authorization value to send now."""
         now = self._clock()
         if not 0 <= now - self._issued_at < RENEWED_AFTER:
-            self._token, self._issued_at = self._issued(int(now)), now
+            self._issue(now)
         return f"Bearer {self._token}"
 
-    def _issued(self, now: int) -> str:
-        from jwt import encode  # noqa: PLC0415 - loaded when first used
+    def _make_ready(self) -> None:
+        self._key = parse_private_key(self._private_key)
+        self._issue(self._clock())
 
-        claims = {"application_id": self._application_id, "iat": now, "jti": str(uuid4()), "exp": now + LIFETIME}
-        return encode(claims, self._key, algorithm="RS256", headers={"typ": "JWT"})  # type: ignore[arg-type] # RSA
+    def _issue(self, now: float) -> None:
+        from jwt import encode  # noqa: PLC0415 - brings cryptography; only accounts with a key need it
 
-
-def signed(fields: dict[str, str], secret: str, method: SignatureMethod) -> dict[str, str]:
-    """Return `fields` with `timestamp` and `sig`: developer.vonage.com, "Signing Messages"."""
-    whole = {**fields, "timestamp": str(int(time.time()))}
-    text = "".join(f"&{name}={_plain(whole[name])}" for name in sorted(whole))
-    if method == "md5hash":
-        whole["sig"] = hashlib.md5((text + secret).encode(), usedforsecurity=False).hexdigest()
-    else:
-        whole["sig"] = hmac.new(secret.encode(), text.encode(), method).hexdigest()
-    return whole
+        assert self._key
+        claims = {"application_id": self._application_id, "iat": int(now), "jti": str(uuid4())}
+        self._token = encode({**claims, "exp": int(now) + LIFETIME}, self._key, algorithm="RS256")
+        self._issued_at = now
 
 
-def _plain(value: str) -> str:
-    return value.replace("&", "_").replace("=", "_")
+def parse_private_key(text: str) -> RSAPrivateKey:
+    r"""Return the key in `text`, which is PEM or the path of a PEM file.
 
-
-def _parsed(pem: str) -> PrivateKeyTypes:
+    A PEM that came through an environment variable may have `\n` for its line ends. Raises MissingCredential.
+    """
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey  # noqa: PLC0415 - loaded when used
     from cryptography.hazmat.primitives.serialization import load_pem_private_key  # noqa: PLC0415 - loaded when used
 
     try:
-        text = pem if "-----BEGIN" in pem else Path(pem).read_text(encoding="ascii")
-        key = load_pem_private_key(text.replace("\\n", "\n").encode(), password=None)
-    except (OSError, ValueError, TypeError):
+        pem = text if "-----BEGIN" in text else Path(text).expanduser().read_text(encoding="ascii")
+        key = load_pem_private_key(pem.replace("\\n", "\n").strip().encode(), password=None)
+    except (OSError, ValueError, TypeError, RuntimeError):
         raise MissingCredential(
-            "private_key is neither the text nor the path of an unencrypted PEM key; get it from Vonage's dashboard"
+            "private_key is neither the text nor the path of an unencrypted PEM key; Vonage's dashboard makes one when "
+            "you generate the application's keys"
         ) from None
     if not isinstance(key, RSAPrivateKey):
         raise MissingCredential("private_key must be an RSA key, as Vonage's dashboard makes them")
     return key
+
+
+def signed(fields: Mapping[str, str], secret: str, method: SignatureMethod, *, timestamp: int) -> dict[str, str]:
+    """Return `fields` with `timestamp` (seconds since 1970) and `sig`.
+
+    Source: developer.vonage.com, "Signing Messages": fields by name, `&` and `=` in values as `_`; then either the
+    MD5 of that text and the secret, or an HMAC of it.
+    """
+    whole = {**fields, "timestamp": str(timestamp)}
+    text = "".join(f"&{name}={whole[name].replace('&', '_').replace('=', '_')}" for name in sorted(whole))
+    if method == "md5hash":
+        signature = hashlib.md5((text + secret).encode(), usedforsecurity=False).hexdigest()
+    else:
+        signature = hmac.new(secret.encode(), text.encode(), method).hexdigest()
+    return {**whole, "sig": signature}

@@ -1,111 +1,214 @@
-"""Vonage's refusals -> postroom's errors.
+"""What Vonage's refusals mean.
 
-SMS API: HTTP 200 with a status per part (developer.vonage.com/api-errors/sms; 13, 14 and 16 to 33 from older lists of
-the same pages). Messages API: problem documents (RFC 9457) whose `type` ends in `#code`
-(developer.vonage.com/api-errors/messages). Where neither says, the HTTP status decides; an unknown code is permanent
-and kept as it is.
+Sources, by mark: [s] developer.vonage.com/api-errors/sms; [t] developer.vonage.com/messaging/sms/guides/
+troubleshooting-sms; [o] older lists of those two, in clients of 2015 to 2019; [g] developer.vonage.com/api-errors
+(generic errors); [m] developer.vonage.com/api-errors/messages; [c] the OpenAPI description of the Messages API 1.4.0.
+
+[m] lists what status webhooks report later; the answer to a request takes its numbers from [c], and seven of them
+mean something else there (1000, 1060, 1100, 1110, 1140, 1150 and, with a 429, 1010). So the HTTP status speaks
+first, and a number counts only where both lists can be meant. A code that is in no table is permanent and kept.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from postroom.errors import (
     AuthenticationFailed,
     DeliveryError,
     MessageRejected,
+    Outcome,
     ProviderUnavailable,
     QuotaExhausted,
     RateLimited,
     RecipientsRefused,
     Scope,
 )
+from postroom.plugin.http import error_for_status
+from postroom.receipts import RecipientResult
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from postroom.messages import Sms
     from postroom.plugin.http import HttpTransport, Reply
 
-SMS_STATUS: dict[str, type[DeliveryError]] = {
-    "1": RateLimited,  # throttled
-    "2": MessageRejected,  # missing parameters
-    "3": MessageRejected,  # invalid parameters
-    "4": AuthenticationFailed,  # invalid credentials
-    "5": ProviderUnavailable,  # internal error
-    "6": MessageRejected,  # invalid message
-    "7": RecipientsRefused,  # number barred
-    "8": AuthenticationFailed,  # partner account barred
-    "9": QuotaExhausted,  # no credit
-    "10": RateLimited,  # too many existing binds
-    "11": AuthenticationFailed,  # account not enabled for HTTP
-    "12": MessageRejected,  # message too long
-    "13": ProviderUnavailable,  # communication failed
-    "14": AuthenticationFailed,  # invalid signature
-    "15": MessageRejected,  # invalid sender address
-    "16": MessageRejected,  # invalid TTL
-    "19": AuthenticationFailed,  # facility not allowed
-    "20": MessageRejected,  # invalid message class
-    "22": RecipientsRefused,  # invalid network code
-    "23": MessageRejected,  # invalid callback URL
-    "29": RecipientsRefused,  # not on the trial account's list
-    "32": AuthenticationFailed,  # signature and secret both given
-    "33": AuthenticationFailed,  # number de-activated
+
+class Meaning(NamedTuple):
+    """One of our errors; the next step, outcome and scope are the error's own unless given."""
+
+    kind: type[DeliveryError]
+    advice: str | None = None
+    outcome: Outcome | None = None
+    scope: Scope | None = None
+
+
+_LATER = Meaning(ProviderUnavailable)
+_FASTER_THAN_ALLOWED = Meaning(RateLimited, "nothing was sent, try again later or lower the account's rate")
+_MESSAGE = Meaning(MessageRejected)
+_RECIPIENT = Meaning(RecipientsRefused)
+_AWAY = Meaning(RecipientsRefused, "the recipient cannot be reached now, try again later", outcome=Outcome.TRANSIENT)
+_OPTED_OUT = Meaning(RecipientsRefused, "nothing was sent, the recipient does not want messages from this sender")
+_TRIAL = Meaning(
+    RecipientsRefused, "nothing was sent, add the number to the test numbers in Vonage's dashboard or add credit"
+)
+_SENDER = Meaning(MessageRejected, "nothing was sent, check `from`: it must be a sender this country allows")
+_CREDIT = Meaning(QuotaExhausted, "nothing was sent, add credit in Vonage's dashboard")
+_CREDENTIALS = Meaning(AuthenticationFailed)
+_CLOSED = Meaning(AuthenticationFailed, "nothing was sent, the account may not do this: ask Vonage's support")
+_SIGNATURE = Meaning(AuthenticationFailed, "nothing was sent, check signature_secret and signature_method")
+_CLOCK = Meaning(AuthenticationFailed, "nothing was sent, check this machine's clock and try again")
+_ADDRESS = Meaning(MessageRejected, "nothing was sent, check base_url and api", scope=Scope.ACCOUNT)
+
+SMS_STATUS: dict[str, Meaning] = {
+    "1": _FASTER_THAN_ALLOWED,  # [s] throttled
+    "2": _MESSAGE,  # [s] missing parameters
+    "3": _MESSAGE,  # [s] invalid parameters
+    "4": _CREDENTIALS,  # [s] invalid credentials
+    "5": _LATER,  # [s] internal error
+    "6": _MESSAGE,  # [s] invalid message, as for an unrecognised number prefix
+    "7": _RECIPIENT,  # [s] number barred
+    "8": _CLOSED,  # [s] partner account barred
+    "9": _CREDIT,  # [s] partner quota violation: no credit
+    "10": _FASTER_THAN_ALLOWED,  # [s] too many existing binds
+    "11": _CLOSED,  # [s] account not enabled for HTTP
+    "12": _MESSAGE,  # [s] message too long
+    "13": _LATER,  # [o] communication failed: not submitted
+    "14": _SIGNATURE,  # [s] invalid signature
+    "15": _SENDER,  # [s] invalid sender address
+    "16": _MESSAGE,  # [o] invalid TTL
+    "19": _CLOSED,  # [o] facility not allowed
+    "20": _MESSAGE,  # [o] invalid message class
+    "22": _RECIPIENT,  # [t] invalid network code
+    "23": _MESSAGE,  # [t] invalid callback URL
+    "29": _TRIAL,  # [t] non-whitelisted destination
+    "32": _CREDENTIALS,  # [t] signature and API secret both given
+    "33": _RECIPIENT,  # [t] number de-activated
+    "34": _RECIPIENT,  # [o] invalid or missing msisdn
+    "101": _OPTED_OUT,  # [o] opted out of the campaign
 }
 
-MESSAGES_CODE: dict[str, type[DeliveryError]] = {
-    "1000": RateLimited,  # throttled
-    "1010": MessageRejected,  # missing parameters
-    "1020": MessageRejected,  # invalid parameters
-    "1021": MessageRejected,  # invalid tag
-    "1022": MessageRejected,  # invalid template parameters
-    "1030": ProviderUnavailable,  # internal error
-    "1040": MessageRejected,  # invalid message
-    "1050": RecipientsRefused,  # number barred
-    "1060": AuthenticationFailed,  # partner account barred
-    "1070": QuotaExhausted,  # no credit
-    "1080": AuthenticationFailed,  # account not enabled
-    "1090": MessageRejected,  # message too long
-    "1100": ProviderUnavailable,  # communication failed
-    "1120": MessageRejected,  # invalid sender
-    "1130": MessageRejected,  # invalid TTL
+PROBLEMS: dict[str, Meaning] = {
+    "low-balance": _CREDIT,  # [g]
+    "out-of-credit": _CREDIT,  # [g] the example
+    "unauthorized": _CREDENTIALS,  # [g]
+    "unathorized": _CREDENTIALS,  # [c] so spelt
+    "forbidden": _CREDENTIALS,  # [g]
+    "unprovisioned": _CREDENTIALS,  # [g] [c]
+    "invalid-api-key": _CREDENTIALS,  # [g]
+    "invalid-signature": _CREDENTIALS,  # [g]
+    "account-suspended": _CLOSED,  # [g]
+    "jwt-expired": _CLOCK,  # [g]
+    "jwt-revoked": _CREDENTIALS,  # [g]
+    "invalid-params": _MESSAGE,  # [g]
+    "invalid-json": _MESSAGE,  # [c]
+    "110": _RECIPIENT,  # [c] invalid recipient
+    "1000": _FASTER_THAN_ALLOWED,  # [m] throttled; [c] rate limit hit
+    "1010": _MESSAGE,  # [m] missing parameters
+    "1020": _MESSAGE,  # [m] invalid parameters
+    "1021": _MESSAGE,  # [m] invalid tag
+    "1022": _MESSAGE,  # [m] invalid template parameters
+    "1030": _LATER,  # [m] internal error
+    "1040": _MESSAGE,  # [m] invalid message, as for an unrecognised number prefix
+    "1050": _RECIPIENT,  # [m] number barred
+    "1070": _CREDIT,  # [m] partner quota exceeded
+    "1080": _CLOSED,  # [m] account not enabled for REST
+    "1090": _MESSAGE,  # [m] message too long
+    "1120": _SENDER,  # [m] illegal sender address; [c] invalid sender
+    "1130": _MESSAGE,  # [m] invalid TTL
+    "1160": _TRIAL,  # [m] non-whitelisted destination
+    "1170": _RECIPIENT,  # [m] invalid or missing msisdn
+    "1180": _AWAY,  # [m] absent subscriber, temporary
+    "1190": _RECIPIENT,  # [m] absent subscriber, permanent
+    "1200": _RECIPIENT,  # [m] portability error
+    "1210": _MESSAGE,  # [m] anti-spam rejection
+    "1220": _AWAY,  # [m] handset busy
+    "1230": _AWAY,  # [m] network error
+    "1240": _OPTED_OUT,  # [m] illegal number: the recipient sent STOP
+    "1241": _FASTER_THAN_ALLOWED,  # [m] too many send requests
+    "1250": _RECIPIENT,  # [m] unroutable
+    "1260": _RECIPIENT,  # [m] destination unreachable
+    "1270": _RECIPIENT,  # [m] subscriber age restriction
+    "1280": _RECIPIENT,  # [m] number blocked by carrier
+    "1290": _RECIPIENT,  # [m] the recipient's prepaid credit is used up
+    "1300": _RECIPIENT,  # [m] not part of the provider network
+    "1310": _RECIPIENT,  # [m] not a suitable device
+    "1340": Meaning(MessageRejected, "nothing was sent, outside WhatsApp's reply window only a template may go"),  # [m]
 }
 
 
-def part_refusal(transport: HttpTransport[Any, Any], reply: Reply, part: dict[str, Any]) -> DeliveryError:
-    """Return the error for the SMS API's answer about one part."""
-    code = str(part.get("status"))
+def part_refusal(transport: HttpTransport[Any, Any], sms: Sms, reply: Reply, part: dict[str, Any]) -> DeliveryError:
+    """Return the error for what the SMS API said about a part, in an HTTP 200."""
+    code = str(part["status"])
     said = str(part.get("error-text") or "")
-    return transport.failure(reply, kind=SMS_STATUS.get(code, MessageRejected), code=code, detail=said)
+    return _error(transport, sms, reply, SMS_STATUS.get(code, _MESSAGE), code=code, said=said)
 
 
-def problem_refusal(transport: HttpTransport[Any, Any], reply: Reply) -> DeliveryError:
-    """Return the error for a problem document of the Messages API."""
+def refusal(transport: HttpTransport[Any, Any], sms: Sms | None, reply: Reply) -> DeliveryError:
+    """Return the error for an HTTP status that is no success; the body may be a problem document (RFC 9457).
+
+    `sms` is None where nothing was to be sent.
+    """
     problem = reply.json_object()
-    code = str(problem.get("type", "")).rpartition("#")[2] or None
-    said = "; ".join(str(problem[key]) for key in ("title", "detail") if problem.get(key))
-    kind = MESSAGES_CODE.get(code or "")
-    if kind is None:
-        return http_refusal(transport, reply, code=code, said=said)
-    return transport.failure(reply, kind=kind, code=code, detail=said, request_id=_instance(problem))
+    code = str(problem.get("type") or "").rpartition("#")[2] or None
+    said = "; ".join(_texts(problem))
+    return _error(
+        transport, sms, reply, _meaning(reply.status, code), code=code, said=said, request_id=problem.get("instance")
+    )
 
 
-def http_refusal(
-    transport: HttpTransport[Any, Any], reply: Reply, *, code: str | None = None, said: str = ""
+def _meaning(status: int, code: str | None) -> Meaning:
+    if status == 404:
+        return _ADDRESS
+    if code in PROBLEMS and 400 <= status < 500 and status != 429:
+        return PROBLEMS[code]
+    return Meaning(error_for_status(status))
+
+
+def _texts(problem: dict[str, Any]) -> Iterator[str]:
+    for key in ("title", "detail"):
+        if problem.get(key):
+            yield str(problem[key])
+    wrong = problem.get("invalid_parameters")
+    for parameter in wrong if isinstance(wrong, list) else []:
+        if isinstance(parameter, dict):
+            yield f"{parameter.get('name')}: {parameter.get('reason')}"
+
+
+def _error(
+    transport: HttpTransport[Any, Any],
+    sms: Sms | None,
+    reply: Reply,
+    meaning: Meaning,
+    *,
+    code: str | None,
+    said: str,
+    request_id: object = None,
 ) -> DeliveryError:
-    """Return the error for an HTTP status; a 404 means that base_url is wrong."""
-    detail = said or reply.body[:200].decode(errors="replace")
-    problem = _instance(reply.json_object())
-    if reply.status == 404:
-        return transport.failure(
-            reply,
-            kind=MessageRejected,
-            scope=Scope.ACCOUNT,
-            advice="nothing was sent, check base_url and api",
-            code=code,
-            detail=detail,
-            request_id=problem,
-        )
-    return transport.failure(reply, code=code, detail=detail, request_id=problem)
+    own_sender = meaning is _SENDER and sms is not None and sms.from_ == transport.settings.from_
+    error = transport.failure(
+        reply,
+        kind=meaning.kind,
+        code=code,
+        detail=said,
+        advice=meaning.advice,
+        outcome=meaning.outcome,
+        scope=Scope.ACCOUNT if own_sender else meaning.scope,
+        request_id=str(request_id) if request_id else None,
+    )
+    if sms is not None and isinstance(error, RecipientsRefused):
+        error.recipients = (recipient_result(sms, error),)
+    return error
 
 
-def _instance(problem: dict[str, Any]) -> str | None:
-    """The id of the problem, which Vonage's support asks for."""
-    return str(problem["instance"]) if problem.get("instance") else None
+def recipient_result(sms: Sms, error: DeliveryError, *, message_id: str | None = None) -> RecipientResult:
+    """Return what `error` means for the one recipient of `sms`."""
+    return RecipientResult(
+        address=sms.to[0],
+        outcome=error.outcome,
+        provider_message_id=message_id,
+        code=error.code,
+        provider_code=error.provider_code,
+        status=error.status,
+        detail=error.detail,
+    )

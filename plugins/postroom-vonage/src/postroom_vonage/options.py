@@ -1,58 +1,73 @@
-"""What `provider_options` may add to a request: the fields of the SDK's own models that a message does not have."""
+"""What `provider_options` may add to a request: the fields of the SDK's own models that a message does not own."""
 
 from __future__ import annotations
 
-import difflib
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 from postroom.errors import InvalidOption
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from pydantic import BaseModel, JsonValue
 
-_MODELLED = frozenset(
-    {"to", "from", "text", "image", "audio", "video", "vcard", "channel", "message_type", "sig", "type"}
-)
 Kind = Literal["sms-api", "sms", "mms", "whatsapp"]
+"""The form of the SMS API, or a channel of the Messages API."""
+
+OWNED = {"to": "to", "from": "from", "from_": "from", "text": "body", "channel": "channel"}
+"""Fields of Vonage -> the field of Sms that owns them."""
 
 
 def fields_for(kind: Kind, options: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-    """Return `options` under the names the API uses. Raises InvalidOption for a field the API does not have."""
-    return {_wire_name(kind, name): value for name, value in options.items()}
+    """Return `options` under their names on the wire, without those that are None.
 
-
-def _wire_name(kind: Kind, name: str) -> str:
-    known = _names(kind)
-    if name in known:
-        return known[name]
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    raise InvalidOption(
-        f"Vonage has no such option here; {hint}known: {', '.join(sorted(set(known.values())))}",
-        path=f"provider_options.{name}",
-    )
+    Raises InvalidOption for a field that `kind` does not have, that the message owns, or that its form cannot hold.
+    """
+    known = known_fields(kind)
+    return {_wire_name(kind, name, known): value for name, value in options.items() if _has_value(kind, name, value)}
 
 
 @lru_cache
-def _names(kind: Kind) -> dict[str, str]:
-    """Every accepted spelling -> the name on the wire."""
+def known_fields(kind: Kind) -> Mapping[str, str]:
+    """Return every accepted spelling -> the name on the wire."""
     names: dict[str, str] = {}
     for model in _models(kind):
         for field, info in model.model_fields.items():
-            wire = info.serialization_alias or field
-            if wire not in _MODELLED:
-                names[field] = names[wire] = wire
-    return names
+            names[field] = names[info.serialization_alias or field] = info.serialization_alias or field
+    return {name: wire for name, wire in names.items() if name not in OWNED and name != "sig"}
 
 
-def _models(kind: Kind) -> Iterable[type[BaseModel]]:
+def _models(kind: Kind) -> list[type[BaseModel]]:
     if kind == "sms-api":
-        from vonage_sms import SmsMessage  # noqa: PLC0415 - 150 ms to import
+        from vonage_sms import SmsMessage  # noqa: PLC0415 - 170 ms to import
 
         return [SmsMessage]
     from vonage_messages import models  # noqa: PLC0415 - 200 ms to import
 
-    return {"sms": [models.Sms], "mms": [models.MmsImage], "whatsapp": [models.WhatsappText]}[kind]
+    found = [each for each in vars(models).values() if isinstance(each, type) and issubclass(each, models.BaseMessage)]
+    channelled = [model for model in found if "channel" in model.model_fields]
+    return [model for model in channelled if model.model_fields["channel"].default == kind]
+
+
+def _wire_name(kind: Kind, name: str, known: Mapping[str, str]) -> str:
+    if name in known:
+        return known[name]
+    path = f"provider_options.{name}"
+    if name in OWNED:
+        raise InvalidOption(f"use the message's field {OWNED[name]}", path=path)
+    api = "SMS API" if kind == "sms-api" else f"Messages API ({kind})"
+    raise InvalidOption(f"Vonage's {api} has no such field{_nearest(name, known)}", path=path)
+
+
+def _has_value(kind: Kind, name: str, value: JsonValue) -> bool:
+    if kind == "sms-api" and isinstance(value, (dict, list)):
+        raise InvalidOption("must be text, a number, true or false", path=f"provider_options.{name}")
+    return value is not None
+
+
+def _nearest(name: str, known: Mapping[str, str]) -> str:
+    import difflib  # noqa: PLC0415 - only on the way to an error
+
+    found = difflib.get_close_matches(name.lower(), [*known, *OWNED], n=1, cutoff=0.5)
+    return f"; did you mean {found[0]!r}?" if found else f"; it has {', '.join(sorted(set(known.values())))}"

@@ -7,17 +7,25 @@ from typing import ClassVar, Literal, Self
 from pydantic import SecretStr, model_validator
 
 from postroom.errors import MissingCredential
+from postroom.messages import Line
 from postroom.plugin import HttpAccountSettings
 
 SignatureMethod = Literal["md5hash", "md5", "sha1", "sha256", "sha512"]
 
+_WAYS = {
+    "messages": (("application_id", "private_key"), ("api_key", "api_secret")),
+    "sms": (("api_key", "signature_secret"), ("api_key", "api_secret")),
+}
+"""The credentials each API takes, those it prefers first."""
+
 
 class VonageSettings(HttpAccountSettings):
-    """One of Vonage's two APIs, and the credentials it takes.
+    """One of Vonage's two APIs for texts, and the credentials it takes.
 
-    `api = "messages"` wants `application_id` and `private_key` (PEM text, or the path of a PEM file), or `api_key`
-    and `api_secret`. `api = "sms"` wants `api_key` with `api_secret`, or with `signature_secret`; `signature_method`
-    must be the one chosen in Vonage's dashboard (`md5hash`, or an HMAC with the named digest).
+    `api = "messages"` takes `application_id` and `private_key` (PEM text, or the path of a PEM file), else
+    `api_key` and `api_secret`. `api = "sms"` takes `api_key` and `signature_secret`, else `api_key` and
+    `api_secret`; `signature_method` must be the one chosen in Vonage's dashboard: `md5hash` (there "MD5 hash", the
+    default) or an HMAC with the digest named.
     """
 
     environment: ClassVar[dict[str, str]] = {
@@ -31,20 +39,28 @@ class VonageSettings(HttpAccountSettings):
 
     provider: str = "vonage"
     api: Literal["messages", "sms"] = "messages"
-    api_key: str | None = None
+    api_key: Line | None = None
     api_secret: SecretStr | None = None
     signature_secret: SecretStr | None = None
     signature_method: SignatureMethod = "md5hash"
-    application_id: str | None = None
+    application_id: Line | None = None
     private_key: SecretStr | None = None
 
     @model_validator(mode="after")
     def _can_authenticate(self) -> Self:
-        if bool(self.application_id) != bool(self.private_key):
-            raise MissingCredential("application_id and private_key go together; set both or neither")
-        basic = bool(self.api_key and self.api_secret)
-        if self.api == "messages" and not (basic or self.private_key):
-            raise MissingCredential('api = "messages" needs application_id and private_key, or api_key and api_secret')
-        if self.api == "sms" and not (basic or (self.api_key and self.signature_secret)):
-            raise MissingCredential('api = "sms" needs api_key with api_secret, or api_key with signature_secret')
-        return self
+        ways = _WAYS[self.api]
+        if any(all(getattr(self, field) for field in way) for way in ways):
+            return self
+        begun = max(ways, key=lambda way: sum(bool(getattr(self, field)) for field in way))
+        missing = [field for field in begun if not getattr(self, field)]
+        raise MissingCredential(
+            f'api = "{self.api}" needs {", or ".join(" and ".join(way) for way in ways)}; set {" and ".join(missing)} '
+            f"({', '.join(self.environment[field] for field in missing)} where the account is not configured)"
+        )
+
+    @property
+    def basic_credentials(self) -> tuple[str, str] | None:
+        """User name and password for Basic authentication, if the account has them."""
+        if not (self.api_key and self.api_secret):
+            return None
+        return self.api_key, self.api_secret.get_secret_value()

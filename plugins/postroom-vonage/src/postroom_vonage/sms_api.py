@@ -1,39 +1,49 @@
 """Vonage's SMS API: a form to `/sms/json`, and an answer that is 200 even when it is a no.
 
-Fields and limits: developer.vonage.com/api/sms, and the SDK's SmsMessage (vonage-sms 1.2.0).
+Fields and limits are those of the SDK's SmsMessage (vonage-sms 1.2.0); a test holds the form to its output.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from postroom.errors import DeliveryError, Outcome, OutcomeUnknown, UnexpectedResponse
+from postroom.errors import DeliveryError, MessageRejected, Outcome, Scope, UnexpectedResponse
 from postroom.receipts import Accepted, RecipientResult
+from postroom.segments import is_gsm7
 from postroom_vonage.auth import basic, signed
-from postroom_vonage.errors import http_refusal, part_refusal
+from postroom_vonage.errors import part_refusal, recipient_result, refusal
 from postroom_vonage.options import fields_for
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
     from postroom.messages import Sms
     from postroom.plugin.http import HttpTransport, Reply
     from postroom_vonage.settings import VonageSettings
 
 HOST = "https://rest.nexmo.com"
+
 SHORTEST_TTL, LONGEST_TTL = 20_000, 604_800_000
 """Milliseconds."""
 
+Part = dict[str, Any]
 
-def fields(sms: Sms) -> dict[str, str]:
-    """Return the form's fields, without credentials. `type` follows postroom's own segment count."""
+
+def fields(sms: Sms, now: datetime) -> dict[str, str]:
+    """Return the form's fields without credentials; `provider_options` win. Raises InvalidOption.
+
+    Vonage replaces what GSM 7-bit cannot hold unless `type` is `unicode`.
+    """
     found = {"from": (sms.from_ or "").removeprefix("+"), "to": sms.to[0].removeprefix("+"), "text": sms.body}
-    if sms.segments.encoding == "ucs2":
+    if not is_gsm7(sms.body):
         found["type"] = "unicode"
     if sms.id:
         found["client-ref"] = sms.id
     if sms.expires_at:
-        left = int((sms.expires_at - datetime.now(UTC)).total_seconds() * 1000)
+        left = int((sms.expires_at - now).total_seconds() * 1000)
         found["ttl"] = str(min(max(left, SHORTEST_TTL), LONGEST_TTL))
     if sms.provider_options:
         found |= {name: _text(value) for name, value in fields_for("sms-api", sms.provider_options).items()}
@@ -43,58 +53,95 @@ def fields(sms: Sms) -> dict[str, str]:
 class SmsApi:
     """The requests of one account to the SMS API."""
 
+    content_type = "application/x-www-form-urlencoded"
+
     def __init__(self, settings: VonageSettings) -> None:
-        self._settings = settings
         self.url = f"{settings.base_url or HOST}/sms/json"
-        secret = settings.api_secret
-        self._headers = {"Authorization": basic(settings.api_key or "", secret.get_secret_value())} if secret else {}
+        self._settings = settings
+        self._signs = bool(settings.signature_secret)
+        self._basic = basic(*settings.basic_credentials) if settings.basic_credentials else ""
 
     async def open(self) -> None:
-        """Nothing to make ready."""
+        """Nothing has to be made ready."""
 
-    def request(self, sms: Sms) -> tuple[dict[str, str], bytes, str]:
-        """Return headers, body and content type; with a signature secret, the fields are signed instead."""
-        form, secret = fields(sms), self._settings.signature_secret
-        if secret:
-            form["api_key"] = self._settings.api_key or ""
-            form = signed(form, secret.get_secret_value(), self._settings.signature_method)
-        return ({} if secret else self._headers), urlencode(form).encode(), "application/x-www-form-urlencoded"
+    def problems(self, sms: Sms) -> Iterator[str]:
+        """What Vonage would refuse."""
+        if sms.provider_options:
+            fields_for("sms-api", sms.provider_options)
+        if not (sms.body or "body" in sms.provider_options):
+            yield "it has no body"
+
+    def request(self, sms: Sms, now: datetime) -> tuple[dict[str, str], bytes]:
+        """Return headers and body: signed fields where the account has a signature secret, else Basic."""
+        form = fields(sms, now)
+        if not self._signs:
+            return {"Authorization": self._basic}, urlencode(form).encode()
+        secret = self._settings.signature_secret
+        assert secret
+        form["api_key"] = self._settings.api_key or ""
+        method = self._settings.signature_method
+        form = signed(form, secret.get_secret_value(), method, timestamp=int(time.time()))
+        return {}, urlencode(form).encode()
 
     def read(self, transport: HttpTransport[Any, Any], sms: Sms, reply: Reply) -> Accepted:
-        """Return what was accepted. A long text is several parts, each with a status of its own.
+        """Return what was accepted; a long text is several parts, each with a status of its own.
 
-        Raises DeliveryError: by the first part's status when every part was refused; OutcomeUnknown when only
-        some were, since the recipient may have got a piece of the text.
+        Raises DeliveryError: by the first part's status when every part was refused, UnexpectedResponse when the
+        answer does not list every part. When only some were refused the rest is on its way and billed: that is
+        permanent for this message, whatever the reason, so that nothing sends those parts a second time.
         """
-        parts = reply.json_object().get("messages")
-        if reply.status != 200:
-            raise http_refusal(transport, reply)
-        if not isinstance(parts, list) or not parts or not all(isinstance(part, dict) for part in parts):
-            raise transport.failure(reply, kind=UnexpectedResponse, detail="a 200 that lists no message parts")
-        taken = [part for part in parts if str(part.get("status")) == "0"]
-        if len(taken) < len(parts):
-            raise _refused(transport, reply, parts, taken)
+        if reply.status // 100 != 2:
+            raise refusal(transport, sms, reply)
+        parts = _parts(reply)
+        if not parts:
+            raise transport.failure(reply, kind=UnexpectedResponse, detail="a success that does not list its parts")
+        refused = [part for part in parts if str(part["status"]) != "0"]
+        if len(refused) == len(parts):
+            raise part_refusal(transport, sms, reply, refused[0])
+        if refused:
+            raise _partly_sent(transport, sms, reply, parts)
         return _accepted(sms, parts)
 
 
-def _accepted(sms: Sms, parts: list[dict[str, Any]]) -> Accepted:
-    ids = [str(part.get("message-id", "")) for part in parts]
+def _parts(reply: Reply) -> list[Part]:
+    """Return the parts the answer lists, or none when it is not a whole list."""
+    answer = reply.json_object()
+    parts = answer.get("messages")
+    if not isinstance(parts, list) or not all(isinstance(part, dict) and "status" in part for part in parts):
+        return []
+    counted = str(answer.get("message-count", len(parts)))
+    return parts if counted == str(len(parts)) else []
+
+
+def _ids(parts: list[Part]) -> list[str]:
+    return [str(part["message-id"]) for part in parts if str(part["status"]) == "0" and part.get("message-id")]
+
+
+def _accepted(sms: Sms, parts: list[Part]) -> Accepted:
+    ids = _ids(parts)
+    first = ids[0] if ids else None
     result = RecipientResult(
-        address=sms.to[0], outcome=Outcome.ACCEPTED, provider_message_id=ids[0], segments=len(parts)
+        address=sms.to[0], outcome=Outcome.ACCEPTED, provider_message_id=first, segments=len(parts)
     )
-    return Accepted(
-        provider_message_id=ids[0], recipients=(result,), detail=f"parts {', '.join(ids)}" if len(ids) > 1 else None
-    )
+    detail = f"parts {', '.join(ids)}" if len(ids) > 1 else None
+    return Accepted(provider_message_id=first, recipients=(result,), detail=detail)
 
 
-def _refused(
-    transport: HttpTransport[Any, Any], reply: Reply, parts: list[dict[str, Any]], taken: list[dict[str, Any]]
-) -> DeliveryError:
-    first = next(part for part in parts if str(part.get("status")) != "0")
-    if not taken:
-        return part_refusal(transport, reply, first)
-    said = f"only {len(taken)} of {len(parts)} parts were accepted: {first.get('error-text')}"
-    return transport.failure(reply, kind=OutcomeUnknown, code=str(first.get("status")), detail=said)
+def _partly_sent(transport: HttpTransport[Any, Any], sms: Sms, reply: Reply, parts: list[Part]) -> DeliveryError:
+    refused = next(part for part in parts if str(part["status"]) != "0")
+    ids = _ids(parts)
+    sent = sum(str(part["status"]) == "0" for part in parts)
+    error = transport.failure(
+        reply,
+        kind=MessageRejected,
+        outcome=Outcome.PERMANENT,
+        scope=Scope.MESSAGE,
+        code=str(refused["status"]),
+        detail=f"only {sent} of {len(parts)} parts were accepted ({', '.join(ids)}): {refused.get('error-text')}",
+        advice="part of the text was sent and billed, so look at what arrived before sending it again by hand",
+    )
+    error.recipients = (recipient_result(sms, error, message_id=ids[0] if ids else None),)
+    return error
 
 
 def _text(value: object) -> str:

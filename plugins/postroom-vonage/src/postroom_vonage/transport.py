@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from postroom.errors import MessageError, UnsupportedFeature
@@ -9,80 +11,90 @@ from postroom.plugin import Capabilities, CheckReport
 from postroom.plugin.http import HttpSmsTransport
 from postroom_vonage import messages_api, sms_api
 from postroom_vonage.auth import basic
-from postroom_vonage.errors import http_refusal
-from postroom_vonage.options import fields_for
+from postroom_vonage.errors import refusal
 from postroom_vonage.settings import VonageSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from postroom.messages import Sms
+    from postroom.plugin import Environment
     from postroom.receipts import Accepted
+
+_MADE_CREDENTIALS = re.compile(r"eyJ[\w\-]+\.[\w\-]+\.[\w\-]*|(?<=sig=)\w+")
+"""A JSON Web Token, or the signature in a form: made anew, so they cannot be listed as `secrets`."""
 
 
 class VonageSms(HttpSmsTransport[VonageSettings]):
-    """One request a recipient."""
+    """One Vonage account; each message is one request for one recipient."""
 
     settings_model = VonageSettings
     capabilities = Capabilities(features=frozenset({"media", "whatsapp", "provider_options"}), max_recipients=1)
 
-    @property
-    def base_url(self) -> str:
-        return self.settings.base_url or (sms_api.HOST if self.settings.api == "sms" else messages_api.HOST)
+    def __init__(self, account: str, settings: VonageSettings, environment: Environment) -> None:
+        super().__init__(account, settings, environment)
+        self._api: messages_api.MessagesApi | sms_api.SmsApi
+        if settings.api == "sms":
+            self._api, self.default_base_url = sms_api.SmsApi(settings), sms_api.HOST
+        else:
+            self._api, self.default_base_url = messages_api.MessagesApi(settings), messages_api.HOST
 
     async def open(self) -> None:
-        uses_sms_api = self.settings.api == "sms"
-        self._api = sms_api.SmsApi(self.settings) if uses_sms_api else messages_api.MessagesApi(self.settings)
+        """Parse the private key. Raises MissingCredential when it is none."""
         await self._api.open()
 
     def secrets(self) -> Iterable[str]:
         yield from super().secrets()
-        if isinstance(self._api, messages_api.MessagesApi):
-            yield self._api.authorization().partition(" ")[2]
-        if self.settings.api_key and self.settings.api_secret:
-            yield basic(self.settings.api_key, self.settings.api_secret.get_secret_value()).partition(" ")[2]
+        if self.settings.basic_credentials:
+            yield basic(*self.settings.basic_credentials).removeprefix("Basic ")
 
-    def validate(self, sms: Sms, /) -> None:
-        if not sms.from_:
-            raise MessageError(f"{self.account}: Vonage needs a sender; set from on the message or the account")
+    def redact(self, text: str) -> str:
+        return super().redact(_MADE_CREDENTIALS.sub("***", text))
+
+    def validate(self, message: Sms, /) -> None:
         if self.settings.api == "sms":
-            self._check_for_sms_api(sms)
-        else:
-            self._check_for_messages_api(sms)
+            self._refuse_beyond_text(message)
+        problems = [*self._problems(message), *self._api.problems(message)]
+        if problems:
+            raise MessageError(f"{self.account}: Vonage cannot send this message: {'; '.join(problems)}")
 
-    async def send(self, sms: Sms, /) -> Accepted:
-        """Hand over one message to one recipient. Raises DeliveryError."""
-        headers, body, content_type = self._api.request(sms)
-        reply = await self.request("POST", self._api.url, headers=headers, body=body, content_type=content_type)
-        return self._api.read(self, sms, reply)
+    async def send(self, message: Sms, /) -> Accepted:
+        headers, body = self._api.request(message, datetime.now(UTC))
+        reply = await self.request(
+            "POST", self._api.url, headers=headers, body=body, content_type=self._api.content_type
+        )
+        return self._api.read(self, message, reply)
 
     async def check(self) -> CheckReport:
-        """Read the account's balance, which only the API secret may; a JWT or signature is only made, not tried."""
-        key, secret = self.settings.api_key, self.settings.api_secret
-        if not (key and secret):
-            return CheckReport(ok=True, summary="the credentials are well formed; only a message can try them")
+        """Read the account's balance, which the API key and secret may.
+
+        A JWT or a signature is made, not tried: no request that sends nothing is known to take one.
+        """
+        credentials = self.settings.basic_credentials
+        if not credentials:
+            return CheckReport(ok=True, summary="the credentials are well formed; only sending a message tries them")
         url = f"{self.settings.base_url or sms_api.HOST}/account/get-balance"
-        reply = await self.request("GET", url, headers={"Authorization": basic(key, secret.get_secret_value())})
+        reply = await self.request("GET", url, headers={"Authorization": basic(*credentials)})
         if reply.status != 200:
-            raise http_refusal(self, reply)
-        balance = str(reply.json_object().get("value", "unknown"))
-        return CheckReport(ok=True, summary="the credentials are accepted", details={"balance": balance})
+            raise refusal(self, None, reply)
+        balance = reply.json_object().get("value")
+        if balance is None:
+            return CheckReport(ok=False, summary=f"{url} answered without a balance; check base_url")
+        return CheckReport(ok=True, summary="api_key and api_secret work", details={"balance": str(balance)})
 
-    def _check_for_sms_api(self, sms: Sms) -> None:
-        for feature, used in (("media", bool(sms.media)), ("whatsapp", sms.channel == "whatsapp")):
-            if used:
-                raise UnsupportedFeature(
-                    f'{self.account}: Vonage\'s SMS API cannot send {feature}; use an account with api = "messages"',
-                    feature=feature,
-                    provider="vonage",
-                )
-        fields_for("sms-api", sms.provider_options)
+    def _refuse_beyond_text(self, sms: Sms) -> None:
+        """Refuse what only the Messages API can carry; `capabilities` are one set for both APIs."""
+        beyond = [name for name, used in (("media", sms.media), ("whatsapp", sms.channel == "whatsapp")) if used]
+        if not beyond:
+            return
+        text = f"{self.account}: Vonage's SMS API cannot send {' and '.join(beyond)}"
+        if self.settings.unsupported == "error":
+            advice = 'nothing was sent; use an account with api = "messages"'
+            raise UnsupportedFeature(f"{text}; {advice}", feature=beyond[0], provider=self.settings.provider)
+        self.log.warning("%s; the message goes without", text)
 
-    def _check_for_messages_api(self, sms: Sms) -> None:
-        channel = messages_api.channel_of(sms)
-        longest = messages_api.LONGEST_TEXT.get(channel)
-        if longest and len(sms.body) > longest:
-            raise MessageError(f"{self.account}: Vonage takes at most {longest} characters, this has {len(sms.body)}")
-        if len(sms.media) > 1:
-            raise MessageError(f"{self.account}: Vonage takes one media URL a message; send several messages")
-        fields_for(channel, sms.provider_options)
+    def _problems(self, sms: Sms) -> Iterator[str]:
+        if not sms.from_:
+            yield "it has no sender; set `from` on the message or the account"
+        if sms.expires_at and sms.expires_at <= datetime.now(UTC):
+            yield "expires_at is past"

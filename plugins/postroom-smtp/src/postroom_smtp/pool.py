@@ -1,0 +1,196 @@
+"""The connections of one account, and the messages that wait for one."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections import deque
+from dataclasses import replace
+from typing import TYPE_CHECKING, cast
+
+from postroom.errors import PostroomError
+from postroom_smtp.delivery import Delivery
+from postroom_smtp.session import Patience, Session
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from postroom.receipts import Accepted
+    from postroom_smtp.errors import Refusals
+    from postroom_smtp.letter import Letter
+    from postroom_smtp.wire import Link
+
+RECONNECT_SECONDS = 5.0
+"""How long no further connection is tried after one failed, while others still work."""
+
+
+class Pool:
+    """At most `size` sessions, opened when messages wait, closed when they rest too long.
+
+    The first connection is opened alone: when credentials are wrong or the server is down, everything that waits
+    hears so after one attempt.
+    """
+
+    def __init__(self, size: int, connect: Callable[[], Awaitable[Link]], refusals: Refusals, patience: Patience) -> None:
+        self._size = size
+        self._connect = connect
+        self._refusals = refusals
+        self._patience = patience
+        self._waiting: deque[Delivery] = deque()
+        self._idle: list[Session] = []
+        self._live: set[Session] = set()
+        self._unclosed: set[Session] = set()
+        self._connecting: set[asyncio.Task[None]] = set()
+        self._not_before = 0.0
+        self._pipelining = True
+        self._closed = False
+
+    async def deliver(self, letter: Letter) -> Accepted:
+        """Hand `letter` over once. Raises DeliveryError, or MessageError when the server cannot take it."""
+        if self._closed:
+            raise self._refusals.unreachable("is no longer used: the account was closed")
+        delivery = Delivery(letter, asyncio.get_running_loop().create_future(), self._refusals)
+        self._waiting.append(delivery)
+        self._rouse()
+        try:
+            return await delivery.future
+        except asyncio.CancelledError as cancelled:
+            cancelled.add_note(f"{self._refusals.account}: {_fate(delivery)}")
+            if delivery.session is not None:
+                delivery.session.withdraw(delivery)
+            raise
+
+    async def close(self) -> None:
+        """Let what is on the wire end, refuse what waits, and say QUIT; takes a timeout and a bit at most."""
+        self._closed = True
+        while self._connecting:
+            for task in self._connecting:
+                task.cancel()
+            # asyncio.wait_for of Python 3.11 may swallow a cancellation, so once may not be enough.
+            await asyncio.wait(self._connecting, timeout=0.1)
+        self._fail_waiting(self._refusals.unreachable("was not tried: the account was closed"))
+        for session in list(self._idle):
+            session.quit()
+        closing = [session.closed for session in self._unclosed]
+        if closing:
+            await asyncio.wait(closing, timeout=self._patience.message + 2 * self._patience.goodbye)
+        for session in list(self._unclosed):
+            session.abort()
+
+    # --- what sessions ask and tell
+
+    def next_delivery(self) -> Delivery | None:
+        """Take the message that has waited longest, past those that were cancelled."""
+        while self._waiting and not self._closed:
+            delivery = self._waiting.popleft()
+            if not delivery.over:
+                return delivery
+        return None
+
+    def resume(self, delivery: Delivery) -> None:
+        """Go on with the recipients that are left."""
+        self._waiting.appendleft(delivery)
+        if self._closed:
+            self._fail_waiting(self._refusals.unreachable("was not asked again: the account was closed"))
+        else:
+            self._rouse()
+
+    def rest(self, session: Session) -> None:
+        """Keep a session that has nothing to do."""
+        if self._closed:
+            session.quit()
+        else:
+            self._idle.append(session)
+
+    def leaving(self, session: Session) -> None:
+        """Count a session that says QUIT as gone."""
+        self._live.discard(session)
+        if session in self._idle:
+            self._idle.remove(session)
+
+    def lost(self, session: Session, stranded: Delivery | None) -> None:
+        """Count a session as gone; the message that waited on it is the first on a fresh one."""
+        self.leaving(session)
+        if stranded is not None:
+            stranded.moved = True
+            self._waiting.appendleft(stranded)
+            if self._closed:
+                self._fail_waiting(self._refusals.unreachable("closed the connection before the message"))
+                return
+            if self._may_open():
+                self._open(self._waiting.popleft())
+        self._rouse()
+
+    def not_pipelining(self) -> None:
+        """Stop using PIPELINING: the server offers it and does not do it."""
+        self._pipelining = False
+
+    # --- connections
+
+    def _rouse(self) -> None:
+        """Put as many sessions to work as there are messages waiting."""
+        while self._waiting and self._idle:
+            self._idle.pop().proceed()
+        while self._may_open() and len(self._connecting) < len(self._waiting):
+            self._open(None)
+
+    def _may_open(self) -> bool:
+        if self._closed or len(self._live) + len(self._connecting) >= self._size:
+            return False
+        if not self._live:
+            return not self._connecting
+        return asyncio.get_running_loop().time() >= self._not_before
+
+    def _open(self, first: Delivery | None) -> None:
+        task = asyncio.get_running_loop().create_task(self._add_session(first), name="postroom-smtp connect")
+        self._connecting.add(task)
+
+    async def _add_session(self, first: Delivery | None) -> None:
+        """Connect, and begin with `first`, else with what waits."""
+        failure: PostroomError | None = None
+        try:
+            link = await self._connect()
+        except PostroomError as error:
+            failure = error
+        except Exception as error:  # noqa: BLE001 - whatever a driver raises, those who wait must hear of it
+            failure = self._refusals.unreachable(f"could not be connected ({type(error).__name__})")
+            failure.__cause__ = error
+        finally:
+            if first is not None:
+                self._waiting.appendleft(first)
+            self._connecting.remove(cast("asyncio.Task[None]", asyncio.current_task()))
+        if failure is None:
+            self.keep(link)
+        else:
+            self._connect_failed(failure)
+        self._rouse()
+
+    def keep(self, link: Link) -> None:
+        """Put a connection to work that is ready for MAIL."""
+        offered = link.extensions if self._pipelining else replace(link.extensions, pipelining=False)
+        session = Session(link.transport, offered, self, self._refusals, self._patience)
+        self._live.add(session)
+        self._unclosed.add(session)
+        session.closed.add_done_callback(lambda _: self._unclosed.discard(session))
+        session.proceed()
+
+    def _connect_failed(self, failure: PostroomError) -> None:
+        """Leave the messages to the sessions that work; with none, all that wait would fail alike."""
+        if self._live:
+            self._not_before = asyncio.get_running_loop().time() + RECONNECT_SECONDS
+        elif not self._connecting:
+            self._fail_waiting(failure)
+
+    def _fail_waiting(self, error: PostroomError) -> None:
+        while self._waiting:
+            own = copy.copy(error)
+            own.__cause__ = error.__cause__
+            self._waiting.popleft().fail(own)
+
+
+def _fate(delivery: Delivery) -> str:
+    if delivery.future.done() and not delivery.future.cancelled():
+        return "cancelled just after the server had answered"
+    if delivery.handed_over:
+        return "cancelled after the message was handed over; its outcome is unknown"
+    return "cancelled before the message was handed over; nothing was sent"

@@ -1,0 +1,325 @@
+"""One SMTP session: transactions one behind the other, each reply paired with its command, never out of step."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from postroom.errors import MessageError
+from postroom_smtp.delivery import Delivery, Transaction
+from postroom_smtp.replies import Reply, ReplyReader
+
+if TYPE_CHECKING:
+    from postroom_smtp.errors import Refusals
+    from postroom_smtp.letter import Extensions
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Seconds: for one message, for a session to rest (RFC 5321 section 4.5.3.2.7 allows 5 minutes), for QUIT."""
+
+    message: float
+    rest: float = 30.0
+    goodbye: float = 5.0
+
+
+CHUNK = 65_536
+"""Octets written at once. The final dot of anything longer waits until all before it has left the process."""
+
+
+class Owner(Protocol):
+    """Where a session gets its messages from, and tells how it goes."""
+
+    def next_delivery(self) -> Delivery | None: ...
+    def resume(self, delivery: Delivery) -> None: ...
+    def rest(self, session: Session) -> None: ...
+    def leaving(self, session: Session) -> None: ...
+    def lost(self, session: Session, stranded: Delivery | None) -> None: ...
+    def not_pipelining(self) -> None: ...
+
+
+class Session(asyncio.Protocol):
+    """Takes over a connection after EHLO, TLS and AUTH, and carries what its owner has waiting.
+
+    With PIPELINING the content of one message and the envelope of the next travel in one write (RFC 2920
+    section 3.1: DATA ends a group, content may begin one), so that each message costs one round trip. Without
+    it every command waits for the reply to the one before.
+
+    A message is handed over at the moment its final dot is written: until then the end of the session
+    costs it nothing, afterwards its outcome is unknown.
+    """
+
+    def __init__(
+        self, transport: asyncio.Transport, server: Extensions, owner: Owner, refusals: Refusals, patience: Patience
+    ) -> None:
+        self.closed = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
+        self._transport = transport
+        self._server = server
+        self._owner = owner
+        self._refusals = refusals
+        self._patience = patience
+        self._reader = ReplyReader()
+        self._last_heard = True
+        self._asking: Transaction | None = None
+        self._writing: Transaction | None = None
+        self._unwritten = memoryview(b"")
+        self._paused = False
+        self._reset_due = False
+        self._resetting = False
+        self._used = False
+        self._ended = False
+        self._quitting = False
+        self._deadline = self._loop.time() + patience.message
+        self._timer = self._loop.call_at(self._deadline, self._look_at_clock)
+        transport.set_write_buffer_limits(high=1, low=0)
+        transport.set_protocol(self)
+
+    # --- what the owner asks
+
+    def proceed(self) -> None:
+        """Begin with the next waiting message, or rest."""
+        if self._ended:
+            return
+        opening = self._opening()
+        if opening:
+            self._extend_deadline(self._patience.message)
+            self._transport.write(opening)
+        else:
+            self._extend_deadline(self._patience.rest)
+            self._owner.rest(self)
+
+    def withdraw(self, delivery: Delivery) -> None:
+        """Forget a cancelled message.
+
+        What is handed over stays in step by itself, and what waits behind another message is dropped when its
+        turn comes; only a session that is busy with this message alone is given up.
+        """
+        asking, writing = self._asking, self._writing
+        alone = writing is None and asking is not None and asking.delivery is delivery
+        unfinished = writing is not None and writing.delivery is delivery and not writing.handed_over
+        if alone or unfinished:
+            self._end("was left by a cancelled message")
+
+    def quit(self) -> None:
+        """Say goodbye; the connection closes within a few seconds."""
+        if self._ended or self._quitting:
+            return
+        self._quitting = True
+        self._owner.leaving(self)
+        self._extend_deadline(self._patience.goodbye)
+        self._transport.write(b"QUIT\r\n")
+
+    def abort(self) -> None:
+        """Drop the connection now."""
+        self._end("was closed from this side")
+
+    # --- what the connection tells
+
+    def data_received(self, data: bytes) -> None:
+        replies = self._reader.feed(data)
+        last = len(replies) - 1
+        for position, reply in enumerate(replies):
+            if self._ended:
+                return
+            self._last_heard = position == last and self._reader.between_replies
+            self._hear(reply)
+        if self._reader.broken:
+            self._end(f"sent {self._reader.broken}")
+
+    def eof_received(self) -> bool:
+        self._end("closed the connection")
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end(f"broke the connection ({type(exc).__name__})" if exc else "closed the connection")
+        self._timer.cancel()
+        if not self.closed.done():
+            self.closed.set_result(None)
+
+    def pause_writing(self) -> None:
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        if self._writing is not None and not self._writing.handed_over and not self._ended:
+            self._write_on(self._writing)
+
+    # --- replies
+
+    def _hear(self, reply: Reply) -> None:
+        if self._writing is not None:
+            self._hear_content(self._writing, reply)
+        elif self._resetting:
+            self._hear_reset(reply)
+        elif self._asking is not None:
+            self._hear_envelope(self._asking, reply)
+        elif self._quitting:
+            self._transport.close()
+        else:
+            self._end(f"answered {reply.code} without being asked")
+
+    def _hear_content(self, transaction: Transaction, reply: Reply) -> None:
+        if not transaction.handed_over:
+            self._hear_too_early(transaction, reply)
+            return
+        if not (reply.positive or reply.negative):
+            self._end(f"answered {reply.code} to the message, which is neither yes nor no")
+            return
+        self._writing, self._used = None, True
+        transaction.settle_content(reply)
+        self._finish(transaction)
+        if reply.code == 421:
+            self._end("announced that it closes", reply)
+        elif self._asking is None:
+            self.proceed()
+        else:
+            self._extend_deadline(self._patience.message)
+
+    def _hear_too_early(self, transaction: Transaction, reply: Reply) -> None:
+        """A refusal in the middle of the content stands; nothing else may come before the final dot."""
+        if reply.negative:
+            self._writing = None
+            transaction.settle_content(reply)
+            self._finish(transaction)
+        self._end(f"answered {reply.code} before the end of the message", reply)
+
+    def _hear_reset(self, reply: Reply) -> None:
+        self._resetting = False
+        if not reply.positive:
+            self._end(f"answered {reply.code} to RSET", reply)
+        elif self._asking is not None and not self._asking.heard and not self._server.pipelining:
+            self._transport.write(self._asking.commands[0])
+
+    def _hear_envelope(self, transaction: Transaction, reply: Reply) -> None:
+        if reply.code == 421:
+            self._end("announced that it closes", reply)
+            return
+        wrong = transaction.hear(reply)
+        if wrong:
+            self._end(f"is out of step: it {wrong}")
+        elif transaction.answered or (transaction.pointless and not self._server.pipelining):
+            self._end_envelope(transaction)
+        elif not self._server.pipelining:
+            self._transport.write(transaction.commands[len(transaction.heard)])
+
+    def _end_envelope(self, transaction: Transaction) -> None:
+        if transaction.may_continue():
+            self._begin_content(transaction)
+            return
+        self._asking, self._used = None, True
+        self._reset_due = transaction.opened
+        invited = transaction.answered and transaction.heard[-1].code == 354
+        transaction.settle_refused()
+        self._finish(transaction)
+        if invited:
+            # Only a dot or the end of the connection leaves this state, and a dot would send an empty message.
+            self._end("asked for a message that nobody would get")
+        else:
+            self.proceed()
+
+    def _finish(self, transaction: Transaction) -> None:
+        if transaction.delivery.left and not transaction.delivery.over:
+            self._owner.resume(transaction.delivery)
+
+    # --- commands and content
+
+    def _opening(self) -> bytes:
+        """Take the next message and return the commands that open its transaction; nothing when none waits."""
+        while (delivery := self._owner.next_delivery()) is not None:
+            try:
+                self._asking = transaction = Transaction(delivery, self._server)
+            except MessageError as error:
+                delivery.fail(error)
+                continue
+            delivery.session = self
+            self._resetting, self._reset_due = self._reset_due, False
+            commands = transaction.commands
+            if self._server.pipelining:
+                return b"".join([b"RSET\r\n", *commands] if self._resetting else commands)
+            return b"RSET\r\n" if self._resetting else commands[0]
+        return b""
+
+    def _begin_content(self, transaction: Transaction) -> None:
+        if not self._last_heard:
+            self._end("is out of step: it went on talking after it asked for the message")
+        elif transaction.delivery.over:
+            self._end("was left by a cancelled message")
+        else:
+            transaction.settle_envelope()
+            self._asking, self._writing = None, transaction
+            content = transaction.delivery.letter.content
+            if len(content) <= CHUNK:
+                self._hand_over(transaction, content)
+            else:
+                self._unwritten = memoryview(content)
+                self._write_on(transaction)
+
+    def _write_on(self, transaction: Transaction) -> None:
+        """Write as much as leaves the process at once, and the final dot only after all the rest has left."""
+        while not self._paused and len(self._unwritten) > CHUNK:
+            self._write_piece(CHUNK)
+        if not self._paused and len(self._unwritten) > len(b".\r\n"):
+            self._write_piece(len(self._unwritten) - len(b".\r\n"))
+        if not (self._paused or transaction.handed_over or self._transport.is_closing()):
+            self._hand_over(transaction, bytes(self._unwritten))
+
+    def _write_piece(self, size: int) -> None:
+        piece, self._unwritten = self._unwritten[:size], self._unwritten[size:]
+        if not self._transport.is_closing():
+            self._transport.write(piece)
+
+    def _hand_over(self, transaction: Transaction, ending: bytes) -> None:
+        """Write the last piece of the content, and with it the envelope of the next message."""
+        self._unwritten = memoryview(b"")
+        transaction.handed_over = True
+        self._transport.write(ending + self._opening() if self._server.pipelining else ending)
+        if self._transport.is_closing():
+            # asyncio closes at once when a write to an empty buffer fails: none of it left.
+            transaction.handed_over = False
+
+    # --- the end
+
+    def _end(self, why: str, reply: Reply | None = None, *, timed_out: bool = False) -> None:
+        """Give the connection up, and settle or pass on what was on it."""
+        if self._ended:
+            return
+        self._ended = True
+        asking, writing = self._asking, self._writing
+        self._asking = self._writing = None
+        self._transport.abort()
+        if writing is not None:
+            self._break_off(writing, why)
+        fresh = not self._used and writing is None
+        stranded = asking.delivery if asking is not None and not asking.delivery.over else None
+        if stranded is not None and (fresh or stranded.moved or (timed_out and writing is None)):
+            stranded.fail(self._refusals.refused(reply, "a command") if reply else self._refusals.unreachable(why))
+            stranded = None
+        self._owner.lost(self, stranded)
+
+    def _break_off(self, transaction: Transaction, why: str) -> None:
+        before = self._refusals.unreachable(why)
+        transaction.break_off(self._refusals.unknown(why) if transaction.handed_over else before, before)
+
+    def _extend_deadline(self, seconds: float) -> None:
+        self._deadline = self._loop.time() + seconds
+        if self._deadline < self._timer.when():
+            self._timer.cancel()
+            self._timer = self._loop.call_at(self._deadline, self._look_at_clock)
+
+    def _look_at_clock(self) -> None:
+        if self._loop.time() < self._deadline:
+            self._timer = self._loop.call_at(self._deadline, self._look_at_clock)
+        elif self._ended or self._quitting:
+            self._end("did not close after QUIT")
+            self._transport.abort()
+        elif self._asking is None and self._writing is None:
+            self.quit()
+        else:
+            self._time_out()
+
+    def _time_out(self) -> None:
+        asking = self._asking
+        if asking is not None and self._server.pipelining and asking.heard and self._writing is None:
+            self._owner.not_pipelining()
+        self._end(f"gave no answer within {self._patience.message:g} s", timed_out=True)

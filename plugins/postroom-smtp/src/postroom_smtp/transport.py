@@ -1,0 +1,112 @@
+"""The SMTP transport: prepares an e-mail and gives it to the pool."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import TYPE_CHECKING
+
+from postroom.plugin import EMAIL_FEATURES, Capabilities, CheckReport, EmailTransport
+from postroom_smtp.errors import Refusals
+from postroom_smtp.letter import Letter, letter_of
+from postroom_smtp.options import read_dsn
+from postroom_smtp.pool import Pool
+from postroom_smtp.session import Patience
+from postroom_smtp.settings import SmtpSettings
+
+if TYPE_CHECKING:
+    from postroom.messages import Email
+    from postroom.plugin import Environment
+    from postroom.receipts import Accepted
+    from postroom_smtp.wire import Connector, Link
+
+NOT_IN_SMTP = frozenset({"template", "merge_data", "send_at", "tags", "metadata"})
+
+LARGE = 262_144
+"""Octets of bodies and attachments from which the message is encoded in a thread, so that others go on meanwhile."""
+
+
+class SmtpEmail(EmailTransport[SmtpSettings]):
+    """Sends e-mail over SMTP: pooled connections, pipelined where the server can.
+
+    `provider_message_id` is the Message-ID, which is what reports and servers' logs name.
+    """
+
+    settings_model = SmtpSettings
+    capabilities = Capabilities(features=EMAIL_FEATURES - NOT_IN_SMTP, partial_envelope=True)
+    keeps_timeout = True
+
+    def __init__(self, account: str, settings: SmtpSettings, environment: Environment) -> None:
+        super().__init__(account, settings, environment)
+        self._refusals = Refusals(account, settings)
+        self._connector: Connector | None = None
+        self._pool: Pool | None = None
+
+    async def open(self) -> None:
+        """Make the pool; connections are opened when messages come."""
+        self._pool = self._new_pool(await self._ready_connector())
+
+    async def close(self) -> None:
+        """Let what is on the wire end, and say QUIT on every connection."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            await pool.close()
+
+    def validate(self, email: Email, /) -> None:
+        """Refuse `provider_options` that SMTP does not know."""
+        read_dsn(self.account, email.provider_options)
+
+    async def send(self, email: Email, /) -> Accepted:
+        """Hand `email` over, to `email.recipients` only; see the package's README for every outcome."""
+        if self._pool is None:
+            raise self._refusals.unreachable("is not open", advice="open the account first")
+        return await self._pool.deliver(await self._letter(email))
+
+    async def check(self) -> CheckReport:
+        """Connect, upgrade, sign in and say QUIT. Raises what keeps the account from sending."""
+        connector = await self._ready_connector()
+        link = await connector.connect()
+        report = _report(self._refusals.server, link)
+        pool = self._new_pool(connector)
+        pool.keep(link)
+        await pool.close()
+        return report
+
+    def _new_pool(self, connector: Connector) -> Pool:
+        return Pool(self.settings.pool, connector.connect, self._refusals, Patience(self.settings.timeout))
+
+    async def _letter(self, email: Email) -> Letter:
+        dsn = read_dsn(self.account, email.provider_options) if email.provider_options else None
+        if _octets(email) < LARGE:
+            return letter_of(email, dsn)
+        return await asyncio.to_thread(letter_of, email, dsn)
+
+    async def _ready_connector(self) -> Connector:
+        if self._connector is None:
+            from postroom_smtp.wire import Connector  # noqa: PLC0415 - aiosmtplib only when the account is used
+
+            plain = self.settings.tls == "none"
+            # Reading the certificate authorities takes tens of milliseconds, so once and not in the loop.
+            context = None if plain else await asyncio.to_thread(ssl.create_default_context)
+            self._connector = Connector(self.settings, self._refusals, context)
+        return self._connector
+
+
+def _octets(email: Email) -> int:
+    bodies = sum(len(body) for body in (email.text, email.html, email.amp, email.calendar) if body)
+    return bodies + sum(len(attachment.content) for attachment in email.attachments)
+
+
+def _report(server: str, link: Link) -> CheckReport:
+    tls = link.tls_version or "none"
+    return CheckReport(
+        ok=True,
+        summary=f"{server} takes mail ({tls if link.tls_version else 'without TLS'})",
+        details={
+            "banner": link.banner,
+            "tls": tls,
+            "extensions": ", ".join(sorted(link.offered)).upper(),
+            "auth": ", ".join(link.mechanisms).upper(),
+            "largest_message": link.offered.get("size", ""),
+        },
+    )

@@ -1,0 +1,179 @@
+"""Connections are few, shared, looked after, and gone in the end."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from postroom_smtp.errors import Refusals
+from postroom_smtp.letter import letter_of
+from postroom_smtp.pool import Pool
+from postroom_smtp.session import Patience
+from postroom_smtp.settings import SmtpSettings
+from postroom_smtp.transport import SmtpEmail
+from postroom_smtp.wire import Connector
+
+from postroom.errors import ProviderUnavailable, ProviderUnreachable
+from postroom.plugin import Environment
+from postroom.testing.smtp import SmtpRecorder
+
+
+async def test_one_message_after_the_other_shares_one_connection(server, open_account, make_email) -> None:
+    account = await open_account(server)
+    for _ in range(5):
+        await account.send(make_email())
+    assert server.connections == 1
+
+
+async def test_no_more_connections_than_the_pool_has(server, open_account, make_email) -> None:
+    server.delay("dot", 0.02)
+    account = await open_account(server, pool=3)
+    await asyncio.gather(*(account.send(make_email()) for _ in range(30)))
+    assert server.connections == 3
+    assert len(server.messages) == 30
+
+
+async def test_an_idle_connection_that_the_server_closed_costs_nothing(server, open_account, make_email) -> None:
+    account = await open_account(server)
+    await account.send(make_email())
+    server.hang_up()
+    await account.send(make_email())
+    assert len(server.messages) == 2
+    assert server.connections == 2
+
+
+async def test_a_connection_that_dies_at_the_next_mail_is_replaced_within_the_hand_over(
+    server, open_account, make_email
+) -> None:
+    server.drop("mail", skip=1, times=1)
+    account = await open_account(server)
+    await account.send(make_email())
+    await account.send(make_email())
+    assert len(server.messages) == 2
+    assert server.connections == 2
+
+
+async def test_a_message_moves_to_a_fresh_connection_once_only(server, open_account, make_email) -> None:
+    server.drop("mail", skip=1)
+    account = await open_account(server)
+    await account.send(make_email())
+    with pytest.raises(ProviderUnreachable):
+        await account.send(make_email())
+    assert server.connections == 2
+
+
+def _pool(server: SmtpRecorder, patience: Patience) -> Pool:
+    settings = SmtpSettings(host="127.0.0.1", port=server.port, tls="none")
+    refusals = Refusals("post", settings)
+    return Pool(settings.pool, Connector(settings, refusals, None).connect, refusals, patience)
+
+
+async def test_an_idle_connection_says_quit_after_a_while(server, make_email) -> None:
+    pool = _pool(server, Patience(message=5, rest=0.05))
+    await pool.deliver(letter_of(make_email(), None))
+    async with asyncio.timeout(5):
+        await server.until("quit")
+    await pool.deliver(letter_of(make_email(), None))
+    assert server.connections == 2
+    await pool.close()
+
+
+async def test_closing_says_quit_on_every_connection(server, open_account, make_email) -> None:
+    account = await open_account(server, pool=3)
+    await asyncio.gather(*(account.send(make_email()) for _ in range(20)))
+    await account.close()
+    assert server.commands.count("QUIT") == server.connections
+    with pytest.raises(ProviderUnreachable, match="not open"):
+        await account.send(make_email())
+
+
+async def test_closing_waits_for_what_is_on_the_wire_and_refuses_what_waits(server, open_account, make_email) -> None:
+    server.delay("dot", 0.1)
+    account = await open_account(server, pool=1)
+    sending = [asyncio.create_task(account.send(make_email())) for _ in range(5)]
+    await server.until("dot")
+    await account.close()
+    answers = await asyncio.gather(*sending, return_exceptions=True)
+    sent = [answer for answer in answers if not isinstance(answer, Exception)]
+    refused = [answer for answer in answers if isinstance(answer, ProviderUnreachable)]
+    assert len(sent) == len(server.messages)
+    assert len(sent) + len(refused) == 5
+    assert refused
+
+
+async def test_closing_is_bounded_when_the_server_does_not_answer_quit(server, make_email) -> None:
+    server.delay("quit", 60)
+    pool = _pool(server, Patience(message=5, goodbye=0.1))
+    await pool.deliver(letter_of(make_email(), None))
+    async with asyncio.timeout(2):
+        await pool.close()
+
+
+async def test_closing_while_connecting_refuses_what_waits(server, open_account, make_email) -> None:
+    server.delay("connect", 60)
+    account = await open_account(server)
+    sending = asyncio.create_task(account.send(make_email()))
+    await server.until("connect")
+    async with asyncio.timeout(2):
+        await account.close()
+    with pytest.raises(ProviderUnreachable, match="account was closed"):
+        await sending
+
+
+async def test_when_the_server_is_down_all_who_wait_hear_so_after_one_attempt(
+    server, open_account, make_email
+) -> None:
+    server.reply("connect", "421 4.3.2 Too busy")
+    account = await open_account(server)
+    answers = await asyncio.gather(*(account.send(make_email()) for _ in range(50)), return_exceptions=True)
+    assert all(isinstance(answer, ProviderUnavailable) for answer in answers)
+    assert len({id(answer) for answer in answers}) == 50
+    assert server.connections == 1
+
+
+async def test_a_limit_on_connections_leaves_the_messages_to_those_that_work(
+    server, open_account, make_email
+) -> None:
+    server.reply("connect", "421 4.7.0 Too many connections", skip=2)
+    server.delay("dot", 0.01)
+    account = await open_account(server, pool=5)
+    await asyncio.gather(*(account.send(make_email()) for _ in range(40)))
+    assert len(server.messages) == 40
+
+
+async def test_tasks_and_connections_are_gone_after_close(server, open_account, make_email) -> None:
+    before = asyncio.all_tasks()
+    account = await open_account(server)
+    await asyncio.gather(*(account.send(make_email()) for _ in range(20)))
+    await account.close()
+    assert asyncio.all_tasks() == before
+
+
+def test_an_account_works_in_one_event_loop_after_another(make_email) -> None:
+    async def send_once(account: SmtpEmail | None, port: int = 0) -> None:
+        async with SmtpRecorder() as server:
+            account = SmtpEmail(
+                "post", SmtpSettings(host="127.0.0.1", port=server.port, tls="none"), Environment()
+            )
+            for _ in range(2):
+                await account.open()
+                await account.send(make_email())
+                await account.close()
+            assert len(server.messages) == 2
+
+    asyncio.run(send_once(None))
+    asyncio.run(send_once(None))
+
+
+async def test_check_signs_in_and_sends_nothing(server, open_account) -> None:
+    account = await open_account(server)
+    report = await account.check()
+    assert report.ok
+    assert "PIPELINING" in report.details["extensions"]
+    assert [command.split()[0] for command in server.commands] == ["EHLO", "QUIT"]
+
+
+async def test_check_raises_what_keeps_the_account_from_sending(server, open_account, unused_tcp_port) -> None:
+    account = await open_account(server, port=unused_tcp_port)
+    with pytest.raises(ProviderUnreachable):
+        await account.check()

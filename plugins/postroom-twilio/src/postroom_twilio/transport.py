@@ -1,0 +1,150 @@
+"""Carries SMS, MMS and WhatsApp messages over Twilio's Messages resource, one POST each."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from postroom.errors import DeliveryError, Outcome, RecipientsRefused, UnexpectedResponse
+from postroom.plugin import Capabilities, CheckReport
+from postroom.plugin.http import HttpSmsTransport
+from postroom.receipts import Accepted, RecipientResult
+from postroom_twilio import limits
+from postroom_twilio.errors import meaning, read_problem
+from postroom_twilio.payload import form, message_fields
+from postroom_twilio.settings import TwilioSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from postroom.messages import Sms
+    from postroom.plugin import Environment
+    from postroom.plugin.http import Reply
+
+_FORM = "application/x-www-form-urlencoded"
+
+
+class TwilioSms(HttpSmsTransport[TwilioSettings]):
+    """One Twilio account.
+
+    Everything but the credentials and the host goes through `payload`; a yes is a 2xx with the SID of the new
+    message, and nothing else is.
+    """
+
+    settings_model = TwilioSettings
+    capabilities = Capabilities(
+        features=frozenset({"media", "send_at", "provider_options", "whatsapp"}), max_recipients=1
+    )
+    default_base_url = "https://api.twilio.com"
+
+    def __init__(self, account: str, settings: TwilioSettings, environment: Environment) -> None:
+        super().__init__(account, settings, environment)
+        self._basic = b64encode(":".join(settings.credentials).encode()).decode()
+        self._headers = {"Authorization": f"Basic {self._basic}", "Accept": "application/json"}
+        self._url = f"{self.base_url}/2010-04-01/Accounts/{settings.account_sid}"
+
+    def secrets(self) -> Iterable[str]:
+        return [*super().secrets(), self._basic]
+
+    def validate(self, message: Sms, /) -> None:
+        limits.check(message, self.settings, datetime.now(UTC))
+
+    async def send(self, message: Sms, /) -> Accepted:
+        fields = message_fields(message, self.settings, datetime.now(UTC))
+        reply = await self.request(
+            "POST",
+            f"{self._url}/Messages.json",
+            headers=self._headers,
+            body=form(fields),
+            content_type=_FORM,
+        )
+        if reply.status // 100 == 2:
+            return self._accepted(message, reply)
+        raise self._refused(reply, message)
+
+    async def check(self) -> CheckReport:
+        """Read the account, or with an API key its newest message.
+
+        Standard API keys may not read accounts (Twilio docs, "Create API keys", types of keys).
+        """
+        if self.settings.api_key:
+            await self._read("/Messages.json?PageSize=1")
+            return CheckReport(ok=True, summary=f"the API key works for {self.settings.account_sid}")
+        account = await self._read(".json")
+        status, name = account.get("status"), str(account.get("friendly_name", ""))
+        if not isinstance(status, str):
+            return CheckReport(ok=False, summary=f"{self.base_url} answered without an account; check base_url")
+        summary = f"account {name!r} is {status}"
+        return CheckReport(ok=status == "active", summary=summary, details={"status": status, "friendly_name": name})
+
+    async def _read(self, path: str) -> dict[str, Any]:
+        reply = await self.request("GET", self._url + path, headers=self._headers)
+        if reply.status != 200:
+            raise self._refused(reply)
+        return reply.json_object()
+
+    def _accepted(self, message: Sms, reply: Reply) -> Accepted:
+        body = reply.json_object()
+        sid = body.get("sid")
+        if not sid or not isinstance(sid, str):
+            raise self.failure(
+                reply,
+                kind=UnexpectedResponse,
+                detail="a success without the SID of a message",
+                request_id=_request_id(reply),
+            )
+        result = RecipientResult(
+            address=message.recipients[0],
+            outcome=Outcome.ACCEPTED,
+            provider_message_id=sid,
+            status=reply.status,
+            segments=_segments(body.get("num_segments")),
+        )
+        return Accepted(
+            provider_message_id=sid,
+            recipients=(result,),
+            request_id=_request_id(reply),
+            detail=str(body["status"]) if body.get("status") else None,
+        )
+
+    def _refused(self, reply: Reply, message: Sms | None = None) -> DeliveryError:
+        code, detail = read_problem(reply.json_object())
+        found = meaning(reply.status, code, own_sender=message is not None and self._own_sender(message))
+        error = self.failure(
+            reply,
+            code=None if code is None else str(code),
+            detail=detail,
+            kind=found.kind if found else None,
+            advice=found.advice if found else None,
+            outcome=found.outcome if found else None,
+            scope=found.scope if found else None,
+            request_id=_request_id(reply),
+        )
+        if isinstance(error, RecipientsRefused) and message is not None:
+            error.recipients = (_refusal(message, error),)
+        return error
+
+    def _own_sender(self, message: Sms) -> bool:
+        chosen = message.from_ is not None and message.from_ != self.settings.from_
+        return chosen or "messaging_service_sid" in message.provider_options
+
+
+def _refusal(message: Sms, error: DeliveryError) -> RecipientResult:
+    return RecipientResult(
+        address=message.recipients[0],
+        outcome=error.outcome,
+        code=error.code,
+        provider_code=error.provider_code,
+        status=error.status,
+        detail=error.detail,
+    )
+
+
+def _request_id(reply: Reply) -> str | None:
+    return reply.headers.get("Twilio-Request-Id")
+
+
+def _segments(value: object) -> int | None:
+    """A messaging service counts later and says "0" until then."""
+    return int(value) or None if isinstance(value, str) and value.isascii() and value.isdigit() else None

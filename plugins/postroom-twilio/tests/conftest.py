@@ -1,0 +1,73 @@
+"""A Twilio account on loopback."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+
+import pytest
+
+from postroom.messages import Sms
+from postroom.plugin import Environment
+from postroom.testing.http import Answer, HttpRecorder
+from postroom_twilio.settings import TwilioSettings
+from postroom_twilio.transport import TwilioSms
+
+SID = "AC" + "0123456789abcdef" * 2
+TOKEN = "s3cr3t-t0k3n"
+CREATED = Answer(
+    201,
+    {"sid": "SM1", "status": "queued", "num_segments": "2", "error_code": None},
+    {"Twilio-Request-Id": "RQ1"},
+)
+
+
+@pytest.fixture
+async def server():
+    async with HttpRecorder() as recorder:
+        yield recorder
+
+
+@pytest.fixture
+def settings():
+    """Makes settings of a complete account; what is given replaces or adds."""
+
+    def make(**given):
+        return TwilioSettings(
+            **{"provider": "twilio", "account_sid": SID, "auth_token": TOKEN, "from": "+15005550006"} | given
+        )
+
+    return make
+
+
+@pytest.fixture
+def opened():
+    """Opens a transport the way the core does and closes it with its environment."""
+
+    @asynccontextmanager
+    async def opening(settings):
+        environment = Environment()
+        transport = TwilioSms("texts", settings, environment)
+        await transport.open()
+        try:
+            yield transport
+        finally:
+            await transport.close()
+            await environment.close()
+
+    return opening
+
+
+@pytest.fixture
+async def transport(server, settings, opened):
+    """A transport whose `base_url` is the recorder, which says yes."""
+    server.answer_with(lambda request: CREATED)
+    async with opened(settings(base_url=server.url)) as made:
+        yield made
+
+
+@pytest.fixture
+def sms():
+    def make(**given):
+        return Sms(**{"to": "+15005550010", "from": "+15005550006", "body": "Hello", "id": "0" * 32} | given)
+
+    return make

@@ -1,0 +1,202 @@
+"""Whatever breaks, and wherever: one request, the true outcome, a next step, no secret."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+import traceback
+from base64 import b64encode
+
+import pytest
+import trustme
+
+from postroom.errors import (
+    AuthenticationFailed,
+    MessageRejected,
+    Outcome,
+    OutcomeUnknown,
+    ProviderUnavailable,
+    ProviderUnreachable,
+    QuotaExhausted,
+    RateLimited,
+    RecipientsRefused,
+    Scope,
+    UnexpectedResponse,
+)
+from postroom.testing.http import Answer, Drop, Hang, HttpRecorder
+
+from .conftest import CREATED, SID, TOKEN
+
+BASIC = b64encode(f"{SID}:{TOKEN}".encode()).decode()
+
+
+async def failure(transport, message, kind):
+    with pytest.raises(kind) as caught:
+        await transport.send(message)
+    return caught.value
+
+
+def assert_tells_the_next_step_and_no_secret(error, caplog):
+    text = str(error)
+    assert text.startswith("texts: ")
+    assert any(
+        step in text
+        for step in ("try again", "check", "look for", "add credit", "set SSL_CERT_FILE", "change", "correct")
+    )
+    shown = "".join(traceback.format_exception(error)) + repr(vars(error)) + caplog.text
+    assert TOKEN not in shown
+    assert BASIC not in shown
+
+
+@pytest.mark.parametrize(
+    ("step", "kind", "outcome", "scope"),
+    [
+        (Answer(401, {"code": 20003, "message": "Authenticate"}), AuthenticationFailed, "permanent", "account"),
+        (Answer(403, {"message": "no"}), AuthenticationFailed, "permanent", "account"),
+        (Answer(404, "gone"), MessageRejected, "permanent", "account"),
+        (Answer(400, {"code": 99999, "message": "new"}), MessageRejected, "permanent", "message"),
+        (Answer(418), MessageRejected, "permanent", "message"),
+        (Answer(429, {"code": 20429, "message": "Too many"}), RateLimited, "transient", "account"),
+        (Answer(500), ProviderUnavailable, "transient", "account"),
+        (Answer(500, {"code": 20500, "message": "Internal"}), OutcomeUnknown, "unknown", "message"),
+        (Answer(502, "<html>Bad gateway</html>"), OutcomeUnknown, "unknown", "message"),
+        (Answer(503, {"code": 20503, "message": "down"}), ProviderUnavailable, "transient", "account"),
+        (Answer(504), OutcomeUnknown, "unknown", "message"),
+        (Answer(200), UnexpectedResponse, "unknown", "message"),
+        (Answer(201, "<html>yes</html>"), UnexpectedResponse, "unknown", "message"),
+        (Answer(201, {"sid": None}), UnexpectedResponse, "unknown", "message"),
+        (Answer(201, ["SM1"]), UnexpectedResponse, "unknown", "message"),
+        (Answer(302, headers={"Location": "https://example.org/"}), UnexpectedResponse, "permanent", "account"),
+        (Drop("request"), OutcomeUnknown, "unknown", "message"),
+        (Drop("request", reset=True), OutcomeUnknown, "unknown", "message"),
+        (Drop("answer"), OutcomeUnknown, "unknown", "message"),
+        (Drop("answer", reset=True), OutcomeUnknown, "unknown", "message"),
+        (Hang("request"), OutcomeUnknown, "unknown", "message"),
+        (Answer(201, {"sid": "SM1"}, delay=5), OutcomeUnknown, "unknown", "message"),
+    ],
+    ids=str,
+)
+async def test_every_answer_has_its_outcome(server, settings, opened, sms, caplog, step, kind, outcome, scope):
+    caplog.set_level(logging.DEBUG)
+    server.answer(step)
+    async with opened(settings(base_url=server.url, timeout=0.3)) as transport:
+        error = await failure(transport, sms(), kind)
+    assert (error.outcome, error.scope) == (Outcome(outcome), Scope(scope))
+    assert (server.begun, len(server.requests)) == (1, 1)
+    assert_tells_the_next_step_and_no_secret(error, caplog)
+
+
+async def test_a_refused_connection_was_never_handed_over(settings, opened, sms, caplog):
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{reserved.getsockname()[1]}"
+        async with opened(settings(base_url=url)) as transport:
+            error = await failure(transport, sms(), ProviderUnreachable)
+    assert error.outcome is Outcome.TRANSIENT
+    assert_tells_the_next_step_and_no_secret(error, caplog)
+
+
+async def test_a_server_that_hangs_up_before_the_request_was_sent_the_message_only_once(server, settings, opened, sms):
+    server.answer(Drop("accept", reset=True))
+    async with opened(settings(base_url=server.url)) as transport:
+        with pytest.raises((ProviderUnreachable, OutcomeUnknown)):
+            await transport.send(sms())
+    assert (server.connections, server.requests) == (1, [])
+
+
+async def test_an_untrusted_certificate_ends_before_anything_is_sent(settings, opened, sms, caplog):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    async with HttpRecorder(tls=context) as server, opened(settings(base_url=server.url)) as transport:
+        error = await failure(transport, sms(), ProviderUnreachable)
+    assert server.begun == 0
+    assert "SSL_CERT_FILE" in str(error)
+    assert_tells_the_next_step_and_no_secret(error, caplog)
+
+
+async def test_retry_after_and_request_id_are_kept(server, settings, opened, sms):
+    headers = {"Retry-After": "17", "Twilio-Request-Id": "RQ9"}
+    server.answer(Answer(429, {"code": 20429, "message": "Too Many Requests", "status": 429}, headers))
+    async with opened(settings(base_url=server.url)) as transport:
+        error = await failure(transport, sms(), RateLimited)
+    assert (error.retry_after, error.request_id, error.status, error.provider_code) == (17.0, "RQ9", 429, "20429")
+
+
+async def test_a_cancelled_send_has_left_once_and_says_so(server, settings, opened, sms):
+    server.answer(Hang("request"))
+    async with opened(settings(base_url=server.url)) as transport:
+        task = asyncio.create_task(transport.send(sms()))
+        await server.received(1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await task
+    assert len(server.requests) == 1
+    assert "cancelled after the request was handed over" in caught.value.__notes__[0]
+
+
+async def test_a_kept_connection_that_the_server_closed_does_not_repeat_the_post(server, settings, opened, sms):
+    server.answer(CREATED, Drop("request"))
+    async with opened(settings(base_url=server.url)) as transport:
+        await transport.send(sms())
+        await failure(transport, sms(), OutcomeUnknown)
+    assert len(server.requests) == 2
+
+
+async def test_a_provider_that_echoes_the_credentials_does_not_leak_them(server, settings, opened, sms, caplog):
+    server.answer(Answer(400, {"code": 20001, "message": f"bad request with {TOKEN} and Basic {BASIC}"}))
+    async with opened(settings(base_url=server.url)) as transport:
+        error = await failure(transport, sms(), MessageRejected)
+    assert "***" in str(error)
+    assert_tells_the_next_step_and_no_secret(error, caplog)
+
+
+async def test_a_refused_recipient_has_a_result_of_its_own(server, settings, opened, sms):
+    server.answer(Answer(400, {"code": 21610, "message": "Attempt to send to unsubscribed recipient", "status": 400}))
+    async with opened(settings(base_url=server.url)) as transport:
+        error = await failure(transport, sms(), RecipientsRefused)
+    [result] = error.recipients
+    assert (result.address, result.outcome, result.provider_code) == ("+15005550010", Outcome.PERMANENT, "21610")
+    assert error.scope is Scope.RECIPIENT
+    assert "START" in str(error)
+
+
+async def test_a_problem_of_rfc_9457_is_read(server, settings, opened, sms):
+    problem = {"type": "https://www.twilio.com/docs/api/errors/21211", "title": "Invalid", "status": 400}
+    body = problem | {"code": 21211, "detail": "The 'To' number is not valid", "instance": "/x"}
+    server.answer(Answer(400, body, {"Content-Type": "application/problem+json"}))
+    async with opened(settings(base_url=server.url)) as transport:
+        error = await failure(transport, sms(), RecipientsRefused)
+    assert (error.provider_code, error.detail) == ("21211", "The 'To' number is not valid")
+
+
+@pytest.mark.parametrize(
+    ("given", "scope"),
+    [
+        ({}, Scope.ACCOUNT),
+        ({"from": "+15005550001"}, Scope.MESSAGE),
+        ({"provider_options": {"messaging_service_sid": "MG1"}}, Scope.MESSAGE),
+    ],
+)
+async def test_a_bad_sender_is_the_accounts_fault_unless_the_message_chose_it(
+    server, settings, opened, sms, given, scope
+):
+    server.answer(Answer(400, {"code": 21606, "message": "The 'From' phone number provided is not valid"}))
+    async with opened(settings(base_url=server.url)) as transport:
+        error = await failure(transport, sms(**given), MessageRejected)
+    assert error.scope is scope
+
+
+async def test_a_daily_limit_passes(server, settings, opened, sms):
+    server.answer(Answer(429, {"code": 63038, "message": "Account exceeded the daily messages limit"}))
+    async with opened(settings(base_url=server.url)) as transport:
+        error = await failure(transport, sms(), QuotaExhausted)
+    assert error.outcome is Outcome.TRANSIENT
+
+
+async def test_check_with_refused_credentials_raises(server, settings, opened):
+    server.answer(Answer(401, {"code": 20003, "message": "Authenticate", "status": 401}))
+    async with opened(settings(base_url=server.url)) as transport:
+        with pytest.raises(AuthenticationFailed, match="auth_token"):
+            await transport.check()

@@ -1,0 +1,23 @@
+"""A form holds what was put into it."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qsl
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from postroom_twilio.payload import form
+
+texts = st.text(st.characters(codec="utf-8"))
+
+
+@settings(deadline=None)
+@given(st.dictionaries(st.sampled_from(["To", "Body", "From"]), texts), st.lists(texts, max_size=3))
+def test_any_text_survives_the_form(fields, media):
+    encoded = form({**fields, "MediaUrl": media})
+    assert encoded.isascii()
+    assert parse_qsl(encoded.decode(), keep_blank_values=True) == [
+        *fields.items(),
+        *(("MediaUrl", url) for url in media),
+    ]

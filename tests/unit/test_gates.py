@@ -1,0 +1,188 @@
+"""Extensions: gates hold across the hand-over, observers are told after it, and neither harms a message."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from postroom import (
+    Config,
+    MessageRejected,
+    Outcome,
+    OutcomeUnknown,
+    PluginError,
+    Postroom,
+    ProviderNotFound,
+    Sms,
+    Status,
+    Suppressed,
+)
+from postroom.receipts import Accepted
+
+
+def sms(body="hello", **more):
+    return Sms(to="+442079460958", body=body, **more)
+
+
+def room_of(stage, script, *extensions, provider="stage"):
+    return Postroom(
+        Config.model_validate(
+            {
+                "accounts": {"a": stage.StageSettings(provider=provider, script=script)},
+                "plugins": {"extensions": [f"stage-{name}" for name in extensions]},
+            }
+        )
+    )
+
+
+def entered(stage):
+    return [entry[:2] for entry in stage.LOG]
+
+
+async def test_gates_hold_across_the_hand_over_in_the_order_of_the_configuration(stage):
+    async def act(message):
+        stage.LOG.append(("sent", message.body))
+        return Accepted()
+
+    async with room_of(stage, stage.Script(act), "gate", "second-gate") as room:
+        await room.send(sms())
+    assert entered(stage) == [
+        ("gate", "enter"),
+        ("second_gate", "enter"),
+        ("sent", "hello"),
+        ("second_gate", "leave"),
+        ("gate", "leave"),
+    ]
+
+
+async def test_a_gate_sees_the_account_and_may_step_aside(stage):
+    async with room_of(stage, stage.Script(), "gate") as room:
+        await room.send(sms())
+    assert stage.LOG[0] == ("gate", "enter", "a")
+
+
+@pytest.mark.parametrize("provider", ["stage", "stage-batch"])
+@pytest.mark.parametrize("error", [Suppressed("asked not to be written to"), RuntimeError("s3cret")])
+async def test_a_gate_that_does_not_open_keeps_the_message_and_leaves_those_already_open(stage, provider, error):
+    stage.VETO.update(second_gate=True, error=error)
+    script = stage.Script()
+    async with room_of(stage, script, "gate", "second-gate", "ledger", provider=provider) as room:
+        for result in await room.send_many([sms(), sms()]):
+            assert isinstance(result, Suppressed if isinstance(error, Suppressed) else PluginError)
+            assert "s3cret" not in str(result)
+    assert script.calls == []
+    assert sorted(entered(stage)) == sorted([("gate", "enter"), ("gate", "error"), ("gate", "leave")] * 2)
+
+
+async def test_a_veto_of_one_message_of_a_batch_leaves_the_others_alone(stage):
+    stage.VETO.update(gate=lambda message: message.body == "2", error=Suppressed("not this one"))
+    script = stage.Script()
+    async with room_of(stage, script, "gate", provider="stage-batch") as room:
+        results = await room.send_many([sms(str(n)) for n in range(5)])
+    assert [type(result).__name__ for result in results] == ["Receipt", "Receipt", "Suppressed", "Receipt", "Receipt"]
+    assert [[m.body for m in call] for call in script.calls] == [["0", "1", "3", "4"]]
+    assert [r.provider_message_id for r in results if r is not results[2]] == [
+        f"stage-{m.id}" for m in script.messages
+    ]
+
+
+async def test_gates_hold_around_a_batch_of_any_size(stage):
+    script = stage.Script()
+    async with room_of(stage, script, "gate", "second-gate", provider="stage-batch") as room:
+        results = await room.send_many([sms() for _ in range(1000)])
+    assert [result.status for result in results] == [Status.SENT] * 1000
+    assert [len(call) for call in script.calls] == [1000]
+    assert len(stage.LOG) == 4000
+
+
+@pytest.mark.parametrize("provider", ["stage", "stage-batch"])
+async def test_a_gate_sees_the_error_of_its_own_message(stage, provider):
+    async def act(message):
+        if message.body == "bad":
+            raise MessageRejected("no")
+        return Accepted()
+
+    async def many(batch):
+        return [MessageRejected("no") if m.body == "bad" else Accepted() for m in batch]
+
+    async with room_of(stage, stage.Script(act, many=many), "gate", provider=provider) as room:
+        await room.send_many([sms("good"), sms("bad")])
+    assert entered(stage).count(("gate", "error")) == 1
+    assert entered(stage).count(("gate", "leave")) == 2
+    assert ("gate", "error", "MessageRejected") in stage.LOG
+
+
+@pytest.mark.parametrize("provider", ["stage", "stage-batch"])
+async def test_a_gate_that_breaks_afterwards_changes_nothing(stage, caplog, provider):
+    stage.VETO["after:gate"] = RuntimeError("broke on leaving")
+    async with room_of(stage, stage.Script(), "second-gate", "gate", provider=provider) as room:
+        results = await room.send_many([sms(), sms()])
+    assert [result.status for result in results] == [Status.SENT] * 2
+    assert "'stage-gate' failed after the send" in caplog.text
+    assert entered(stage).count(("second_gate", "leave")) == 2
+
+
+async def test_an_error_that_passes_a_gate_is_not_logged_as_the_gates_own(stage, caplog):
+    async def act(_):
+        raise MessageRejected("no")
+
+    async with room_of(stage, stage.Script(act), "gate") as room:
+        with pytest.raises(MessageRejected):
+            await room.send(sms())
+    assert "failed after" not in caplog.text
+
+
+async def test_observers_are_told_of_every_end(stage):
+    async def act(message):
+        if message.body == "no":
+            raise MessageRejected("no")
+        if message.body == "doubt":
+            raise OutcomeUnknown("doubt")
+        return Accepted()
+
+    async with room_of(stage, stage.Script(act), "ledger") as room:
+        for body in ("yes", "no", "doubt"):
+            await room.send_many([sms(body)])
+    assert [entry[1] for entry in stage.LOG] == ["sent", "failed", "in_doubt"]
+
+
+async def test_an_observer_that_breaks_is_logged_and_the_next_is_told(stage, caplog):
+    async with room_of(stage, stage.Script(), "deaf", "ledger") as room:
+        receipt = await room.send(sms())
+    assert receipt.status is Status.SENT
+    assert stage.LOG == [("told", "sent", receipt.id)]
+    with caplog.at_level(logging.ERROR):
+        assert "'stage-deaf' failed to observe" in caplog.text
+
+
+async def test_a_missing_extension_is_an_error_when_the_room_is_made(stage):
+    with pytest.raises(ProviderNotFound, match=r"'stage-gaet' is not installed; installed: .*stage-gate"):
+        room_of(stage, stage.Script(), "gaet")
+
+
+async def test_a_veto_lets_no_other_account_of_the_route_pass_either(stage):
+    stage.VETO.update(gate=True, error=Suppressed("asked not to be written to"))
+    scripts = [stage.Script(), stage.Script()]
+    config = Config.model_validate(
+        {
+            "accounts": {f"a{n}": stage.StageSettings(script=script) for n, script in enumerate(scripts)},
+            "routes": {"both": {"via": ["a0", "a1"]}},
+            "plugins": {"extensions": "stage-gate"},
+        }
+    )
+    async with Postroom(config) as room:
+        with pytest.raises(Suppressed):
+            await room.send(sms(provider="both"))
+    assert [script.calls for script in scripts] == [[], []]
+
+
+async def test_a_doubtful_message_is_in_doubt_for_its_observers_too(stage):
+    async def act(_):
+        raise OutcomeUnknown("quiet")
+
+    async with room_of(stage, stage.Script(act), "ledger") as room:
+        with pytest.raises(OutcomeUnknown) as caught:
+            await room.send(sms())
+    assert caught.value.receipt.recipients[0].outcome is Outcome.UNKNOWN
+    assert stage.LOG == [("told", "in_doubt", caught.value.receipt.id)]

@@ -1,0 +1,158 @@
+"""`send_many`: one result per message, in order, however many, and nothing left running."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from postroom import Email, MessageError, MessageRejected, Postroom, PostroomError, Receipt, Sms, Status
+from postroom.receipts import Accepted
+
+NUMBER = "+442079460958"
+
+
+def sms(body="hello", **more):
+    return Sms(to=NUMBER, body=body, **more)
+
+
+def room_of(stage, script, provider="stage", **settings):
+    return Postroom(accounts={"a": stage.StageSettings(provider=provider, script=script, **settings)})
+
+
+def others():
+    return asyncio.all_tasks() - {asyncio.current_task()}
+
+
+async def test_results_stand_in_the_order_of_the_messages(stage):
+    async def act(message):
+        for _ in range(97 - int(message.body)):
+            await asyncio.sleep(0)
+        if int(message.body) % 7 == 3:
+            raise MessageRejected("no", provider_code=message.body)
+        return Accepted(provider_message_id=message.body)
+
+    async with room_of(stage, stage.Script(act)) as room:
+        results = await room.send_many([sms(str(n)) for n in range(97)])
+    told = [r.provider_message_id if isinstance(r, Receipt) else r.provider_code for r in results]
+    assert told == [str(n) for n in range(97)]
+
+
+async def test_one_bad_message_does_not_touch_the_others(stage):
+    messages = [sms(), "no message", sms(provider="nobody"), Email(to="b@example.org", text="x"), sms(required=True), sms()]
+    async with room_of(stage, stage.Script()) as room:
+        results = await room.send_many(messages)
+    assert [isinstance(result, Receipt) for result in results] == [True, False, False, False, False, True]
+    assert all(isinstance(result, (Receipt, PostroomError)) for result in results)
+    assert isinstance(results[1], MessageError)
+
+
+@pytest.mark.parametrize("messages", [[], (), iter(())])
+async def test_nothing_to_send_is_no_results(stage, messages):
+    async with room_of(stage, stage.Script()) as room:
+        assert await room.send_many(messages) == []
+
+
+@pytest.mark.parametrize("at_once", [0, -1])
+async def test_a_limit_that_would_send_nothing_is_refused(stage, at_once):
+    async with room_of(stage, stage.Script()) as room:
+        with pytest.raises(ValueError, match="at_once must be at least 1"):
+            await room.send_many([sms()], at_once=at_once)
+
+
+@pytest.mark.parametrize("at_once", [1, 5])
+async def test_a_generator_is_not_consumed_ahead_of_what_is_under_way(stage, at_once):
+    made, sent = 0, 0
+
+    def messages():
+        nonlocal made
+        for n in range(50):
+            made += 1
+            assert made - sent <= at_once
+            yield sms(str(n))
+
+    async def act(message):
+        nonlocal sent
+        await asyncio.sleep(0)
+        return Accepted()
+
+    def progress(index, result):
+        nonlocal sent
+        sent += 1
+
+    async with room_of(stage, stage.Script(act)) as room:
+        results = await room.send_many(messages(), at_once=at_once, progress=progress)
+    assert (made, sent, len(results)) == (50, 50, 50)
+
+
+async def test_progress_tells_every_message_once_with_its_result(stage):
+    seen = {}
+
+    def progress(index, result):
+        assert index not in seen
+        seen[index] = result
+
+    async with room_of(stage, stage.Script()) as room:
+        results = await room.send_many([sms(), None, sms()], progress=progress)
+    assert [seen[index] for index in range(3)] == results
+
+
+async def test_cancelling_stops_the_rest_and_leaves_nothing_running(stage):
+    entered = asyncio.Event()
+
+    async def act(_):
+        entered.set()
+        await asyncio.Event().wait()
+
+    script = stage.Script(act)
+    async with room_of(stage, script, concurrency=3) as room:
+        sending = asyncio.ensure_future(room.send_many([sms() for _ in range(100)]))
+        await entered.wait()
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+        assert not others()
+    assert len(script.calls) == 3
+
+
+class Oops(Exception):
+    pass
+
+
+async def test_what_progress_raises_comes_out_and_leaves_nothing_running(stage):
+    def progress(index, result):
+        raise Oops
+
+    script = stage.Script()
+    async with room_of(stage, script, concurrency=1) as room:
+        with pytest.raises(Oops):
+            await room.send_many([sms() for _ in range(100)], at_once=4, progress=progress)
+        assert not others()
+        count = len(script.calls)
+        assert count < 100
+        assert (await room.send(sms())).status is Status.SENT
+
+
+async def test_what_the_iterable_raises_comes_out_and_leaves_nothing_running(stage):
+    def messages():
+        yield sms()
+        raise Oops
+
+    async with room_of(stage, stage.Script()) as room:
+        with pytest.raises(Oops):
+            await room.send_many(messages())
+        assert not others()
+        assert (await room.send(sms())).status is Status.SENT
+
+
+async def test_two_bulks_at_once_keep_apart(stage):
+    script = stage.Script()
+    async with room_of(stage, script, "stage-batch") as room:
+        first, second = await asyncio.gather(
+            room.send_many([sms(f"a{n}") for n in range(300)]), room.send_many([sms(f"b{n}") for n in range(300)])
+        )
+    ids = {receipt.id for receipt in [*first, *second]}
+    assert len(ids) == 600
+    body = {message.id: message.body for message in script.messages}
+    assert [body[r.id] for r in first] == [f"a{n}" for n in range(300)]
+    assert [body[r.id] for r in second] == [f"b{n}" for n in range(300)]
