@@ -206,6 +206,8 @@ class Postroom:
             try:
                 uses = self._uses(name)
             except PluginError as error:
+                if account:
+                    raise
                 found[name] = error
                 continue
             for target, channel in uses:
@@ -240,7 +242,8 @@ class Postroom:
                 journey.add(target, Tried(left, datetime.now(UTC), 0.0, unopened))
                 continue
             except PostroomError as refusal:
-                _log.info("message %s: passing over account %r: %s", journey.id, target.name, refusal)
+                level = logging.INFO if isinstance(refusal, MessageError) else logging.WARNING
+                _log.log(level, "message %s: passing over account %r: %s", journey.id, target.name, refusal)
                 journey.refuse(left, refusal)
                 continue
             await self._hand_over(target, lane, pieces, journey)

@@ -1,0 +1,245 @@
+from __future__ import annotations
+
+import asyncio
+import base64
+import email
+import email.policy
+import json
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from postroom.testing.http import Answer, Drop, Hang, HttpRecorder
+from postroom.testing.smtp import SmtpRecorder
+
+CANARY = "canary-secret-never-to-be-shown"
+
+
+async def in_thread(call, *arguments, **keywords):
+    """Run the blocking command line while the servers of this loop go on."""
+    return await asyncio.to_thread(call, *arguments, **keywords)
+
+
+def configure(folder: Path, text: str) -> None:
+    (folder / "postroom.toml").write_text(text)
+
+
+@pytest.fixture
+async def twilio(tmp_path):
+    async with HttpRecorder() as server:
+        server.answer_with(lambda _: Answer(201, {"sid": "SM1", "status": "queued", "num_segments": "1"}))
+        configure(
+            tmp_path,
+            f"""
+            [accounts.texts]
+            provider = "twilio"
+            account_sid = "AC00000000000000000000000000000001"
+            auth_token = "{CANARY}"
+            base_url = "{server.url}"
+            from = "+15005550006"
+            timeout = 1
+            """,
+        )
+        yield server
+
+
+@pytest.fixture
+async def smtp(tmp_path):
+    async with SmtpRecorder() as server:
+        configure(
+            tmp_path,
+            f"""
+            [accounts.main]
+            provider = "smtp"
+            host = "127.0.0.1"
+            port = {server.port}
+            tls = "none"
+            from = "Post Room <post@example.org>"
+            """,
+        )
+        yield server
+
+
+async def test_an_sms_is_sent_and_answered_in_json(cli, twilio):
+    done = await in_thread(cli, "send", "sms", "--to", "+15005550009", "--body", "Hey!", "--json")
+
+    assert done.code == 0
+    assert {key: done.json[key] for key in ("status", "provider", "account", "provider_message_id")} == {
+        "status": "sent",
+        "provider": "twilio",
+        "account": "texts",
+        "provider_message_id": "SM1",
+    }
+    assert done.json["recipients"][0]["address"] == "+15005550009"
+    assert dict(twilio.requests[0].form()) == {"To": "+15005550009", "From": "+15005550006", "Body": "Hey!"}
+
+
+async def test_every_part_of_an_email_arrives(cli, smtp, tmp_path):
+    (tmp_path / "report.pdf").write_bytes(b"%PDF")
+    (tmp_path / "logo.png").write_bytes(b"png")
+    done = await in_thread(
+        cli,
+        *("send", "email", "--to", "Ann Ünï <ann@example.org>", "--to", "bob@example.org"),
+        *("--cc", "cy@example.org", "--bcc", "di@example.org", "--reply-to", "re@example.org"),
+        *("--subject", "Grüße", "--text", "plain", "--html", '<img src="cid:logo.png">'),
+        *("--attach", "report.pdf", "--inline", "logo.png", "--header", "X-Order: 7: a"),
+    )
+
+    assert done.code == 0, done.err
+    (arrived,) = smtp.messages
+    assert arrived.recipients == ("ann@example.org", "bob@example.org", "cy@example.org", "di@example.org")
+    found = email.message_from_bytes(arrived.data, policy=email.policy.default)
+    assert (found["Subject"], found["X-Order"], found["Bcc"]) == ("Grüße", "7: a", None)
+    assert str(found["To"]) == "Ann Ünï <ann@example.org>, bob@example.org"
+    names = [part.get_filename() for part in found.walk() if part.get_filename()]
+    assert names == ["logo.png", "report.pdf"]
+
+
+@pytest.mark.parametrize("arguments", [("--text", "-"), ()])
+async def test_the_body_may_come_from_standard_input(cli, smtp, arguments):
+    done = await in_thread(cli, "send", "email", "--to", "a@example.org", *arguments, stdin="from a pipe\n")
+    assert done.code == 0, done.err
+    assert b"from a pipe" in smtp.messages[0].data
+
+
+async def test_credentials_of_the_message_are_used_and_never_shown(cli, twilio):
+    done = await in_thread(
+        cli,
+        *("send", "sms", "--to", "+15005550009", "--body", "x", "--provider", "twilio", "--json"),
+        *("--option", "twilio_sid=AC81caaa94b3b84bb7ba9c3cd96bcb152a", "--option", "twilio_auth_token=other-canary"),
+    )
+
+    assert done.code == 0, done.err
+    assert "AC81caaa94b3b84bb7ba9c3cd96bcb152a" in twilio.requests[0].path
+    sent = base64.b64decode(twilio.requests[0].headers["authorization"].removeprefix("Basic ")).decode()
+    assert sent == "AC81caaa94b3b84bb7ba9c3cd96bcb152a:other-canary"
+    assert "other-canary" not in done.everything
+
+
+@pytest.mark.parametrize(
+    ("step", "code", "outcome", "error"),
+    [
+        (Answer(401, {"code": 20003, "message": "Authenticate"}), 1, "permanent", "authentication_failed"),
+        (Answer(429, {"code": 20429}, {"Retry-After": "3"}), 1, "transient", "rate_limited"),
+        (Answer(503, {"code": 20503}), 1, "transient", "provider_unavailable"),
+        (Drop("request"), 3, "unknown", "outcome_unknown"),
+        (Hang("request"), 3, "unknown", "outcome_unknown"),
+        (Answer(200, ""), 3, "unknown", "unexpected_response"),
+    ],
+)
+async def test_a_failure_has_its_exit_code_and_its_json(cli, twilio, step, code, outcome, error):
+    twilio.answer(step)
+    done = await in_thread(cli, "send", "sms", "--to", "+15005550009", "--body", "x", "--json")
+
+    assert (done.code, done.json["outcome"], done.json["error"]) == (code, outcome, error)
+    assert done.json["account"] == "texts"
+    assert len(twilio.requests) == 1
+    assert CANARY not in done.everything
+
+
+async def test_nobody_listening_is_transient_and_exits_with_one(cli, tmp_path):
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+    url = f"twilio://AC1:{CANARY}@?from=%2B15005550006&base_url=http://127.0.0.1:{port}"
+    done = await in_thread(
+        cli, "send", "sms", "--to", "+15005550009", "--body", "x", "--json", env={"POSTROOM_SMS_URL": url}
+    )
+
+    assert (done.code, done.json["outcome"], done.json["error"]) == (1, "transient", "provider_unreachable")
+    assert CANARY not in done.everything
+
+
+async def test_interrupting_after_the_hand_over_says_that_it_may_have_been_sent(tmp_path, twilio, clean_environment):
+    twilio.answer(Hang("request"))
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "postroom", "send", "sms", "--to", "+15005550009", "--body", "x"),
+        *("--provider", "texts"),
+        cwd=tmp_path,
+        env={**clean_environment, "POSTROOM_ACCOUNTS__TEXTS__TIMEOUT": "60"},
+        stdin=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    await twilio.received(1)
+    process.send_signal(signal.SIGINT)
+    _, err = await process.communicate()
+
+    assert process.returncode == 3
+    assert "may have been sent" in err.decode()
+
+
+BAD = [
+    (("send", "sms", "--to", "0123", "--body", "x"), "international form"),
+    (("send", "sms", "--body", "x"), "to:"),
+    (("send", "email", "--to", "nobody", "--text", "x"), "not an e-mail address"),
+    (("send", "email", "--to", "a@example.org\nBcc: b@example.org", "--text", "x"), "line breaks"),
+    (("send", "email", "--to", "a@example.org", "--subject", "x\r\nBcc: b@example.org", "--text", "x"), "line breaks"),
+    (("send", "email", "--to", "a@example.org", "--text", "x", "--header", "nonsense"), "NAME:VALUE"),
+    (("send", "email", "--to", "a@example.org", "--text", "x", "--attach", "missing.pdf"), "missing.pdf"),
+    (("send", "email", "--to", "a@example.org", "--text", "x", "--template", "t"), "cannot send template"),
+    (("send", "email", "--to", "a@example.org", "--text", "x", "--provider", "smtq"), "did you mean 'smtp'"),
+    (("send", "email", "--to", "a@example.org", "--text", "x", "--send-at", "tomorrow"), "2030-01-31"),
+    (("send", "email", "--to", "a@example.org", "--text", "x", "--option", "nope=1"), "no such option"),
+    (("send", "email", "--to", "a@example.org", "--text", "x", "--config", "missing.toml"), "missing.toml"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "said"), BAD, ids=lambda value: value if isinstance(value, str) else None)
+async def test_a_users_mistake_is_one_clear_line_and_exit_code_two(cli, smtp, arguments, said):
+    done = await in_thread(cli, *arguments)
+
+    assert done.code == 2
+    assert said in done.err
+    assert "Traceback" not in done.err
+    assert smtp.connections == 0
+
+
+async def test_an_attachment_of_fifty_megabytes_is_refused(cli, smtp, tmp_path):
+    with (tmp_path / "big.bin").open("wb") as file:
+        file.truncate(50_000_000)
+    done = await in_thread(cli, "send", "email", "--to", "a@example.org", "--text", "x", "--attach", "big.bin")
+
+    assert done.code == 2
+    assert "larger than" in done.err
+    assert smtp.connections == 0
+
+
+async def test_a_dry_run_shows_account_segments_and_mime_and_opens_nothing(cli, smtp, twilio, tmp_path):
+    both = (tmp_path / "postroom.toml").read_text() + f"""
+            [accounts.main]
+            provider = "smtp"
+            host = "127.0.0.1"
+            port = {smtp.port}
+            from = "Post Room <post@example.org>"
+            """
+    configure(tmp_path, both)
+    text = "a" * 152 + "€" + "a" * 152
+    sms = await in_thread(cli, "send", "sms", "--to", "+15005550009", "--body", text, "--dry-run", "--json")
+    mail = await in_thread(cli, "send", "email", "--to", "a@example.org", "--text", "x", "--dry-run", "--json")
+
+    assert (sms.json["segments"], sms.json["encoding"], sms.json["accounts"][0]["account"]) == (3, "gsm7", "texts")
+    assert mail.json["mime"].startswith("From: Post Room <post@example.org>\r\n")
+    assert smtp.connections == twilio.connections == 0
+
+
+async def test_the_configuration_may_be_named_before_or_after_the_command(cli, smtp, tmp_path):
+    (tmp_path / "postroom.toml").rename(tmp_path / "other.toml")
+    words = ("send", "email", "--to", "a@example.org", "--text", "x")
+    assert (await in_thread(cli, "--config", "other.toml", *words)).code == 0
+    assert (await in_thread(cli, *words, "--config", "other.toml")).code == 0
+
+
+async def test_refused_recipients_of_an_accepted_message_are_named(cli, smtp):
+    smtp.reply("rcpt", "550 5.1.1 no such user", match="bob@")
+    done = await in_thread(cli, "send", "email", "--to", "ann@example.org", "--to", "bob@example.org", "--text", "x")
+
+    assert done.code == 0
+    assert "bob@example.org: permanent" in done.err
+
+
+async def test_json_is_alone_on_standard_output(cli, smtp):
+    done = await in_thread(cli, "send", "email", "--to", "a@example.org", "--text", "x", "--json")
+    assert json.loads(done.out)["message_id"].startswith("<")
