@@ -17,7 +17,9 @@ LONGEST_MAILBOX = 998
 _BREAKS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\x85\u2028\u2029]")
 """Every character some parser takes for the end of a line, and the other control characters but tab."""
 
-_MAILBOX = re.compile(r"(?P<name>[^<>]*|\"(?:[^\"\\]|\\.)*\")\s*<(?P<email>[^<>]*)>")
+_QUOTED = r'"(?:[^"\\]|\\.)*"'
+_MAILBOX = re.compile(rf"(?P<name>{_QUOTED}|[^<>]*)\s*<(?P<email>{_QUOTED}@[^<>]*|[^<>]*)>")
+_ATOMS = re.compile(r"[\w!#$%&'*+\-/=?^`{|}~]+(?: [\w!#$%&'*+\-/=?^`{|}~]+)*")
 _PRIVATE_DOMAIN = re.compile(r"(?<=[@.])(local|localhost|test)$", re.IGNORECASE)
 _PLACEHOLDER = ".example"
 
@@ -43,7 +45,9 @@ class Address(BaseModel):
             name = value.get("name") or ""
             if isinstance(name, str) and _BREAKS.search(name):
                 raise _invalid("a display name may not contain line breaks or control characters")
-            return {**value, "email": _checked_email(value["email"]), "name": name}
+            if isinstance(name, str):
+                name = _tidy_name(name)
+            return {**value, "email": email_address(value["email"]), "name": name}
         return value
 
     @property
@@ -58,10 +62,23 @@ class Address(BaseModel):
     def __str__(self) -> str:
         if not self.name:
             return self.email
-        from email.headerregistry import Address as _HeaderAddress  # noqa: PLC0415 - costly to import
+        return f"{quoted_name(self.name)} <{self.email}>"
 
-        local, _, domain = self.email.rpartition("@")
-        return str(_HeaderAddress(self.name, local.strip('"'), domain))
+
+def quoted_name(name: str) -> str:
+    """Return a display name as it stands before an address: in quotes unless it is plain words."""
+    if _ATOMS.fullmatch(name):
+        return name
+    escaped = name.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def email_address(text: str) -> str:
+    """Return `text`, a bare address, in the form `Address.email` has. Raises ValueError with the reason."""
+    found = _parsed_mailbox(text)
+    if found["name"]:
+        raise _invalid(f"{text!r} must be the bare address; the name goes into `name`")
+    return found["email"]
 
 
 def phone_number(text: str) -> str:
@@ -110,20 +127,18 @@ def _parsed_mailbox(text: str) -> dict[str, str]:
         email, _ = _validated(bare)
     except EmailNotValidError as error:
         raise _invalid(f"{text!r} is not an e-mail address: {error}") from None
-    return {"email": email, "name": _unquoted(name)}
+    return {"email": email, "name": _tidy_name(_unquoted(name))}
 
 
 def _unquoted(name: str) -> str:
-    if len(name) >= 2 and name[0] == name[-1] == '"':
-        return re.sub(r"\\(.)", r"\1", name[1:-1])
-    return name
+    return re.sub(r"\\(.)", r"\1", name[1:-1]) if re.fullmatch(_QUOTED, name) else name
 
 
-def _checked_email(text: str) -> str:
-    found = _parsed_mailbox(text)
-    if found["name"]:
-        raise _invalid(f"{text!r} must be the bare address; the name goes into `name`")
-    return found["email"]
+def _tidy_name(name: str) -> str:
+    """One space between words: what a receiver reads from a folded header anyway."""
+    if len(name) > LONGEST_MAILBOX:
+        raise _invalid(f"a display name has at most {LONGEST_MAILBOX} characters")
+    return " ".join(name.split())
 
 
 @lru_cache(maxsize=4096)

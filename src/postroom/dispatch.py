@@ -132,6 +132,8 @@ class Lane:
             raise
         except asyncio.CancelledError as error:
             if _is_being_cancelled():
+                if not self.transport.keeps_timeout:
+                    error.add_note(f"{self.transport.account}: cancelled while it was handed over; outcome unknown")
                 raise
             raise self._unknown("cancelled its own work") from error
         except TimeoutError as error:

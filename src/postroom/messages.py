@@ -27,7 +27,7 @@ from pydantic import (
     model_validator,
 )
 
-from postroom.addresses import Address, phone_number, refuse_breaks
+from postroom.addresses import Address, email_address, phone_number, refuse_breaks
 from postroom.errors import InvalidAddress, MessageError
 from postroom.receipts import Channel
 from postroom.segments import Segments, count_segments
@@ -46,6 +46,13 @@ MODELLED_HEADERS = frozenset(
 """Headers that `Email.headers` refuses, as it does every `Content-*` and `Resent-*`: fields own them."""
 
 _M = TypeVar("_M", bound=BaseModel)
+_MEDIA_TYPE = re.compile(
+    r"[\w!#$&^.+\-]+/[\w!#$&^.+\-]+"
+    r"(\s*;\s*[\w!#$%&'*+\-.^`{|}~]+=([\w!#$%&'*+\-.^`{|}~/:=]+|\"([ !#-\[\]-~]|\\[ -~])*\"))*",
+    re.ASCII,
+)
+"""A type and its parameters, as RFC 2045 section 5.1 writes them; unquoted values may hold `/`, `:` and `=`."""
+
 _HEADER_NAME = re.compile(r"[!-9;-~]{1,76}")
 
 
@@ -101,7 +108,7 @@ class Attachment(BaseModel):
     def _plain_name(cls, name: str) -> str:
         """Keep the last part of a path, without control and direction-changing characters."""
         last = re.split(r"[/\\]", name)[-1]
-        safe = re.sub(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]", "", last).strip()
+        safe = re.sub(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]", "", last).strip()
         if safe in {"", ".", ".."}:
             raise ValueError("names no file")
         return safe
@@ -109,16 +116,18 @@ class Attachment(BaseModel):
     @field_validator("content_type")
     @classmethod
     def _media_type(cls, value: str) -> str:
-        if not re.fullmatch(r"[\w!#$&^.+\-]+/[\w!#$&^.+\-]+(\s*;.*)?", value, flags=re.ASCII):
-            raise ValueError(f"{value!r} is not a media type such as application/pdf")
+        if len(value) > 255 or not _MEDIA_TYPE.fullmatch(value):
+            raise ValueError(f"{value[:255]!r} is not a media type such as application/pdf")
+        if value.lower().startswith("multipart/"):
+            raise ValueError(f"{value!r} is for what holds parts; a file is application/octet-stream, say")
         return value
 
     @field_validator("content_id")
     @classmethod
     def _bare_content_id(cls, value: str | None) -> str | None:
         bare = value.strip().removeprefix("<").removesuffix(">") if value else value
-        if bare is not None and not re.fullmatch(r"[!-;=?-~]{1,200}", bare):
-            raise ValueError("must be printable ASCII without spaces or angle brackets")
+        if bare is not None and (not re.fullmatch(r"[!-;=?-~]{1,255}", bare) or "=?" in bare):
+            raise ValueError("must be printable ASCII without spaces, angle brackets or encoded words")
         return bare
 
     @model_validator(mode="wrap")
@@ -244,7 +253,7 @@ class Email(Message):
     tags: tuple[Line, ...] = ()
     metadata: dict[str, str] = {}
     template: Line | None = None
-    merge_data: dict[str, dict[str, JsonValue]] = {}
+    merge_data: dict[Annotated[str, AfterValidator(email_address)], dict[str, JsonValue]] = {}
     calendar: str | None = None
     amp: str | None = None
     message_id: Line | None = None

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from binascii import b2a_base64
 from datetime import UTC, datetime
-from email.header import Header
 from email.utils import format_datetime
-from email.utils import quote as escaped
 from functools import lru_cache
-from re import compile as regex
 from typing import TYPE_CHECKING
 
+from postroom.addresses import quoted_name
 from postroom.errors import MessageError
 
 if TYPE_CHECKING:
@@ -19,14 +19,19 @@ if TYPE_CHECKING:
     from postroom.messages import Email
 
 _WIDTH = 78
-_LONGEST = 998
-_ATOMS = regex(r"[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~ ]*")
-_PRIORITIES = {"high": ("1", "high"), "low": ("5", "low")}
+_TOKENS = re.compile(r" *[^ ]+")
+_UNFOLDABLE = re.compile(rb"[^ ]{850}| {60}")
+"""Runs that, with a header's name before them, could pass the 998 octets of a line."""
+
+_PRIORITIES = {
+    "high": (("X-Priority", "1"), ("Importance", "high")),
+    "low": (("X-Priority", "5"), ("Importance", "low")),
+}
 
 
 def header_lines(email: Email, *, smtputf8: bool) -> bytes:
     """Return every header but the MIME ones, each line ended by CRLF."""
-    lines = [_folded(name, value) for name, value in _headers(email, smtputf8=smtputf8)]
+    lines = [folded(name, value) for name, value in _headers(email, smtputf8=smtputf8)]
     return "\r\n".join([*lines, ""]).encode()
 
 
@@ -45,10 +50,7 @@ def _headers(email: Email, *, smtputf8: bool) -> Iterator[tuple[str, str]]:
         yield "Date", format_datetime(datetime.now(UTC))
     if email.message_id:
         yield "Message-ID", email.message_id
-    if email.priority in _PRIORITIES:
-        number, word = _PRIORITIES[email.priority]
-        yield "X-Priority", number
-        yield "Importance", word
+    yield from (header for header in _PRIORITIES.get(email.priority, ()) if header[0].lower() not in given)
     for name, value in email.headers.items():
         yield name, _words(name, value, smtputf8)
 
@@ -68,33 +70,45 @@ def _mailbox(address: Address, smtputf8: bool) -> str:
 
 
 def _phrase(name: str, smtputf8: bool) -> str:
-    if not smtputf8 and not name.isascii():
-        return _encoded("", name)
-    return name if _ATOMS.fullmatch(name) else f'"{escaped(name)}"'
+    return quoted_name(name) if _travels_as_it_is(name, smtputf8) else _encoded(name, "Reply-To")
 
 
 def _words(header: str, value: str, smtputf8: bool) -> str:
-    """Unstructured text; encoded too where it would be read as an encoded word, or cannot be folded."""
     value = value.strip()
-    longest = max((len(word) for word in value.split(" ")), default=0)
-    if (value.isascii() or smtputf8) and "=?" not in value and longest < _LONGEST - len(header) - 2:
-        return value
-    return _encoded(header, value)
+    return value if _travels_as_it_is(value, smtputf8) else _encoded(value, header)
 
 
-def _encoded(header: str, text: str) -> str:
-    return Header(text, "utf-8", maxlinelen=_WIDTH, header_name=header or None).encode(linesep="\r\n")
+def _travels_as_it_is(value: str, smtputf8: bool) -> bool:
+    """Whether `value` can be written, is not read as an encoded word, and can be folded."""
+    if "=?" in value or not (smtputf8 or value.isascii()):
+        return False
+    return len(value) < 60 or not _UNFOLDABLE.search(value.encode())
 
 
-def _folded(name: str, value: str) -> str:
-    """Fold at spaces. A word longer than the width stays whole, since a URL or an id must not be cut."""
+def _encoded(text: str, header: str) -> str:
+    """Encoded words (RFC 2047) of whole characters: 75 octets each, the first with its header name 76."""
+    octets, words, start = text.encode(), [], 0
+    room = max((_WIDTH - 2 - len(f"{header}: =?utf-8?b??=")) // 4 * 3, 12)
+    while start < len(octets):
+        end = min(start + min(room, 45), len(octets))
+        while end < len(octets) and octets[end] & 0xC0 == 0x80:
+            end -= 1
+        words.append(f"=?utf-8?b?{b2a_base64(octets[start:end], newline=False).decode()}?=")
+        start, room = end, 45
+    return " ".join(words)
+
+
+def folded(name: str, value: str) -> str:
+    """Return a header folded at spaces. A longer word stays whole, since a URL or an id must not be cut."""
     line = f"{name}: {value}"
-    if len(line) <= _WIDTH or "\r\n" in value:
+    if len(line) <= _WIDTH:
         return line
-    lines, current = [], f"{name}:"
-    for word in value.split(" "):
-        if len(current) + 1 + len(word) > _WIDTH and current.strip(" ") not in {"", f"{name}:"}:
+    first, *tokens = _TOKENS.findall(f" {value}")
+    lines, current = [], f"{name}:{first}"
+    for token in tokens:
+        if len(current) + len(token) > _WIDTH:
             lines.append(current)
-            current = ""
-        current = f"{current} {word}"
+            current = token
+        else:
+            current += token
     return "\r\n".join([*lines, current])

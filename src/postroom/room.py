@@ -124,13 +124,8 @@ class Postroom:
         self._check_usable()
         admitted = _admitted(message)
         journey = Journey(admitted, admitted.id or new_id())
-        try:
-            for part, targets in [(part, self._router.plan(part)) for part in self._router.parts(admitted)]:
-                await self._serve(part, targets, journey)
-        except asyncio.CancelledError as cancelled:
-            for note in getattr(cancelled, "__notes__", ()):
-                _log.warning("message %s: %s", journey.id, note)
-            raise
+        for part, targets in [(part, self._router.plan(part)) for part in self._router.parts(admitted)]:
+            await self._serve(part, targets, journey)
         return self._concluded(journey)
 
     async def send_many(
@@ -347,7 +342,8 @@ def _pieces(message: Message, left: tuple[str, ...], lane: Lane) -> list[Message
     most = capabilities.max_recipients or len(left)
     if everyone and len(left) <= most:
         return [message]
-    return [message.for_recipients(left[i : i + most]) for i in range(0, len(left), most)]
+    groups = [left[i : i + most] for i in range(0, len(left), most)]
+    return [message.stamped(to=group, recipients=group) for group in groups]
 
 
 async def _tried(lane: Lane, message: Message) -> Tried:
@@ -358,6 +354,10 @@ async def _tried(lane: Lane, message: Message) -> Tried:
         answer = await lane.deliver(message)
     except PostroomError as error:
         answer = error
+    except asyncio.CancelledError as cancelled:
+        for note in getattr(cancelled, "__notes__", ()):
+            _log.warning("message %s: %s", message.id, note)
+        raise
     return Tried(message.recipients, started_at, time.perf_counter() - clock, answer)
 
 

@@ -49,7 +49,8 @@ class Router:
             return [message]
         ways: dict[str, list[str]] = {}
         for recipient in message.recipients:
-            ways.setdefault(self.choice(message.for_recipients([recipient])), []).append(recipient)
+            alone = message.stamped(to=(recipient,), recipients=(recipient,))
+            ways.setdefault(self.choice(alone), []).append(recipient)
         return [message.for_recipients(group) for group in ways.values()]
 
     def choice(self, message: Message) -> str:
@@ -119,6 +120,7 @@ class Router:
         if len(able) == 1:
             return able[0]
         if not able:
+            self._explain_accounts()
             raise ProviderNotFound(
                 f"no account for {channel}: add one to the configuration (`postroom init` writes a first one), set "
                 f"POSTROOM_{channel.upper()}_URL, or name an installed provider: {', '.join(self._registry.names())}"
@@ -127,6 +129,11 @@ class Router:
             f"several accounts carry {channel} ({', '.join(able)}): choose one as [defaults] {channel}, or name one "
             "as the message's provider"
         )
+
+    def _explain_accounts(self) -> None:
+        """Raise the PluginError of the first account whose provider cannot be used."""
+        for name in self._config.accounts:
+            self._registry.channels(self._config.provider_of(name))
 
     def _carries(self, account: str, channel: Channel) -> bool:
         try:

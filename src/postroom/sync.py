@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from postroom.messages import Email, Message, Sms
     from postroom.plugin.settings import AccountSettings
     from postroom.plugin.transport import CheckReport
-    from postroom.receipts import Receipt
+    from postroom.receipts import Channel, Receipt
     from postroom.room import Result
 
 R = TypeVar("R")
@@ -89,6 +89,16 @@ class SyncPostroom:
     ) -> list[Result]:
         """See `Postroom.send_many`; `progress` is called in the room's own thread."""
         return self._run(self._room.send_many(messages, progress=progress, at_once=at_once))
+
+    def send_each(
+        self, messages: Iterable[Email | Sms], report: Callable[[int, Result], None], *, at_once: int = MOST_AT_ONCE
+    ) -> None:
+        """See `Postroom.send_each`; `report` is called in the room's own thread."""
+        self._run(self._room.send_each(messages, report, at_once=at_once))
+
+    def settings(self, target: Target, channel: Channel) -> AccountSettings:
+        """See `Postroom.settings`."""
+        return self._room.settings(target, channel)
 
     def targets(self, message: Email | Sms) -> tuple[Target, ...]:
         """See `Postroom.targets`."""

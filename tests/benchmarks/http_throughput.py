@@ -70,7 +70,61 @@ def twilio() -> Case:
     return Case(201, answer, transport, Sms(to=recipient, from_=sender, body=body, id="0" * 32), sdk)
 
 
-CASES: dict[str, Callable[[], Case]] = {"twilio": twilio}
+VONAGE_FROM, VONAGE_TO, VONAGE_BODY = "447700900001", "447700900000", "Your code is 123456"
+
+
+def vonage_messages() -> Case:
+    from cryptography.hazmat.primitives.asymmetric import rsa
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+
+    def sdk(url: str) -> Callable[[], object]:
+        from vonage import Auth, HttpClientOptions, Vonage
+        from vonage_messages.models import Sms as SmsModel
+
+        options = HttpClientOptions(api_host=url.removeprefix("https://"))
+        client = Vonage(Auth(application_id="app-1", private_key=pem), options)
+        return lambda: client.messages.send(SmsModel(to=VONAGE_TO, from_=VONAGE_FROM, text=VONAGE_BODY))
+
+    return vonage(202, {"message_uuid": "0" * 32}, sdk, {"application_id": "app-1", "private_key": pem})
+
+
+def vonage_sms() -> Case:
+    credentials = {"api_key": "abcd1234", "api_secret": "secret"}
+
+    def sdk(url: str) -> Callable[[], object]:
+        from vonage import Auth, HttpClientOptions, Vonage
+        from vonage_sms import SmsMessage
+
+        options = HttpClientOptions(rest_host=url.removeprefix("https://"))
+        client = Vonage(Auth(**credentials), options)
+        return lambda: client.sms.send(SmsMessage(to=VONAGE_TO, from_=VONAGE_FROM, text=VONAGE_BODY))
+
+    part = {"to": VONAGE_TO, "message-id": "0" * 16, "status": "0", "remaining-balance": "3.1", "network": "12345"}
+    answer = {"message-count": "1", "messages": [part | {"message-price": "0.03"}]}
+    return vonage(200, answer, sdk, {"api": "sms", **credentials})
+
+
+def vonage(
+    status: int, answer: dict[str, Any], sdk: Callable[[str], Callable[[], object]], settings: dict[str, Any]
+) -> Case:
+    from postroom_vonage.settings import VonageSettings
+    from postroom_vonage.transport import VonageSms
+
+    def transport(url: str, environment: Environment) -> VonageSms:
+        return VonageSms("bench", VonageSettings(base_url=url, **settings), environment)
+
+    message = Sms(to=f"+{VONAGE_TO}", from_=f"+{VONAGE_FROM}", body=VONAGE_BODY, id="0" * 32)
+    return Case(status, answer, transport, message, sdk)
+
+
+CASES: dict[str, Callable[[], Case]] = {
+    "twilio": twilio,
+    "vonage-messages": vonage_messages,
+    "vonage-sms": vonage_sms,
+}
 
 
 class FastServer(asyncio.Protocol):
@@ -199,11 +253,11 @@ def measure(case: Case, url: str, sends: int, rounds: int, concurrency: int) -> 
 
 
 def print_table(provider: str, rates: dict[str, list[Rate]]) -> None:
-    print(f"{provider:<10} {'sends/s':>8} {'of raw':>7} {'CPU us':>7}")
+    print(f"{provider:<16} {'sends/s':>8} {'of raw':>7} {'CPU us':>7}")
     for mode, runs in rates.items():
         speed = statistics.median(run.per_second for run in runs)
         ratio = statistics.median(run.per_second / raw.per_second for run, raw in zip(runs, rates["raw"], strict=True))
-        print(f"{mode:<10} {speed:>8,.0f} {ratio:>7.2f} {statistics.median(run.cpu for run in runs):>7.0f}")
+        print(f"{mode:<16} {speed:>8,.0f} {ratio:>7.2f} {statistics.median(run.cpu for run in runs):>7.0f}")
 
 
 def main() -> None:

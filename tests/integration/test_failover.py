@@ -78,7 +78,7 @@ async def test_the_second_provider_is_asked_only_when_the_first_surely_did_not_t
     assert len(first.requests) == 1
     assert len(second.requests) == goes_on
     assert receipt.attempts[0].outcome is outcome
-    assert receipt.status is {True: Status.SENT, False: receipt.status}[goes_on]
+    assert (receipt.status is Status.SENT) == goes_on
     assert (receipt.status is Status.IN_DOUBT) == (outcome is Outcome.UNKNOWN)
 
 

@@ -48,7 +48,18 @@ class Installed:
         self.python = str(folder / "venv" / "bin" / "python")
         built = [str(wheel) for wheel in wheels.glob("*.whl")]
         assert len(built) == len(PROJECTS)
-        run(sys.executable, "-m", "pip", "--python", self.python, "install", "--quiet", "--no-deps", "--no-index", *built)
+        run(
+            sys.executable,
+            "-m",
+            "pip",
+            "--python",
+            self.python,
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--no-index",
+            *built,
+        )
         site = Path(next((folder / "venv").glob("lib/python*/site-packages")))
         (site / "dependencies-of-the-tests.pth").write_text(sysconfig.get_path("purelib") + "\n")
 
@@ -143,7 +154,9 @@ print(json.dumps({i.name: [i.distribution, i.version, str(i.error or "")] for i 
 async def test_its_own_environment_variable_is_enough(installed):
     async with HttpRecorder() as server:
         server.answer(Answer(status=201, body={"id": "acme-2"}))
-        code = SEND.replace('Postroom.from_urls(sms=f"acme://:s3cret@?base_url={sys.argv[1]}&from=Acme")', "Postroom.from_config()")
+        code = SEND.replace(
+            'Postroom.from_urls(sms=f"acme://:s3cret@?base_url={sys.argv[1]}&from=Acme")', "Postroom.from_config()"
+        )
         env = {
             "POSTROOM_ACCOUNTS__ACME__PROVIDER": "acme",
             "POSTROOM_ACCOUNTS__ACME__BASE_URL": server.url,
@@ -163,7 +176,18 @@ async def test_the_command_line_sends_through_it(installed):
             "POSTROOM_ACCOUNTS__MINE__API_KEY": "k",
         }
         told = await installed(
-            "-m", "postroom", "send", "sms", "--provider", "acme", "--to", "+442079460958", "--body", "hello", "--json", env=env
+            "-m",
+            "postroom",
+            "send",
+            "sms",
+            "--provider",
+            "acme",
+            "--to",
+            "+442079460958",
+            "--body",
+            "hello",
+            "--json",
+            env=env,
         )
     assert (told["provider"], told["account"], told["provider_message_id"]) == ("acme", "mine", "acme-3")
     assert len(server.requests) == 1

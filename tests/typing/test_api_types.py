@@ -16,7 +16,15 @@ ROOT = Path(__file__).parents[2]
 def test_realistic_uses_of_the_api_pass_a_strict_type_checker(tmp_path):
     pytest.importorskip("mypy")
     done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path), str(Path(__file__).with_name("api.py"))],
+        [
+            sys.executable,
+            "-m",
+            "mypy",
+            "--strict",
+            "--cache-dir",
+            str(tmp_path),
+            str(Path(__file__).with_name("api.py")),
+        ],
         cwd=ROOT,
         env={**os.environ, "NO_COLOR": "1"},
         capture_output=True,

@@ -87,7 +87,9 @@ class TestMemory:
 
     async def test_takes_everything_a_message_can_ask_for(self):
         async with room_of("memory") as room:
-            receipt = await room.send(an_email(html="<p>x", tags=["a"], metadata={"k": "v"}, template="t", priority="high"))
+            receipt = await room.send(
+                an_email(html="<p>x", tags=["a"], metadata={"k": "v"}, template="t", priority="high")
+            )
         assert receipt.status is Status.SENT
         assert room.memory[0].html == "<p>x"
 

@@ -118,7 +118,7 @@ def test_a_file_that_cannot_be_read_is_named_with_the_next_step(here, name):
         load_config(here / name)
 
 
-@pytest.mark.parametrize("content", [b"accounts = [", b"\xff\xfe", b'a = 1\na = 2', b"a = \x00"])
+@pytest.mark.parametrize("content", [b"accounts = [", b"\xff\xfe", b"a = 1\na = 2", b"a = \x00"])
 def test_a_file_that_is_no_toml_is_named(here, content):
     (here / "postroom.toml").write_bytes(content)
     with pytest.raises(ConfigError, match=r"postroom\.toml is not valid TOML"):
@@ -150,7 +150,9 @@ class TestEnvironment:
         assert target.name == "main"
         assert room.config.accounts["main"]["from"] == "+15005550006"
 
-    @pytest.mark.parametrize("secret", ["12345", "true", "null", "1e5", '{"env": "HOME"}', "[1]", '"quoted"', "", " x ", "ä"])
+    @pytest.mark.parametrize(
+        "secret", ["12345", "true", "null", "1e5", '{"env": "HOME"}', "[1]", '"quoted"', "", " x ", "ä"]
+    )
     async def test_takes_a_secret_as_it_is_written(self, stage, here, monkeypatch, secret):
         stage.STAGE.__init__()
         write(here / "postroom.toml", '[accounts.main]\nprovider = "stage"\n')
@@ -206,7 +208,9 @@ class TestEnvironment:
         with pytest.raises(ConfigError) as caught:
             load_config()
         assert "s3cret" not in str(caught.value)
-        assert variable.removeprefix("POSTROOM_").lower().replace("__", ".") in str(caught.value).lower().replace("__", ".")
+        assert variable.removeprefix("POSTROOM_").lower().replace("__", ".") in str(caught.value).lower().replace(
+            "__", "."
+        )
 
 
 class TestUrls:
@@ -220,7 +224,9 @@ class TestUrls:
         return {key: value for key, value in found.items() if key != "url-parts"} | dict(found["url-parts"])
 
     def test_percent_encoding_is_undone_in_every_part(self):
-        found = self.account("smtp://us%40er:p%3Aa%2Fs%23s%3F@mail.example.org:2525?tls=none&from=Ann%20%3Ca%40b.org%3E")
+        found = self.account(
+            "smtp://us%40er:p%3Aa%2Fs%23s%3F@mail.example.org:2525?tls=none&from=Ann%20%3Ca%40b.org%3E"
+        )
         assert found == {
             "provider": "smtp",
             "username": "us@er",
@@ -365,8 +371,14 @@ class TestMistakes:
             ({"routes": {"r": {"via": ["m"], "weights": {"m": 1}}}}, "routes.r"),
             ({"routes": {"r": {"via": ["m"], "strategy": "weighted", "weights": {"x": 1}}}}, "routes.r"),
             ({"routes": {"r": {"via": ["m"], "strategy": "weighted", "weights": {"m": 0}}}}, "routes.r.weights.m"),
-            ({"routes": {"r": {"via": ["m"], "strategy": "weighted", "weights": {"m": math.inf}}}}, "routes.r.weights.m"),
-            ({"routes": {"r": {"via": ["m"], "strategy": "weighted", "weights": {"m": math.nan}}}}, "routes.r.weights.m"),
+            (
+                {"routes": {"r": {"via": ["m"], "strategy": "weighted", "weights": {"m": math.inf}}}},
+                "routes.r.weights.m",
+            ),
+            (
+                {"routes": {"r": {"via": ["m"], "strategy": "weighted", "weights": {"m": math.nan}}}},
+                "routes.r.weights.m",
+            ),
             ({"rules": [{}]}, "rules.0.use"),
             ({"rules": [{"use": "m", "country": "gb"}]}, "rules.0.country.0"),
             ({"rules": [{"use": "m", "channel": "fax"}]}, "rules.0.channel"),
@@ -443,7 +455,8 @@ sections = st.fixed_dictionaries(
     {},
     optional={
         "accounts": st.dictionaries(names, account | toml_values, max_size=3) | toml_values,
-        "routes": st.dictionaries(names, mostly(["via", "strategy", "weights"]) | toml_values, max_size=2) | toml_values,
+        "routes": st.dictionaries(names, mostly(["via", "strategy", "weights"]) | toml_values, max_size=2)
+        | toml_values,
         "rules": st.lists(mostly(["use", "channel", "country", "domain", "category"]), max_size=2) | toml_values,
         "defaults": mostly(["email", "sms"]) | toml_values,
         "plugins": mostly(["use", "extensions"]) | toml_values,
@@ -457,7 +470,9 @@ sections = st.fixed_dictionaries(
 @given(values=sections)
 @example(values={"accounts": {"a": {"provider": "stage", "url-parts": 5}}})
 @example(values={"accounts": {"a": {"provider": "stage", "rate": "1/0s"}}})
-@settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(
+    deadline=None, max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 def test_any_configuration_loads_or_is_refused_with_a_place(stage, values):
     try:
         config = parse_config(values)
@@ -486,7 +501,10 @@ def test_any_file_loads_or_is_refused(bare_surroundings, content):
     assert isinstance(tomllib.loads(content.decode()), dict)
 
 
-@given(st.text(max_size=40) | st.builds("smtp://{}:{}@{}".format, st.text(max_size=8), st.text(max_size=8), st.text(max_size=8)))
+@given(
+    st.text(max_size=40)
+    | st.builds("smtp://{}:{}@{}".format, st.text(max_size=8), st.text(max_size=8), st.text(max_size=8))
+)
 @settings(deadline=None, max_examples=300)
 def test_any_text_is_a_url_or_a_configuration_error(url):
     try:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from postroom import (
@@ -271,7 +271,13 @@ async def test_an_ill_answer_to_a_send_leaves_the_message_in_doubt(stage, answer
     assert caught.value.receipt.status is Status.IN_DOUBT
 
 
-RAW = [ValueError("the key is s3cret"), KeyError("s3cret"), OSError(5, "s3cret"), AssertionError("s3cret"), StopAsyncIteration()]
+RAW = [
+    ValueError("the key is s3cret"),
+    KeyError("s3cret"),
+    OSError(5, "s3cret"),
+    AssertionError("s3cret"),
+    StopAsyncIteration(),
+]
 
 
 @pytest.mark.parametrize("raw", RAW, ids=lambda error: type(error).__name__)
@@ -451,7 +457,9 @@ def test_a_copy_of_an_error_equals_it_but_for_its_identity(error):
 async def test_answers_of_a_batch_reach_the_right_messages(stage):
     async def many(batch):
         return [
-            MessageRejected(f"no {m.body}", provider_code=m.body) if int(m.body) % 2 else Accepted(provider_message_id=m.body)
+            MessageRejected(f"no {m.body}", provider_code=m.body)
+            if int(m.body) % 2
+            else Accepted(provider_message_id=m.body)
             for m in batch
         ]
 
@@ -594,3 +602,73 @@ async def test_the_unsupported_is_refused_or_warned_about_as_the_account_says(st
     async with room_of(stage, script, "stage-plain", unsupported="warn") as room:
         assert (await room.send(email)).status is Status.SENT
     assert "without html, tags" in caplog.text
+
+
+async def test_a_message_cancelled_while_it_is_handed_over_says_so(stage, caplog):
+    act = Turnstile()
+    async with room_of(stage, stage.Script(act)) as room:
+        sending = asyncio.ensure_future(room.send(sms()))
+        await settled()
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await sending
+    assert caught.value.__notes__ == ["a: cancelled while it was handed over; outcome unknown"]
+    assert "outcome unknown" in caplog.text
+
+
+async def test_every_number_of_a_cancelled_sms_is_told_of_in_the_log(stage, caplog):
+    act = Turnstile()
+    async with room_of(stage, stage.Script(act)) as room:
+        sending = asyncio.ensure_future(room.send(sms(to=["+442079460951", "+442079460952"])))
+        await settled()
+        sending.cancel()
+        await asyncio.wait([sending])
+    assert caplog.text.count("outcome unknown") == 2
+
+
+@pytest.mark.timeout(20)
+async def test_an_sms_to_thousands_is_split_in_no_time(stage):
+    script = stage.Script()
+    numbers = tuple(f"+4420{70000000 + n}" for n in range(3000))
+    message = sms(to=numbers)
+    started = asyncio.get_running_loop().time()
+    async with room_of(stage, script, "stage-batch") as room:
+        receipt = await room.send(message)
+    assert [result.address for result in receipt.recipients] == list(numbers)
+    assert sorted(script.recipients) == sorted(numbers)
+    assert asyncio.get_running_loop().time() - started < 5
+
+
+@given(data=st.data())
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_is_cancelled_when_nobody_is_sent_twice_and_nobody_waits_for_ever(stage, data):
+    count = data.draw(st.integers(1, 30))
+    cancelled = data.draw(st.dictionaries(st.integers(0, count - 1), st.integers(0, 30)))
+    provider = data.draw(st.sampled_from(["stage", "stage-batch"]))
+    concurrency = data.draw(st.integers(1, 4))
+    rate = data.draw(st.sampled_from([None, "5/s", "100/s"]))
+    script = stage.Script(lambda _: slow(), many=lambda batch: slow(batch))
+
+    async def slow(batch=None):
+        await asyncio.sleep(0.5)
+        return Accepted() if batch is None else [Accepted() for _ in batch]
+
+    async def work():
+        async with room_of(stage, script, provider, concurrency=concurrency, rate=rate) as room:
+            tasks = [asyncio.ensure_future(room.send(sms(str(n)))) for n in range(count)]
+            for tick in range(31):
+                for index in (i for i, when in cancelled.items() if when == tick):
+                    tasks[index].cancel()
+                await asyncio.sleep(0.1)
+            await asyncio.wait(tasks)
+            return [None if task.cancelled() else task.result().status for task in tasks]
+
+    ends = on_fake_clock(work())
+    bodies = [message.body for message in script.messages]
+    assert len(set(bodies)) == len(bodies)
+    for index, end in enumerate(ends):
+        if end is None:
+            assert index in cancelled
+        else:
+            assert end is Status.SENT
+            assert str(index) in bodies

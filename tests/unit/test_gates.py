@@ -82,9 +82,7 @@ async def test_a_veto_of_one_message_of_a_batch_leaves_the_others_alone(stage):
         results = await room.send_many([sms(str(n)) for n in range(5)])
     assert [type(result).__name__ for result in results] == ["Receipt", "Receipt", "Suppressed", "Receipt", "Receipt"]
     assert [[m.body for m in call] for call in script.calls] == [["0", "1", "3", "4"]]
-    assert [r.provider_message_id for r in results if r is not results[2]] == [
-        f"stage-{m.id}" for m in script.messages
-    ]
+    assert [r.provider_message_id for r in results if r is not results[2]] == [f"stage-{m.id}" for m in script.messages]
 
 
 async def test_gates_hold_around_a_batch_of_any_size(stage):

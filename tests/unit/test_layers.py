@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src"
 
-VOCABULARY = {"messages", "addresses", "segments", "receipts", "events", "errors", "mime", "mime_headers", "mime_plain"}
+VOCABULARY = {"messages", "addresses", "segments", "receipts", "events", "errors", "mime", "mime_headers", "mime_parts"}
 LAYERS = [
     VOCABULARY,
     {"plugin"},
@@ -75,7 +75,9 @@ def test_no_module_imports_from_a_layer_above_it(path):
 
 
 def test_every_module_of_the_core_belongs_to_a_layer():
-    parts = {path.stem for path in (SOURCE / "postroom").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    parts = {
+        path.stem for path in (SOURCE / "postroom").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
     assert parts - {"__init__", "__main__"} - set().union(*LAYERS) <= {"builtin", "testing"}
 
 

@@ -104,7 +104,11 @@ BROKEN = {
         ContractViolation,
         "EmailTransport",
     ),
-    "a settings model of its own kind": (USES + HOOK + "\n    Sms.settings_model = dict", ContractViolation, "settings"),
+    "a settings model of its own kind": (
+        USES + HOOK + "\n    Sms.settings_model = dict",
+        ContractViolation,
+        "settings",
+    ),
     "no settings model": (USES + HOOK + "\n    del Sms.settings_model", ContractViolation, "settings_model"),
     "capabilities of its own kind": (USES + HOOK + "\n    Sms.capabilities = {}", ContractViolation, "capabilities"),
     "words that are no features": (
@@ -117,7 +121,11 @@ BROKEN = {
         ContractViolation,
         "features",
     ),
-    "a batch of none": (USES + HOOK + "\n    Sms.capabilities = Capabilities(max_batch=0)", ContractViolation, "max_batch"),
+    "a batch of none": (
+        USES + HOOK + "\n    Sms.capabilities = Capabilities(max_batch=0)",
+        ContractViolation,
+        "max_batch",
+    ),
     "fewer than no recipients": (
         USES + HOOK + "\n    Sms.capabilities = Capabilities(max_recipients=-1)",
         ContractViolation,

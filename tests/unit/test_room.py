@@ -281,6 +281,16 @@ class TestOptions:
         assert "s3cret" not in str(caught.value)
         assert script.calls == []
 
+    @pytest.mark.parametrize(
+        "name", ["provider", "from", "timeout", "rate", "concurrency", "on_unknown", "unsupported", "base_url"]
+    )
+    async def test_cannot_change_the_limits_or_the_address_of_an_account(self, stage, name):
+        script = stage.Script()
+        async with self.room(stage, script) as room:
+            with pytest.raises(InvalidOption, match=rf"options\.{name}: .* no such option"):
+                await room.send(sms(options={name: "1"}))
+        assert script.calls == []
+
     async def test_stay_out_of_errors_and_text(self, stage):
         message = sms(options={"token": "s3cret"})
         async with self.room(stage, stage.Script(raising(MessageRejected("no")))) as room:

@@ -139,7 +139,9 @@ class TestRules:
 
 class TestDefaults:
     def test_take_what_nothing_else_chooses(self):
-        router = router_of(accounts=ABC, defaults={"email": "a", "sms": "b"}, rules=[{"category": "marketing", "use": "c"}])
+        router = router_of(
+            accounts=ABC, defaults={"email": "a", "sms": "b"}, rules=[{"category": "marketing", "use": "c"}]
+        )
         assert planned(router, email()) == ["a"]
         assert planned(router, sms()) == ["b"]
         assert planned(router, sms(category="marketing")) == ["c"]
@@ -154,12 +156,20 @@ class TestDefaults:
         accounts = {"a": MEMORY, "gone": {"provider": "not-installed"}}
         assert planned(router_of(accounts=accounts), sms()) == ["a"]
 
+    def test_missing_beside_an_account_that_cannot_be_used_say_why_it_cannot(self):
+        with pytest.raises(ProviderNotFound, match="no provider 'not-installed'"):
+            router_of(accounts={"a": {"provider": "not-installed"}}).plan(sms())
+
     def test_are_needed_with_several(self):
-        with pytest.raises(ProviderNotFound, match=r"several accounts carry sms \(a, b, c\): choose one as \[defaults\] sms"):
+        with pytest.raises(
+            ProviderNotFound, match=r"several accounts carry sms \(a, b, c\): choose one as \[defaults\] sms"
+        ):
             router_of(accounts=ABC).plan(sms())
 
     def test_missing_say_how_to_make_a_first_account(self):
-        with pytest.raises(ProviderNotFound, match=r"no account for email: .*postroom init.*POSTROOM_EMAIL_URL.*memory"):
+        with pytest.raises(
+            ProviderNotFound, match=r"no account for email: .*postroom init.*POSTROOM_EMAIL_URL.*memory"
+        ):
             router_of().plan(email())
 
 

@@ -39,7 +39,14 @@ async def test_results_stand_in_the_order_of_the_messages(stage):
 
 
 async def test_one_bad_message_does_not_touch_the_others(stage):
-    messages = [sms(), "no message", sms(provider="nobody"), Email(to="b@example.org", text="x"), sms(required=True), sms()]
+    messages = [
+        sms(),
+        "no message",
+        sms(provider="nobody"),
+        Email(to="b@example.org", text="x"),
+        sms(required=True),
+        sms(),
+    ]
     async with room_of(stage, stage.Script()) as room:
         results = await room.send_many(messages)
     assert [isinstance(result, Receipt) for result in results] == [True, False, False, False, False, True]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -53,3 +56,15 @@ def test_any_error_body_can_be_read(body):
     code, text = read_problem(body)
     assert code is None or isinstance(code, int)
     assert isinstance(text, str)
+
+
+def test_the_readme_lists_every_code():
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    table = readme.partition("| code | error | scope |")[2]
+    told = {
+        int(code)
+        for row in table.splitlines()
+        if row.startswith("| ")
+        for code in re.findall(r"\d{5}", row.split("|")[1])
+    }
+    assert told == CODES.keys()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ssl
+import traceback
 
 import pytest
 import trustme
 
-from postroom.testing.http import HttpRecorder
+from postroom.errors import ProviderUnreachable
+from postroom.testing.http import Answer, HttpRecorder
 
 from .conftest import CREATED
 
@@ -49,3 +51,23 @@ async def test_a_private_authority_is_trusted_through_ssl_cert_file(settings, op
         async with opened(settings(base_url=server.url)) as transport:
             accepted = await transport.send(sms())
     assert accepted.provider_message_id == "SM1"
+
+
+async def test_a_proxy_that_is_down_is_unreachable_and_its_password_is_not_told(settings, opened, sms, monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "http://user:pr0xy-pass@127.0.0.1:9")
+    async with opened(settings()) as transport:
+        with pytest.raises(ProviderUnreachable) as caught:
+            await transport.send(sms())
+    assert "pr0xy-pass" not in "".join(traceback.format_exception(caught.value))
+
+
+async def test_a_proxy_that_refuses_means_nothing_was_sent(server, settings, opened, sms, monkeypatch):
+    server.answer(Answer(502, "<html>no way</html>"))
+    monkeypatch.setenv("HTTPS_PROXY", server.url.replace("http://", "http://user:pr0xy-pass@"))
+    async with opened(settings(base_url="https://twilio.example")) as transport:
+        with pytest.raises(ProviderUnreachable) as caught:
+            await transport.send(sms())
+    [request] = server.requests
+    assert (request.method, request.target) == ("CONNECT", "twilio.example:443")
+    assert "s3cr3t-t0k3n" not in str(request)
+    assert "pr0xy-pass" not in "".join(traceback.format_exception(caught.value))

@@ -106,6 +106,14 @@ async def test_a_server_that_hangs_up_before_the_request_was_sent_the_message_on
     assert (server.connections, server.requests) == (1, [])
 
 
+async def test_a_connection_closed_before_the_body_was_read_is_not_repeated(server, settings, opened, sms):
+    server.answer(Drop("headers"))
+    async with opened(settings(base_url=server.url)) as transport:
+        error = await failure(transport, sms(), OutcomeUnknown)
+    assert error.outcome is Outcome.UNKNOWN
+    assert (server.begun, server.requests) == (1, [])
+
+
 async def test_an_untrusted_certificate_ends_before_anything_is_sent(settings, opened, sms, caplog):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("127.0.0.1").configure_cert(context)

@@ -1,12 +1,17 @@
+"""A Vonage account on loopback, for either API."""
+
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any
+from contextlib import asynccontextmanager
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from postroom import Sms
 from postroom.plugin import Environment
@@ -15,20 +20,32 @@ from postroom_vonage.settings import VonageSettings
 from postroom_vonage.transport import VonageSms
 
 CANARY = "canary-secret-never-to-be-shown"
-CREDENTIALS = {"api_key": "abcd1234", "api_secret": CANARY}
-APIS = ("messages", "sms")
-YES = {
-    "messages": Answer(202, {"message_uuid": "uuid-1"}),
-    "sms": Answer(200, {"message-count": "1", "messages": [{"to": "44", "message-id": "id-1", "status": "0"}]}),
-}
+ID = "0123456789abcdef0123456789abcdef"
 
-Opener = Callable[..., AbstractAsyncContextManager[VonageSms]]
+
+def parts(*statuses):
+    """The SMS API's answer about a text of as many parts."""
+    return {
+        "message-count": str(len(statuses)),
+        "messages": [
+            {"status": status, "error-text": "because"} | ({"message-id": f"id-{number}"} if status == "0" else {})
+            for number, status in enumerate(statuses)
+        ],
+    }
+
+
+def problem(code, title="No", **more):
+    """A problem document of the Messages API."""
+    return {"type": f"https://developer.vonage.com/api-errors/messages#{code}", "title": title, **more}
+
+
+YES = {"messages": Answer(202, {"message_uuid": "uuid-1"}), "sms": Answer(200, parts("0"))}
 
 
 @asynccontextmanager
-async def opened(base_url: str | None, **settings: Any) -> AsyncIterator[VonageSms]:
+async def opened(base_url, **settings):
     environment = Environment()
-    given = {**CREDENTIALS, "base_url": base_url, "timeout": 2, **settings}
+    given = {"api_key": "abcd1234", "api_secret": CANARY, "base_url": base_url, "timeout": 5, **settings}
     transport = VonageSms("texts", VonageSettings.model_validate(given), environment)
     await transport.open()
     try:
@@ -39,49 +56,38 @@ async def opened(base_url: str | None, **settings: Any) -> AsyncIterator[VonageS
 
 
 @pytest.fixture
-def open_vonage() -> Opener:
+def open_vonage():
+    """Opens an account the way the core does and closes it with its environment."""
     return opened
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[HttpRecorder]:
+async def server():
     async with HttpRecorder() as recorder:
         yield recorder
 
 
 @pytest.fixture
-def yes() -> dict[str, Answer]:
-    return YES
-
-
-@pytest.fixture
-def canary() -> str:
-    return CANARY
-
-
-@pytest.fixture
-def sms() -> Callable[..., Sms]:
-    def build(**fields: Any) -> Sms:
-        given = {
-            "to": "+447700900000",
-            "from_": "+447700900001",
-            "body": "Hey!",
-            "id": "0123456789abcdef0123456789abcdef",
-        }
-        return Sms(**{**given, **fields})
+def sms():
+    def build(**fields):
+        return Sms(**{"to": "+447700900000", "from_": "+447700900001", "body": "Hey!", "id": ID} | fields)
 
     return build
 
 
 @pytest.fixture(scope="session")
-def pem() -> str:
+def pem():
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
 
 @pytest.fixture(scope="session")
-def pkcs1(pem: str) -> str:
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
+def pkcs1(pem):
     key = load_pem_private_key(pem.encode(), None)
     return key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()).decode()
+
+
+@pytest.fixture
+def by_token(pem):
+    """Settings of an account that signs with its application's key."""
+    return {"api_key": None, "api_secret": None, "application_id": "app-1", "private_key": pem}

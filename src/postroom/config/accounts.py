@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from postroom.config.model import is_secret, nearest, setting_names, validated
 from postroom.config.urls import URL_PARTS
 from postroom.errors import InvalidOption, MissingCredential
-from postroom.plugin.settings import AccountSettings
+from postroom.plugin.settings import AccountSettings, HttpAccountSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,8 +43,8 @@ def settings_for_message(
 ) -> AccountSettings:
     """Return settings with the credentials a message brings in `options`, over those of account `name`.
 
-    An option is a field, `<provider>_<field>`, or one of the provider's `message_options`. The account's
-    sender and limits stay; its other credentials do not, so that two accounts never mix.
+    An option is a field of the provider's own, `<provider>_<field>`, or one of its `message_options`. The
+    account's sender, address and limits stay; its other credentials do not, so that two accounts never mix.
     """
     path = f"accounts.{name}"
     given = source.model_dump(by_alias=True, exclude_none=True) if isinstance(source, AccountSettings) else source
@@ -62,7 +62,7 @@ def settings_for_message(
 
 
 def _option_field(provider: str, model: type[AccountSettings], name: str) -> str:
-    fields = setting_names(model)
+    fields = setting_names(model).keys() - setting_names(HttpAccountSettings).keys()
     field = model.message_options.get(name) or name.removeprefix(f"{provider}_")
     if field not in fields:
         known = [*model.message_options, *fields]

@@ -2,7 +2,7 @@
 
 from postroom.plugin.environment import Environment
 from postroom.plugin.hookspecs import hookimpl
-from postroom.plugin.settings import AccountSettings, BaseUrl, HttpAccountSettings
+from postroom.plugin.settings import AccountSettings, BaseUrl, HttpAccountSettings, OnUnknown
 from postroom.plugin.transport import (
     EMAIL_FEATURES,
     INTERFACE_VERSION,
@@ -26,6 +26,7 @@ __all__ = [
     "EmailTransport",
     "Environment",
     "HttpAccountSettings",
+    "OnUnknown",
     "SmsTransport",
     "Transport",
     "WebhookRequest",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import ssl
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from aiohttp.payload import BytesPayload
+from pydantic_core import from_json
 
 from postroom.errors import (
     AuthenticationFailed,
@@ -62,7 +62,7 @@ class Reply:
     def json(self) -> Any:
         """The body as JSON, or None when it is not JSON."""
         try:
-            return json.loads(self.body)
+            return from_json(self.body)
         except ValueError:
             return None
 
@@ -136,6 +136,9 @@ class HttpTransport(Transport[HttpSettingsT, MessageT]):
             raise self._broken(payload, f"no answer within {self.settings.timeout:g} s") from error
         except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as error:
             raise self._untrusted(error) from error
+        except aiohttp.ClientHttpProxyError as error:
+            # its text holds the proxy's URL, credentials and all
+            raise self._broken(payload, f"the proxy answered {error.status}") from None
         except (aiohttp.ClientError, OSError) as error:
             raise self._broken(payload, _plain(error)) from error
         except asyncio.CancelledError as cancelled:

@@ -45,9 +45,11 @@ def _models(kind: Kind) -> list[type[BaseModel]]:
         return [SmsMessage]
     from vonage_messages import models  # noqa: PLC0415 - 200 ms to import
 
-    found = [each for each in vars(models).values() if isinstance(each, type) and issubclass(each, models.BaseMessage)]
-    channelled = [model for model in found if "channel" in model.model_fields]
-    return [model for model in channelled if model.model_fields["channel"].default == kind]
+    found: list[type[BaseModel]] = [
+        model for model in vars(models).values() if isinstance(model, type) and issubclass(model, models.BaseMessage)
+    ]
+    channels = [(model, model.model_fields.get("channel")) for model in found]
+    return [model for model, channel in channels if channel and channel.default == kind]
 
 
 def _wire_name(kind: Kind, name: str, known: Mapping[str, str]) -> str:

@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from postroom.errors import MessageError, UnsupportedFeature
+from postroom.errors import MessageError, MissingCredential, UnsupportedFeature
 from postroom.plugin import Capabilities, CheckReport
 from postroom.plugin.http import HttpSmsTransport
 from postroom_vonage import messages_api, sms_api
@@ -41,7 +41,10 @@ class VonageSms(HttpSmsTransport[VonageSettings]):
 
     async def open(self) -> None:
         """Parse the private key. Raises MissingCredential when it is none."""
-        await self._api.open()
+        try:
+            await self._api.open()
+        except MissingCredential as error:
+            raise MissingCredential(str(error), path=f"accounts.{self.account}") from None
 
     def secrets(self) -> Iterable[str]:
         yield from super().secrets()
