@@ -14,14 +14,15 @@ LONGEST_ADDRESS = 254
 LONGEST_MAILBOX = 998
 """Characters in a display name and address together; a longer one cannot stand on one header line."""
 
-_BREAKS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\x85\u2028\u2029]")
-"""Every character some parser takes for the end of a line, and the other control characters but tab."""
+_BREAKS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]")
+"""What some parser takes for the end of a line, other control characters but tab, and halves of characters."""
 
 _QUOTED = r'"(?:[^"\\]|\\.)*"'
 _MAILBOX = re.compile(rf"(?P<name>{_QUOTED}|[^<>]*)\s*<(?P<email>{_QUOTED}@[^<>]*|[^<>]*)>")
 _ATOMS = re.compile(r"[\w!#$%&'*+\-/=?^`{|}~]+(?: [\w!#$%&'*+\-/=?^`{|}~]+)*")
 _PRIVATE_DOMAIN = re.compile(r"(?<=[@.])(local|localhost|test)$", re.IGNORECASE)
 _PLACEHOLDER = ".example"
+_MOST_DIGITS = 15
 
 
 class Address(BaseModel):
@@ -48,6 +49,8 @@ class Address(BaseModel):
             if isinstance(name, str):
                 name = _tidy_name(name)
             return {**value, "email": email_address(value["email"]), "name": name}
+        if not isinstance(value, (dict, Address)):
+            raise _invalid(f"an address is text such as 'Ann <ann@example.org>', not {type(value).__name__}")
         return value
 
     @property
@@ -90,16 +93,19 @@ def phone_number(text: str) -> str:
     import phonenumbers  # noqa: PLC0415 - costly to import
 
     if len(text) > 64:
-        raise _invalid("a phone number is at most 15 digits")
+        raise _invalid(f"a phone number has at most {_MOST_DIGITS} digits")
     if not text.strip().startswith("+"):
         raise _invalid(f"{text!r} is not in international form; write it like +442079460958")
-    if re.search(r"[^\d\s().\-/+]", text) or text.count("+") != 1:
-        raise _invalid(f"{text!r} is not a phone number; write it like +442079460958")
+    if re.search(r"[^\d\s().\-/+]", text) or text.count("+") != 1 or _BREAKS.search(text):
+        raise _not_a_number(text)
     try:
         number = phonenumbers.parse(text)
-    except phonenumbers.NumberParseException as error:
-        raise _invalid(f"{text!r} is not a phone number: {error}") from None
-    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+    except phonenumbers.NumberParseException:
+        raise _not_a_number(text) from None
+    formatted = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+    if len(formatted) > _MOST_DIGITS + 1:
+        raise _not_a_number(text)
+    return formatted
 
 
 def refuse_breaks(text: str) -> str:
@@ -111,6 +117,10 @@ def refuse_breaks(text: str) -> str:
 
 def _invalid(message: str) -> PydanticCustomError:
     return PydanticCustomError("invalid_address", "{reason}", {"reason": message})
+
+
+def _not_a_number(text: str) -> PydanticCustomError:
+    return _invalid(f"{text!r} is not a phone number; write it like +442079460958")
 
 
 @lru_cache(maxsize=4096)
@@ -126,6 +136,8 @@ def _parsed_mailbox(text: str) -> dict[str, str]:
     try:
         email, _ = _validated(bare)
     except EmailNotValidError as error:
+        if text.count("@") > 1 and re.search("[,;]", text):
+            raise _invalid(f"{text!r} holds several addresses; give them as a list") from None
         raise _invalid(f"{text!r} is not an e-mail address: {error}") from None
     return {"email": email, "name": _tidy_name(_unquoted(name))}
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import mimetypes
 import os
 import re
 import time
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar
@@ -22,6 +24,8 @@ from pydantic import (
     SecretStr,
     SerializationInfo,
     ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     field_serializer,
     field_validator,
     model_validator,
@@ -36,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pydantic import ModelWrapValidatorHandler
+    from pydantic_core import ErrorDetails
 
 LARGEST_EMAIL = 40_000_000
 """Bytes of text and attachments in one e-mail, before encoding. The providers we know take less."""
@@ -46,6 +51,7 @@ MODELLED_HEADERS = frozenset(
 """Headers that `Email.headers` refuses, as it does every `Content-*` and `Resent-*`: fields own them."""
 
 _M = TypeVar("_M", bound=BaseModel)
+_T = TypeVar("_T")
 _MEDIA_TYPE = re.compile(
     r"[\w!#$&^.+\-]+/[\w!#$&^.+\-]+"
     r"(\s*;\s*[\w!#$%&'*+\-.^`{|}~]+=([\w!#$%&'*+\-.^`{|}~/:=]+|\"([ !#-\[\]-~]|\\[ -~])*\"))*",
@@ -60,9 +66,30 @@ def _as_list(value: object) -> object:
     return [value] if isinstance(value, (str, Address, dict)) else value
 
 
+def _refuse_unwritable(value: _T) -> _T:
+    """Refuse what JSON in UTF-8 cannot carry: NaN, infinities and halves of characters."""
+    try:
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except UnicodeEncodeError:
+        raise ValueError("must not contain half a character (a lone surrogate)") from None
+    except ValueError:
+        raise ValueError("must not contain NaN or infinity, which JSON cannot write") from None
+    return value
+
+
+def _refuse_nul(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("must not contain NUL")
+    return text if text.isascii() else _refuse_unwritable(text)
+
+
 Line = Annotated[str, AfterValidator(refuse_breaks)]
 """Text of one line: no CR, LF or NUL."""
 
+Text = Annotated[str, AfterValidator(_refuse_nul)]
+"""Text of any number of lines, without NUL."""
+
+Json = Annotated[dict[str, JsonValue], AfterValidator(_refuse_unwritable)]
 Addresses = Annotated[tuple[Address, ...], BeforeValidator(_as_list)]
 PhoneNumbers = Annotated[tuple[Annotated[str, AfterValidator(phone_number)], ...], BeforeValidator(_as_list)]
 Category = Literal["transactional", "marketing"]
@@ -116,6 +143,7 @@ class Attachment(BaseModel):
     @field_validator("content_type")
     @classmethod
     def _media_type(cls, value: str) -> str:
+        value = value.strip().rstrip("; ")
         if len(value) > 255 or not _MEDIA_TYPE.fullmatch(value):
             raise ValueError(f"{value[:255]!r} is not a media type such as application/pdf")
         if value.lower().startswith("multipart/"):
@@ -140,11 +168,23 @@ class Attachment(BaseModel):
         """Read the file at `path`. Raises MessageError with the path when it cannot be read or is too large."""
         path = Path(path)
         try:
+            if path.exists() and not path.is_file():
+                raise MessageError(f"cannot read attachment {path}: not a file")
             if path.stat().st_size > LARGEST_EMAIL:
                 raise MessageError(f"{path} is larger than {LARGEST_EMAIL:,} bytes; send a link to it instead")
             return cls(filename=path.name, content=path.read_bytes(), inline=inline)
         except OSError as error:
             raise MessageError(f"cannot read attachment {path}: {error.strerror}") from error
+        except ValueError as error:
+            raise MessageError(f"cannot read attachment {str(path)!r}: {error}") from error
+
+
+def _attachment(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+    """Let the e-mail that an attachment is for report it, with its place and whatever else is wrong."""
+    try:
+        return handler(value)
+    except MessageError as error:
+        raise ValueError(str(error).removeprefix("Attachment cannot be sent: ")) from None
 
 
 class Message(BaseModel):
@@ -166,7 +206,7 @@ class Message(BaseModel):
     priority: Priority = "normal"
     category: Category = "transactional"
     provider: Line | None = Field(default=None, min_length=1, max_length=200)
-    provider_options: dict[str, JsonValue] = {}
+    provider_options: Json = {}
     options: dict[str, SecretStr] = {}
     required: bool = False
     idempotency_key: Line | None = Field(default=None, min_length=1, max_length=255)
@@ -246,16 +286,16 @@ class Email(Message):
     )
     reply_to: Addresses = ()
     subject: Line = ""
-    text: str | None = None
-    html: str | None = None
-    attachments: tuple[Attachment, ...] = ()
+    text: Text | None = None
+    html: Text | None = None
+    attachments: tuple[Annotated[Attachment, WrapValidator(_attachment)], ...] = ()
     headers: dict[str, Line] = {}
     tags: tuple[Line, ...] = ()
-    metadata: dict[str, str] = {}
+    metadata: Annotated[dict[str, str], AfterValidator(_refuse_unwritable)] = {}
     template: Line | None = None
-    merge_data: dict[Annotated[str, AfterValidator(email_address)], dict[str, JsonValue]] = {}
-    calendar: str | None = None
-    amp: str | None = None
+    merge_data: dict[Annotated[str, AfterValidator(email_address)], Json] = {}
+    calendar: Text | None = None
+    amp: Text | None = None
     message_id: Line | None = None
 
     @model_validator(mode="before")
@@ -334,11 +374,11 @@ class Sms(Message):
 
     channel_name: ClassVar[Channel] = Channel.SMS
 
-    to: PhoneNumbers = Field(min_length=1)
+    to: PhoneNumbers
     from_: Line | None = Field(
         default=None, validation_alias=AliasChoices("from", "from_"), serialization_alias="from", max_length=64
     )
-    body: str = Field(default="", max_length=100_000)
+    body: Text = Field(default="", max_length=100_000)
     media: Annotated[tuple[Line, ...], BeforeValidator(_as_list)] = ()
     channel: Literal["sms", "whatsapp"] = "sms"
 
@@ -363,14 +403,9 @@ class Sms(Message):
                 raise ValueError(f"{url!r} is not an http(s) URL")
         return media
 
-    @field_validator("body")
-    @classmethod
-    def _no_nul(cls, body: str) -> str:
-        if "\0" in body:
-            raise ValueError("must not contain NUL")
-        return body
-
     def _check(self) -> None:
+        if not self.to:
+            raise ValueError("needs at least one recipient in to")
         if not (self.body or self.media or self.provider_options):
             raise ValueError("needs a body or media")
 
@@ -403,20 +438,47 @@ _EMAIL_FEATURE_FIELDS = frozenset(
 _SMS_FEATURE_FIELDS = frozenset({"media", "send_at", "provider_options"})
 
 
+_IN_OUR_WORDS = {
+    "missing": "is missing",
+    "tuple_type": "must be a list, not {type}",
+    "dict_type": "must be a dict, not {type}",
+    "string_type": "must be text, not {type}",
+    "bytes_type": "must be bytes, not {type}",
+    "model_type": "must be {class_name} or a dict of its fields, not {type}",
+    "timezone_aware": "needs a time zone, as datetime.now(UTC) has",
+    "too_short": "must not be empty",
+    "string_too_short": "must not be empty",
+    "too_long": "must not be longer than {max_length}",
+    "string_too_long": "must not be longer than {max_length}",
+    "string_pattern_mismatch": "may only have letters, digits, dots, dashes and underscores",
+}
+
+
 def _validated(cls: type[_M], value: object, handler: ModelWrapValidatorHandler[_M]) -> _M:
     try:
         return handler(value)
     except ValidationError as error:
-        raise _message_error(cls.__name__, error) from None
+        raise _message_error(cls, error) from None
 
 
-def _message_error(name: str, error: ValidationError) -> MessageError:
-    problems = error.errors(include_url=False, include_input=False)
+def _message_error(cls: type[BaseModel], error: ValidationError) -> MessageError:
+    problems = error.errors(include_url=False)
     lines = []
     for problem in problems:
         where = ".".join(str(part) for part in problem["loc"])
-        text = problem["msg"].removeprefix("Value error, ")
+        text = _explained(cls, problem)
         lines.append(f"{where}: {text}" if where else text)
     addresses_only = all(problem["type"] == "invalid_address" for problem in problems)
     kind = InvalidAddress if addresses_only else MessageError
-    return kind(f"{name} cannot be sent: " + "; ".join(lines))
+    return kind(f"{cls.__name__} cannot be sent: " + "; ".join(lines))
+
+
+def _explained(cls: type[BaseModel], problem: ErrorDetails) -> str:
+    if problem["type"] == "extra_forbidden":
+        near = get_close_matches(str(problem["loc"][-1]), cls.model_fields, n=1)
+        return f"is not a field of {cls.__name__}" + (f"; did you mean {near[0]}?" if near else "")
+    known = _IN_OUR_WORDS.get(problem["type"])
+    if known is None:
+        return problem["msg"].removeprefix("Value error, ")
+    # The type of the input only: its value may be a secret.
+    return known.format(type=type(problem["input"]).__name__, **problem.get("ctx", {}))

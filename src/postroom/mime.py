@@ -14,9 +14,9 @@ from postroom.mime_headers import header_lines
 from postroom.mime_parts import file_part, multipart, text_part
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
-    from postroom.messages import Attachment, Email
+    from postroom.messages import Email
 
 _CALENDAR_METHOD = re.compile(r"^METHOD:([A-Za-z\-]{1,40})\s*$", re.MULTILINE | re.IGNORECASE)
 
@@ -36,23 +36,22 @@ def needs_smtputf8(email: Email) -> bool:
 
 
 def _content(email: Email) -> bytes:
-    inline, attached = [], []
-    for attachment in email.attachments:
-        (inline if attachment.inline and email.html else attached).append(attachment)
-    bodies = list(_bodies(email, inline))
+    # Without HTML nothing would show an inline part, so it goes with the attachments.
+    attached = [attachment for attachment in email.attachments if not (attachment.inline and email.html)]
+    bodies = list(_bodies(email))
     body = bodies[0] if len(bodies) == 1 else multipart("alternative", bodies)
     return multipart("mixed", [body, *map(file_part, attached)]) if attached else body
 
 
-def _bodies(email: Email, inline: Iterable[Attachment]) -> Iterator[bytes]:
+def _bodies(email: Email) -> Iterator[bytes]:
     """The bodies, least expressive first, as RFC 2046 section 5.1.4 wants; AMP stands before HTML."""
     if email.text or not (email.html or email.calendar):
         yield text_part(email.text or "", "plain")
     if email.amp:
         yield text_part(email.amp, "x-amp-html")
     if email.html:
-        html, images = text_part(email.html, "html"), [*map(file_part, inline)]
-        yield multipart("related", [html, *images], '; type="text/html"') if images else html
+        html, inline = text_part(email.html, "html"), [file_part(part) for part in email.attachments if part.inline]
+        yield multipart("related", [html, *inline], '; type="text/html"') if inline else html
     if email.calendar:
         method = _CALENDAR_METHOD.search(email.calendar)
         yield text_part(email.calendar, "calendar", f"; method={method[1].upper()}" if method else "")

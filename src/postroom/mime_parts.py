@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from postroom.messages import Attachment
 
-_NOT_7BIT = re.compile(rb"[^\x01-\x7f]|[^\n]{998}")
+_LONGEST_LINE = 998
 _PLAIN_NAME = re.compile(r"[ -~]*")
 _WIDTH = 70
 _BASE64_LINE = 76
@@ -34,16 +34,16 @@ def text_part(text: str, subtype: str, parameters: str = "") -> bytes:
 def file_part(attachment: Attachment) -> bytes:
     """Return `attachment`, byte for byte.
 
-    A message may only be encoded where RFC 2046 section 5.2.1 allows it, nowhere: one that 7bit can carry goes as
-    it is but for its line ends, any other one as a file.
+    RFC 2046 section 5.2.1 forbids to encode a message: one that 7bit can carry goes as it is, but for its line
+    ends, and any other one as a file.
     """
     content, media_type = attachment.content, attachment.content_type
     if not media_type.lower().startswith("message/"):
         return _file_head(attachment, media_type, "base64") + _base64(content)
     lines = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    if _NOT_7BIT.search(lines):
-        return _file_head(attachment, "application/octet-stream", "base64") + _base64(content)
-    return _file_head(attachment, media_type, "7bit") + lines.replace(b"\n", b"\r\n") + b"\r\n"
+    if _is_7bit(lines):
+        return _file_head(attachment, media_type, "7bit") + lines.replace(b"\n", b"\r\n") + b"\r\n"
+    return _file_head(attachment, "application/octet-stream", "base64") + _base64(content)
 
 
 def multipart(subtype: str, parts: Iterable[bytes], parameters: str = "") -> bytes:
@@ -57,12 +57,19 @@ def multipart(subtype: str, parts: Iterable[bytes], parameters: str = "") -> byt
 
 
 def _encoded(lines: bytes) -> tuple[str, bytes]:
-    if not _NOT_7BIT.search(lines):
+    if _is_7bit(lines):
         return "7bit", lines.replace(b"\n", b"\r\n")
     quoted = b2a_qp(lines)
     if len(quoted) * 3 <= len(lines) * 4:
         return "quoted-printable", quoted.replace(b"\n", b"\r\n")
     return "base64", _base64(lines.replace(b"\n", b"\r\n"))
+
+
+def _is_7bit(lines: bytes) -> bool:
+    """Whether `lines` may go as they are: ASCII, no NUL, no line of more than 998 octets (RFC 2045 section 2.7)."""
+    if not lines.isascii() or b"\0" in lines:
+        return False
+    return len(lines) <= _LONGEST_LINE or max(map(len, lines.split(b"\n"))) <= _LONGEST_LINE
 
 
 def _base64(content: bytes) -> bytes:

@@ -72,9 +72,7 @@ async def test_a_cancelled_message_behind_another_leaves_that_one_alone(server, 
     assert server.connections == 2
 
 
-async def test_a_message_cancelled_in_the_middle_of_a_large_body_is_not_sent(
-    server, open_account, make_email
-) -> None:
+async def test_a_message_cancelled_in_the_middle_of_a_large_body_is_not_sent(server, open_account, make_email) -> None:
     server.delay("half-body", 0.3, times=1)
     account = await open_account(server)
     sending = asyncio.create_task(account.send(make_email(text=("y" * 70 + "\n") * 300_000)))
@@ -88,6 +86,7 @@ async def test_a_message_cancelled_in_the_middle_of_a_large_body_is_not_sent(
 async def test_cancelling_at_any_moment_never_loses_or_doubles_the_others(server, open_account, make_email) -> None:
     account = await open_account(server, pool=2)
     emails = [make_email() for _ in range(300)]
+
     async def fate(email) -> str:
         try:
             await account.send(email)

@@ -55,9 +55,7 @@ async def test_an_international_domain_alone_goes_in_ascii(start_server, open_ac
     assert accepted.recipients == ()
 
 
-async def test_an_international_address_without_smtputf8_is_unsupported(
-    start_server, open_account, make_email
-) -> None:
+async def test_an_international_address_without_smtputf8_is_unsupported(start_server, open_account, make_email) -> None:
     server = await start_server(extensions=["PIPELINING", "8BITMIME"])
     account = await open_account(server)
     with pytest.raises(UnsupportedFeature, match="SMTPUTF8") as caught:

@@ -19,9 +19,7 @@ async def test_each_further_message_costs_one_round_trip(server, open_account, m
     assert server.reads == 1 + 1 + 50
 
 
-async def test_without_the_extension_every_command_waits_for_its_reply(
-    start_server, open_account, make_email
-) -> None:
+async def test_without_the_extension_every_command_waits_for_its_reply(start_server, open_account, make_email) -> None:
     server = await start_server(extensions=[])
     account = await open_account(server, pool=1)
     await asyncio.gather(*(account.send(make_email()) for _ in range(5)))

@@ -11,7 +11,7 @@ from postroom_smtp.pool import Pool
 from postroom_smtp.session import Patience
 from postroom_smtp.settings import SmtpSettings
 from postroom_smtp.transport import SmtpEmail
-from postroom_smtp.wire import Connector
+from postroom_smtp.connector import Connector
 
 from postroom.errors import ProviderUnavailable, ProviderUnreachable
 from postroom.plugin import Environment
@@ -120,9 +120,7 @@ async def test_closing_while_connecting_refuses_what_waits(server, open_account,
         await sending
 
 
-async def test_when_the_server_is_down_all_who_wait_hear_so_after_one_attempt(
-    server, open_account, make_email
-) -> None:
+async def test_when_the_server_is_down_all_who_wait_hear_so_after_one_attempt(server, open_account, make_email) -> None:
     server.reply("connect", "421 4.3.2 Too busy")
     account = await open_account(server)
     answers = await asyncio.gather(*(account.send(make_email()) for _ in range(50)), return_exceptions=True)
@@ -131,9 +129,7 @@ async def test_when_the_server_is_down_all_who_wait_hear_so_after_one_attempt(
     assert server.connections == 1
 
 
-async def test_a_limit_on_connections_leaves_the_messages_to_those_that_work(
-    server, open_account, make_email
-) -> None:
+async def test_a_limit_on_connections_leaves_the_messages_to_those_that_work(server, open_account, make_email) -> None:
     server.reply("connect", "421 4.7.0 Too many connections", skip=2)
     server.delay("dot", 0.01)
     account = await open_account(server, pool=5)
@@ -152,9 +148,7 @@ async def test_tasks_and_connections_are_gone_after_close(server, open_account, 
 def test_an_account_works_in_one_event_loop_after_another(make_email) -> None:
     async def send_once(account: SmtpEmail | None, port: int = 0) -> None:
         async with SmtpRecorder() as server:
-            account = SmtpEmail(
-                "post", SmtpSettings(host="127.0.0.1", port=server.port, tls="none"), Environment()
-            )
+            account = SmtpEmail("post", SmtpSettings(host="127.0.0.1", port=server.port, tls="none"), Environment())
             for _ in range(2):
                 await account.open()
                 await account.send(make_email())

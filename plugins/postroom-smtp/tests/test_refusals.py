@@ -85,6 +85,7 @@ async def test_354_after_every_recipient_was_refused_never_delivers_a_copy(serve
         ("mail", "451 4.3.0 Try later", ProviderUnavailable, "message"),
         ("mail", "530 5.7.0 Authentication required", AuthenticationFailed, "account"),
         ("mail", "550 5.4.5 Daily quota", QuotaExhausted, "account"),
+        ("rcpt", "530 5.7.0 Authentication required", AuthenticationFailed, "account"),
         ("data", "554 5.7.1 Not like this", MessageRejected, "message"),
         ("data", "451 4.7.1 Greylisted", ProviderUnavailable, "message"),
         ("dot", "554 5.6.0 Bad content", MessageRejected, "message"),

@@ -41,7 +41,15 @@ def test_anything_at_all_is_read_or_called_broken(junk) -> None:
 
 @pytest.mark.parametrize(
     "stream",
-    [b"HTTP/1.1 400\r\n", b"25\r\n", b"999 no\r\n", b"250_ok\r\n", b"250-a\r\n550 b\r\n", b"\r\n", b"\xb2\xb5\xb0 ok\r\n"],
+    [
+        b"HTTP/1.1 400\r\n",
+        b"25\r\n",
+        b"999 no\r\n",
+        b"250_ok\r\n",
+        b"250-a\r\n550 b\r\n",
+        b"\r\n",
+        b"\xb2\xb5\xb0 ok\r\n",
+    ],
 )
 def test_what_is_no_reply_breaks_the_stream(stream) -> None:
     reader = ReplyReader()
@@ -72,7 +80,7 @@ def test_enhanced_code_and_words_are_told_apart() -> None:
     assert Reply(550, b"No 5.1.1 here").enhanced is None
 
 
-@given(st.binary(max_size=200).filter(lambda b: True))
+@given(st.binary(max_size=200))
 def test_content_has_crlf_only_and_one_end(content) -> None:
     ready = with_crlf(content)
     assert ready.endswith(b"\r\n")
@@ -85,9 +93,11 @@ def test_content_has_crlf_only_and_one_end(content) -> None:
     assert b"\r\n".join(lines) == ready
 
 
-@pytest.mark.parametrize("trick", [b"a\n.\nb", b"a\r.\rb", b"a\r\n.\nb", b"a\n.\r\nb", b".", b"..\r\n.\r\n", b"\r\r\n.\r\n"])
+@pytest.mark.parametrize(
+    "trick", [b"a\n.\nb", b"a\r.\rb", b"a\r\n.\nb", b"a\n.\r\nb", b".", b"..\r\n.\r\n", b"\r\r\n.\r\n"]
+)
 def test_no_line_ending_can_end_the_message_early(trick) -> None:
     """CVE-2023-51764, -51765, -51766."""
     wire = dot_stuffed(with_crlf(trick))
     for end in (b"\r\n.\r\n", b"\n.\n", b"\r.\r", b"\n.\r\n", b"\r\n.\n"):
-        assert end not in wire[:-5] + wire[-5:].removesuffix(b"\r\n.\r\n")
+        assert end not in wire.removesuffix(b"\r\n.\r\n")

@@ -17,9 +17,7 @@ def read(**values) -> SmtpSettings:
     return account_settings("main", {"provider": "smtp", **values}, SmtpSettings)
 
 
-@pytest.mark.parametrize(
-    ("tls", "port"), [("starttls", 587), ("opportunistic", 587), ("implicit", 465), ("none", 25)]
-)
+@pytest.mark.parametrize(("tls", "port"), [("starttls", 587), ("opportunistic", 587), ("implicit", 465), ("none", 25)])
 def test_the_usual_port_follows_from_tls(tls, port) -> None:
     assert read(host="mx.example.org", tls=tls).port == port
     assert read(host="mx.example.org", tls=tls, port=2525).port == 2525
@@ -79,7 +77,9 @@ def test_the_name_for_ehlo_never_waits_for_dns() -> None:
 
 def test_a_json_schema_can_be_made() -> None:
     fields = SmtpSettings.model_json_schema()["properties"]
-    assert {"host", "port", "tls", "username", "password", "oauth_token", "pool", "local_hostname", "from"} <= set(fields)
+    assert {"host", "port", "tls", "username", "password", "oauth_token", "pool", "local_hostname", "from"} <= set(
+        fields
+    )
 
 
 async def test_an_account_by_url_sends_through_the_core(server) -> None:

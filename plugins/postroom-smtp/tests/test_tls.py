@@ -165,14 +165,10 @@ async def test_a_drop_inside_tls_has_the_outcome_it_has_outside(
     assert caught.value.outcome is (Outcome.UNKNOWN if stage == "dot" else Outcome.TRANSIENT)
 
 
-async def test_opportunistic_without_tls_keeps_the_password_to_itself(
-    start_server, open_account, make_email
-) -> None:
+async def test_opportunistic_without_tls_keeps_the_password_to_itself(start_server, open_account, make_email) -> None:
     """127.1 is this machine in a spelling that is not taken for it."""
     server = await start_server(auth={"ann": "secret"})
-    account = await open_account(
-        server, tls="opportunistic", username="ann", password="secret", host="127.1"
-    )
+    account = await open_account(server, tls="opportunistic", username="ann", password="secret", host="127.1")
     with pytest.raises(AuthenticationFailed, match="TLS"):
         await account.send(make_email())
     assert not any(command.startswith("AUTH") for command in server.commands)

@@ -13,11 +13,16 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from hypothesis import settings
+
 from postroom import Sms
 from postroom.plugin import Environment
 from postroom.testing.http import Answer, HttpRecorder
 from postroom_vonage.settings import VonageSettings
 from postroom_vonage.transport import VonageSms
+
+settings.register_profile("busy machine", deadline=None)
+settings.load_profile("busy machine")
 
 CANARY = "canary-secret-never-to-be-shown"
 ID = "0123456789abcdef0123456789abcdef"

@@ -102,10 +102,13 @@ async def test_invalid_parameters_are_named(refusal):
     assert error.detail == "Invalid params; image.url: is required."
 
 
-@pytest.mark.parametrize("body", [{"type": 7, "title": ["x"], "invalid_parameters": 1}, {"type": None}, [], "null"])
+@pytest.mark.parametrize(
+    "body", [{"type": 7, "title": ["x"], "invalid_parameters": 1}, {"type": "#a b"}, {"type": None}, [], "null"]
+)
 async def test_a_problem_of_another_form_is_judged_by_its_status(refusal, body):
     error = await refusal(Answer(422, body))
     assert type(error) is MessageRejected
+    assert error.provider_code is None
 
 
 @pytest.mark.parametrize(

@@ -204,6 +204,12 @@ def test_options_are_the_sdks_fields_that_the_message_does_not_own(kind):
     assert not known.keys() & {*OWNED, "sig"}
 
 
+@pytest.mark.parametrize("sender", ["+447700900001", "447700900001", "whatsapp:+447700900001"])
+def test_the_sender_goes_out_as_vonage_writes_it(sms, sender):
+    message = sms(from_=sender, channel="whatsapp")
+    assert messages_api.fields(message, NOW)["from"] == sms_api.fields(message, NOW)["from"] == "447700900001"
+
+
 def test_an_option_of_none_is_left_out(sms):
     assert "webhook_url" not in messages_api.fields(sms(provider_options={"webhook_url": None}), NOW)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from postroom.errors import DeliveryError, Outcome, PostroomError
+from postroom.errors import DeliveryError, Outcome, PostroomError, Scope
 from postroom.receipts import Accepted, RecipientResult
-from postroom_smtp.errors import result_of
+from postroom_smtp.errors import meaning, result_of
 
 if TYPE_CHECKING:
     import asyncio
@@ -174,6 +174,9 @@ class Transaction:
         delivery, mail, last = self.delivery, self.heard[0], self.heard[-1]
         if not mail.positive:
             delivery.fail(delivery.refusals.refused(mail, "MAIL"))
+            return
+        if not self.taken and meaning(self.heard[1])[1] is Scope.ACCOUNT:
+            delivery.fail(delivery.refusals.refused(self.heard[1], "RCPT"))
             return
         self.settle_envelope()
         if self.taken:

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from postroom.receipts import Accepted
+    from postroom_smtp.connector import Link
     from postroom_smtp.errors import Refusals
     from postroom_smtp.letter import Letter
-    from postroom_smtp.wire import Link
 
 RECONNECT_SECONDS = 5.0
 """How long no further connection is tried after one failed, while others still work."""
@@ -27,11 +27,13 @@ RECONNECT_SECONDS = 5.0
 class Pool:
     """At most `size` sessions, opened when messages wait, closed when they rest too long.
 
-    The first connection is opened alone: when credentials are wrong or the server is down, everything that waits
-    hears so after one attempt.
+    The first connection is opened alone: when credentials are wrong or the server is down, everything that
+    waits hears so after one attempt.
     """
 
-    def __init__(self, size: int, connect: Callable[[], Awaitable[Link]], refusals: Refusals, patience: Patience) -> None:
+    def __init__(
+        self, size: int, connect: Callable[[], Awaitable[Link]], refusals: Refusals, patience: Patience
+    ) -> None:
         self._size = size
         self._connect = connect
         self._refusals = refusals

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from postroom_smtp.errors import Refusals
     from postroom_smtp.letter import Extensions
 
+
 @dataclass(frozen=True, slots=True)
 class Patience:
     """Seconds: for one message, for a session to rest (RFC 5321 section 4.5.3.2.7 allows 5 minutes), for QUIT."""
@@ -155,7 +156,7 @@ class Session(asyncio.Protocol):
         elif self._asking is not None:
             self._hear_envelope(self._asking, reply)
         elif self._quitting:
-            self._transport.close()
+            self._end("said goodbye")
         else:
             self._end(f"answered {reply.code} without being asked")
 
@@ -293,7 +294,7 @@ class Session(asyncio.Protocol):
         fresh = not self._used and writing is None
         stranded = asking.delivery if asking is not None and not asking.delivery.over else None
         if stranded is not None and (fresh or stranded.moved or (timed_out and writing is None)):
-            stranded.fail(self._refusals.refused(reply, "a command") if reply else self._refusals.unreachable(why))
+            stranded.fail(self._refusals.refused(reply, "the envelope") if reply else self._refusals.unreachable(why))
             stranded = None
         self._owner.lost(self, stranded)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from postroom.messages import Email
     from postroom.plugin import Environment
     from postroom.receipts import Accepted
-    from postroom_smtp.wire import Connector, Link
+    from postroom_smtp.connector import Connector, Link
 
 NOT_IN_SMTP = frozenset({"template", "merge_data", "send_at", "tags", "metadata"})
 
@@ -83,7 +83,7 @@ class SmtpEmail(EmailTransport[SmtpSettings]):
 
     async def _ready_connector(self) -> Connector:
         if self._connector is None:
-            from postroom_smtp.wire import Connector  # noqa: PLC0415 - aiosmtplib only when the account is used
+            from postroom_smtp.connector import Connector  # noqa: PLC0415 - aiosmtplib only when the account is used
 
             plain = self.settings.tls == "none"
             # Reading the certificate authorities takes tens of milliseconds, so once and not in the loop.

@@ -80,7 +80,7 @@ class TwilioSms(HttpSmsTransport[TwilioSettings]):
 
     async def _read(self, path: str) -> dict[str, Any]:
         reply = await self.request("GET", self._url + path, headers=self._headers)
-        if reply.status != 200:
+        if reply.status // 100 != 2:
             raise self._refused(reply)
         return reply.json_object()
 

@@ -4,13 +4,15 @@ Sources, by mark: [s] developer.vonage.com/api-errors/sms; [t] developer.vonage.
 troubleshooting-sms; [o] older lists of those two, in clients of 2015 to 2019; [g] developer.vonage.com/api-errors
 (generic errors); [m] developer.vonage.com/api-errors/messages; [c] the OpenAPI description of the Messages API 1.4.0.
 
-[m] lists what status webhooks report later; the answer to a request takes its numbers from [c], and seven of them
-mean something else there (1000, 1060, 1100, 1110, 1140, 1150 and, with a 429, 1010). So the HTTP status speaks
-first, and a number counts only where both lists can be meant. A code that is in no table is permanent and kept.
+[m] lists what status webhooks report later; the answer to a request takes its numbers from [c], and six of them mean
+something else there (1000, 1060, 1100, 1110, 1140, 1150), as does 1010 in a 429 of Vonage's Java client's tests. So the
+HTTP status speaks first, and a number counts only where both lists can be meant. A code that is in no table is
+permanent and kept.
 """
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from postroom.errors import (
@@ -32,6 +34,10 @@ if TYPE_CHECKING:
 
     from postroom.messages import Sms
     from postroom.plugin.http import HttpTransport, Reply
+
+
+_CODE = re.compile(r"#([A-Za-z0-9\-]{1,40})$")
+"""The end of a problem's `type`."""
 
 
 class Meaning(NamedTuple):
@@ -150,11 +156,11 @@ def refusal(transport: HttpTransport[Any, Any], sms: Sms | None, reply: Reply) -
     `sms` is None where nothing was to be sent.
     """
     problem = reply.json_object()
-    code = str(problem.get("type") or "").rpartition("#")[2] or None
+    found = _CODE.search(str(problem.get("type")))
+    code = found[1] if found else None
+    trace = transport.redact(str(problem.get("instance") or "")) or None
     said = "; ".join(_texts(problem))
-    return _error(
-        transport, sms, reply, _meaning(reply.status, code), code=code, said=said, request_id=problem.get("instance")
-    )
+    return _error(transport, sms, reply, _meaning(reply.status, code), code=code, said=said, request_id=trace)
 
 
 def _meaning(status: int, code: str | None) -> Meaning:
@@ -183,7 +189,7 @@ def _error(
     *,
     code: str | None,
     said: str,
-    request_id: object = None,
+    request_id: str | None = None,
 ) -> DeliveryError:
     own_sender = meaning is _SENDER and sms is not None and sms.from_ == transport.settings.from_
     error = transport.failure(
@@ -194,7 +200,7 @@ def _error(
         advice=meaning.advice,
         outcome=meaning.outcome,
         scope=Scope.ACCOUNT if own_sender else meaning.scope,
-        request_id=str(request_id) if request_id else None,
+        request_id=request_id,
     )
     if sms is not None and isinstance(error, RecipientsRefused):
         error.recipients = (recipient_result(sms, error),)

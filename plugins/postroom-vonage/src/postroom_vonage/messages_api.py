@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from postroom.errors import UnexpectedResponse
 from postroom.receipts import Accepted
+from postroom_vonage.addressing import recipient, sender
 from postroom_vonage.auth import Tokens, basic
 from postroom_vonage.errors import refusal
 from postroom_vonage.options import fields_for
@@ -42,8 +43,8 @@ def fields(sms: Sms, now: datetime) -> dict[str, Any]:
     """Return the JSON object of `sms`; `provider_options` win. Raises InvalidOption."""
     kind = channel(sms)
     found: dict[str, Any] = {
-        "to": sms.to[0].removeprefix("+"),
-        "from": (sms.from_ or "").removeprefix("+"),
+        "to": recipient(sms),
+        "from": sender(sms),
         "channel": kind,
     }
     if sms.id:

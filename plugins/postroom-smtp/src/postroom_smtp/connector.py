@@ -75,7 +75,7 @@ class Connector:
             if client.transport is not None:
                 cast("asyncio.Transport", client.transport).abort()
             client.close()
-            if isinstance(error, (aiosmtplib.SMTPException, OSError)):
+            if isinstance(error, (aiosmtplib.SMTPException, OSError, UnicodeError)):
                 raise self._told(error) from _without_secrets(error)
             raise
 
@@ -139,8 +139,8 @@ class Connector:
                 return mechanism
         offered = ", ".join(client.server_auth_methods).upper() or "no AUTH at all"
         raise self._refusals.credentials(
-            f"offers {offered}, and this account needs {' or '.join(wanted).upper()}; nothing was sent, check tls, port "
-            "and the credentials"
+            f"offers {offered}, and this account needs {' or '.join(wanted).upper()}; nothing was sent, "
+            "check tls, port and the credentials"
         )
 
     async def _token(self) -> str:
@@ -152,7 +152,8 @@ class Connector:
             token = await source()
         except Exception as error:  # noqa: BLE001 - a caller's code, whose text may hold the token
             raise self._refusals.unreachable(
-                f"was not signed in to: oauth_token raised {type(error).__name__}", advice="see that a token can be had"
+                f"was not signed in to: oauth_token raised {type(error).__name__}",
+                advice="see that a token can be had",
             ) from None
         self._refusals.also_hide(token)
         return token
