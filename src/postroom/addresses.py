@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
+
+from postroom.refusals import refusal
 
 LONGEST_ADDRESS = 254
 """Octets in an address: RFC 5321 section 4.5.3.1.3 allows 256 with the angle brackets."""
@@ -28,14 +30,24 @@ _MOST_DIGITS = 15
 class Address(BaseModel):
     """An e-mail address with an optional display name.
 
-    Built from `Address(email=…, name=…)`, or from text such as `"Ann <ann@example.org>"`. The domain is kept
-    lower-case in Unicode; `ascii_email` is the form for providers that know no international addresses.
+    Built from `Address("ann@example.org", "Ann")`, which raises InvalidAddress or MessageError, or from text such as
+    `"Ann <ann@example.org>"` in a message. The domain is kept lower-case in Unicode; `ascii_email` is the form
+    for providers that know no international addresses.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     email: str
     name: str = ""
+
+    def __init__(self, email: str, name: str = "") -> None:
+        try:
+            super().__init__(email=email, name=name)
+        except ValidationError as error:
+            raise refusal(type(self), error) from None
+
+    # Inside other models pydantic then fills the fields itself, and reports what is wrong with its place.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]  # pydantic's own mark for such a constructor
 
     @model_validator(mode="before")
     @classmethod

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import mimetypes
 import os
 import re
 import time
-from difflib import get_close_matches
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -20,10 +16,8 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    JsonValue,
     SecretStr,
     SerializationInfo,
-    ValidationError,
     ValidatorFunctionWrapHandler,
     WrapValidator,
     field_serializer,
@@ -31,67 +25,29 @@ from pydantic import (
     model_validator,
 )
 
-from postroom.addresses import Address, email_address, phone_number, refuse_breaks
-from postroom.errors import InvalidAddress, MessageError
+from postroom.addresses import Address, email_address
+from postroom.attachments import LARGEST_EMAIL, Attachment
+from postroom.errors import MessageError
+from postroom.fields import Addresses, Json, Line, PhoneNumbers, Text, as_list, refuse_unwritable
 from postroom.receipts import Channel
+from postroom.refusals import validated
 from postroom.segments import Segments, count_segments
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pydantic import ModelWrapValidatorHandler
-    from pydantic_core import ErrorDetails
 
-LARGEST_EMAIL = 40_000_000
-"""Bytes of text and attachments in one e-mail, before encoding. The providers we know take less."""
+__all__ = ["LARGEST_EMAIL", "MODELLED_HEADERS", "Attachment", "Email", "Line", "Message", "Sms", "new_id"]
 
 MODELLED_HEADERS = frozenset(
     {"from", "sender", "to", "cc", "bcc", "subject", "mime-version", "received", "return-path", "dkim-signature"}
 )
 """Headers that `Email.headers` refuses, as it does every `Content-*` and `Resent-*`: fields own them."""
 
-_M = TypeVar("_M", bound=BaseModel)
-_T = TypeVar("_T")
-_MEDIA_TYPE = re.compile(
-    r"[\w!#$&^.+\-]+/[\w!#$&^.+\-]+"
-    r"(\s*;\s*[\w!#$%&'*+\-.^`{|}~]+=([\w!#$%&'*+\-.^`{|}~/:=]+|\"([ !#-\[\]-~]|\\[ -~])*\"))*",
-    re.ASCII,
-)
-"""A type and its parameters, as RFC 2045 section 5.1 writes them; unquoted values may hold `/`, `:` and `=`."""
-
 _HEADER_NAME = re.compile(r"[!-9;-~]{1,76}")
 
 
-def _as_list(value: object) -> object:
-    return [value] if isinstance(value, (str, Address, dict)) else value
-
-
-def _refuse_unwritable(value: _T) -> _T:
-    """Refuse what JSON in UTF-8 cannot carry: NaN, infinities and halves of characters."""
-    try:
-        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
-    except UnicodeEncodeError:
-        raise ValueError("must not contain half a character (a lone surrogate)") from None
-    except ValueError:
-        raise ValueError("must not contain NaN or infinity, which JSON cannot write") from None
-    return value
-
-
-def _refuse_nul(text: str) -> str:
-    if "\0" in text:
-        raise ValueError("must not contain NUL")
-    return text if text.isascii() else _refuse_unwritable(text)
-
-
-Line = Annotated[str, AfterValidator(refuse_breaks)]
-"""Text of one line: no CR, LF or NUL."""
-
-Text = Annotated[str, AfterValidator(_refuse_nul)]
-"""Text of any number of lines, without NUL."""
-
-Json = Annotated[dict[str, JsonValue], AfterValidator(_refuse_unwritable)]
-Addresses = Annotated[tuple[Address, ...], BeforeValidator(_as_list)]
-PhoneNumbers = Annotated[tuple[Annotated[str, AfterValidator(phone_number)], ...], BeforeValidator(_as_list)]
 Category = Literal["transactional", "marketing"]
 Priority = Literal["high", "normal", "low"]
 
@@ -99,84 +55,6 @@ Priority = Literal["high", "normal", "low"]
 def new_id() -> str:
     """Return a message id: 32 hexadecimal digits that sort by time and cannot be guessed."""
     return f"{time.time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"
-
-
-class Attachment(BaseModel):
-    """A file that goes with an e-mail.
-
-    `inline` shows it inside the HTML body, where `<img src="cid:CONTENT_ID">` refers to it; `content_id`
-    defaults to the file name then. `content_type` is guessed from the file name.
-    """
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", ser_json_bytes="base64", val_json_bytes="base64", hide_input_in_errors=True
-    )
-
-    filename: Line = Field(min_length=1, max_length=255)
-    content: bytes = Field(repr=False)
-    content_type: Line = ""
-    inline: bool = False
-    content_id: Line | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _fill_in(cls, value: object) -> object:
-        if not isinstance(value, dict) or not isinstance(value.get("filename"), str):
-            return value
-        given: dict[str, Any] = dict(value)
-        if not given.get("content_type"):
-            given["content_type"] = mimetypes.guess_type(given["filename"])[0] or "application/octet-stream"
-        if given.get("inline") and not given.get("content_id"):
-            given["content_id"] = re.sub(r"[^\w.\-]", "_", given["filename"], flags=re.ASCII)
-        return given
-
-    @field_validator("filename")
-    @classmethod
-    def _plain_name(cls, name: str) -> str:
-        """Keep the last part of a path, without control and direction-changing characters."""
-        last = re.split(r"[/\\]", name)[-1]
-        safe = re.sub(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]", "", last).strip()
-        if safe in {"", ".", ".."}:
-            raise ValueError("names no file")
-        return safe
-
-    @field_validator("content_type")
-    @classmethod
-    def _media_type(cls, value: str) -> str:
-        value = value.strip().rstrip("; ")
-        if len(value) > 255 or not _MEDIA_TYPE.fullmatch(value):
-            raise ValueError(f"{value[:255]!r} is not a media type such as application/pdf")
-        if value.lower().startswith("multipart/"):
-            raise ValueError(f"{value!r} is for what holds parts; a file is application/octet-stream, say")
-        return value
-
-    @field_validator("content_id")
-    @classmethod
-    def _bare_content_id(cls, value: str | None) -> str | None:
-        bare = value.strip().removeprefix("<").removesuffix(">") if value else value
-        if bare is not None and (not re.fullmatch(r"[!-;=?-~]{1,255}", bare) or "=?" in bare):
-            raise ValueError("must be printable ASCII without spaces, angle brackets or encoded words")
-        return bare
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _in_our_words(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        return _validated(cls, value, handler)
-
-    @classmethod
-    def from_path(cls, path: str | Path, *, inline: bool = False) -> Self:
-        """Read the file at `path`. Raises MessageError with the path when it cannot be read or is too large."""
-        path = Path(path)
-        try:
-            if path.exists() and not path.is_file():
-                raise MessageError(f"cannot read attachment {path}: not a file")
-            if path.stat().st_size > LARGEST_EMAIL:
-                raise MessageError(f"{path} is larger than {LARGEST_EMAIL:,} bytes; send a link to it instead")
-            return cls(filename=path.name, content=path.read_bytes(), inline=inline)
-        except OSError as error:
-            raise MessageError(f"cannot read attachment {path}: {error.strerror}") from error
-        except ValueError as error:
-            raise MessageError(f"cannot read attachment {str(path)!r}: {error}") from error
 
 
 def _attachment(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
@@ -228,7 +106,7 @@ class Message(BaseModel):
     @model_validator(mode="wrap")
     @classmethod
     def _in_our_words(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        return _validated(cls, value, handler)
+        return validated(cls, value, handler)
 
     def _check(self) -> None:
         """Raise ValueError where fields do not fit each other."""
@@ -291,7 +169,7 @@ class Email(Message):
     attachments: tuple[Annotated[Attachment, WrapValidator(_attachment)], ...] = ()
     headers: dict[str, Line] = {}
     tags: tuple[Line, ...] = ()
-    metadata: Annotated[dict[str, str], AfterValidator(_refuse_unwritable)] = {}
+    metadata: Annotated[dict[str, str], AfterValidator(refuse_unwritable)] = {}
     template: Line | None = None
     merge_data: dict[Annotated[str, AfterValidator(email_address)], Json] = {}
     calendar: Text | None = None
@@ -379,7 +257,7 @@ class Sms(Message):
         default=None, validation_alias=AliasChoices("from", "from_"), serialization_alias="from", max_length=64
     )
     body: Text = Field(default="", max_length=100_000)
-    media: Annotated[tuple[Line, ...], BeforeValidator(_as_list)] = ()
+    media: Annotated[tuple[Line, ...], BeforeValidator(as_list)] = ()
     channel: Literal["sms", "whatsapp"] = "sms"
 
     @model_validator(mode="before")
@@ -387,7 +265,7 @@ class Sms(Message):
     def _read_whatsapp_prefix(cls, value: object) -> object:
         if not isinstance(value, dict) or "to" not in value:
             return value
-        numbers = _as_list(value["to"])
+        numbers = as_list(value["to"])
         if not isinstance(numbers, (list, tuple)) or not numbers:
             return value
         if not all(isinstance(n, str) and n.startswith("whatsapp:") for n in numbers):
@@ -402,6 +280,13 @@ class Sms(Message):
             if not re.fullmatch(r"https?://[^\s]+", url):
                 raise ValueError(f"{url!r} is not an http(s) URL")
         return media
+
+    @field_validator("body")
+    @classmethod
+    def _no_nul(cls, body: str) -> str:
+        if "\0" in body:
+            raise ValueError("must not contain NUL")
+        return body
 
     def _check(self) -> None:
         if not self.to:
@@ -436,49 +321,3 @@ _EMAIL_FEATURE_FIELDS = frozenset(
     {"cc", "bcc", "reply_to", "html", "attachments", "headers", "tags", "metadata", "template", "merge_data"}
 ) | {"calendar", "amp", "send_at", "provider_options"}
 _SMS_FEATURE_FIELDS = frozenset({"media", "send_at", "provider_options"})
-
-
-_IN_OUR_WORDS = {
-    "missing": "is missing",
-    "tuple_type": "must be a list, not {type}",
-    "dict_type": "must be a dict, not {type}",
-    "string_type": "must be text, not {type}",
-    "bytes_type": "must be bytes, not {type}",
-    "model_type": "must be {class_name} or a dict of its fields, not {type}",
-    "timezone_aware": "needs a time zone, as datetime.now(UTC) has",
-    "too_short": "must not be empty",
-    "string_too_short": "must not be empty",
-    "too_long": "must not be longer than {max_length}",
-    "string_too_long": "must not be longer than {max_length}",
-    "string_pattern_mismatch": "may only have letters, digits, dots, dashes and underscores",
-}
-
-
-def _validated(cls: type[_M], value: object, handler: ModelWrapValidatorHandler[_M]) -> _M:
-    try:
-        return handler(value)
-    except ValidationError as error:
-        raise _message_error(cls, error) from None
-
-
-def _message_error(cls: type[BaseModel], error: ValidationError) -> MessageError:
-    problems = error.errors(include_url=False)
-    lines = []
-    for problem in problems:
-        where = ".".join(str(part) for part in problem["loc"])
-        text = _explained(cls, problem)
-        lines.append(f"{where}: {text}" if where else text)
-    addresses_only = all(problem["type"] == "invalid_address" for problem in problems)
-    kind = InvalidAddress if addresses_only else MessageError
-    return kind(f"{cls.__name__} cannot be sent: " + "; ".join(lines))
-
-
-def _explained(cls: type[BaseModel], problem: ErrorDetails) -> str:
-    if problem["type"] == "extra_forbidden":
-        near = get_close_matches(str(problem["loc"][-1]), cls.model_fields, n=1)
-        return f"is not a field of {cls.__name__}" + (f"; did you mean {near[0]}?" if near else "")
-    known = _IN_OUR_WORDS.get(problem["type"])
-    if known is None:
-        return problem["msg"].removeprefix("Value error, ")
-    # The type of the input only: its value may be a secret.
-    return known.format(type=type(problem["input"]).__name__, **problem.get("ctx", {}))

@@ -208,13 +208,16 @@ async def test_an_attachment_of_fifty_megabytes_is_refused(cli, smtp, tmp_path):
 
 
 async def test_a_dry_run_shows_account_segments_and_mime_and_opens_nothing(cli, smtp, twilio, tmp_path):
-    both = (tmp_path / "postroom.toml").read_text() + f"""
+    both = (
+        (tmp_path / "postroom.toml").read_text()
+        + f"""
             [accounts.main]
             provider = "smtp"
             host = "127.0.0.1"
             port = {smtp.port}
             from = "Post Room <post@example.org>"
             """
+    )
     configure(tmp_path, both)
     text = "a" * 152 + "€" + "a" * 152
     sms = await in_thread(cli, "send", "sms", "--to", "+15005550009", "--body", text, "--dry-run", "--json")

@@ -83,7 +83,7 @@ def test_the_domain_stands_behind_the_last_at():
         "ann@example.org>",
         "<ann@example.org",
     ]
-    + ["ann@-example.org", "a" * 65 + "@example.org", "ann@" + "a" * 64 + ".org", "a@" + "b." * 200 + "org"]
+    + ["ann@-example.org", "ann@" + "a" * 64 + ".org", "a@" + "b." * 200 + "org"]
     + ["ann@example.org\u202e", "a\u00a0b@example.org", "a\u3000b@example.org", "a\u200b@exam\u200bple.org"],
     ids=ascii,
 )

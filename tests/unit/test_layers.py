@@ -10,7 +10,20 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src"
 
-VOCABULARY = {"messages", "addresses", "segments", "receipts", "events", "errors", "mime", "mime_headers", "mime_parts"}
+VOCABULARY = {
+    "messages",
+    "attachments",
+    "fields",
+    "refusals",
+    "addresses",
+    "segments",
+    "receipts",
+    "events",
+    "errors",
+    "mime",
+    "mime_headers",
+    "mime_parts",
+}
 LAYERS = [
     VOCABULARY,
     {"plugin"},

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from postroom.config.model import is_secret, nearest, setting_names, validated
 from postroom.config.urls import URL_PARTS
 from postroom.errors import InvalidOption, MissingCredential
-from postroom.plugin.settings import AccountSettings, HttpAccountSettings
+from postroom.plugin.settings import AccountSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,8 +43,9 @@ def settings_for_message(
 ) -> AccountSettings:
     """Return settings with the credentials a message brings in `options`, over those of account `name`.
 
-    An option is a field of the provider's own, `<provider>_<field>`, or one of its `message_options`. The
-    account's sender, address and limits stay; its other credentials do not, so that two accounts never mix.
+    An option is a credential of the provider, `<provider>_<field>`, or one of its `message_options`. The
+    account's sender, address and limits stay, and no option can change them; its other credentials do not stay,
+    so that two accounts never mix.
     """
     path = f"accounts.{name}"
     given = source.model_dump(by_alias=True, exclude_none=True) if isinstance(source, AccountSettings) else source
@@ -62,7 +63,7 @@ def settings_for_message(
 
 
 def _option_field(provider: str, model: type[AccountSettings], name: str) -> str:
-    fields = setting_names(model).keys() - setting_names(HttpAccountSettings).keys()
+    fields = _credentials(model)
     field = model.message_options.get(name) or name.removeprefix(f"{provider}_")
     if field not in fields:
         known = [*model.message_options, *fields]
@@ -71,9 +72,10 @@ def _option_field(provider: str, model: type[AccountSettings], name: str) -> str
 
 
 def _credentials(model: type[AccountSettings]) -> set[str]:
-    """Return the settings that say who sends: those of the provider's environment, and every secret."""
+    """Return the settings that say who sends, not where to: secrets, and what stands beside them."""
     secret = {name for name, field in setting_names(model).items() if is_secret(field)}
-    return secret | set(model.environment) | set(model.message_options.values())
+    address = {model.url_fields.get(part) for part in ("host", "port", "path")}
+    return (secret | set(model.environment) | set(model.message_options.values())) - address
 
 
 def _placed(source: dict[str, Any], model: type[AccountSettings], path: str) -> dict[str, Any]:

@@ -51,7 +51,7 @@ class Script:
 
 
 class StageSettings(AccountSettings):
-    environment: ClassVar[dict[str, str]] = {"token": "STAGE_TOKEN"}
+    environment: ClassVar[dict[str, str]] = {"token": "STAGE_TOKEN", "user": "STAGE_USER"}
     message_options: ClassVar[dict[str, str]] = {"stage_secret": "token"}
 
     provider: str = "stage"

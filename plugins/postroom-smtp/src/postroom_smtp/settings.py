@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_val
 from pydantic.json_schema import SkipJsonSchema
 
 from postroom.addresses import refuse_breaks
-from postroom.plugin import AccountSettings
+from postroom.plugin import AccountSettings, OnUnknown
 
 Tls = Literal["starttls", "implicit", "none", "opportunistic"]
 TokenSource = Callable[[], Awaitable[str]]
@@ -73,7 +73,7 @@ class SmtpSettings(AccountSettings):
     pool: int = Field(default=5, ge=1, le=1000)
     timeout: float = Field(default=60.0, gt=0, le=3600)
     concurrency: int = Field(default=1000, ge=1, le=10_000)
-    on_unknown: Literal["hold", "retry", "assume_sent"] = "retry"
+    on_unknown: OnUnknown = "retry"
 
     @field_validator("port")
     @classmethod

@@ -1,0 +1,97 @@
+"""The error tree: one root, stable codes, texts for people, and copies that lose nothing."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import pickle
+import re
+
+import pytest
+
+from postroom import errors
+from postroom.errors import (
+    ConfigError,
+    DeliveryError,
+    Outcome,
+    PostroomError,
+    RateLimited,
+    RecipientsRefused,
+    Scope,
+    UnsupportedFeature,
+)
+from postroom.receipts import Channel, Receipt, RecipientResult, Status
+
+CLASSES = [c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, PostroomError)]
+
+
+def example(cls):
+    if cls is UnsupportedFeature:
+        return cls("no html", feature="html", provider="twilio")
+    return cls("it failed")
+
+
+def test_every_error_is_in_the_tree_that_the_module_draws():
+    drawn = {}
+    stack = []
+    for line in errors.__doc__.splitlines():
+        found = re.match(r"([│├└─ ]*)([A-Z]\w+)", line)
+        if found and hasattr(errors, found[2]):
+            depth = len(found[1]) // 4
+            del stack[depth:]
+            drawn[found[2]] = stack[-1] if stack else None
+            stack.append(found[2])
+    assert drawn == {c.__name__: None if c is PostroomError else c.__base__.__name__ for c in CLASSES}
+
+
+def test_codes_are_the_names_in_snake_case_and_never_shared():
+    for cls in CLASSES:
+        assert cls.code == re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
+    assert len({cls.code for cls in CLASSES}) == len(CLASSES)
+
+
+@pytest.mark.parametrize("cls", CLASSES, ids=lambda c: c.__name__)
+@pytest.mark.parametrize(
+    "copied", [lambda e: pickle.loads(pickle.dumps(e)), copy.copy, copy.deepcopy], ids=["pickle", "copy", "deepcopy"]
+)
+def test_a_copied_error_is_the_same_error(cls, copied):
+    error = example(cls)
+    twin = copied(error)
+    assert type(twin) is cls
+    assert (str(twin), twin.message, twin.args, vars(twin)) == (str(error), error.message, error.args, vars(error))
+
+
+def test_a_pickled_delivery_error_keeps_all_it_knew():
+    refused = RecipientResult(address="a@example.org", outcome=Outcome.PERMANENT, code="recipients_refused", status=550)
+    error = RecipientsRefused(
+        "none taken", provider_code="5.1.1", status=550, detail="no such user", recipients=(refused,)
+    )
+    error.receipt = Receipt(id="1", channel=Channel.EMAIL, status=Status.FAILED, recipients=(refused,))
+    twin = pickle.loads(pickle.dumps(error))
+    assert vars(twin) == vars(error)
+    assert twin.recipients == (refused,)
+
+
+def test_a_configuration_error_names_its_path_once_even_when_pickled():
+    error = ConfigError("must be a number", path="accounts.main.port")
+    assert str(error) == "accounts.main.port: must be a number"
+    twin = pickle.loads(pickle.dumps(error))
+    assert (str(twin), twin.path) == (str(error), error.path)
+
+
+@pytest.mark.parametrize("cls", [c for c in CLASSES if issubclass(c, DeliveryError)], ids=lambda c: c.__name__)
+def test_a_delivery_error_has_an_outcome_and_a_scope_of_its_own(cls):
+    error = cls("it failed")
+    assert (error.outcome, error.scope) == (cls.default_outcome, cls.default_scope)
+    assert error.outcome is not Outcome.ACCEPTED
+    assert error.receipt is None
+
+
+def test_outcome_and_scope_can_be_told():
+    error = RateLimited("slow down", outcome=Outcome.PERMANENT, scope=Scope.MESSAGE, retry_after=3.5)
+    assert (error.outcome, error.scope, error.retry_after) == (Outcome.PERMANENT, Scope.MESSAGE, 3.5)
+
+
+def test_an_error_cannot_say_accepted():
+    with pytest.raises(ValueError, match="accepted"):
+        DeliveryError("no", outcome=Outcome.ACCEPTED)
