@@ -30,9 +30,9 @@ _MOST_DIGITS = 15
 class Address(BaseModel):
     """An e-mail address with an optional display name.
 
-    Built from `Address("ann@example.org", "Ann")`, which raises InvalidAddress or MessageError, or from text such as
-    `"Ann <ann@example.org>"` in a message. The domain is kept lower-case in Unicode; `ascii_email` is the form
-    for providers that know no international addresses.
+    Built from `Address("ann@example.org", "Ann")`, or in a message from text such as `"Ann <ann@example.org>"`.
+    The domain is kept lower-case in Unicode; `ascii_email` is the form for providers that know no international
+    addresses. Raises InvalidAddress.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -153,6 +153,17 @@ def test_an_address_field_takes_no_name_beside_it():
         read({"email": "Ann <ann@example.org>"})
 
 
+@pytest.mark.parametrize("email", ["bad", "", None, 5])
+def test_an_address_built_directly_is_refused_in_our_words(email):
+    with pytest.raises(MessageError):
+        Address(email)
+
+
+def test_an_address_inside_a_message_is_refused_with_its_place():
+    with pytest.raises(InvalidAddress, match=r"^Email cannot be sent: cc\.1: 'bad' is not an e-mail address"):
+        Email(to="ann@example.org", cc=["b@example.org", {"email": "bad"}])
+
+
 def test_an_address_is_frozen_and_hashable():
     address = read("Ann <ann@example.org>")
     with pytest.raises(ValidationError):

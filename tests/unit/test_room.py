@@ -253,8 +253,15 @@ class TestOptions:
     async def test_replace_all_credentials_of_the_account(self, stage):
         script = stage.Script()
         async with self.room(stage, script, token="base") as room:
-            await room.send(sms(options={"user": "bob"}))
-        assert (script.settings_seen[0].user, script.settings_seen[0].token) == ("bob", None)
+            await room.send(sms(options={"key": "mine"}))
+        assert (script.settings_seen[0].key.get_secret_value(), script.settings_seen[0].token) == ("mine", None)
+
+    async def test_cannot_change_a_setting_that_is_no_credential(self, stage):
+        script = stage.Script()
+        async with self.room(stage, script, token="base") as room:
+            with pytest.raises(InvalidOption, match="no such option"):
+                await room.send(sms(options={"user": "bob"}))
+        assert script.calls == []
 
     async def test_complete_an_account_that_has_no_credentials_and_keep_its_sender(self, stage):
         stage.STAGE.__init__()

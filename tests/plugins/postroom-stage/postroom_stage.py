@@ -51,13 +51,14 @@ class Script:
 
 
 class StageSettings(AccountSettings):
-    environment: ClassVar[dict[str, str]] = {"token": "STAGE_TOKEN", "user": "STAGE_USER"}
+    environment: ClassVar[dict[str, str]] = {"token": "STAGE_TOKEN"}
     message_options: ClassVar[dict[str, str]] = {"stage_secret": "token"}
 
     provider: str = "stage"
     script: Any = None
     user: str | None = None
     token: SecretStr | None = None
+    key: SecretStr | None = None
 
 
 class _Acting:
