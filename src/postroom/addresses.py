@@ -96,28 +96,33 @@ def email_address(text: str) -> str:
     return found["email"]
 
 
+@lru_cache(maxsize=4096)
 def phone_number(text: str) -> str:
     """Return `text` in E.164 form (`+` and up to 15 digits).
 
     Numbers must be international. Whether a number is in service is for the provider to say.
     Raises ValueError with the reason.
     """
-    import phonenumbers  # noqa: PLC0415 - costly to import
-
     if len(text) > 64:
         raise _invalid(f"a phone number has at most {_MOST_DIGITS} digits")
     if not text.strip().startswith("+"):
         raise _invalid(f"{text!r} is not in international form; write it like +442079460958")
-    if re.search(r"[^\d\s().\-/+]", text) or text.count("+") != 1 or _BREAKS.search(text):
-        raise _not_a_number(text)
+    written = not re.search(r"[^\d\s().\-/+]", text) and text.count("+") == 1 and not _BREAKS.search(text)
+    found = _e164(text) if written else None
+    # Zeros in front, which the library takes off as a trunk prefix, must not be fewer each time they are read.
+    if found is None or len(found) > _MOST_DIGITS + 1 or (found != text and _e164(found) != found):
+        raise _invalid(f"{text!r} is not a phone number; write it like +442079460958")
+    return found
+
+
+def _e164(text: str) -> str | None:
+    import phonenumbers  # noqa: PLC0415 - costly to import
+
     try:
         number = phonenumbers.parse(text)
     except phonenumbers.NumberParseException:
-        raise _not_a_number(text) from None
-    formatted = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
-    if len(formatted) > _MOST_DIGITS + 1:
-        raise _not_a_number(text)
-    return formatted
+        return None
+    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
 
 
 def refuse_breaks(text: str) -> str:
@@ -129,10 +134,6 @@ def refuse_breaks(text: str) -> str:
 
 def _invalid(message: str) -> PydanticCustomError:
     return PydanticCustomError("invalid_address", "{reason}", {"reason": message})
-
-
-def _not_a_number(text: str) -> PydanticCustomError:
-    return _invalid(f"{text!r} is not a phone number; write it like +442079460958")
 
 
 @lru_cache(maxsize=4096)

@@ -45,7 +45,7 @@ class Journey:
         self._errors: list[DeliveryError] = []
         self._last: Target | None = None
         self._taken: tuple[Target, Accepted] | None = None
-        self._assumed = False
+        self._assumed: set[str] = set()
 
     def left(self, recipients: tuple[str, ...]) -> tuple[str, ...]:
         """Those of `recipients` who may still be tried."""
@@ -73,7 +73,8 @@ class Journey:
             self._add_accepted(target, tried, answer)
         else:
             self._add_failed(target, tried, answer)
-            self._assumed = self._assumed or (assume_sent and answer.outcome is Outcome.UNKNOWN)
+            if assume_sent:
+                self._assumed.update(r for r in tried.recipients if self._doubted(r))
 
     def receipt(self) -> Receipt:
         message, taken = self.message, self._taken
@@ -92,7 +93,7 @@ class Journey:
 
     def error(self) -> PostroomError | None:
         """The error to raise: none when a recipient was accepted, else the one that matters most."""
-        if self._accepted or self._assumed:
+        if self._accepted or (self._assumed and not self._in_doubt):
             return None
         if not self._errors:
             return self.refusals[0] if self.refusals else None
@@ -100,10 +101,16 @@ class Journey:
         return next(doubt, self._errors[-1])
 
     def _status(self) -> Status:
-        doubtful = any(result.outcome is Outcome.UNKNOWN for result in self._results.values())
-        if doubtful and not self._assumed:
+        if self._in_doubt:
             return Status.IN_DOUBT
         return Status.SENT if self._accepted or self._assumed else Status.FAILED
+
+    @property
+    def _in_doubt(self) -> bool:
+        return any(self._doubted(recipient) for recipient in self._results if recipient not in self._assumed)
+
+    def _doubted(self, recipient: str) -> bool:
+        return self._results[recipient].outcome is Outcome.UNKNOWN
 
     @property
     def _accepted(self) -> bool:

@@ -67,6 +67,8 @@ class Postroom:
         defaults: Mapping[str, str] | None = None,
         rules: Iterable[Mapping[str, Any]] = (),
     ) -> None:
+        if config is not None and not isinstance(config, Config):
+            raise ConfigError("takes a Config, or accounts=…; a file is read by Postroom.from_config(path)")
         if config and (accounts or routes or defaults or rules):
             raise ConfigError("give a Config, or accounts, routes, defaults and rules, but not both")
         self.config = config or _config_of(accounts or {}, routes or {}, defaults or {}, rules)
@@ -183,10 +185,15 @@ class Postroom:
         return self._router.targets(self._router.choice(message), message.channel_name)
 
     def validate(self) -> None:
-        """Validate every account's settings now rather than at its first use; raises ConfigError."""
+        """Validate every account's settings, and every name the configuration uses, now rather than at first use.
+
+        Raises ConfigError, or ProviderNotFound for a name that nothing answers to.
+        """
         for name in self.config.accounts:
             for target, channel in self._uses(name):
                 self._accounts.settings(target, channel)
+        for name, channel in self._router.names():
+            self._router.targets(name, channel)
 
     async def check(self, account: str | None = None) -> dict[str, CheckReport | PostroomError]:
         """Try the credentials and reachability of one account, or of all; sends nothing.

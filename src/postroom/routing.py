@@ -10,12 +10,12 @@ from postroom.accounts import Target
 from postroom.config.model import nearest
 from postroom.errors import PluginError, ProviderNotFound
 from postroom.messages import Email, Message, Sms
+from postroom.receipts import Channel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from postroom.config.model import Config, RouteSettings, Rule
-    from postroom.receipts import Channel
     from postroom.registry import Registry
 
 
@@ -52,6 +52,13 @@ class Router:
             alone = message.stamped(to=(recipient,), recipients=(recipient,))
             ways.setdefault(self.choice(alone), []).append(recipient)
         return [message.for_recipients(group) for group in ways.values()]
+
+    def names(self) -> list[tuple[str, Channel]]:
+        """Every name that defaults and rules choose, with each channel it is chosen for."""
+        defaults = self._config.defaults
+        chosen = [(name, channel) for channel in Channel if (name := defaults.for_channel(channel))]
+        ruled = [(rule.use, channel) for rule in self._config.rules for channel in _channels(rule)]
+        return chosen + ruled
 
     def choice(self, message: Message) -> str:
         """Return the route, account or provider name that takes `message`."""
@@ -140,6 +147,13 @@ class Router:
             return channel in self._registry.channels(self._config.provider_of(account))
         except PluginError:
             return False
+
+
+def _channels(rule: Rule) -> list[Channel]:
+    """The channel a rule is for; none when it does not say, since its account may carry one only."""
+    if rule.channel:
+        return [rule.channel]
+    return ([Channel.SMS] if rule.country else []) + ([Channel.EMAIL] if rule.domain else [])
 
 
 def _matches(rule: Rule, message: Message) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -27,6 +28,8 @@ from postroom import (
     Sms,
     Status,
 )
+from postroom.accounts import Target
+from postroom.journey import Journey, Tried
 from postroom.receipts import Accepted
 
 TO = ("one@example.org", "two@example.org", "three@example.org")
@@ -324,3 +327,15 @@ async def test_every_pair_of_fates_of_one_recipient_on_two_accounts(stage):
         world.judge(TO[:1], receipt, error)
         goes_on = first[0] is not Outcome.ACCEPTED and GOES_ON[first]
         assert len(world.handed) == 1 + goes_on
+
+
+def test_assuming_at_one_account_does_not_hide_a_doubt_at_another():
+    message = Sms(to=["+15005550001", "+15005550002"], body="x")
+    journey = Journey(message, "0" * 32)
+    moment = datetime.now(UTC)
+    one, two = Target("one", "stage"), Target("two", "stage")
+    journey.add(one, Tried(("+15005550001",), moment, 0.1, OutcomeUnknown("one")), assume_sent=True)
+    journey.add(two, Tried(("+15005550002",), moment, 0.1, OutcomeUnknown("two")))
+
+    assert journey.receipt().status is Status.IN_DOUBT
+    assert isinstance(journey.error(), OutcomeUnknown)

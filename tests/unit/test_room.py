@@ -399,3 +399,27 @@ async def test_an_account_failure_moves_on_but_says_so(stage, caplog):
 def test_an_error_with_the_outcome_of_a_success_cannot_be_made():
     with pytest.raises(ValueError, match="accepted"):
         DeliveryError("fine", outcome=Outcome.ACCEPTED)
+
+
+class TestValidate:
+    """Finding mistakes before the first message."""
+
+    @pytest.mark.parametrize(
+        ("parts", "said"),
+        [
+            ({"defaults": {"sms": "textz"}}, "textz"),
+            ({"rules": [{"channel": "sms", "use": "nobody"}]}, "nobody"),
+            ({"rules": [{"country": "GB", "use": "nobody"}]}, "nobody"),
+        ],
+    )
+    def test_a_name_that_nothing_answers_to_is_found(self, parts, said):
+        room = Postroom(accounts={"texts": {"provider": "memory"}}, **parts)
+        with pytest.raises(ProviderNotFound, match=said):
+            room.validate()
+
+    def test_a_configuration_without_mistakes_passes(self):
+        Postroom(accounts={"texts": {"provider": "memory"}}, defaults={"sms": "texts"}).validate()
+
+    def test_a_table_instead_of_a_config_says_what_to_do(self):
+        with pytest.raises(ConfigError, match="from_config"):
+            Postroom({"accounts": {}})

@@ -59,14 +59,16 @@ class FileEmail(EmailTransport[FileSettings]):
 
 
 class FileSms(SmsTransport[FileSettings]):
-    """Writes `<id>.json`, or `<id>-<number>.json` for one of several recipients; credentials stay out."""
+    """Writes `<id>-<number>.json` for each recipient; credentials stay out."""
 
     settings_model = FileSettings
-    capabilities = Capabilities(features=SMS_FEATURES)
+    capabilities = Capabilities(features=SMS_FEATURES, max_recipients=1)
     keeps_timeout = True
 
     async def send(self, sms: Sms, /) -> Accepted:
-        return await _write(self, f"{sms.id}.json", sms.model_dump_json(exclude={"options"}, indent=2).encode())
+        return await _write(
+            self, f"{sms.id}-{sms.to[0].lstrip('+')}.json", sms.model_dump_json(exclude={"options"}, indent=2).encode()
+        )
 
     async def check(self) -> CheckReport:
         return _check(self.settings.path)
