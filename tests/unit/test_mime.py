@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import string
-from email import message_from_bytes, policy
+from email import message_from_bytes, message_from_string, policy
 from email.message import EmailMessage
 from email.header import decode_header, make_header
 from email.utils import getaddresses, parsedate_to_datetime
@@ -45,7 +45,7 @@ def well_formed(content):
 
 def people(content, header):
     """Names and addresses, by the older API: the newer one puts blanks between adjacent encoded words of a name."""
-    values = message_from_bytes(content).get_all(header, [])
+    values = message_from_string(content.decode()).get_all(header, [])
     return [(str(make_header(decode_header(name))), address) for name, address in getaddresses(values)]
 
 
@@ -419,9 +419,7 @@ bare = st.builds(lambda local, domain: f"{local}@{domain}.example.org", atoms, a
 addresses = st.builds(lambda email, name: Address(email=email, name=name), bare, names)
 files = st.builds(
     lambda name, content, inline: Attachment(filename=name, content=content, inline=inline, content_type="image/png"),
-    st.text(ASSIGNED, min_size=1, max_size=200).filter(
-        lambda name: name.replace("/", "").replace("\\", "").strip(". ")
-    ),
+    st.text(ASSIGNED, max_size=200).map(lambda name: f"{name}.png"),
     st.binary(max_size=300),
     st.booleans(),
 )
@@ -446,19 +444,16 @@ emails = st.builds(
 @given(emails, st.booleans())
 def test_what_the_parser_reads_is_what_was_written(written, smtputf8):
     content = to_bytes(written, smtputf8=smtputf8)
-    head_policy = policy.SMTPUTF8 if smtputf8 else policy.SMTP
-    read = well_formed(content) if not smtputf8 else message_from_bytes(content, policy=head_policy)
+    read = message_from_string(content.decode(), policy=policy.SMTP) if smtputf8 else well_formed(content)
     for header, group in (
         ("From", [written.from_]),
         ("To", written.to),
         ("Cc", written.cc),
         ("Reply-To", written.reply_to),
     ):
-        if not smtputf8:
-            assert people(content, header) == [(a.name, a.ascii_email) for a in group]
-    if not smtputf8:
-        assert read["Subject"] == written.subject
-        assert [value for name, value in read.items() if name == "X-Note"] == list(written.headers.values())
+        assert people(content, header) == [(a.name, a.email if smtputf8 else a.ascii_email) for a in group]
+    assert read["Subject"] == written.subject
+    assert [value for name, value in read.items() if name == "X-Note"] == list(written.headers.values())
     given_bodies = {"text/plain": written.text, "text/html": written.html, "text/x-amp-html": written.amp}
     expected = {kind: unix(text) for kind, text in given_bodies.items() if text}
     if not (written.text or written.html):
