@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 
 _WIDTH = 78
 _TOKENS = re.compile(r" *[^ ]+")
+_MAILBOX_TOKENS = re.compile(r' *(?:"(?:[^"\\]|\\.)*"|[^ ])+')
+"""What is folded between: a quoted string stays whole, since older parsers end it at a line break."""
+
+_LONGEST_NAME = 200
+_ADDRESS_HEADERS = frozenset({"From", "To", "Cc", "Reply-To"})
 _UNFOLDABLE = re.compile(rb"[^ ]{850}| {60}")
 """Runs that, with a header's name before them, could pass the 998 octets of a line."""
 
@@ -70,7 +75,9 @@ def _mailbox(address: Address, smtputf8: bool) -> str:
 
 
 def _phrase(name: str, smtputf8: bool) -> str:
-    return quoted_name(name) if _travels_as_it_is(name, smtputf8) else _encoded(name, "Reply-To")
+    if len(name) > _LONGEST_NAME or not _travels_as_it_is(name, smtputf8):
+        return _encoded(name, "Reply-To")
+    return quoted_name(name)
 
 
 def _words(header: str, value: str, smtputf8: bool) -> str:
@@ -103,7 +110,7 @@ def folded(name: str, value: str) -> str:
     line = f"{name}: {value}"
     if len(line) <= _WIDTH:
         return line
-    first, *tokens = _TOKENS.findall(f" {value}")
+    first, *tokens = (_MAILBOX_TOKENS if name in _ADDRESS_HEADERS else _TOKENS).findall(f" {value}")
     lines, current = [], f"{name}:{first}"
     for token in tokens:
         if len(current) + len(token) > _WIDTH:

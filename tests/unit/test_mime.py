@@ -142,6 +142,14 @@ def test_a_hundred_recipients_with_names_in_other_scripts_fold():
     assert people(content, "To") == [(a.name, a.email) for a in crowd]
 
 
+def test_a_quoted_name_is_never_folded_inside():
+    crowd = [Address(f'"a b"@p{n}.example.org', f"Desk {n}, " + "word " * 12 + '"x"') for n in range(20)]
+    content = to_bytes(email(to=crowd, cc=Address("c@example.org", 'long, "name" ' * 30)))
+    assert people(content, "To") == [(a.name, a.email) for a in crowd]
+    assert people(content, "Cc")[0] == (('long, "name" ' * 30).strip(), "c@example.org")
+    assert max(map(len, content.split(b"\r\n"))) <= 100
+
+
 def test_a_header_with_a_thousand_blanks_keeps_its_lines_short():
     subject = "a" + " " * 1500 + "b"
     assert well_formed(to_bytes(email(subject=subject)))["Subject"] == subject

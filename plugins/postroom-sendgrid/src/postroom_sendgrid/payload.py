@@ -1,19 +1,17 @@
-"""An e-mail, or a thousand alike, as the JSON of `POST /v3/mail/send`.
+"""An e-mail as the JSON of `POST /v3/mail/send`.
 
-Field names and limits: docs.sendgrid.com, "Mail Send" and its "Limitations". The dictionaries are built by hand, in
-a tenth of the time of the SDK's `Mail` model, which a test holds them to.
+Field names: twilio.com/docs/sendgrid/api-reference/mail-send/mail-send. The dictionaries are built by hand, in a tenth
+of the time of the SDK's `Mail` model, which a test holds them to.
 """
 
 from __future__ import annotations
 
-import difflib
 from base64 import b64encode
+from email.header import Header
 from typing import TYPE_CHECKING, Any
 
-from postroom.errors import InvalidOption
-
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Mapping
 
     from postroom.addresses import Address
     from postroom.messages import Attachment, Email
@@ -21,13 +19,10 @@ if TYPE_CHECKING:
 ID_ARGUMENT = "postroom_id"
 """The custom argument that carries a message's own id back with every event."""
 
-PROVIDER_FIELDS = frozenset({"asm", "batch_id", "ip_pool_name", "mail_settings", "tracking_settings"})
-"""What `provider_options` may set: the fields of the API that a message has no field for."""
-
 Json = dict[str, Any]
 
-_NO_CONTENT = {"type": "text/html", "value": " "}
-"""The API wants content of a character at least, even where a template brings its own."""
+_NO_CONTENT = {"type": "text/plain", "value": " "}
+"""The API's description requires content even where a template brings its own, which overrides this."""
 
 _PRIORITY_HEADERS = {
     "high": {"X-Priority": "1", "Importance": "high"},
@@ -36,85 +31,99 @@ _PRIORITY_HEADERS = {
 
 
 def shared_part(email: Email, *, sandbox: bool) -> Json:
-    """Return what messages of one call must have in common: all but personalizations."""
+    """Return what messages of one call must have in common: all but subject and personalizations."""
     assert email.from_
-    body: Json = {"from": _address(email.from_)}
-    if email.reply_to:
-        many = len(email.reply_to) > 1
-        replies = [_address(address) for address in email.reply_to]
-        body["reply_to_list" if many else "reply_to"] = replies if many else replies[0]
-    body["content"] = list(_contents(email)) or [_NO_CONTENT]
+    body: Json = {"from": _mailbox(email.from_), "content": list(_contents(email)) or [_NO_CONTENT]}
+    replies = list(_once(email.reply_to, set()))
+    if replies:
+        body |= {"reply_to_list": replies} if len(replies) > 1 else {"reply_to": replies[0]}
     if email.template:
         body["template_id"] = email.template
     if email.attachments:
         body["attachments"] = [_attachment(attachment) for attachment in email.attachments]
     if email.tags:
-        body["categories"] = list(email.tags)
-    for name, value in email.provider_options.items():
-        body[name] = value
+        body["categories"] = list(dict.fromkeys(email.tags))
+    body |= email.provider_options
     if sandbox:
-        body["mail_settings"] = {**body.get("mail_settings", {}), "sandbox_mode": {"enable": True}}
+        body["mail_settings"] = {**_object(body, "mail_settings"), "sandbox_mode": {"enable": True}}
     return body
 
 
 def personalizations(email: Email) -> list[Json]:
-    """Return the envelopes of one message: one, or one per `to` recipient when each has merge data of its own."""
+    """Return the envelopes of one message: one, or one per `to` recipient when it has merge data.
+
+    Each address is named once, the first time: SendGrid refuses repeats (its "Mail Send" errors), whatever the case.
+    """
+    seen: set[str] = set()
+    to, cc, bcc = (list(_once(group, seen)) for group in (email.to, email.cc, email.bcc))
+    copies = {name: group for name, group in (("cc", cc), ("bcc", bcc)) if group}
     common = _common(email)
     if not email.merge_data:
-        return [{**_recipients(email.to, email.cc, email.bcc), **common}]
-    envelopes = []
-    for number, recipient in enumerate(email.to):
-        cc, bcc = (email.cc, email.bcc) if number == 0 else ((), ())
-        data = email.merge_data.get(recipient.email, {})
-        envelopes.append({**_recipients((recipient,), cc, bcc), **common, "dynamic_template_data": data})
-    return envelopes
+        return [{"to": to, **copies, **common}]
+    data = {wire_address(address): email.merge_data.get(address.email, {}) for address in reversed(email.to)}
+    return [
+        {"to": [mailbox], **({} if number else copies), **common, "dynamic_template_data": data[mailbox["email"]]}
+        for number, mailbox in enumerate(to)
+    ]
 
 
-def check_provider_options(email: Email) -> None:
-    """Raise InvalidOption for a field that SendGrid does not have or that the message models itself."""
-    for name in email.provider_options:
-        if name not in PROVIDER_FIELDS:
-            near = difflib.get_close_matches(name, PROVIDER_FIELDS, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            known = ", ".join(sorted(PROVIDER_FIELDS))
-            raise InvalidOption(f"SendGrid has no such option; {hint}known: {known}", path=f"provider_options.{name}")
+def custom_arguments(email: Email) -> dict[str, str]:
+    """Return what comes back with every event: the metadata and the message's own id."""
+    return {**email.metadata, ID_ARGUMENT: email.id or ""}
+
+
+def wire_address(address: Address) -> str:
+    """Return the address in ASCII, the only form SendGrid takes."""
+    return address.email if address.email.isascii() else address.ascii_email or ""
+
+
+def in_sandbox(email: Email) -> bool:
+    """Whether the message itself asks SendGrid to check it and send nothing."""
+    mode = _object(_object(email.provider_options, "mail_settings"), "sandbox_mode")
+    return mode.get("enable") is True
 
 
 def _common(email: Email) -> Json:
-    headers = {"Message-ID": email.message_id} if email.message_id else {}
-    headers |= _PRIORITY_HEADERS.get(email.priority, {}) | email.headers
-    envelope: Json = {"custom_args": {**email.metadata, ID_ARGUMENT: email.id or ""}}
+    envelope: Json = {"custom_args": custom_arguments(email)}
     if email.subject:
         envelope["subject"] = email.subject
-    if headers:
+    if headers := _headers(email):
         envelope["headers"] = headers
     if email.send_at:
         envelope["send_at"] = int(email.send_at.timestamp())
     return envelope
 
 
-def _recipients(to: Sequence[Address], cc: Sequence[Address], bcc: Sequence[Address]) -> Json:
-    """Name each recipient once: SendGrid refuses a personalization that repeats an address."""
-    seen: set[str] = set()
-    groups: Json = {}
-    for name, group in (("to", to), ("cc", cc), ("bcc", bcc)):
-        fresh = []
-        for address in group:
-            if address.email.lower() not in seen:
-                seen.add(address.email.lower())
-                fresh.append(_address(address))
-        if fresh:
-            groups[name] = fresh
-    return groups
+def _headers(email: Email) -> dict[str, str]:
+    """The message's own headers win over those of its priority; SendGrid refuses the same name twice."""
+    headers = {"Message-ID": email.message_id} if email.message_id else {}
+    if email.priority != "normal":
+        given = {name.lower() for name in email.headers}
+        headers |= {k: v for k, v in _PRIORITY_HEADERS[email.priority].items() if k.lower() not in given}
+    return headers | {name: _header_value(value) for name, value in email.headers.items()}
 
 
-def _address(address: Address) -> Json:
-    email = address.email if address.email.isascii() else address.ascii_email
+def _header_value(value: str) -> str:
+    """Encoded words (RFC 2047) where it is not ASCII: the API's description leaves that to the caller."""
+    return value if value.isascii() else Header(value, "utf-8").encode(linesep="")
+
+
+def _once(addresses: Iterable[Address], seen: set[str]) -> Iterator[Json]:
+    for address in addresses:
+        mailbox = _mailbox(address)
+        key = mailbox["email"].lower()
+        if key not in seen:
+            seen.add(key)
+            yield mailbox
+
+
+def _mailbox(address: Address) -> Json:
+    email = wire_address(address)
     return {"email": email, "name": address.name} if address.name else {"email": email}
 
 
-def _contents(email: Email) -> Iterable[Json]:
-    """Yield the bodies in the order the API wants: text/plain, then AMP, then HTML, then anything else."""
+def _contents(email: Email) -> Iterator[Json]:
+    """Yield the bodies in the order the API wants: text/plain, AMP, HTML, then anything else."""
     bodies = (
         ("text/plain", email.text),
         ("text/x-amp-html", email.amp),
@@ -134,3 +143,8 @@ def _attachment(attachment: Attachment) -> Json:
     if attachment.content_id:
         content["content_id"] = attachment.content_id
     return content
+
+
+def _object(source: Mapping[str, Any], name: str) -> Json:
+    found = source.get(name)
+    return found if isinstance(found, dict) else {}

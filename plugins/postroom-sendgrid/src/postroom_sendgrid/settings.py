@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+import re
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, SecretStr
 
 from postroom.plugin import HttpAccountSettings
 
 HOSTS = {"global": "https://api.sendgrid.com", "eu": "https://api.eu.sendgrid.com"}
-"""The API's address by region: docs.sendgrid.com, "Data residency for your API calls"."""
+"""The API's address by region: twilio.com/docs/sendgrid/api-reference/mail-send, "Base URL"."""
+
+
+def _key(value: SecretStr) -> SecretStr:
+    key = value.get_secret_value()
+    if not re.fullmatch(r"[!-~]+", key):
+        raise ValueError("must be printable ASCII without spaces or line ends")
+    if key == "apikey":
+        raise ValueError("is the user name of SendGrid's SMTP service; give the key itself, as in sendgrid://KEY@")
+    return value
 
 
 class SendGridSettings(HttpAccountSettings):
@@ -23,6 +33,6 @@ class SendGridSettings(HttpAccountSettings):
     url_fields: ClassVar[dict[str, str]] = {"username": "api_key", "password": "api_key"}
 
     provider: str = "sendgrid"
-    api_key: SecretStr = Field(min_length=1)
+    api_key: Annotated[SecretStr, AfterValidator(_key)]
     region: Literal["global", "eu"] = "global"
     sandbox: bool = False

@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from postroom.errors import DeliveryError, MessageError, UnexpectedResponse
 from postroom.plugin import EMAIL_FEATURES, Capabilities, CheckReport
 from postroom.plugin.http import HttpEmailTransport
 from postroom.receipts import Accepted
-from postroom_sendgrid.bulk import LARGEST_CALL, MOST_RECIPIENTS, Call, calls_for
-from postroom_sendgrid.errors import blamed_personalizations, refusal
-from postroom_sendgrid.payload import ID_ARGUMENT, check_provider_options
+from postroom_sendgrid.bulk import MOST_RECIPIENTS, calls_for
+from postroom_sendgrid.errors import Fault, read_faults, refusal
+from postroom_sendgrid.limits import check_provider_options, problems
 from postroom_sendgrid.settings import HOSTS, SendGridSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from postroom.messages import Email
+    from postroom.plugin import Environment
     from postroom.plugin.http import Reply
+    from postroom_sendgrid.bulk import Call
 
-LATEST_SEND_AT = timedelta(hours=72)
-"""How far ahead `send_at` may lie: twilio.com/docs/sendgrid/api-reference/mail-send/mail-send."""
-
-LARGEST_ARGUMENTS = 10_000
-"""Bytes of custom arguments in one personalization, from the same site's "Limitations"."""
-
-MOST_CATEGORIES = 10
-RESERVED_HEADERS = frozenset({"x-sg-id", "x-sg-eid", "reply-to"})
-"""Headers SendGrid keeps for itself, beyond those no message may set."""
+REFUSALS_BEFORE_HALVING = 3
+"""Refusals of a call after which its innocent messages go on in halves, so that each round clears many."""
 
 Answer = Accepted | DeliveryError
 
@@ -42,111 +37,80 @@ class SendGridEmail(HttpEmailTransport[SendGridSettings]):
         features=EMAIL_FEATURES - {"international_addresses"}, max_batch=1000, max_recipients=MOST_RECIPIENTS
     )
 
+    def __init__(self, account: str, settings: SendGridSettings, environment: Environment) -> None:
+        super().__init__(account, settings, environment)
+        key = settings.api_key.get_secret_value()
+        self._headers = {"Authorization": f"Bearer {key}", "Accept": "application/json"}
+        self._url = f"{self.base_url}/v3/mail/send"
+        self._slots = asyncio.Semaphore(settings.concurrency)
+
     @property
     def base_url(self) -> str:
         return self.settings.base_url or HOSTS[self.settings.region]
 
-    async def open(self) -> None:
-        self._headers = {"Authorization": f"Bearer {self.settings.api_key.get_secret_value()}"}
-        self._url = f"{self.base_url}/v3/mail/send"
-
     def validate(self, email: Email, /) -> None:
-        for problem in _problems(email):
-            raise MessageError(f"{self.account}: SendGrid {problem}; nothing was sent")
         check_provider_options(email)
+        if found := problems(email):
+            raise MessageError(f"{self.account}: SendGrid {'; it '.join(found)}; nothing was sent")
 
     async def send(self, email: Email, /) -> Accepted:
-        """Hand over one message. Raises DeliveryError."""
         (answer,) = await self.send_many([email])
         if isinstance(answer, DeliveryError):
             raise answer
         return answer
 
     async def send_many(self, batch: Sequence[Email], /) -> list[Answer]:
-        """Hand over a batch in as few calls as it allows, different calls at once."""
+        """Hand over a batch in as few calls as it allows, up to `settings.concurrency` of them at once."""
         answers: dict[int, Answer] = {}
-        calls = calls_for(batch, sandbox=self.settings.sandbox)
-        if len(calls) == 1:
-            await self._settle(calls[0], answers)
-        else:
-            async with asyncio.TaskGroup() as group:
-                for call in calls:
-                    group.create_task(self._settle(call, answers))
+        await self._settle_all(calls_for(batch, sandbox=self.settings.sandbox), answers)
         return [answers[index] for index in range(len(batch))]
 
     async def check(self) -> CheckReport:
         """Ask which scopes the key has; `mail.send` is the one that matters."""
         reply = await self.request("GET", f"{self.base_url}/v3/scopes", headers=self._headers)
         if reply.status != 200:
-            raise refusal(self, reply)
-        able = "mail.send" in reply.json_object().get("scopes", ())
+            raise refusal(self, reply, read_faults(reply))
+        scopes = reply.json_object().get("scopes")
+        if not isinstance(scopes, list):
+            return CheckReport(ok=False, summary=f"{self.base_url} answered without scopes; check base_url")
+        able = "mail.send" in scopes
         summary = "the key may send" if able else "the key lacks the scope mail.send; add it in SendGrid's settings"
         return CheckReport(ok=able, summary=summary, details={"host": self.base_url})
 
-    async def _settle(self, call: Call, answers: dict[int, Answer]) -> None:
+    async def _settle_all(self, calls: Sequence[Call], answers: dict[int, Answer], refusals: int = 0) -> None:
+        if len(calls) == 1:
+            return await self._settle(calls[0], answers, refusals)
+        async with asyncio.TaskGroup() as group:
+            for call in calls:
+                group.create_task(self._settle(call, answers, refusals))
+
+    async def _settle(self, call: Call, answers: dict[int, Answer], refusals: int) -> None:
         """Hand over a call, and again without the messages it was refused for.
 
         SendGrid takes a call whole or not at all, so after a refusal none of its messages was sent and the
         innocent may go again; after anything else they may not.
         """
-        pending: Call | None = call
-        while pending and pending.members:
-            answer, reply = await self._post(pending)
-            blamed = self._blamed(pending, reply)
-            if not blamed or len(blamed) == len(pending.members):
-                answers.update({index: answer for index, _ in pending.members})
-                return
-            refused, pending = pending.parted(blamed)
-            answers.update({index: answer for index, _ in refused.members})
-
-    async def _post(self, call: Call) -> tuple[Answer, Reply | None]:
         try:
-            reply = await self.request(
+            reply = await self._post(call)
+            accepted = self._accepted(reply, call)
+        except DeliveryError as error:
+            answers.update((member.index, error) for member in call.members)
+            return
+        if accepted:
+            answers.update((member.index, accepted) for member in call.members)
+            return
+        faults = read_faults(reply)
+        if _may_be_parted(call, reply, faults):
+            await self._settle_all(call.halves(), answers, refusals + 1)
+            return
+        blamed = _blamed(call, faults) if reply.status == 400 else {}
+        innocent = call.part(range(len(call.members)) - blamed.keys()) if blamed else None
+        await self._settle_refused(call, reply, blamed, answers)
+        if innocent and innocent.members:
+            await self._settle_all(_next_round(innocent, refusals), answers, refusals + 1)
+
+    async def _post(self, call: Call) -> Reply:
+        async with self._slots:
+            return await self.request(
                 "POST", self._url, headers=self._headers, body=call.body(), content_type="application/json"
             )
-        except DeliveryError as error:
-            return error, None
-        try:
-            return self._accepted(reply), reply
-        except DeliveryError as error:
-            return error, reply
-
-    def _accepted(self, reply: Reply) -> Accepted:
-        if reply.status == 202 or (reply.status == 200 and self.settings.sandbox):
-            identifier = reply.headers.get("X-Message-Id")
-            return Accepted(provider_message_id=identifier, request_id=identifier)
-        if reply.status < 300:
-            raise self.failure(reply, kind=UnexpectedResponse, detail="a yes without SendGrid's 202")
-        raise refusal(self, reply)
-
-    def _blamed(self, call: Call, reply: Reply | None) -> set[int]:
-        if reply is None or reply.status != 400:
-            return set()
-        owners = (call.owner(number) for number in blamed_personalizations(reply))
-        return {owner for owner in owners if owner is not None}
-
-
-def _problems(email: Email) -> list[str]:
-    """What SendGrid would refuse, in words; see its "Mail Send" errors and limitations pages."""
-    arguments = sum(len(k.encode()) + len(v.encode()) for k, v in email.metadata.items())
-    named = RESERVED_HEADERS.intersection(name.lower() for name in email.headers)
-    faults = {
-        "needs a recipient in `to`": not email.to,
-        "needs a text, an HTML body or a template": not (email.text or email.html or email.template),
-        "needs a subject, unless a template has one": not (email.subject or email.template),
-        f"takes at most {MOST_RECIPIENTS} recipients a message": len(email.recipients) > MOST_RECIPIENTS,
-        f"takes at most {MOST_CATEGORIES} tags": len(email.tags) > MOST_CATEGORIES,
-        f"takes metadata of less than {LARGEST_ARGUMENTS:,} bytes": arguments >= LARGEST_ARGUMENTS,
-        f"keeps the metadata name {ID_ARGUMENT!r} for the message's id": ID_ARGUMENT in email.metadata,
-        f"keeps the header {', '.join(sorted(named))} for itself": bool(named),
-        "schedules at most 72 hours ahead": bool(email.send_at and email.send_at > datetime.now(UTC) + LATEST_SEND_AT),
-        "takes merge data only with a template": bool(email.merge_data and not email.template),
-        f"takes less than {LARGEST_CALL:,} bytes a message": _encoded_size(email) >= LARGEST_CALL,
-    }
-    return [problem for problem, found in faults.items() if found]
-
-
-def _encoded_size(email: Email) -> int:
-    """Base64 makes four bytes of three, and each UTF-8 byte of a body is taken for one of JSON."""
-    attached = sum(-(-len(attachment.content) // 3) * 4 for attachment in email.attachments)
-    return attached + sum(len(body.encode()) for body in (email.text, email.html, email.amp) if body)
