@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import email as email_parser
+import email.policy
 import os
 import pwd
 import shutil
@@ -318,3 +320,45 @@ async def test_the_core_sends_through_postfix(postfix, monkeypatch) -> None:
         receipt = await post.send(Email(to="ann@example.org", subject="Core", text="Through the core.\n"))
     assert receipt.status == "sent"
     assert b"Through the core." in await postfix.arrived(receipt.message_id)
+
+
+@pytest.mark.parametrize("tls", ["starttls", "implicit"])
+async def test_the_command_line_sends_every_part_through_postfix(postfix, cli, tmp_path, tls) -> None:
+    picture, report = bytes(range(256)) * 20, os.urandom(40_000)
+    (tmp_path / "logo.png").write_bytes(picture)
+    (tmp_path / "Übersicht.pdf").write_bytes(report)
+    (tmp_path / "postroom.toml").write_text(
+        f"""
+        [accounts.main]
+        provider = "smtp"
+        host = "127.0.0.1"
+        port = {postfix.port(tls)}
+        tls = "{tls}"
+        username = "{USER}@{REALM}"
+        password = {{ env = "POST_PASSWORD" }}
+        from = "Post Büro <post@example.org>"
+        """
+    )
+    done = await asyncio.to_thread(
+        cli,
+        *("send", "email", "--to", "Łukasz Żółć <ann@example.org>", "--bcc", "bob@example.org"),
+        *("--subject", "Grüße aus Köln", "--text", "Über\n.\n..dots\n", "--html", '<img src="cid:logo.png">\n.\n'),
+        *("--inline", "logo.png", "--attach", "Übersicht.pdf", "--json"),
+        env={"SSL_CERT_FILE": str(postfix.home / "ca.pem"), "POST_PASSWORD": PASSWORD},
+    )
+    assert done.code == 0, done.everything
+    assert PASSWORD not in done.everything
+
+    found = email_parser.message_from_bytes(
+        await postfix.arrived(done.json["message_id"]), policy=email_parser.policy.default
+    )
+    parts = {part.get_filename() or part.get_content_type(): part for part in found.walk() if not part.is_multipart()}
+    assert (found["Subject"], str(found["To"]), found["Bcc"]) == (
+        "Grüße aus Köln",
+        "Łukasz Żółć <ann@example.org>",
+        None,
+    )
+    assert parts["text/plain"].get_content().replace("\r\n", "\n") == "Über\n.\n..dots\n"
+    assert parts["text/html"].get_content().replace("\r\n", "\n") == '<img src="cid:logo.png">\n.\n'
+    assert parts["logo.png"].get_content() == picture
+    assert parts["Übersicht.pdf"].get_content() == report
