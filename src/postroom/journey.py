@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from postroom.errors import DeliveryError, Outcome, OutcomeUnknown, PostroomError, RecipientsRefused, Scope
 from postroom.messages import Email
@@ -118,18 +118,7 @@ class Journey:
 
     def _add_accepted(self, target: Target, tried: Tried, answer: Accepted) -> None:
         self._taken = self._taken or (target, answer)
-        self._attempts.append(
-            Attempt(
-                account=target.name,
-                provider=target.provider,
-                outcome=Outcome.ACCEPTED,
-                started_at=tried.started_at,
-                duration=tried.duration,
-                recipients=tried.recipients,
-                request_id=answer.request_id,
-                detail=answer.detail,
-            )
-        )
+        self._note(target, tried, Outcome.ACCEPTED, request_id=answer.request_id, detail=answer.detail)
         told = {result.address: result for result in answer.recipients}
         for recipient in tried.recipients:
             result = told.get(recipient) or RecipientResult(
@@ -144,22 +133,17 @@ class Journey:
         if any(result.outcome is Outcome.UNKNOWN for result in error.recipients):
             error.outcome = Outcome.UNKNOWN  # one recipient in doubt: the message must not simply be sent again
         self._errors.append(error)
-        self._attempts.append(
-            Attempt(
-                account=target.name,
-                provider=target.provider,
-                outcome=error.outcome,
-                started_at=tried.started_at,
-                duration=tried.duration,
-                recipients=tried.recipients,
-                error=error.code,
-                scope=error.scope,
-                provider_code=error.provider_code,
-                status=error.status,
-                retry_after=error.retry_after,
-                request_id=error.request_id,
-                detail=error.detail,
-            )
+        self._note(
+            target,
+            tried,
+            error.outcome,
+            error=error.code,
+            scope=error.scope,
+            provider_code=error.provider_code,
+            status=error.status,
+            retry_after=error.retry_after,
+            request_id=error.request_id,
+            detail=error.detail,
         )
         told = {result.address: result for result in error.recipients}
         for recipient in tried.recipients:
@@ -172,6 +156,18 @@ class Journey:
                 detail=error.detail,
             )
             self._settle(result, error.scope)
+
+    def _note(self, target: Target, tried: Tried, outcome: Outcome, **said: Any) -> None:
+        attempt = Attempt(
+            account=target.name,
+            provider=target.provider,
+            outcome=outcome,
+            started_at=tried.started_at,
+            duration=tried.duration,
+            recipients=tried.recipients,
+            **said,
+        )
+        self._attempts.append(attempt)
 
     def _settle(self, result: RecipientResult, scope: Scope) -> None:
         self._results[result.address] = result
