@@ -34,12 +34,14 @@ PostroomError
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from postroom.receipts import Receipt, RecipientResult
+
+N = TypeVar("N", int, float)
 
 
 class Outcome(StrEnum):
@@ -186,11 +188,11 @@ class DeliveryError(PostroomError):
             raise ValueError("an error cannot have the outcome accepted")
         self.outcome = outcome or self.default_outcome
         self.scope = scope or self.default_scope
-        self.provider_code = provider_code
-        self.status = status
-        self.retry_after = retry_after
-        self.request_id = request_id
-        self.detail = detail
+        self.provider_code = _text(provider_code)
+        self.status = _number(int, status)
+        self.retry_after = _number(float, retry_after)
+        self.request_id = _text(request_id)
+        self.detail = _text(detail)
         self.recipients = recipients
         self.receipt: Receipt | None = None
 
@@ -297,6 +299,18 @@ class PayloadInvalid(WebhookError):
     """The event is signed but cannot be read."""
 
     code = "payload_invalid"
+
+
+def _text(value: object) -> str | None:
+    """Plugins are written by others: a code given as a number must not cost the attempt its record."""
+    return None if value is None else str(value)
+
+
+def _number(kind: Callable[[Any], N], value: object) -> N | None:
+    try:
+        return None if value is None else kind(value)
+    except (TypeError, ValueError):
+        return None
 
 
 def _rebuild(cls: type[PostroomError], args: tuple[object, ...], state: Mapping[str, object]) -> PostroomError:

@@ -95,3 +95,9 @@ def test_outcome_and_scope_can_be_told():
 def test_an_error_cannot_say_accepted():
     with pytest.raises(ValueError, match="accepted"):
         DeliveryError("no", outcome=Outcome.ACCEPTED)
+
+
+def test_facts_of_the_wrong_type_are_put_into_the_right_one():
+    error = RateLimited("slow down", provider_code=20429, status="429", retry_after="7", detail=5, request_id=b"x")
+    assert (error.provider_code, error.status, error.retry_after, error.detail) == ("20429", 429, 7.0, "5")
+    assert RateLimited("slow down", retry_after="soon").retry_after is None
