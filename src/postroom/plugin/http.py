@@ -269,7 +269,7 @@ _BY_STATUS: dict[int, type[DeliveryError]] = {
     504: OutcomeUnknown,
 }
 
-_LATER = "nothing was sent, try again later"
+_LATER = "it was not accepted, try again later"
 _ADVICE: dict[type[DeliveryError], str] = {
     AuthenticationFailed: "nothing was sent, check the account's credentials and what they may do",
     MessageRejected: "nothing was sent, change the message before sending it again",
