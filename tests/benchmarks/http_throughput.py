@@ -120,7 +120,33 @@ def vonage(
     return Case(status, answer, transport, message, sdk)
 
 
+def sendgrid() -> Case:
+    from postroom_sendgrid.settings import SendGridSettings
+    from postroom_sendgrid.transport import SendGridEmail
+
+    sender, recipient, subject, text = "post@example.org", "ann@example.org", "Hello", "word " * 200
+
+    def transport(url: str, environment: Environment) -> SendGridEmail:
+        settings = SendGridSettings(api_key="SG.key", base_url=url, concurrency=1000)
+        return SendGridEmail("bench", settings, environment)
+
+    def sdk(url: str) -> Callable[[], object]:
+        from sendgrid import SendGridAPIClient
+        from sendgrid.helpers.mail import Mail
+
+        client = SendGridAPIClient("SG.key", host=url)
+        return lambda: client.send(
+            Mail(from_email=sender, to_emails=recipient, subject=subject, plain_text_content=text)
+        )
+
+    message = Email(
+        to=recipient, from_=sender, subject=subject, text=text, id="0" * 32, message_id="<bench@example.org>"
+    )
+    return Case(202, {}, transport, message, sdk)
+
+
 CASES: dict[str, Callable[[], Case]] = {
+    "sendgrid": sendgrid,
     "twilio": twilio,
     "vonage-messages": vonage_messages,
     "vonage-sms": vonage_sms,

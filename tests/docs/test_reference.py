@@ -3,137 +3,309 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+import typer
 
 import postroom
-from postroom import Attachment, Email, Message, Receipt, Sms, errors
+from postroom import Address, Attachment, DeliveryError, Email, Event, Message, Postroom, Receipt, Sms, Status
+from postroom import SyncPostroom, errors
+from postroom.attachments import LARGEST_EMAIL
+from postroom.cli.app import build
+from postroom.config.load import CONFIG_VARIABLE, PLUGINS_VARIABLE, SECTIONS, URL_VARIABLES
 from postroom.config.model import Config, Defaults, Plugins, RouteSettings, Rule, setting_names
+from postroom.messages import MODELLED_HEADERS
 from postroom.plugin import EMAIL_FEATURES, SMS_FEATURES, AccountSettings, Capabilities, HttpAccountSettings, Transport
 from postroom.plugin import hookspecs
-from postroom.receipts import Attempt, RecipientResult
+from postroom.plugin.http import HttpTransport, Reply, error_for_status
+from postroom.receipts import Attempt, Channel, RecipientResult
 from postroom.registry import Registry
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "reference"
+PROVIDERS = ("smtp", "sendgrid", "twilio", "vonage")
 
 
-def words(name: str) -> set[str]:
-    """Every `name` in code quotes on a page."""
-    text = re.sub(r"```.*?```", "", (REFERENCE / f"{name}.md").read_text(), flags=re.DOTALL)
-    return set(re.findall(r"`([^`]+)`", text))
+def page(name: str, heading: str | None = None) -> str:
+    text = (REFERENCE / f"{name}.md").read_text()
+    return text if heading is None else text.split(f"## {heading}\n")[1].split("\n## ")[0]
 
 
-def first_column(name: str, heading: str) -> set[str]:
-    """The names in the first column of the tables under a heading."""
-    section = (REFERENCE / f"{name}.md").read_text().split(f"## {heading}\n")[1].split("\n## ")[0]
-    return {n for row in re.findall(r"^\| (.*?) \|", section, re.MULTILINE) for n in re.findall(r"`([^`]+)`", row)}
+def quoted(text: str) -> list[str]:
+    """Every `name` in code quotes."""
+    return re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+
+
+def table(text: str) -> list[list[str]]:
+    """The cells of every table's rows, headings left out."""
+    rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in text.splitlines() if line.startswith("|")]
+    cells = [[cell.strip() for cell in row] for row in rows]
+    return [row for at, row in enumerate(cells) if not _is_heading(cells, at)]
+
+
+def _is_heading(cells: list[list[str]], at: int) -> bool:
+    return set("".join(cells[at])) <= {"-"} or (at + 1 < len(cells) and set("".join(cells[at + 1])) == {"-"})
+
+
+def described(text: str) -> dict[str, list[str]]:
+    """The first column's names, each with the other cells of its row."""
+    return {name: row[1:] for row in table(text) for name in quoted(row[0])}
+
+
+def bounds(field) -> list[int]:
+    """The numbers that a field's declaration sets as limits."""
+    named = ("max_length", "le", "ge")
+    return [getattr(rule, name) for rule in field.metadata for name in named if getattr(rule, name, None)]
+
+
+def own_fields(model) -> dict:
+    inherited = Message.model_fields if model in {Email, Sms} else {}
+    return {name: field for name, field in model.model_fields.items() if name not in inherited}
 
 
 @pytest.mark.parametrize(
-    ("heading", "model"), [("Attachment", Attachment), ("Receipt", Receipt), ("Fields of both", Message)]
+    ("heading", "model"),
+    [("Fields of both", Message), ("Email", Email), ("Sms", Sms), ("Attachment", Attachment), ("Address", Address)],
 )
-def test_the_tables_of_fields_are_the_models_fields(heading, model):
-    assert first_column("messages", heading) == set(model.model_fields)
+def test_a_messages_tables_have_every_field_with_its_default_and_its_limits(heading, model):
+    rows = described(page("messages", heading))
+    assert rows.keys() == own_fields(model).keys()
+    for name, field in own_fields(model).items():
+        _, default, limits = rows[name]
+        given = "required" if field.is_required() else _written(field.default)
+        assert default == given, name
+        for bound in bounds(field):
+            assert f"{bound:,}" in limits, name
 
 
-@pytest.mark.parametrize(("heading", "model"), [("Email", Email), ("Sms", Sms)])
-def test_the_tables_of_a_messages_own_fields_are_its_fields(heading, model):
-    assert first_column("messages", heading) == set(model.model_fields) - set(Message.model_fields)
+def _written(default: object) -> str:
+    if default in (None, (), {}):
+        return ""
+    return f"`{json.dumps(default) if isinstance(default, str) else default}`"
 
 
-@pytest.mark.parametrize("model", [RecipientResult, Attempt])
-def test_the_fields_of_results_and_attempts_are_named(model):
-    assert set(model.model_fields) <= words("messages")
+def test_the_size_of_an_email_and_the_headers_it_refuses_are_told():
+    text = page("messages")
+    assert f"{LARGEST_EMAIL:,} bytes" in text
+    assert {name.lower() for name in quoted(text)} >= MODELLED_HEADERS
+
+
+@pytest.mark.parametrize("model", [Receipt, RecipientResult, Attempt])
+def test_a_receipts_tables_have_every_field(model):
+    rows = described(page("receipts", model.__name__))
+    statuses = {"sent", "in_doubt", "failed"} if model is Receipt else set()
+    assert rows.keys() == model.model_fields.keys() | statuses
+    assert statuses <= {str(status) for status in Status}
 
 
 @pytest.mark.parametrize(
     ("heading", "model"),
     [
         ("`[defaults]`", Defaults),
+        ("`[accounts.NAME]`", HttpAccountSettings),
         ("`[routes.NAME]`", RouteSettings),
         ("`[[rules]]`", Rule),
         ("`[plugins]`", Plugins),
     ],
 )
-def test_the_tables_of_settings_are_the_models_settings(heading, model):
-    assert first_column("configuration", heading) == set(model.model_fields)
+def test_the_configurations_tables_have_every_key_with_its_default_and_its_limits(heading, model):
+    rows = described(page("configuration", heading))
+    assert rows.keys() == setting_names(model).keys()
+    for name, field in setting_names(model).items():
+        default, meaning = rows[name]
+        if field.is_required():
+            assert default == "required", name
+        elif field.default in (None, (), {}):
+            assert not default.startswith(("`", "0", "1 (")), name
+        else:
+            value = field.default
+            assert default.split(" (")[0] == (_written(value) if isinstance(value, str) else f"{value:g}"), name
+        for bound in bounds(field):
+            assert str(bound) in meaning, name
 
 
-def test_the_table_of_account_settings_is_what_every_account_takes():
-    known = set(setting_names(AccountSettings)) | set(setting_names(HttpAccountSettings))
-    assert first_column("configuration", "`[accounts.NAME]`") == known
+def test_where_smtp_differs_from_other_accounts_the_table_says_so():
+    rows = described(page("configuration", "`[accounts.NAME]`"))
+    smtp = setting_names(Registry().settings_model("smtp"))
+    for name, field in setting_names(AccountSettings).items():
+        told = re.search(r"\(SMTP: (.*)\)", rows[name][0])
+        differs = name != "provider" and smtp[name].default != field.default
+        value = smtp[name].default
+        assert (told and told[1]) == ((f'`"{value}"`' if isinstance(value, str) else f"{value:g}") if differs else None)
 
 
 def test_every_section_of_the_file_is_described():
-    text = (REFERENCE / "configuration.md").read_text()
     for section in Config.model_fields:
-        assert re.search(rf"`\[+{section}[\].]", text), section
+        assert re.search(rf"`\[+{section}[\].]", page("configuration")), section
 
 
-@pytest.mark.parametrize("provider", ["smtp", "sendgrid", "twilio", "vonage"])
-def test_a_providers_page_names_every_setting_and_variable_of_its_own(provider):
-    page = (ROOT / "plugins" / f"postroom-{provider}" / "README.md").read_text()
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_a_providers_page_has_every_setting_and_option_of_its_own_and_no_other(provider):
+    text = (ROOT / "plugins" / f"postroom-{provider}" / "README.md").read_text()
+    listed = set(described(text.split("## Settings\n")[1].split("\n## ")[0]))
     model = Registry().settings_model(provider)
-    for setting in set(setting_names(model)) - set(setting_names(HttpAccountSettings)) - {"provider"}:
-        assert f"`{setting}`" in page or f"{setting} =" in page, setting
-    for variable in model.environment.values():
-        assert variable in page, variable
-    for option in model.message_options:
-        assert option in page, option
+    everywhere = set(setting_names(HttpAccountSettings))
+    assert listed <= set(setting_names(model))
+    assert set(setting_names(model)) - everywhere <= listed
+    assert set(model.environment.values()) | set(model.message_options) <= set(quoted(text))
 
 
-def test_every_error_is_listed_with_its_code_and_no_other():
-    listed = dict(re.findall(r"`(\w+)` \| `(\w+)`", (REFERENCE / "errors.md").read_text()))
-    there = {
-        name: cls.code
-        for name, cls in vars(errors).items()
-        if isinstance(cls, type) and issubclass(cls, errors.PostroomError)
+def test_every_variable_is_listed_and_no_other():
+    own = {CONFIG_VARIABLE, PLUGINS_VARIABLE, *URL_VARIABLES.values(), "POSTROOM_SECTION__NAME__KEY"}
+    assert described(page("environment", "postroom's own variables")).keys() == own
+
+    usual = {
+        variable: (provider, setting)
+        for provider in PROVIDERS
+        for setting, variable in Registry().settings_model(provider).environment.items()
     }
-    assert listed == there
+    rows = described(page("environment", "A provider's usual variables"))
+    assert {variable: tuple(quoted(row[0])) for variable, row in rows.items()} == usual
 
 
-def test_every_hook_is_listed_with_its_signature():
-    listed = words("plugins")
-    for name, hook in vars(hookspecs).items():
-        if name.startswith("postroom_"):
-            signature = str(inspect.signature(hook)).replace("'", "").replace("|", "\\|")
-            assert f"{name}{signature}" in listed
+def test_no_text_and_no_source_speaks_of_a_variable_that_does_not_exist():
+    known = {CONFIG_VARIABLE, PLUGINS_VARIABLE, *URL_VARIABLES.values()}
+    sections = "|".join((*SECTIONS, "section")).upper()
+    for folder, kind in (("docs", "md"), ("src", "py"), ("plugins", "md"), ("plugins", "py"), (".", "md")):
+        for path in (ROOT / folder).glob(f"**/*.{kind}" if folder != "." else "*.md"):
+            named = set(re.findall(r"\bPOSTROOM_[A-Z]\w*", path.read_text())) - known
+            assert not [name for name in named if not re.match(rf"POSTROOM_({sections})__", name)], path
 
 
-def test_every_capability_and_feature_is_listed():
-    listed = words("plugins")
-    assert {field for field in Capabilities.__dataclass_fields__} | EMAIL_FEATURES | SMS_FEATURES <= listed
+def test_every_error_is_listed_in_its_place_with_code_outcome_and_scope():
+    tree = [cls for cls in vars(errors).values() if isinstance(cls, type) and issubclass(cls, errors.PostroomError)]
+    rows = table(page("errors").split("\n## ")[0])
+    assert [quoted(row[0])[0] for row in rows] == [cls.__name__ for cls in tree]
+    for row, cls in zip(rows, tree, strict=True):
+        assert quoted(row[1]) == [cls.code]
+        assert row[0].count("&nbsp;&nbsp;") == cls.__mro__.index(errors.PostroomError)
+        told = f"{cls.default_outcome}, {cls.default_scope}" if issubclass(cls, DeliveryError) else ""
+        assert row[2] == told, cls
 
 
-def test_every_method_of_a_transport_is_listed():
-    listed = " ".join(words("plugins"))
-    for name, member in vars(Transport).items():
-        if inspect.isfunction(member) and not name.startswith("_"):
-            assert name in listed, name
+def test_everything_a_delivery_error_carries_is_listed():
+    taken = set(inspect.signature(DeliveryError).parameters) - {"message"}
+    assert described(page("errors").split("carries\n")[1].split("| outcome | what")[0]).keys() == taken | {"receipt"}
 
 
-def test_every_method_of_the_room_is_listed():
-    listed = " ".join(words("library"))
-    for name, member in vars(postroom.Postroom).items():
-        if not name.startswith("_") and (inspect.isfunction(member) or isinstance(member, (classmethod, property))):
-            assert name in listed, name
+def test_every_hook_is_listed_with_its_signature_and_no_other():
+    listed = {hook for row in table(page("plugin-hooks")) for hook in quoted(row[0]) if hook.startswith("postroom_")}
+    assert listed == {
+        name + str(inspect.signature(hook)).replace("'", "").replace("|", "\\|")
+        for name, hook in vars(hookspecs).items()
+        if name.startswith("postroom_")
+    }
 
 
-def test_every_option_of_the_command_line_is_described():
-    import typer
+def test_every_field_of_an_event_is_listed():
+    assert described(page("plugin-hooks", "Event")).keys() == Event.model_fields.keys()
 
-    from postroom.cli.app import build
 
-    text = (REFERENCE / "cli.md").read_text()
+def test_every_capability_is_listed_with_its_default():
+    rows = described(page("capabilities").split("\n## ")[0])
+    assert rows.keys() == {field.name for field in fields(Capabilities)}
+    for field in fields(Capabilities):
+        told = {"features": "none", "max_recipients": "no limit", "max_batch": "1"}.get(field.name, "`False`")
+        assert rows[field.name][0] == told
 
-    def options(command) -> set[str]:
-        found = {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
-        for child in getattr(command, "commands", {}).values():
-            found |= options(child)
-        return found
 
-    for option in options(typer.main.get_command(build())):
-        assert option in text, option
+@pytest.mark.parametrize(
+    ("heading", "channel", "features"),
+    [("E-mail", Channel.EMAIL, EMAIL_FEATURES), ("SMS", Channel.SMS, SMS_FEATURES)],
+)
+def test_the_table_of_features_says_who_has_which(heading, channel, features):
+    text = page("capabilities", heading)
+    assert described(text).keys() == features
+    registry = Registry()
+    for at, column in enumerate(re.search(r"^\| feature \| (.*) \|$", text, re.MULTILINE)[1].split(" | ")):
+        for provider in column.split(", "):
+            told = {feature for feature, row in described(text).items() if row[at] == "yes"}
+            assert told == registry.transport(provider, channel).capabilities.features, provider
+
+
+def test_every_member_of_a_transport_is_listed_and_no_other():
+    def public(cls):
+        return {name for name in (*vars(cls), *cls.__annotations__) if not name.startswith("_")}
+
+    def listed(text):
+        return {word for name in described(text) for word in re.findall(r"^(?:await )?(\w+)", name)}
+
+    made = {"account", "settings", "environment", "log"}
+    assert listed(page("transport").split("\n## ")[0]) == public(Transport) - {"channel"} | made
+    assert listed(page("transport", "Over HTTP").split("| HTTP status")[0]) == public(HttpTransport) - {"keeps_timeout"}
+    assert {word.removesuffix("()") for word in quoted(page("transport", "Over HTTP"))} >= public(Reply)
+
+
+def test_the_signatures_of_the_http_base_are_its_own():
+    for name in described(page("transport", "Over HTTP")):
+        called = re.match(r"(?:await )?(\w+)\((.*)\)", name)
+        if called:
+            there = list(inspect.signature(getattr(HttpTransport, called[1])).parameters)[1:]
+            assert [word for word in called[2].split(", ") if word and word != "*"] == there
+
+
+def test_the_table_of_http_statuses_is_what_the_base_does():
+    rows = re.findall(r"^\| ([\d, ]+|other [45]xx|3xx) \| `(\w+)`", page("transport"), re.MULTILINE)
+    assert len(rows) == 8
+    for statuses, error in rows:
+        examples = {"other 4xx": "418", "other 5xx": "500", "3xx": "302"}.get(statuses, statuses)
+        for status in examples.split(", "):
+            assert error_for_status(int(status)).__name__ == error, status
+
+
+def test_every_class_variable_of_settings_is_listed():
+    named = {name for name, kind in AccountSettings.__annotations__.items() if "ClassVar[dict" in str(kind)}
+    assert described(page("transport", "Settings")).keys() == named
+
+
+def test_every_method_of_the_room_is_listed_with_its_parameters_and_no_other():
+    listed = {}
+    for name in described(page("library", "`Postroom`")):
+        called = re.fullmatch(r"(?:await )?(?:room\.|Postroom\.)?(\w+)(?:\((.*)\))?", name)
+        listed[called[1]] = [word.split("=")[0].lstrip("*") for word in (called[2] or "").split(", ")]
+    there = {
+        name: [parameter for parameter in inspect.signature(member).parameters if parameter != "self"]
+        for name, member in inspect.getmembers(Postroom, inspect.isroutine)
+        if not name.startswith("_")
+    }
+    there |= {"Postroom": list(inspect.signature(Postroom).parameters), "memory": []}
+    assert {name: [word for word in words if word] for name, words in listed.items()} == there
+
+
+def test_the_blocking_twin_has_every_method_of_the_room():
+    def methods(cls):
+        return {name for name in vars(cls) if not name.startswith("_")}
+
+    assert methods(Postroom) <= methods(SyncPostroom)
+
+
+def test_every_public_name_is_told():
+    told = set(re.findall(r"\w+", " ".join(quoted(page("library") + page("errors")))))
+    assert set(postroom.__all__) <= told
+    for name in quoted(" ".join(row[0] for row in table(page("library", "Other names")))):
+        assert name.split("(")[0] in postroom.__all__
+
+
+def commands(command, path: str = "") -> dict[str, set[str]]:
+    """Every command's name with its options."""
+    found = {path: {option for parameter in command.params for option in parameter.opts if option.startswith("--")}}
+    for name, child in getattr(command, "commands", {}).items():
+        found |= commands(child, f"{path} {name}".strip())
+    return found
+
+
+def test_every_option_of_the_command_line_is_described_and_no_other():
+    there = set().union(*commands(typer.main.get_command(build())).values())
+    told = set(re.findall(r"--[a-z][a-z-]+", page("cli")))
+    assert told - {"--help"} == there - {"--help"}
+
+
+def test_every_command_that_a_page_names_exists():
+    there = set(commands(typer.main.get_command(build())))
+    for path in (ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("plugins/*/README.md")):
+        for words in re.findall(r"`postroom ([a-z][a-z-]*(?: [a-z][a-z-]*)?)", path.read_text()):
+            assert words in there or words.split()[0] in there, f"{path}: postroom {words}"

@@ -1,12 +1,17 @@
-"""Every block of code in the documentation runs."""
+"""Every block of code in the documentation runs.
+
+A comment before a block says how: `<!-- run: NAME -->` gives Python one of CONFIGURATIONS as its `postroom.toml`,
+`<!-- file: NAME … -->` puts a file where commands run, and `<!-- not configuration: REASON -->` marks TOML that is part
+of something larger; test_guides.py runs that.
+"""
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,15 +23,23 @@ from postroom.room import Postroom
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md")), *sorted(ROOT.glob("plugins/*/README.md"))]
-BLOCK = re.compile(r"(?:<!-- (?P<mark>[^>]*?)-->\n)?```(?P<kind>\w*)\n(?P<code>.*?)```", re.DOTALL)
+BLOCK = re.compile(r"^(?:<!-- (?P<mark>[^>]*?)-->\n)?```(?P<kind>\w*)\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE)
 
 CONFIGURATIONS = {
     "empty": "",
     "memory": '[defaults]\nemail = "box"\nsms = "box"\n[accounts.box]\nprovider = "memory"\nfrom = "post@example.org"\n',
     "console": '[defaults]\nemail = "box"\n[accounts.box]\nprovider = "console"\nfrom = "post@example.org"\n',
 }
-SETUP_LINES = ("python3 -m venv",)
-"""What CI itself runs, before it runs this."""
+PREPARE = "python3 -m venv .venv && .venv/bin/pip install -q -r"
+SETS_UP = {
+    f"{PREPARE} .ci/workspace.txt && .venv/bin/postroom demo",
+    f"{PREPARE} .ci/tests.txt && .venv/bin/python -m pytest",
+}
+"""The two commands of the README. The second runs this; tests/packaging runs `postroom demo`."""
+
+PARTS = {"README.md": 1, "docs/explanation/plugins.md": 1, "docs/how-to/extensions.md": 1}
+PARTS |= {"docs/plugins/writing-a-provider.md": 1}
+"""How many TOML blocks of each page are part of something larger."""
 
 
 @dataclass(frozen=True)
@@ -37,33 +50,26 @@ class Block:
     kind: str
     code: str
 
+    @property
+    def page_name(self) -> str:
+        return str(self.page.relative_to(ROOT))
+
     def __str__(self) -> str:
-        return f"{self.page.relative_to(ROOT)}:{self.line}"
+        return f"{self.page_name}:{self.line}"
 
 
-def blocks(*kinds: str) -> list[Block]:
+def blocks(kind: str = "") -> list[Block]:
     found = []
     for page in PAGES:
         text = page.read_text()
         for match in BLOCK.finditer(text):
             line = text[: match.start("code")].count("\n")
-            block = Block(page, line, (match["mark"] or "").strip(), match["kind"], match["code"])
-            if block.kind in kinds:
-                found.append(block)
-    return found
-
-
-@pytest.fixture
-def environment(monkeypatch):
-    for name in list(os.environ):
-        if name.startswith(("POSTROOM_", "TWILIO_", "VONAGE_", "SENDGRID_", "SMTP_")):
-            monkeypatch.delenv(name)
-    for name in ("SMTP_PASSWORD", "SENDGRID_API_KEY", "TWILIO_AUTH_TOKEN", "VONAGE_API_SECRET"):
-        monkeypatch.setenv(name, "secret")
+            found.append(Block(page, line, (match["mark"] or "").strip(), match["kind"], match["code"]))
+    return [block for block in found if not kind or block.kind == kind]
 
 
 @pytest.mark.parametrize("block", blocks("python"), ids=str)
-def test_a_python_block_runs(block, tmp_path, environment):
+def test_a_python_block_runs(block, tmp_path, secrets):
     kind, _, name = block.mark.partition(": ")
     assert kind == "run", f"{block} has no <!-- run: … --> before it"
     (tmp_path / "postroom.toml").write_text(CONFIGURATIONS[name])
@@ -73,52 +79,75 @@ def test_a_python_block_runs(block, tmp_path, environment):
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("block", blocks("toml"), ids=str)
-def test_a_configuration_block_loads_with_every_account(block, tmp_path, environment):
-    if block.mark.startswith("not configuration") or "project.entry-points" in block.code:
-        import tomllib
-
-        assert tomllib.loads(block.code)
-        return
+@pytest.mark.parametrize("block", [b for b in blocks("toml") if not b.mark], ids=str)
+def test_a_configuration_block_loads_with_every_account(block, tmp_path, secrets, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sendgrid.key").write_text("secret\n")
     file = tmp_path / "postroom.toml"
     file.write_text(block.code)
     Postroom(load_config(file)).validate()
 
 
-@pytest.mark.parametrize("block", blocks("sh", "console", "bash"), ids=str)
-def test_every_postroom_command_line_works(block, tmp_path, environment):
+@pytest.mark.parametrize("block", blocks("sh"), ids=str)
+def test_every_command_line_works(block, tmp_path, secrets):
     name, _, content = block.mark.removeprefix("file: ").partition("\n")
     if content:
         (tmp_path / name).write_text(content)
-    configuration = tmp_path / "postroom.toml"
     for line in block.code.splitlines():
-        words = shlex.split(line, comments=True)
-        if not words or line.startswith(SETUP_LINES) or words[:2] == ["pip", "install"]:
-            continue
-        assert words[0] == "postroom", f"{block}: {line}"
-        if words[1] == "init":
-            configuration.unlink(missing_ok=True)
-        elif not configuration.exists():
-            configuration.write_text(CONFIGURATIONS["memory"])
-        if "recipients.csv" in words and not (tmp_path / "recipients.csv").exists():
-            (tmp_path / "recipients.csv").write_text("to,subject,text\nann@example.org,Hello,Hi\n")
-        done = subprocess.run(
-            [sys.executable, "-m", "postroom", *words[1:]], cwd=tmp_path, capture_output=True, text=True, timeout=50
-        )
-        assert done.returncode == 0, f"{line}\n{done.stderr}"
+        words = shlex.split(line)
+        if line in SETS_UP:
+            assert (ROOT / words[words.index("-r") + 1]).is_file()
+        elif words[:2] == ["pip", "install"]:
+            assert_installable(words[2:])
+        else:
+            assert words[0] == "postroom", f"{block}: {line}"
+            run_postroom(words[1:], tmp_path)
 
 
-def test_no_block_is_of_a_kind_that_nothing_runs():
-    known = {"python", "toml", "sh", "console", "bash", "text", "csv", "json"}
+def assert_installable(requirements: list[str]) -> None:
+    """A folder of this repository, or an extra of the core: tests/packaging builds and installs each of them."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for requirement in requirements:
+        name, _, chosen = requirement.removesuffix("]").partition("[")
+        if name.startswith("."):
+            assert (ROOT / name / "pyproject.toml").is_file()
+        else:
+            assert name == "postroom"
+            assert set(chosen.split(",")) <= set(extras)
+
+
+def run_postroom(arguments: list[str], folder: Path) -> None:
+    configuration = folder / "postroom.toml"
+    if arguments[0] == "init":
+        configuration.unlink(missing_ok=True)
+    elif not configuration.exists():
+        configuration.write_text(CONFIGURATIONS["memory"])
+    if "recipients.csv" in arguments and not (folder / "recipients.csv").exists():
+        (folder / "recipients.csv").write_text("to,subject,text\nann@example.org,Hello,Hi\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "postroom", *arguments], cwd=folder, capture_output=True, text=True, timeout=50
+    )
+    assert done.returncode == 0, f"{arguments}\n{done.stderr}"
+
+
+def test_every_fence_belongs_to_a_block_of_a_kind_that_is_run():
     for page in PAGES:
-        for match in BLOCK.finditer(page.read_text()):
-            assert match["kind"] in known, f"{page}: a block of kind {match['kind']!r}"
+        fences = [line for line in page.read_text().splitlines() if line.lstrip("> ").startswith(("```", "~~~"))]
+        assert len(fences) == 2 * len([b for b in blocks() if b.page == page]), page
+    assert {block.kind for block in blocks()} == {"python", "toml", "sh"}
 
 
-def test_the_readmes_test_command_is_what_ci_runs():
-    command = "python3 -m venv .venv && .venv/bin/pip install -q -r .ci/tests.txt && .venv/bin/python -m pytest"
-    assert command in (ROOT / "README.md").read_text()
-    assert command in (ROOT / ".ci" / "run").read_text()
+def test_only_so_many_blocks_are_part_of_something_larger_and_each_says_of_what():
+    parts = [block for block in blocks("toml") if block.mark]
+    assert all(re.fullmatch(r"not configuration: \w.+", block.mark) for block in parts)
+    names = [block.page_name for block in parts]
+    assert {name: names.count(name) for name in names} == PARTS
+
+
+def test_both_commands_of_the_readme_stand_there_and_ci_runs_the_second():
+    lines = (ROOT / "README.md").read_text().splitlines()
+    assert SETS_UP <= set(lines)
+    assert max(SETS_UP, key=lambda line: "pytest" in line) in (ROOT / ".ci" / "run").read_text()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -132,7 +161,7 @@ def test_every_page_is_reached_from_the_index():
     index = (ROOT / "docs" / "index.md").read_text()
     for page in ROOT.glob("docs/**/*.md"):
         if page.name != "index.md":
-            assert str(page.relative_to(ROOT / "docs")) in index
+            assert f"({page.relative_to(ROOT / 'docs')})" in index
 
 
 def test_all_four_providers_are_installed_for_these_tests():

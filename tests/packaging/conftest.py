@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,11 +10,30 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PLUGINS = ("sendgrid", "smtp", "twilio", "vonage")
+PROJECTS = {"postroom": ROOT} | {
+    f"postroom-{name}": ROOT / "plugins" / f"postroom-{name}" for name in ("sendgrid", "smtp", "twilio", "vonage")
+}
+
+INSTALLED = """
+import importlib.metadata, json, re
+print(json.dumps([re.sub("[-_.]+", "-", d.name).lower() for d in importlib.metadata.distributions()]))
+"""
+UNIMPORTABLE = """
+import importlib, json, pkgutil, sys
+package = importlib.import_module(sys.argv[1])
+missing = {}
+for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+    if not module.name.endswith("__main__"):
+        try:
+            importlib.import_module(module.name)
+        except ModuleNotFoundError as error:
+            missing[module.name] = error.name
+print(json.dumps(missing))
+"""
 
 
-def uv(*arguments: str, cwd: Path | None = None) -> None:
-    done = subprocess.run([sys.executable, "-m", "uv", *arguments], cwd=cwd, capture_output=True, text=True)
+def uv(*arguments: str) -> None:
+    done = subprocess.run([sys.executable, "-m", "uv", *arguments], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
@@ -23,33 +43,50 @@ class Installed:
 
     folder: Path
 
-    @property
-    def python(self) -> Path:
-        return self.folder / "bin" / "python"
-
-    def install(self, wheels: Path, *requirements: str) -> None:
-        constraints = ROOT / ".ci" / "constraints.txt"
-        options = ("--python", str(self.python), "--find-links", str(wheels), "--constraints", str(constraints))
-        uv("pip", "install", "--quiet", *options, *requirements)
-
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a program of the environment, away from the checkout and from our variables."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("POSTROOM_", "PYTHON"))}
+        program = self.folder / "bin" / command[0]
         return subprocess.run(
-            [self.python, *arguments], cwd=self.folder, capture_output=True, text=True, env=clean, timeout=60
+            [program, *command[1:]], cwd=self.folder, capture_output=True, text=True, env=clean, timeout=60
         )
+
+    def answer(self, *command: str):
+        """The JSON that a program of the environment prints."""
+        done = self.run(*command)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return json.loads(done.stdout)
+
+    def distributions(self) -> set[str]:
+        return set(self.answer("python", "-c", INSTALLED))
+
+    def unimportable(self, package: str) -> dict[str, str]:
+        """Each module of `package` that cannot be imported, with the module that is missing for it."""
+        return self.answer("python", "-W", "error", "-c", UNIMPORTABLE, package)
 
 
 @pytest.fixture(scope="session")
-def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Wheels and source archives of all five distributions, built without the workspace's own sources."""
+def dist(tmp_path_factory) -> Path:
+    """Wheels, built from source archives, of all five distributions; the workspace's own sources are not used."""
     folder = tmp_path_factory.mktemp("dist")
-    for project in (ROOT, *(ROOT / "plugins" / f"postroom-{name}" for name in PLUGINS)):
+    for project in PROJECTS.values():
         uv("build", "--no-sources", "--quiet", "--out-dir", str(folder), str(project))
     return folder
 
 
-@pytest.fixture
-def empty_environment(tmp_path: Path) -> Installed:
-    folder = tmp_path / "env"
-    uv("venv", "--quiet", "--python", sys.executable, str(folder))
-    return Installed(folder)
+@pytest.fixture(scope="session")
+def environment_of(dist, tmp_path_factory):
+    """A fresh environment with a requirement installed from the wheels, one for all tests that ask for the same."""
+    made: dict[str, Installed] = {}
+
+    def environment(requirement: str) -> Installed:
+        if requirement not in made:
+            folder = tmp_path_factory.mktemp("outside") / "env"
+            uv("venv", "--quiet", "--python", sys.executable, str(folder))
+            options = ("--python", str(folder / "bin" / "python"), "--find-links", str(dist))
+            constraints = ("--constraints", str(ROOT / ".ci" / "constraints.txt"))
+            uv("pip", "install", "--quiet", *options, *constraints, requirement)
+            made[requirement] = Installed(folder)
+        return made[requirement]
+
+    return environment

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
 import socket
 import ssl
 import time
 
 import pytest
 import trustme
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from postroom.errors import (
     AuthenticationFailed,
@@ -24,7 +28,7 @@ from postroom.errors import (
 )
 from postroom.testing.http import Answer, Drop, Hang, HttpRecorder
 
-CANARY = "SG.canary-key-never-to-be-shown"
+from .conftest import CANARY, an_email, opened
 
 
 def errors(*pairs: tuple[str, str | None]) -> dict[str, object]:
@@ -66,6 +70,17 @@ ANSWERS = [
         Outcome.PERMANENT,
         Scope.ACCOUNT,
     ),
+    (
+        Answer(403, errors(("You are temporarily blocked from sending emails due to repeated bad requests.", None))),
+        RateLimited,
+        Outcome.TRANSIENT,
+        Scope.ACCOUNT,
+    ),
+    (Answer(400, ""), MessageRejected, Outcome.PERMANENT, Scope.MESSAGE),
+    (Answer(405, ""), MessageRejected, Outcome.PERMANENT, Scope.ACCOUNT),
+    (Answer(406, ""), MessageRejected, Outcome.PERMANENT, Scope.MESSAGE),
+    (Answer(201, ""), UnexpectedResponse, Outcome.UNKNOWN, Scope.MESSAGE),
+    (Answer(204, ""), UnexpectedResponse, Outcome.UNKNOWN, Scope.MESSAGE),
     (Answer(404, "not found"), MessageRejected, Outcome.PERMANENT, Scope.ACCOUNT),
     (Answer(413, errors(("Payload too large", None))), MessageRejected, Outcome.PERMANENT, Scope.MESSAGE),
     (Answer(429, errors(("too many requests", None))), RateLimited, Outcome.TRANSIENT, Scope.ACCOUNT),
@@ -127,6 +142,101 @@ async def test_an_untrusted_certificate_stops_before_anything_is_sent(open_sendg
     assert server.requests == []
 
 
+@pytest.mark.parametrize(
+    ("status", "said", "next_step"),
+    [
+        (401, "The provided authorization grant is invalid, expired, or revoked", "check api_key, and that region"),
+        (401, "Authenticated user is not authorized to send mail", "the scope mail.send"),
+        (401, "Maximum credits exceeded", "raise the plan"),
+        (403, "The from address does not match a verified Sender Identity", "verify the sender identity"),
+        (403, "temporarily blocked", "correct what was refused before"),
+        (404, "not found", "check base_url"),
+        (429, "too many requests", "try again later"),
+        (500, "boom", "try again later"),
+        (502, "Bad Gateway", "look for it at the provider before sending it again"),
+    ],
+)
+async def test_the_text_says_account_cause_and_next_step(sendgrid, server, email, status, said, next_step):
+    server.answer(Answer(status, errors((said, None))))
+    text = str(await refused(sendgrid, email()))
+    assert text.startswith("sg: ")
+    assert said in text
+    assert next_step in text
+
+
+async def test_a_fault_comes_with_its_field(sendgrid, server, email):
+    server.answer(Answer(400, errors(("must be a string", "asm.group_id"), ("too long", "categories.0"))))
+    error = await refused(sendgrid, email())
+    assert error.detail == "must be a string (asm.group_id); too long (categories.0)"
+
+
+async def test_a_refused_recipient_is_told_from_those_refused_along(sendgrid, server, email):
+    fault = ("Does not contain a valid address.", "personalizations.0.to.1.email")
+    server.answer(Answer(400, errors(fault)))
+    error = await refused(sendgrid, email(to=["a@example.org", "b@müller.example"], cc="c@example.org"))
+
+    assert isinstance(error, RecipientsRefused)
+    assert [(result.address, result.code) for result in error.recipients] == [
+        ("a@example.org", "message_rejected"),
+        ("b@müller.example", "recipients_refused"),
+        ("c@example.org", "message_rejected"),
+    ]
+    assert error.recipients[1].detail == "Does not contain a valid address."
+    assert "another recipient" in error.recipients[0].detail
+
+
+async def test_a_fault_about_a_recipient_and_another_refuse_the_message(sendgrid, server, email):
+    server.answer(Answer(400, errors(("bad", "personalizations.0.to.0.email"), ("bad", "subject"))))
+    assert type(await refused(sendgrid, email())) is MessageRejected
+
+
+@given(
+    body=st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=9) | st.just("personalizations.0.to.0"),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.fixed_dictionaries({}, optional={"errors": inner, "message": inner, "field": inner})
+        ),
+        max_leaves=12,
+    ),
+    status=st.sampled_from([400, 401, 403, 404, 413, 422, 429, 500]),
+)
+@settings(max_examples=60, deadline=None)
+async def test_whatever_a_refusal_holds_every_message_gets_a_delivery_error(body, status):
+    async with HttpRecorder() as server, opened(server.url) as transport:
+        server.answer(Answer(status, json.dumps(body)))
+        answers = await transport.send_many([an_email(to=f"a{n}@example.org") for n in range(3)])
+
+    assert all(isinstance(answer, DeliveryError) for answer in answers)
+    assert all(answer.outcome in {Outcome.PERMANENT, Outcome.TRANSIENT} for answer in answers)
+
+
+async def test_nothing_is_logged_of_key_or_body(sendgrid, server, email, caplog):
+    caplog.set_level(logging.DEBUG)
+    server.answer(Answer(202), Answer(401, errors((f"bad key {CANARY}", None))))
+    await sendgrid.send(email(text="a private text"))
+    await refused(sendgrid, email(text="a private text"))
+    assert CANARY not in caplog.text
+    assert "private" not in caplog.text
+
+
+@pytest.mark.parametrize("headers", [{"X-Message-Id": "abc"}, {}])
+async def test_a_202_is_a_yes_with_or_without_an_id(sendgrid, server, email, headers):
+    server.answer(Answer(202, headers=headers))
+    accepted = await sendgrid.send(email())
+    assert accepted.provider_message_id == headers.get("X-Message-Id")
+
+
+async def test_the_request_is_what_the_api_asks_for(sendgrid, server, email):
+    server.answer(Answer(202))
+    await sendgrid.send(email())
+    (request,) = server.requests
+    assert (request.method, request.target) == ("POST", "/v3/mail/send")
+    assert request.headers["authorization"] == f"Bearer {CANARY}"
+    assert request.headers["content-type"] == "application/json"
+    assert request.headers["accept"] == "application/json"
+
+
 @pytest.mark.parametrize("step", [Drop("request"), Drop("request", reset=True), Drop("answer"), Hang("request")])
 async def test_a_request_without_a_whole_answer_is_unknown_and_never_repeated(open_sendgrid, server, email, step):
     server.answer(step)
@@ -138,13 +248,18 @@ async def test_a_request_without_a_whole_answer_is_unknown_and_never_repeated(op
     assert len(server.requests) == 1
 
 
-async def test_a_connection_closed_on_accept_is_not_a_success(sendgrid, server, email):
-    server.answer(Drop("accept"))
+@pytest.mark.parametrize("point", ["accept", "headers"])
+async def test_a_connection_closed_before_the_body_was_read_is_no_success_and_not_tried_again(
+    sendgrid, server, email, point
+):
+    server.answer(Drop(point))
 
     error = await refused(sendgrid, email())
 
     assert error.outcome in {Outcome.TRANSIENT, Outcome.UNKNOWN}
+    assert isinstance(error, (ProviderUnreachable, OutcomeUnknown))
     assert server.requests == []
+    assert server.begun <= 1
 
 
 async def test_cancelling_after_the_request_says_that_it_was_handed_over(sendgrid, server, email):
@@ -165,6 +280,20 @@ async def test_the_sandbox_answers_200(open_sendgrid, server, email):
         await transport.send(email())
 
     assert server.requests[0].json()["mail_settings"] == {"sandbox_mode": {"enable": True}}
+
+
+async def test_a_message_that_asks_for_the_sandbox_itself_takes_200_for_a_yes(sendgrid, server, email):
+    server.answer(Answer(200, ""))
+    options = {"mail_settings": {"sandbox_mode": {"enable": True}}}
+    assert await sendgrid.send(email(provider_options=options))
+
+
+@pytest.mark.parametrize("answer", [Answer(200, "<html>hello</html>"), Answer(200, []), Answer(200, {"scopes": None})])
+async def test_check_is_not_content_with_just_any_200(sendgrid, server, answer):
+    server.answer(answer)
+    report = await sendgrid.check()
+    assert not report.ok
+    assert "base_url" in report.summary
 
 
 async def test_check_tells_whether_the_key_may_send(sendgrid, server):

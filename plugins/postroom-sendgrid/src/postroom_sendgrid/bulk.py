@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic_core import to_json
 
 from postroom_sendgrid.payload import in_sandbox, personalizations, shared_part
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Hashable, Sequence
+    from collections.abc import Hashable, Iterable, Sequence
 
     from postroom.messages import Email
     from postroom_sendgrid.payload import Json
@@ -22,23 +21,26 @@ MOST_RECIPIENTS = 1000
 LARGEST_CALL = 30_000_000
 """Bytes of one call, from the same page."""
 
-_ROOM_FOR_SUBJECT = 10_000
+_PUNCTUATION = 64
+"""Bytes at most around the parts of a call: names of fields, brackets, commas."""
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """A message of a call: its place in the batch, and its personalizations as JSON without the brackets."""
 
-    index: int
+    place: int
     email: Email
-    personalizations: bytes
-    count: int
+    envelopes: bytes
+    envelope_count: int
     recipients: int
 
 
 @dataclass(slots=True)
 class Call:
-    """One request: what its messages share, as a JSON object without its closing brace, and the messages."""
+    """One request: what its messages share, as a JSON object without its closing brace, and the messages.
+
+    `size` bounds the bytes of `body`.
+    """
 
     shared: bytes
     sandbox: bool
@@ -47,78 +49,93 @@ class Call:
     size: int = 0
 
     def add(self, member: Member) -> None:
+        if not self.members:
+            self.size = len(self.shared) + len(to_json(member.email.subject)) + _PUNCTUATION
         self.members.append(member)
         self.recipients += member.recipients
-        self.size += len(member.personalizations) + 1
+        self.size += len(member.envelopes) + 1
 
     def has_room_for(self, member: Member) -> bool:
-        largest = LARGEST_CALL - len(self.shared) - _ROOM_FOR_SUBJECT
         return (
             self.recipients + member.recipients <= MOST_RECIPIENTS
-            and self.size + len(member.personalizations) < largest
+            and self.size + len(member.envelopes) + 1 < LARGEST_CALL
         )
 
     def body(self) -> bytes:
         """The request as JSON. The API wants a subject for all, which each personalization's own replaces."""
         subject = self.members[0].email.subject
-        every = b",".join(member.personalizations for member in self.members)
-        return b"".join(
-            (self.shared, b',"subject":' + to_json(subject) if subject else b"", b',"personalizations":[', every, b"]}")
-        )
+        named = b',"subject":' + to_json(subject) if subject else b""
+        every = b",".join([member.envelopes for member in self.members])
+        return b"".join((self.shared, named, b',"personalizations":[', every, b"]}"))
 
-    def owners(self) -> list[int]:
-        """The position in `members` that each personalization of the request belongs to."""
-        return [position for position, member in enumerate(self.members) for _ in range(member.count)]
-
-    def part(self, positions: Container[int]) -> Call:
+    def part(self, positions: Iterable[int]) -> Call:
         """Return the call of the members at `positions` alone."""
         part = Call(self.shared, self.sandbox)
-        for position, member in enumerate(self.members):
-            if position in positions:
-                part.add(member)
+        for position in positions:
+            part.add(self.members[position])
         return part
 
     def halves(self) -> list[Call]:
-        """Return two calls with half of the members each, or this one when it has a single member."""
-        middle = len(self.members) // 2
-        return [self.part(range(middle)), self.part(range(middle, len(self.members)))] if middle else [self]
+        """Return two calls of half the members each; of this one when there is nothing to halve."""
+        middle, end = len(self.members) // 2, len(self.members)
+        return [self.part(range(middle)), self.part(range(middle, end))] if middle else [self]
 
 
-class _Layers:
-    """Sees to it that no call names an address twice, which SendGrid refuses (its "Mail Send" errors).
+class _Places:
+    """Tells messages that may share a call from those that may not.
 
-    The second message to somebody goes to a second layer, the third to a third; each layer has calls of its own.
+    They must be alike, and no call may name an address twice, which SendGrid refuses (its "Mail Send" errors): the
+    second message to somebody goes to a second layer, the third to a third, and each layer has calls of its own.
     """
 
     def __init__(self) -> None:
-        self._next: defaultdict[tuple[Hashable, str], int] = defaultdict(int)
+        self._kinds: dict[Hashable, int] = {}
+        self._layers: dict[tuple[int, str], int] = {}
 
-    def place(self, kind: Hashable, addresses: list[str]) -> int:
-        layer = max((self._next[kind, address] for address in addresses), default=0)
-        for address in addresses:
-            self._next[kind, address] = layer + 1
-        return layer
+    def find(self, email: Email, addresses: list[str]) -> tuple[int, int]:
+        """Return the number of the message's kind, and its layer."""
+        kind = self._kinds.setdefault(_kind(email), len(self._kinds))
+        layer = max((self._layers.get((kind, address), 0) for address in addresses), default=0)
+        self._layers.update(((kind, address), layer + 1) for address in addresses)
+        return kind, layer
 
 
 def calls_for(batch: Sequence[Email], *, sandbox: bool) -> list[Call]:
     """Gather alike messages into calls, in the order they came, none beyond the API's limits."""
-    layers, calls = _Layers(), list[Call]()
-    latest: dict[Hashable, Call] = {}
-    shared: dict[Hashable, bytes] = {}
+    if len(batch) == 1:
+        member, _ = _member(0, batch[0])
+        return [_call(_shared(batch[0], sandbox), sandbox, member)]
+    places, calls = _Places(), list[Call]()
+    latest: dict[tuple[int, int], Call] = {}
+    shared: dict[int, bytes] = {}
     for index, email in enumerate(batch):
-        envelopes = personalizations(email)
-        addresses = _addresses(envelopes)
-        member = Member(index, email, to_json(envelopes)[1:-1], len(envelopes), len(addresses))
-        kind = _kind(email) if len(batch) > 1 else None
-        place = (kind, layers.place(kind, addresses) if len(batch) > 1 else 0)
+        member, addresses = _member(index, email)
+        place = places.find(email, addresses)
         call = latest.get(place)
-        if call is None or not call.has_room_for(member):
-            if kind not in shared:
-                shared[kind] = to_json(shared_part(email, sandbox=sandbox))[:-1]
-            call = latest[place] = Call(shared[kind], sandbox or in_sandbox(email))
-            calls.append(call)
-        call.add(member)
+        if call and call.has_room_for(member):
+            call.add(member)
+            continue
+        if place[0] not in shared:
+            shared[place[0]] = _shared(email, sandbox)
+        calls.append(_call(shared[place[0]], sandbox, member))
+        latest[place] = calls[-1]
     return calls
+
+
+def _member(index: int, email: Email) -> tuple[Member, list[str]]:
+    envelopes = personalizations(email)
+    addresses = _addresses(envelopes)
+    return Member(index, email, to_json(envelopes)[1:-1], len(envelopes), len(addresses)), addresses
+
+
+def _shared(email: Email, sandbox: bool) -> bytes:
+    return to_json(shared_part(email, sandbox=sandbox))[:-1]
+
+
+def _call(shared: bytes, sandbox: bool, first: Member) -> Call:
+    call = Call(shared, sandbox or in_sandbox(first.email))
+    call.add(first)
+    return call
 
 
 def _kind(email: Email) -> Hashable:

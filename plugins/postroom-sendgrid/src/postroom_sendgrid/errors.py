@@ -45,8 +45,8 @@ if TYPE_CHECKING:
     from postroom.messages import Email
     from postroom.plugin.http import HttpTransport, Reply
 
-_PERSONALIZATION = re.compile(r"personalizations\.(\d+)")
-_RECIPIENT = re.compile(r"personalizations\.\d+\.(?P<kind>to|cc|bcc)(?:\.(?P<place>\d+))?")
+_PERSONALIZATION = re.compile(r"personalizations\.([0-9]{1,6})\b")
+_RECIPIENT = re.compile(r"personalizations\.[0-9]{1,6}\.(?P<kind>to|cc|bcc)\b(?:\.(?P<place>[0-9]{1,6})\b)?")
 _TEMPORARY_BLOCK = re.compile(r"temporar|repeated bad|too many bad", re.IGNORECASE)
 
 
@@ -147,7 +147,7 @@ def _blamed_addresses(email: Email, faults: Sequence[Fault]) -> dict[str, str]:
     envelopes, blamed = personalizations(email), dict[str, str]()
     for fault in faults:
         place = _RECIPIENT.match(fault.field)
-        if place is None or fault.personalization not in range(len(envelopes)):
+        if place is None or fault.personalization is None or fault.personalization >= len(envelopes):
             continue
         group = envelopes[fault.personalization].get(place["kind"], [])
         chosen = group if place["place"] is None else group[int(place["place"]) :][:1]

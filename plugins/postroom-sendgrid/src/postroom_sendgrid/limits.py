@@ -125,5 +125,5 @@ def _size(email: Email) -> Iterator[str]:
     if (characters + attached + merged + repeated) * _LARGEST_ESCAPE < LARGEST_CALL // 2:
         return
     (call,) = calls_for([email], sandbox=True)
-    if len(call.body()) >= LARGEST_CALL:
+    if call.size >= LARGEST_CALL:
         yield f"takes less than {LARGEST_CALL:,} bytes a message, encoded as JSON"

@@ -11,7 +11,7 @@ from email.header import Header
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
     from postroom.addresses import Address
     from postroom.messages import Attachment, Email
@@ -33,9 +33,9 @@ _PRIORITY_HEADERS = {
 def shared_part(email: Email, *, sandbox: bool) -> Json:
     """Return what messages of one call must have in common: all but subject and personalizations."""
     assert email.from_
-    body: Json = {"from": _mailbox(email.from_), "content": list(_contents(email)) or [_NO_CONTENT]}
-    replies = list(_once(email.reply_to, set()))
-    if replies:
+    body: Json = {"from": _mailbox(email.from_), "content": _contents(email) or [_NO_CONTENT]}
+    if email.reply_to:
+        replies = _once(email.reply_to, set())
         body |= {"reply_to_list": replies} if len(replies) > 1 else {"reply_to": replies[0]}
     if email.template:
         body["template_id"] = email.template
@@ -55,16 +55,13 @@ def personalizations(email: Email) -> list[Json]:
     Each address is named once, the first time: SendGrid refuses repeats (its "Mail Send" errors), whatever the case.
     """
     seen: set[str] = set()
-    to, cc, bcc = (list(_once(group, seen)) for group in (email.to, email.cc, email.bcc))
-    copies = {name: group for name, group in (("cc", cc), ("bcc", bcc)) if group}
-    common = _common(email)
-    if not email.merge_data:
-        return [{"to": to, **copies, **common}]
-    data = {wire_address(address): email.merge_data.get(address.email, {}) for address in reversed(email.to)}
-    return [
-        {"to": [mailbox], **({} if number else copies), **common, "dynamic_template_data": data[mailbox["email"]]}
-        for number, mailbox in enumerate(to)
-    ]
+    envelope: Json = {"to": _once(email.to, seen)}
+    if email.cc and (cc := _once(email.cc, seen)):
+        envelope["cc"] = cc
+    if email.bcc and (bcc := _once(email.bcc, seen)):
+        envelope["bcc"] = bcc
+    envelope |= _common(email)
+    return _merged(email, envelope) if email.merge_data else [envelope]
 
 
 def custom_arguments(email: Email) -> dict[str, str]:
@@ -79,8 +76,20 @@ def wire_address(address: Address) -> str:
 
 def in_sandbox(email: Email) -> bool:
     """Whether the message itself asks SendGrid to check it and send nothing."""
+    if not email.provider_options:
+        return False
     mode = _object(_object(email.provider_options, "mail_settings"), "sandbox_mode")
     return mode.get("enable") is True
+
+
+def _merged(email: Email, envelope: Json) -> list[Json]:
+    """One envelope per recipient with its own data; the copies go with the first."""
+    data = {wire_address(address): email.merge_data.get(address.email, {}) for address in reversed(email.to)}
+    alone = {name: value for name, value in envelope.items() if name not in {"cc", "bcc"}}
+    return [
+        {**(alone if number else envelope), "to": [mailbox], "dynamic_template_data": data[mailbox["email"]]}
+        for number, mailbox in enumerate(envelope["to"])
+    ]
 
 
 def _common(email: Email) -> Json:
@@ -100,7 +109,9 @@ def _headers(email: Email) -> dict[str, str]:
     if email.priority != "normal":
         given = {name.lower() for name in email.headers}
         headers |= {k: v for k, v in _PRIORITY_HEADERS[email.priority].items() if k.lower() not in given}
-    return headers | {name: _header_value(value) for name, value in email.headers.items()}
+    for name, value in email.headers.items():
+        headers[name] = _header_value(value)
+    return headers
 
 
 def _header_value(value: str) -> str:
@@ -108,13 +119,15 @@ def _header_value(value: str) -> str:
     return value if value.isascii() else Header(value, "utf-8").encode(linesep="")
 
 
-def _once(addresses: Iterable[Address], seen: set[str]) -> Iterator[Json]:
+def _once(addresses: Iterable[Address], seen: set[str]) -> list[Json]:
+    fresh = []
     for address in addresses:
         mailbox = _mailbox(address)
         key = mailbox["email"].lower()
         if key not in seen:
             seen.add(key)
-            yield mailbox
+            fresh.append(mailbox)
+    return fresh
 
 
 def _mailbox(address: Address) -> Json:
@@ -122,15 +135,15 @@ def _mailbox(address: Address) -> Json:
     return {"email": email, "name": address.name} if address.name else {"email": email}
 
 
-def _contents(email: Email) -> Iterator[Json]:
-    """Yield the bodies in the order the API wants: text/plain, AMP, HTML, then anything else."""
+def _contents(email: Email) -> list[Json]:
+    """The bodies in the order the API wants: text/plain, AMP, HTML, then anything else."""
     bodies = (
         ("text/plain", email.text),
         ("text/x-amp-html", email.amp),
         ("text/html", email.html),
         ("text/calendar", email.calendar),
     )
-    return ({"type": kind, "value": value} for kind, value in bodies if value)
+    return [{"type": kind, "value": value} for kind, value in bodies if value]
 
 
 def _attachment(attachment: Attachment) -> Json:

@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from postroom.errors import DeliveryError, MessageError, UnexpectedResponse
 from postroom.plugin import EMAIL_FEATURES, Capabilities, CheckReport
 from postroom.plugin.http import HttpEmailTransport
 from postroom.receipts import Accepted
+from postroom_sendgrid.blame import sort_out
 from postroom_sendgrid.bulk import MOST_RECIPIENTS, calls_for
-from postroom_sendgrid.errors import Fault, read_faults, refusal
+from postroom_sendgrid.errors import read_faults, refusal
 from postroom_sendgrid.limits import check_provider_options, problems
 from postroom_sendgrid.settings import HOSTS, SendGridSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from postroom.messages import Email
     from postroom.plugin import Environment
     from postroom.plugin.http import Reply
     from postroom_sendgrid.bulk import Call
-
-REFUSALS_BEFORE_HALVING = 3
-"""Refusals of a call after which its innocent messages go on in halves, so that each round clears many."""
 
 Answer = Accepted | DeliveryError
 
@@ -54,10 +51,12 @@ class SendGridEmail(HttpEmailTransport[SendGridSettings]):
             raise MessageError(f"{self.account}: SendGrid {'; it '.join(found)}; nothing was sent")
 
     async def send(self, email: Email, /) -> Accepted:
-        (answer,) = await self.send_many([email])
-        if isinstance(answer, DeliveryError):
-            raise answer
-        return answer
+        (call,) = calls_for([email], sandbox=self.settings.sandbox)
+        reply = await self._post(call)
+        accepted = self._accepted(reply, sandbox=call.sandbox)
+        if accepted is None:
+            raise refusal(self, reply, read_faults(reply), email)
+        return accepted
 
     async def send_many(self, batch: Sequence[Email], /) -> list[Answer]:
         """Hand over a batch in as few calls as it allows, up to `settings.concurrency` of them at once."""
@@ -79,38 +78,43 @@ class SendGridEmail(HttpEmailTransport[SendGridSettings]):
 
     async def _settle_all(self, calls: Sequence[Call], answers: dict[int, Answer], refusals: int = 0) -> None:
         if len(calls) == 1:
-            return await self._settle(calls[0], answers, refusals)
+            await self._settle(calls[0], answers, refusals)
+            return
         async with asyncio.TaskGroup() as group:
             for call in calls:
                 group.create_task(self._settle(call, answers, refusals))
 
     async def _settle(self, call: Call, answers: dict[int, Answer], refusals: int) -> None:
-        """Hand over a call, and again without the messages it was refused for.
+        """Hand over a call, and after a refusal those of its messages that it was not for.
 
-        SendGrid takes a call whole or not at all, so after a refusal none of its messages was sent and the
+        SendGrid takes a call whole or not at all, so a refusal means that none of its messages was sent and the
         innocent may go again; after anything else they may not.
         """
         try:
-            reply = await self._post(call)
-            accepted = self._accepted(reply, call)
+            async with self._slots:
+                reply = await self._post(call)
+            accepted = self._accepted(reply, sandbox=call.sandbox)
         except DeliveryError as error:
-            answers.update((member.index, error) for member in call.members)
+            answers.update((member.place, error) for member in call.members)
             return
         if accepted:
-            answers.update((member.index, accepted) for member in call.members)
+            answers.update((member.place, accepted) for member in call.members)
             return
-        faults = read_faults(reply)
-        if _may_be_parted(call, reply, faults):
-            await self._settle_all(call.halves(), answers, refusals + 1)
-            return
-        blamed = _blamed(call, faults) if reply.status == 400 else {}
-        innocent = call.part(range(len(call.members)) - blamed.keys()) if blamed else None
-        await self._settle_refused(call, reply, blamed, answers)
-        if innocent and innocent.members:
-            await self._settle_all(_next_round(innocent, refusals), answers, refusals + 1)
+        blamed, again = sort_out(call, reply.status, read_faults(reply), refusals)
+        for member, faults in blamed:
+            answers[member.place] = refusal(self, reply, faults, member.email)
+        await self._settle_all(again, answers, refusals + 1)
 
     async def _post(self, call: Call) -> Reply:
-        async with self._slots:
-            return await self.request(
-                "POST", self._url, headers=self._headers, body=call.body(), content_type="application/json"
-            )
+        return await self.request(
+            "POST", self._url, headers=self._headers, body=call.body(), content_type="application/json"
+        )
+
+    def _accepted(self, reply: Reply, *, sandbox: bool) -> Accepted | None:
+        """The answer when it is a yes, None when it is a refusal; a 200 is a yes in the sandbox alone."""
+        if reply.status == 202 or (reply.status == 200 and sandbox):
+            identifier = reply.headers.get("X-Message-Id")
+            return Accepted(provider_message_id=identifier, request_id=identifier)
+        if reply.status < 300:
+            raise self.failure(reply, kind=UnexpectedResponse, detail="a yes without SendGrid's 202")
+        return None
