@@ -244,8 +244,9 @@ class Postroom:
                 journey.add(target, Tried(left, datetime.now(UTC), 0.0, unopened))
                 continue
             except PostroomError as refusal:
-                level = logging.INFO if isinstance(refusal, MessageError) else logging.WARNING
-                _log.log(level, "message %s: passing over account %r: %s", journey.id, target.name, refusal)
+                if target is not targets[-1]:
+                    level = logging.INFO if isinstance(refusal, MessageError) else logging.WARNING
+                    _log.log(level, "message %s: passing over account %r: %s", journey.id, target.name, refusal)
                 journey.refuse(left, refusal)
                 continue
             await self._hand_over(target, lane, pieces, journey)

@@ -14,7 +14,7 @@ from postroom import Attachment, Email, Postroom
 from postroom.errors import DeliveryError, Outcome, RecipientsRefused
 from postroom.receipts import Accepted
 from postroom.testing.http import Answer, Drop, Hang, HttpRecorder
-from postroom_sendgrid.bulk import calls_for
+from postroom_sendgrid.bulk import LARGEST_CALL, calls_for
 
 from .conftest import opened
 
@@ -132,6 +132,25 @@ async def test_whoever_is_bad_the_good_are_sent_once_and_the_bad_never(named, ba
     assert [isinstance(answer, Accepted) for answer in answers] == [n not in bad for n in range(20)]
     assert sorted(accepted_ids(told)) == [f"{n:032x}" for n in range(20) if n not in bad]
     assert calls <= 39
+
+
+async def test_after_a_few_refusals_the_rest_go_in_halves(sendgrid, server):
+    """Else a thousand bad addresses would make the good ones wait for a thousand answers, one after the other."""
+    server.answer_with(all_or_nothing(lambda address: int(address[1 : address.index("@")]) < 8))
+    answers = await sendgrid.send_many(alike(24))
+
+    assert [isinstance(answer, Accepted) for answer in answers] == [n >= 8 for n in range(24)]
+    assert [len(request.json()["personalizations"]) for request in server.requests[:6]] == [24, 23, 22, 21, 10, 10]
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 422, 429, 500, 502])
+async def test_only_a_400_that_names_a_message_lets_the_others_go_again(sendgrid, server, status):
+    fault = {"message": "bad", "field": "personalizations.0.to.0.email"}
+    server.answer(Answer(status, {"errors": [fault]}), YES)
+    answers = await sendgrid.send_many(alike(3))
+
+    assert all(isinstance(answer, DeliveryError) and answer.status == status for answer in answers)
+    assert len(server.requests) == 1
 
 
 async def test_a_call_that_is_too_large_for_the_server_goes_in_halves(sendgrid, server):
@@ -258,6 +277,22 @@ def test_no_call_is_larger_than_the_api_takes():
     assert [len(call.members) for call in calls] == [1, 1, 1]
 
 
+def test_alike_messages_with_much_data_go_in_several_calls():
+    batch = [
+        Email(
+            to=f"a{n}@example.org",
+            from_="post@example.org",
+            template="d-1",
+            merge_data={f"a{n}@example.org": {"x": "x" * 12_000_000}},
+            id=str(n),
+        )
+        for n in range(3)
+    ]
+    calls = calls_for(batch, sandbox=False)
+    assert [len(call.members) for call in calls] == [2, 1]
+    assert all(len(call.body()) < LARGEST_CALL for call in calls)
+
+
 def test_a_call_is_never_larger_than_it_reckons():
     batch = [*alike(3), *alike(2, cc="é <c@example.org>", headers={"X-A": "ü" * 50}, metadata={"k": "\x7f" * 99})]
     for call in calls_for(batch, sandbox=True):
@@ -304,13 +339,19 @@ def test_no_call_names_an_address_twice(addresses):
         {"attachments": [Attachment(filename="a", content=b"x")]},
         {"tags": ["t"]},
         {"provider_options": {"ip_pool_name": "pool"}},
-        {"subject": "", "template": "d-1"},
     ],
     ids=lambda other: "+".join(other),
 )
 def test_what_a_call_shares_keeps_messages_apart_that_differ_in_it(email, other):
     batch = [email(to="a@example.org"), email(to="b@example.org", **other)]
     assert len(calls_for(batch, sandbox=False)) == 2
+
+
+def test_a_message_that_leaves_its_subject_to_the_template_takes_no_others(email):
+    batch = [email(to="a@example.org", template="d-1"), email(to="b@example.org", template="d-1", subject="")]
+    named, unnamed = [json.loads(call.body()) for call in calls_for(batch, sandbox=False)]
+    assert named["subject"] == "Hello"
+    assert "subject" not in unnamed
 
 
 def test_subject_headers_metadata_data_and_time_may_differ_in_one_call(email):

@@ -114,8 +114,20 @@ async def test_a_rate_limit_says_when_to_go_on(sendgrid, server, email):
     server.answer(Answer(429, errors(("slow", None)), headers={"X-RateLimit-Reset": str(int(time.time()) + 30)}))
     assert (await refused(sendgrid, email())).retry_after == pytest.approx(30, abs=2)
 
-    server.answer(Answer(429, errors(("slow", None)), headers={"Retry-After": "7"}))
+    reset = {"X-RateLimit-Reset": str(int(time.time()) + 30)}
+    server.answer(Answer(429, errors(("slow", None)), headers={"Retry-After": "7", **reset}))
     assert (await refused(sendgrid, email())).retry_after == 7
+
+
+@pytest.mark.parametrize("reset", ["soon", "-1", "1" * 5000, ""])
+async def test_a_reset_that_is_no_time_is_passed_over(sendgrid, server, email, reset):
+    server.answer(Answer(429, errors(("slow", None)), headers={"X-RateLimit-Reset": reset}))
+    assert (await refused(sendgrid, email())).retry_after is None
+
+
+async def test_the_reset_that_every_answer_carries_means_nothing_when_no_limit_was_reached(sendgrid, server, email):
+    server.answer(Answer(503, "", headers={"X-RateLimit-Reset": str(int(time.time()) + 30)}))
+    assert (await refused(sendgrid, email())).retry_after is None
 
 
 async def test_nobody_listening_means_nothing_was_sent(open_sendgrid, email):

@@ -84,7 +84,7 @@ def in_sandbox(email: Email) -> bool:
 
 def _merged(email: Email, envelope: Json) -> list[Json]:
     """One envelope per recipient with its own data; the copies go with the first."""
-    data = {wire_address(address): email.merge_data.get(address.email, {}) for address in reversed(email.to)}
+    data = {wire_address(address): email.merge_data.get(address.email, {}) for address in email.to}
     alone = {name: value for name, value in envelope.items() if name not in {"cc", "bcc"}}
     return [
         {**(alone if number else envelope), "to": [mailbox], "dynamic_template_data": data[mailbox["email"]]}
