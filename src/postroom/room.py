@@ -7,11 +7,9 @@ import logging
 import time
 from collections.abc import Mapping, Sized
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Self
 
 from postroom.accounts import Accounts, Target
-from postroom.addresses import Address
 from postroom.config.load import load_config
 from postroom.config.model import Config, parse_config
 from postroom.config.urls import config_from_urls
@@ -21,12 +19,12 @@ from postroom.errors import (
     MessageError,
     PluginError,
     PostroomError,
-    UnsupportedFeature,
 )
 from postroom.events import Event, EventType
 from postroom.gates import Gates, Observers
 from postroom.journey import Journey, Tried
 from postroom.messages import Email, Message, Sms, new_id
+from postroom.preparing import admitted, pieces, prepared
 from postroom.receipts import Accepted, Channel, Receipt, Status
 from postroom.registry import Registry
 from postroom.routing import Router
@@ -124,9 +122,9 @@ class Postroom:
         sent again. Raises MessageError, PluginError or ConfigError when nothing was tried.
         """
         self._check_usable()
-        admitted = _admitted(message)
-        journey = Journey(admitted, admitted.id or new_id())
-        for part, targets in [(part, self._router.plan(part)) for part in self._router.parts(admitted)]:
+        taken = admitted(message)
+        journey = Journey(taken, taken.id or new_id())
+        for part, targets in [(part, self._router.plan(part)) for part in self._router.parts(taken)]:
             await self._serve(part, targets, journey)
         return self._concluded(journey)
 
@@ -237,9 +235,9 @@ class Postroom:
                 return
             try:
                 lane = self._accounts.ready(target, part) or await self._accounts.lane(target, part)
-                prepared = _prepared(part, lane, journey)
-                lane.refuse_unsupported(prepared)
-                pieces = _pieces(prepared, left, lane)
+                stamped = prepared(part, lane, journey)
+                lane.refuse_unsupported(stamped)
+                parts = pieces(stamped, left, lane)
             except DeliveryError as unopened:
                 journey.add(target, Tried(left, datetime.now(UTC), 0.0, unopened))
                 continue
@@ -249,7 +247,7 @@ class Postroom:
                     _log.log(level, "message %s: passing over account %r: %s", journey.id, target.name, refusal)
                 journey.refuse(left, refusal)
                 continue
-            await self._hand_over(target, lane, pieces, journey)
+            await self._hand_over(target, lane, parts, journey)
 
     async def _hand_over(self, target: Target, lane: Lane, pieces: list[Message], journey: Journey) -> None:
         assume_sent = lane.settings.on_unknown == "assume_sent"
@@ -294,64 +292,6 @@ def _config_of(
 
 def _workers(messages: Iterable[Email | Sms], at_once: int) -> int:
     return min(at_once, len(messages)) if isinstance(messages, Sized) else at_once
-
-
-def _admitted(message: Email | Sms) -> Message:
-    """Give the message its id, and refuse what a direct send cannot keep; nothing was sent."""
-    if not isinstance(message, Message):
-        raise MessageError(f"send takes an Email or an Sms, not {type(message).__name__}")
-    if message.required or message.idempotency_key:
-        asked = "required" if message.required else "idempotency_key"
-        raise MessageError(
-            f"{asked} needs the durable outbox, which a direct send does not have; nothing was sent. Leave it out"
-        )
-    if message.send_at is None and message.expires_at is None:
-        return message
-    now = datetime.now(UTC)
-    if message.expires_at and message.expires_at <= now:
-        raise MessageError(f"expired at {message.expires_at.isoformat()}; nothing was sent")
-    return message.stamped(send_at=None) if message.send_at and message.send_at <= now else message
-
-
-def _prepared(message: Message, lane: Lane, journey: Journey) -> Message:
-    """Stamp the message with its id, its sender, and the Message-ID that stays for every account."""
-    sender = getattr(message, "from_", None) or lane.sender
-    if not isinstance(message, Email):
-        return message.stamped(id=journey.id, from_=sender)
-    if not isinstance(sender, Address):
-        raise MessageError(
-            f"no sender: give the message a from_, or set from on account {lane.transport.account!r}; nothing was sent"
-        )
-    if journey.message_id is None:
-        journey.message_id = f"<{journey.id}@{_ascii_domain(sender.domain)}>"
-    return message.stamped(id=journey.id, from_=sender, message_id=journey.message_id)
-
-
-@lru_cache(maxsize=1024)
-def _ascii_domain(domain: str) -> str:
-    ascii_email = Address(email=f"x@{domain}").ascii_email
-    assert ascii_email
-    return ascii_email.removeprefix("x@")
-
-
-def _pieces(message: Message, left: tuple[str, ...], lane: Lane) -> list[Message]:
-    """Narrow a message to the recipients left, and split an SMS as the transport needs it."""
-    everyone = len(left) == len(message.recipients)
-    capabilities = lane.transport.capabilities
-    if message.channel_name is Channel.EMAIL:
-        if not everyone and not capabilities.partial_envelope:
-            raise UnsupportedFeature(
-                f"{lane.transport.account}: {lane.settings.provider} cannot send to only some of an e-mail's "
-                "recipients",
-                feature="partial_envelope",
-                provider=lane.settings.provider,
-            )
-        return [message if everyone else message.for_recipients(left)]
-    most = capabilities.max_recipients or len(left)
-    if everyone and len(left) <= most:
-        return [message]
-    groups = [left[i : i + most] for i in range(0, len(left), most)]
-    return [message.stamped(to=group, recipients=group) for group in groups]
 
 
 async def _tried(lane: Lane, message: Message) -> Tried:

@@ -28,7 +28,7 @@ LAYERS = [
     VOCABULARY,
     {"plugin"},
     {"config"},
-    {"registry", "routing", "dispatch", "accounts", "gates", "journey"},
+    {"registry", "routing", "dispatch", "accounts", "gates", "journey", "preparing"},
     {"outbox"},
     {"room", "sync"},
     {"gateway", "cli", "demo"},

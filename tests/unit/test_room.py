@@ -423,3 +423,13 @@ class TestValidate:
     def test_a_table_instead_of_a_config_says_what_to_do(self):
         with pytest.raises(ConfigError, match="from_config"):
             Postroom({"accounts": {}})
+
+
+async def test_an_email_to_more_recipients_than_the_provider_takes_is_refused(stage):
+    script = stage.Script()
+    everyone = [f"a{number}@example.org" for number in range(3)]
+    async with room_of(stage, script, providers=["stage-pairs"], from_="post@example.org") as room:
+        with pytest.raises(MessageError, match="at most 2 recipients a message, this has 3; nothing was sent"):
+            await room.send(email(to=everyone))
+        await room.send(email(to=everyone[:2]))
+    assert len(script.calls) == 1

@@ -197,6 +197,12 @@ async def test_a_refused_recipient_is_told_from_those_refused_along(sendgrid, se
     assert "another recipient" in error.recipients[0].detail
 
 
+async def test_a_key_in_a_recipients_fault_is_taken_out(sendgrid, server, email):
+    server.answer(Answer(400, errors((f"bad {CANARY}", "personalizations.0.to.0.email"))))
+    (result,) = (await refused(sendgrid, email())).recipients
+    assert result.detail == "bad ***"
+
+
 async def test_a_fault_about_a_recipient_and_another_refuse_the_message(sendgrid, server, email):
     server.answer(Answer(400, errors(("bad", "personalizations.0.to.0.email"), ("bad", "subject"))))
     assert type(await refused(sendgrid, email())) is MessageRejected

@@ -129,7 +129,7 @@ batch = _provider(
     Capabilities(features=SMS_FEATURES, max_recipients=1, max_batch=1000),
 )
 pairs = _provider(
-    Capabilities(features=EMAIL_FEATURES, partial_envelope=True),
+    Capabilities(features=EMAIL_FEATURES, partial_envelope=True, max_recipients=2),
     Capabilities(features=SMS_FEATURES, max_recipients=2),
 )
 

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from postroom.errors import (
@@ -92,7 +92,7 @@ def refusal(
         retry_after=_rate_limit_reset(reply),
     )
     if isinstance(error, RecipientsRefused) and email is not None:
-        error.recipients = _results(email, faults, error)
+        error.recipients = _results(email, [replace(f, message=transport.redact(f.message)) for f in faults], error)
     return error
 
 

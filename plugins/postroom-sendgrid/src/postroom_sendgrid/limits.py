@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 LATEST_SEND_AT = timedelta(hours=72)
 LARGEST_ARGUMENTS = 10_000
-"""Bytes of custom arguments in a personalization: `limitations`; `errors` has said 50,000 since 2026."""
+"""Bytes of custom arguments in a personalization: the lesser of what `limitations` and `errors` (50,000) say."""
 
 MOST_CATEGORIES = 10
 LONGEST_CATEGORY = 255
