@@ -10,8 +10,6 @@ import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from yarl import URL
-
 from postroom.errors import InvalidOption
 
 if TYPE_CHECKING:
@@ -82,11 +80,6 @@ def message_fields(sms: Sms, settings: TwilioSettings, now: datetime) -> Fields:
     for name, value in sms.provider_options.items():
         fields |= _option(name, value)
     return fields
-
-
-def form(fields: Fields) -> bytes:
-    """Return `fields` URL-encoded. A form is a query string, and yarl quotes it in C: 2 µs to urlencode's 8."""
-    return URL.build(query=fields).raw_query_string.encode()
 
 
 def validity(sms: Sms, now: datetime) -> int | None:

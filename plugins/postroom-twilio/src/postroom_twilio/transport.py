@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from postroom.errors import DeliveryError, Outcome, RecipientsRefused, UnexpectedResponse
 from postroom.plugin import Capabilities, CheckReport
-from postroom.plugin.http import HttpSmsTransport
+from postroom.plugin.http import FORM, HttpSmsTransport, form_body
 from postroom.receipts import Accepted, RecipientResult
 from postroom_twilio import limits
 from postroom_twilio.errors import meaning, read_problem
-from postroom_twilio.payload import form, message_fields
+from postroom_twilio.payload import message_fields
 from postroom_twilio.settings import TwilioSettings
 
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from postroom.messages import Sms
     from postroom.plugin import Environment
     from postroom.plugin.http import Reply
-
-_FORM = "application/x-www-form-urlencoded"
 
 
 class TwilioSms(HttpSmsTransport[TwilioSettings]):
@@ -56,8 +54,8 @@ class TwilioSms(HttpSmsTransport[TwilioSettings]):
             "POST",
             f"{self._url}/Messages.json",
             headers=self._headers,
-            body=form(fields),
-            content_type=_FORM,
+            body=form_body(fields),
+            content_type=FORM,
         )
         if reply.status // 100 == 2:
             return self._accepted(message, reply)
