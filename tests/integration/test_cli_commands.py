@@ -68,6 +68,18 @@ def test_config_show_masks_secrets(cli, tmp_path):
         assert CANARY not in done.everything
 
 
+def test_config_show_shows_no_value_of_sections_it_does_not_know(cli, tmp_path):
+    (tmp_path / "postroom.toml").write_text(
+        f'[outbox]\nurl = "postgresql://user:{CANARY}@db.example.org/post"\n'
+        f'[gateway]\nkeys = ["{CANARY}"]\nport = 8080\npassword = {{ env = "GATE" }}\n'
+    )
+    for arguments in (("config", "show"), ("config", "show", "--json")):
+        assert CANARY not in cli(*arguments).everything
+    shown = cli("config", "show", "--json").json
+    assert shown["gateway"]["port"] == 8080
+    assert shown["gateway"]["password"] == {"env": "GATE"}
+
+
 def test_config_show_names_the_setting_that_is_wrong(cli, tmp_path):
     (tmp_path / "postroom.toml").write_text(SMTP.replace("username", "usernam"))
     done = cli("config", "show")
@@ -101,9 +113,31 @@ def test_check_reports_each_account_and_fails_when_one_does(cli, tmp_path):
 def test_the_demo_shows_every_provider_and_ends_well(cli):
     done = cli("demo")
     assert done.code == 0, done.everything
-    for word in ("SMTP", "SendGrid", "Twilio", "Vonage Messages API", "Vonage SMS API", "outcome_unknown"):
+    for word in ("SMTP", "SendGrid", "Twilio", "Vonage Messages API", "Vonage SMS API", "in_doubt, outcome_unknown"):
         assert word in done.out
+    rows = [line.split("\t") for line in done.out.splitlines()]
+    assert sum(row[-1].startswith("sent (") for row in rows) == 16
+    assert sum(row[0] == "0" for row in rows) == 1
+    assert "as AC81caaa94b3b84bb7ba9c3cd96bcb152a" in done.out
     assert "Everything arrived as meant." in done.out
+
+
+def test_the_demo_needs_no_way_out_and_nothing_that_is_configured(cli, tmp_path):
+    (tmp_path / "postroom.toml").write_text("[nonsense]\n")
+    proxy = {
+        "HTTP_PROXY": "http://127.0.0.1:1",
+        "HTTPS_PROXY": "http://127.0.0.1:1",
+        "http_proxy": "http://127.0.0.1:1",
+    }
+    done = cli("demo", env={**proxy, "TWILIO_ACCOUNT_SID": "AC7", "POSTROOM_ACCOUNTS__MAIL__PORT": "1"})
+    assert done.code == 0, done.everything
+
+
+def test_the_demo_names_what_keeps_it_from_running(cli):
+    done = cli("demo", env={"POSTROOM_PLUGINS": "smtp"})
+    assert done.code == 2
+    assert "POSTROOM_PLUGINS" in done.err
+    assert len(done.err.splitlines()) == 1
 
 
 def test_help_imports_neither_pydantic_nor_rich_nor_a_provider():

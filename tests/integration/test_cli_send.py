@@ -246,3 +246,211 @@ async def test_refused_recipients_of_an_accepted_message_are_named(cli, smtp):
 async def test_json_is_alone_on_standard_output(cli, smtp):
     done = await in_thread(cli, "send", "email", "--to", "a@example.org", "--text", "x", "--json")
     assert json.loads(done.out)["message_id"].startswith("<")
+
+
+JSON_MISTAKES = [
+    (("--header", "nonsense"), "--header: write it as NAME:VALUE"),
+    (("--header", "X-A: 1", "--header", "X-A: 2"), "'X-A' is given twice"),
+    (("--option", CANARY), "--option: write it as NAME=VALUE"),
+    (("--metadata", "=x"), "--metadata"),
+    (("--merge-data", "[1]"), "must be a JSON object"),
+    (("--merge-data", "{"), "is not valid JSON"),
+    (("--send-at", "0001-01-01T00:00:00"), "2030-01-31"),
+    (("--calendar", "nowhere.ics"), "nowhere.ics"),
+    (("--text", "-", "--html", "-"), "only one of them"),
+    (("--attach", "."), "not a file"),
+    (("--priority", "loud"), "priority"),
+]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"), JSON_MISTAKES, ids=lambda value: None if value is CANARY else str(value)
+)
+async def test_a_mistake_answers_in_json_when_asked_to(cli, smtp, arguments, said):
+    given = arguments if "--text" in arguments else ("--text", "x", *arguments)
+    done = await in_thread(cli, "send", "email", "--to", "a@example.org", *given, "--json")
+
+    assert (done.code, done.json["status"], done.json["error"]) == (2, "failed", "message_error")
+    assert said in done.json["message"]
+    assert done.err == ""
+    assert CANARY not in done.everything
+    assert smtp.connections == 0
+
+
+async def test_a_credential_is_taken_to_the_letter(cli, twilio):
+    done = await in_thread(
+        cli,
+        *("send", "sms", "--to", "+15005550009", "--body", "x"),
+        *("--option", "twilio_sid=AC2", "--option", "twilio_auth_token= a=b c "),
+    )
+
+    assert done.code == 0, done.err
+    sent = base64.b64decode(twilio.requests[0].headers["authorization"].removeprefix("Basic ")).decode()
+    assert sent == "AC2: a=b c "
+
+
+async def test_an_empty_text_that_is_given_does_not_wait_for_standard_input(tmp_path, smtp, clean_environment):
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "postroom", "send", "email", "--to", "a@example.org", "--subject", "s", "--text", ""),
+        cwd=tmp_path,
+        env=clean_environment,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.DEVNULL,
+    )
+    assert await process.wait() == 0
+    assert len(smtp.messages) == 1
+
+
+async def with_bytes(folder, environment, content: bytes, *arguments):
+    """Run the command line with exact bytes on standard input."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "postroom", *arguments),
+        cwd=folder,
+        env=environment,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await process.communicate(content)
+    return process.returncode, out.decode(), err.decode()
+
+
+async def test_standard_input_is_utf_8_in_every_locale(tmp_path, smtp, clean_environment):
+    words = ("send", "email", "--to", "a@example.org", "--json")
+    environment = {**clean_environment, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    code, _, _ = await with_bytes(tmp_path, environment, "Grüße".encode(), *words)
+    assert code == 0
+    assert email.message_from_bytes(smtp.messages[0].data, policy=email.policy.default).get_content().strip() == "Grüße"
+
+    code, out, err = await with_bytes(tmp_path, environment, b"caf\xe9", *words)
+    assert (code, err) == (2, "")
+    assert "not UTF-8" in json.loads(out)["message"]
+    assert len(smtp.messages) == 1
+
+
+async def test_json_survives_an_output_that_knows_no_unicode(cli, smtp):
+    done = await in_thread(
+        cli,
+        *("send", "email", "--to", "Ünï <a@example.org>", "--subject", "Ω", "--text", "Ω", "--dry-run", "--json"),
+        env={"PYTHONIOENCODING": "ascii"},
+    )
+    assert done.code == 0, done.err
+    assert done.json["recipients"] == ["a@example.org"]
+
+
+async def test_refused_recipients_are_named_beside_the_json(cli, smtp):
+    smtp.reply("rcpt", "550 5.1.1 no such user", match="bob@")
+    done = await in_thread(
+        cli, "send", "email", "--to", "ann@example.org", "--to", "bob@example.org", "--text", "x", "--json"
+    )
+
+    assert done.code == 0
+    assert [r["outcome"] for r in done.json["recipients"]] == ["accepted", "permanent"]
+    assert "bob@example.org: permanent" in done.err
+
+
+async def test_an_address_with_a_comma_in_its_name_is_one_address(cli, smtp):
+    done = await in_thread(cli, "send", "email", "--to", '"Doe, Jane" <jane@example.org>', "--text", "x")
+    assert done.code == 0, done.err
+    assert smtp.messages[0].recipients == ("jane@example.org",)
+
+
+async def test_interrupting_after_the_hand_over_answers_in_json_too(tmp_path, twilio, clean_environment):
+    twilio.answer(Hang("request"))
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "postroom", "send", "sms", "--to", "+15005550009", "--body", "x", "--json"),
+        cwd=tmp_path,
+        env={**clean_environment, "POSTROOM_ACCOUNTS__TEXTS__TIMEOUT": "60"},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    await twilio.received(1)
+    process.send_signal(signal.SIGINT)
+    out, err = await process.communicate()
+
+    assert process.returncode == 3, err.decode()
+    answer = json.loads(out)
+    assert (answer["error"], answer["outcome"]) == ("outcome_unknown", "unknown")
+    assert "Traceback" not in err.decode()
+
+
+async def test_interrupting_before_the_hand_over_says_that_nothing_was_sent(tmp_path, smtp, clean_environment):
+    smtp.delay("connect", 30)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "postroom", "send", "email", "--to", "a@example.org", "--text", "x"),
+        cwd=tmp_path,
+        env=clean_environment,
+        stdin=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    await smtp.until("connect")
+    process.send_signal(signal.SIGINT)
+    _, err = await process.communicate()
+
+    assert process.returncode == 130, err.decode()
+    assert "nothing was sent" in err.decode()
+    assert "Traceback" not in err.decode()
+
+
+async def test_interrupting_between_two_recipients_says_that_one_may_have_it(tmp_path, twilio, clean_environment):
+    twilio.answer_with(lambda r: Hang("request") if b"0009" in r.body else Answer(201, {"sid": "SM1"}))
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "postroom", "send", "sms", "--to", "+15005550008", "--to", "+15005550009"),
+        *("--body", "x"),
+        cwd=tmp_path,
+        env={**clean_environment, "POSTROOM_ACCOUNTS__TEXTS__TIMEOUT": "60"},
+        stdin=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    await twilio.received(2)
+    process.send_signal(signal.SIGINT)
+    _, err = await process.communicate()
+
+    assert process.returncode == 3, err.decode()
+    assert "may have been s" in err.decode()
+
+
+async def test_a_dry_run_tells_what_each_account_would_refuse(cli, twilio, tmp_path):
+    configured = (tmp_path / "postroom.toml").read_text()
+    lenient = configured.replace("accounts.texts", "accounts.lenient") + '            unsupported = "warn"\n'
+    route = '[routes.both]\nvia = ["texts", "lenient"]\n'
+    configure(tmp_path, configured + lenient.replace('"twilio"', '"vonage"').split("account_sid")[0] + route)
+    words = ("send", "sms", "--to", "+15005550009", "--body", "x", "--dry-run", "--json")
+
+    option = await in_thread(cli, *words, "--provider", "texts", "--option", "nope=1")
+    assert "no such option" in option.json["accounts"][0]["problem"]
+
+    later = await in_thread(cli, *words, "--provider", "texts", "--send-at", "2031-01-01T00:00:00+00:00")
+    assert later.json["accounts"][0]["problem"]
+
+    both = await in_thread(cli, *words, "--provider", "both")
+    assert [account["account"] for account in both.json["accounts"]] == ["texts", "lenient"]
+    assert both.json["accounts"][1]["problem"]
+    assert CANARY not in option.everything + later.everything + both.everything
+    assert twilio.connections == 0
+
+
+async def test_a_dry_run_tells_features_refused_from_features_left_out(cli, tmp_path):
+    smtp = 'provider = "smtp"\nhost = "127.0.0.1"\nfrom = "a@example.org"\n'
+    configure(
+        tmp_path,
+        f'[accounts.strict]\n{smtp}[accounts.mild]\n{smtp}unsupported = "warn"\n[routes.r]\nvia = ["strict", "mild"]\n',
+    )
+    words = ("send", "email", "--to", "a@example.org", "--text", "x", "--template", "t", "--provider", "r", "--dry-run")
+    told = (await in_thread(cli, *words, "--json")).json["accounts"]
+
+    assert [(account["unsupported"], account["left_out"]) for account in told] == [
+        (["template"], []),
+        ([], ["template"]),
+    ]
+    shown = (await in_thread(cli, *words)).out
+    assert "would refuse template" in shown
+    assert "would leave out template" in shown
+
+
+async def test_a_dry_run_without_a_sender_says_so(cli, tmp_path):
+    configure(tmp_path, '[accounts.m]\nprovider = "memory"\n')
+    done = await in_thread(cli, "send", "email", "--to", "a@example.org", "--text", "x", "--dry-run", "--json")
+    assert "no sender" in done.json["accounts"][0]["problem"]
+    assert done.json["mime"] is None

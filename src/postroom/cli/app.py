@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import sys
-import tomllib
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from postroom.cli import check, config, demo, init, providers, send, send_many
-from postroom.cli.exits import warn
+from postroom.cli.extensions import add_commands
 
 
 def build() -> typer.Typer:
@@ -29,7 +26,7 @@ def build() -> typer.Typer:
         app.add_typer(module.app)
     for command in (send_many.send_many, providers.providers, check.check, init.init, demo.demo):
         app.command()(command)
-    _add_extensions(app)
+    add_commands(app)
     return app
 
 
@@ -51,42 +48,3 @@ def _shared_options(
     ] = False,
 ) -> None:
     context.obj = config_file
-
-
-def _add_extensions(app: typer.Typer) -> None:
-    """Let the extensions that the configuration names add commands; one that fails is told and left out."""
-    names = _extension_names()
-    if not names:
-        return
-    from postroom.errors import PostroomError
-    from postroom.registry import Registry
-
-    registry = Registry()
-    for name in names:
-        try:
-            loaded = registry.load_extensions([name])
-            for _, add_commands in registry.implementations("postroom_commands", loaded):
-                add_commands(app=app)
-        except PostroomError as error:
-            warn(str(error))
-        except Exception as error:  # noqa: BLE001 - an extension may raise anything
-            warn(f"extension {name!r} adds no commands: {type(error).__name__}: {error}")
-
-
-def _extension_names() -> list[str]:
-    """Read just the names; a file that cannot be read is the running command's to explain."""
-    file = _config_argument() or os.environ.get("POSTROOM_CONFIG") or "postroom.toml"
-    try:
-        found = tomllib.loads(Path(file).read_text(encoding="utf-8"))["plugins"]["extensions"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
-    return [found] if isinstance(found, str) else [str(name) for name in found]
-
-
-def _config_argument() -> str | None:
-    for position, argument in enumerate(sys.argv):
-        if argument.startswith("--config="):
-            return argument.removeprefix("--config=")
-        if argument == "--config":
-            return next(iter(sys.argv[position + 1 : position + 2]), None)
-    return None

@@ -25,10 +25,15 @@ def demo() -> None:
 
 
 def _check_installed() -> None:
-    from postroom.errors import ProviderNotFound
-    from postroom.registry import Registry
+    from importlib.metadata import entry_points
 
-    missing = [name for name in NEEDED if not Registry().knows(name)]
+    from postroom.errors import ProviderNotFound
+    from postroom.registry import KNOWN_DISTRIBUTIONS, PROVIDERS, Registry
+
+    installed = entry_points(group=PROVIDERS).names
+    missing = [KNOWN_DISTRIBUTIONS[name] for name in NEEDED if name not in installed]
     if missing:
-        packages = " ".join(f"postroom-{name}" for name in missing)
-        raise ProviderNotFound(f"the demo needs all four providers; pip install {packages}")
+        raise ProviderNotFound(f"the demo needs all four providers; pip install {' '.join(missing)}")
+    registry = Registry()
+    for name in NEEDED:
+        registry.channels(name)  # raises what keeps it from being used

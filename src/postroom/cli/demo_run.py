@@ -1,16 +1,18 @@
-"""What `postroom demo` does: starts the servers, sends, and compares what was said with what arrived."""
+"""What `postroom demo` does: starts the servers, sends, and compares what was meant with what arrived."""
 
 from __future__ import annotations
 
+import os
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from email import message_from_bytes
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from postroom.cli.demo_arrivals import Arrival, at_sendgrid, at_smtp, at_twilio, at_vonage, meant
 from postroom.cli.demo_samples import SENDER, TWILIO_OPTIONS, emails, texts
+from postroom.cli.tables import show_table
 from postroom.errors import DeliveryError, PostroomError
 from postroom.receipts import Receipt
 from postroom.room import Postroom
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
     from postroom.messages import Email, Sms
     from postroom.room import Result
     from postroom.testing.http import RecordedRequest
+
+COLUMNS = ("from", "to", "arrived", "besides", "by", "answered")
+MISSING = "NOT AS MEANT"
 
 
 @dataclass(slots=True)
@@ -38,13 +43,14 @@ class Servers:
 
 async def run() -> bool:
     """Run the demonstration; return whether everything arrived as meant."""
+    os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1"  # nothing is to leave this machine
     servers = Servers()
     async with AsyncExitStack() as stack:
         for server in (servers.smtp, servers.troubled, servers.sendgrid, servers.twilio, servers.vonage):
             await stack.enter_async_context(server)
         _teach(servers)
         room = await stack.enter_async_context(Postroom(**_configuration(servers)))
-        good = [await _all_providers(room, servers), await _failover(room, servers)]
+        good = [*await _all_providers(room, servers), await _moves_on(room, servers), await _stays(room, servers)]
     typer.echo("\nEverything arrived as meant." if all(good) else "\nNot everything arrived as meant: see above.")
     return all(good)
 
@@ -82,46 +88,59 @@ def _teach(servers: Servers) -> None:
     servers.vonage.answer_with(vonage)
 
 
-async def _all_providers(room: Postroom, servers: Servers) -> bool:
-    vonage = servers.vonage.requests
-    runs: list[tuple[str, Sequence[Email | Sms], Callable[[], list[str]]]] = [
-        ("SMTP", emails("mail"), lambda: [_mail(m.data) for m in servers.smtp.messages]),
-        ("SendGrid", emails("sg"), lambda: _http(servers.sendgrid.requests)),
-        ("Twilio", texts("texts", TWILIO_OPTIONS), lambda: _http(servers.twilio.requests)),
-        ("Vonage Messages API", texts("vonage-messages"), lambda: _http(r for r in vonage if r.path != "/sms/json")),
-        ("Vonage SMS API", texts("vonage-sms"), lambda: _http(r for r in vonage if r.path == "/sms/json")),
+async def _all_providers(room: Postroom, servers: Servers) -> list[bool]:
+    mail, grid, sms, vonage = servers.smtp, servers.sendgrid, servers.twilio, servers.vonage
+    runs: list[tuple[str, Sequence[Email | Sms], Callable[[], list[Arrival]]]] = [
+        ("SMTP", emails("mail"), lambda: [at_smtp(found) for found in mail.messages]),
+        ("SendGrid", emails("sg"), lambda: [at_sendgrid(found) for found in grid.requests]),
+        ("Twilio", texts("texts", TWILIO_OPTIONS), lambda: [at_twilio(found) for found in sms.requests]),
+        ("Vonage Messages API", texts("vonage-messages"), lambda: [at_vonage(found) for found in vonage.requests]),
+        ("Vonage SMS API", texts("vonage-sms"), lambda: [at_vonage(found) for found in vonage.requests[3:]]),
     ]
-    good = []
-    for title, messages, arrived in runs:
-        typer.echo(f"\n{title}: one message, then a batch of two")
-        results: list[Result] = [await _one(room, messages[0]), *await room.send_many(messages[1:])]
-        for result in results:
-            typer.echo(f"  answered  {_said(result)}")
-        for line in arrived():
-            typer.echo(f"  arrived   {line}")
-        good.append(all(isinstance(result, Receipt) for result in results) and bool(arrived()))
-    return all(good)
+    return [await _provider(room, *planned) for planned in runs]
 
 
-async def _failover(room: Postroom, servers: Servers) -> bool:
-    """The same route twice: the first account fails before the message is handed over, then after."""
-    message = emails("careful")[0]
-    before = len(servers.smtp.messages)
+async def _provider(
+    room: Postroom, title: str, messages: Sequence[Email | Sms], arrivals: Callable[[], list[Arrival]]
+) -> bool:
+    """Send one message, then the others as a batch, and show each beside what the server saw of it."""
+    results = [await _one(room, messages[0]), *await room.send_many(messages[1:])]
+    arrived = arrivals()
+    rows = [(_found(meant(message), arrived), _said(result)) for message, result in zip(messages, results, strict=True)]
+    strays = [(stray, "NOT MEANT") for stray in arrived]
+    typer.echo(f"\n{title}: one message, then a batch of two")
+    show_table(COLUMNS, [(*arrival, said) for arrival, said in rows + strays])
+    return not strays and all(arrival.content != MISSING for arrival, _ in rows) and all(map(_accepted, results))
 
+
+def _found(wanted: Arrival, arrived: list[Arrival]) -> Arrival:
+    """Take out of `arrived`, and return, what came as it was meant."""
+    for at, arrival in enumerate(arrived):
+        if arrival._replace(door="") == wanted:
+            return arrived.pop(at)
+    return wanted._replace(content=MISSING)
+
+
+async def _moves_on(room: Postroom, servers: Servers) -> bool:
+    """The first account fails before the message is handed over: the second takes it."""
     typer.echo("\nFailover, the first server hangs up before it has the message")
     servers.troubled.drop("mail", times=1)
-    refused = await _one(room, message)
-    typer.echo(f"  answered  {_said(refused)}")
-    moved_on = isinstance(refused, Receipt) and len(servers.smtp.messages) == before + 1
+    before = len(servers.smtp.messages)
+    result = await _one(room, emails("careful")[0])
+    copies = len(servers.smtp.messages) - before
+    show_table(("copies at the second server", "answered"), [(str(copies), _said(result))])
+    return copies == 1 and _accepted(result)
 
+
+async def _stays(room: Postroom, servers: Servers) -> bool:
+    """The first account may have the message: the second must not get it."""
     typer.echo("\nFailover, the first server takes the message and hangs up without a word")
     servers.troubled.drop("dot", times=1)
-    lost = await _one(room, message)
-    copies = len(servers.smtp.messages) - before - 1
-    typer.echo(f"  answered  {_said(lost)}")
-    typer.echo(f"  copies at the second server: {copies}, since the first may have it")
-    in_doubt = isinstance(lost, DeliveryError) and lost.outcome == "unknown" and copies == 0
-    return moved_on and in_doubt
+    before = len(servers.smtp.messages)
+    result = await _one(room, emails("careful")[0])
+    copies = len(servers.smtp.messages) - before
+    show_table(("copies at the second server", "answered"), [(str(copies), _said(result))])
+    return copies == 0 and isinstance(result, DeliveryError) and _status(result) == "in_doubt"
 
 
 async def _one(room: Postroom, message: Email | Sms) -> Result:
@@ -131,19 +150,17 @@ async def _one(room: Postroom, message: Email | Sms) -> Result:
         return error
 
 
+def _accepted(result: Result) -> bool:
+    return isinstance(result, Receipt) and result.status == "sent"
+
+
 def _said(result: Result) -> str:
     if isinstance(result, Receipt):
         tried = ", ".join(f"{attempt.account} {attempt.outcome}" for attempt in result.attempts)
-        return f"{result.status} ({tried}), its id there: {result.provider_message_id}"
-    outcome = f", {result.outcome}" if isinstance(result, DeliveryError) else ""
-    return f"{result.code}{outcome}: {result}"
+        return f"{result.status} ({tried}) as {result.provider_message_id}"
+    status = f"{_status(result)}, " if isinstance(result, DeliveryError) else ""
+    return f"{status}{result.code}: {result}"
 
 
-def _mail(content: bytes) -> str:
-    found = message_from_bytes(content)
-    body = str(found.get_payload()).strip()
-    return f"From: {found['From']}, To: {found['To']}, Reply-To: {found['Reply-To']}, {found['Subject']!r}, {body}"
-
-
-def _http(requests: Any) -> list[str]:
-    return [f"{request.method} {request.path} {request.body.decode()}" for request in requests]
+def _status(error: DeliveryError) -> str | None:
+    return str(error.receipt.status) if error.receipt else None

@@ -8,12 +8,15 @@ import typer
 
 from postroom.addresses import Address
 from postroom.cli.exits import show_json
-from postroom.errors import PostroomError
+from postroom.config.accounts import settings_for_message
+from postroom.errors import MessageError, PostroomError
 from postroom.messages import Email, Sms, new_id
 from postroom.mime import needs_smtputf8, to_bytes
+from postroom.plugin.environment import Environment
 
 if TYPE_CHECKING:
     from postroom.accounts import Target
+    from postroom.plugin.settings import AccountSettings
     from postroom.room import Postroom
 
 
@@ -34,22 +37,47 @@ def show(room: Postroom, message: Email | Sms, *, as_json: bool) -> None:
         _print(preview)
 
 
+def _settings(room: Postroom, target: Target, message: Email | Sms) -> AccountSettings:
+    """Return the settings the message would go out with, its own credentials over the account's."""
+    if not message.options:
+        return room.settings(target, message.channel_name)
+    model = room.registry.transport(target.provider, message.channel_name).settings_model
+    base = room.config.accounts[target.name] if target.configured else {"provider": target.provider}
+    return settings_for_message(target.name, base, model, message.options)
+
+
 def _account(room: Postroom, target: Target, message: Email | Sms) -> dict[str, Any]:
-    """What one account would make of the message; without settings it can still be judged by its transport."""
-    transport = room.registry.transport(target.provider, message.channel_name)
-    unsupported = sorted(message.features - transport.capabilities.features)
-    sender, problem = None, None
+    """What one account would make of the message: which features it would refuse or leave out, and other problems."""
+    kind = room.registry.transport(target.provider, message.channel_name)
+    missing = sorted(message.features - kind.capabilities.features)
+    told: dict[str, Any] = {"account": target.name, "provider": target.provider, "from": None}
+    told |= {"unsupported": missing, "left_out": [], "problem": None}
     try:
-        sender = room.settings(target, message.channel_name).from_
+        settings = _settings(room, target, message)
+        told["from"] = settings.from_
+        if settings.unsupported == "warn":
+            told |= {"unsupported": [], "left_out": missing}
+        kind(target.name, settings, Environment()).validate(_stamped(message, settings.from_))
     except PostroomError as error:
-        problem = None if message.options else str(error)
-    return {
-        "account": target.name,
-        "provider": target.provider,
-        "from": sender,
-        "unsupported": unsupported,
-        "problem": problem,
-    }
+        told["problem"] = str(error)
+    except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+        told["problem"] = f"{target.provider} raised {type(error).__name__}, which is a fault in the plugin"
+    return told
+
+
+def _stamped(message: Email | Sms, sender: str | None) -> Email | Sms:
+    """Return the message as a transport would get it. Raises MessageError without a sender that e-mail needs."""
+    if isinstance(message, Sms):
+        return message.stamped(id=message.id or new_id(), from_=message.from_ or sender)
+    if not (message.from_ or sender):
+        raise MessageError("no sender: give --from, or set from on the account")
+    try:
+        from_ = message.from_ or Address.model_validate(sender)
+    except ValueError:
+        raise MessageError(f"the account's from, {sender!r}, is not an e-mail address") from None
+    identifier = message.id or new_id()
+    message_id = message.message_id or f"<{identifier}@postroom.invalid>"
+    return message.stamped(id=identifier, from_=from_, message_id=message_id)
 
 
 def _sms_preview(sms: Sms) -> dict[str, Any]:
@@ -65,8 +93,10 @@ def _sms_preview(sms: Sms) -> dict[str, Any]:
 
 
 def _email_preview(email: Email, sender: str | None) -> dict[str, Any]:
-    from_ = email.from_ or (Address.model_validate(sender) if sender else None)
-    stamped = email.stamped(from_=from_, message_id=email.message_id or f"<{new_id()}@postroom.invalid>")
+    if not (email.from_ or sender):
+        return {"bytes": None, "mime": None}
+    stamped = _stamped(email, sender)
+    assert isinstance(stamped, Email)
     content = to_bytes(stamped, smtputf8=needs_smtputf8(stamped))
     return {"bytes": len(content), "mime": content.decode("utf-8", "replace")}
 
@@ -74,7 +104,8 @@ def _email_preview(email: Email, sender: str | None) -> dict[str, Any]:
 def _print(preview: dict[str, Any]) -> None:
     typer.echo("dry run: nothing is sent")
     for account in preview["accounts"]:
-        notes = [f"cannot send {', '.join(account['unsupported'])}"] if account["unsupported"] else []
+        notes = [f"would refuse {', '.join(account['unsupported'])}"] if account["unsupported"] else []
+        notes += [f"would leave out {', '.join(account['left_out'])}"] if account["left_out"] else []
         notes += [account["problem"]] if account["problem"] else []
         told = f": {'; '.join(notes)}" if notes else ""
         typer.echo(f"account: {account['account']} ({account['provider']}){told}")
@@ -87,5 +118,5 @@ def _print(preview: dict[str, Any]) -> None:
             f"{preview['units_per_segment']} a segment), {preview['billed_segments']} in all"
         )
         typer.echo(f"\n{preview['body']}")
-    else:
+    elif preview["mime"] is not None:
         typer.echo(f"size: {preview['bytes']} bytes\n\n{preview['mime']}")

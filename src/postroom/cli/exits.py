@@ -29,8 +29,8 @@ def warn(text: str) -> None:
 
 
 def show_json(value: object) -> None:
-    """Print one JSON document on standard output."""
-    typer.echo(json.dumps(value, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None))
+    """Print one JSON document on standard output, in ASCII: no encoding of that stream can spoil it."""
+    typer.echo(json.dumps(value, indent=2 if sys.stdout.isatty() else None))
 
 
 @contextmanager

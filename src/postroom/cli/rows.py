@@ -6,9 +6,11 @@ import csv
 import hashlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import TextIOWrapper
+from itertools import count
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,67 +20,111 @@ from postroom.messages import Attachment, Email, Sms
 LISTS = ("to", "cc", "bcc", "reply_to", "tags", "media", "attach")
 """CSV columns that hold several values, separated by semicolons."""
 
+OBJECTS = ("headers", "metadata", "merge_data", "options", "provider_options")
+"""CSV columns that hold a JSON object."""
+
 csv.field_size_limit(16 * 2**20)
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row: its number from 1, what tells a changed row from the same one, and its fields or what ails it."""
+    """One row: its fields, or what ails it.
+
+    `number` counts rows from 1, `line` is the line of the file it ends on; `fingerprint`, 64 bits, tells a changed row
+    from the same one.
+    """
 
     number: int
-    fingerprint: str
-    fields: dict[str, Any] | None
+    line: int
+    fingerprint: int
+    fields: dict[str, Any] | None = None
     problem: str | None = None
 
+    def __str__(self) -> str:
+        return f"row {self.number} (line {self.line})"
+
     def message(self) -> Email | Sms:
-        """Build the message. Raises MessageError with the row's number."""
+        """Build the message. Raises MessageError."""
         if self.fields is None:
-            raise MessageError(f"row {self.number}: {self.problem}")
-        try:
-            return _message(dict(self.fields))
-        except MessageError as error:
-            raise type(error)(f"row {self.number}: {error}") from error
+            raise MessageError(str(self.problem))
+        return _message(dict(self.fields))
 
 
 @contextmanager
 def open_rows(path: str) -> Iterator[Iterator[Row]]:
     """Read `path`, or standard input for `-`; a name that ends in .csv is CSV, anything else JSON lines."""
     if path == "-":
-        yield _json_rows(sys.stdin)
+        yield _json_rows(sys.stdin.buffer)
         return
     try:
-        file = Path(path).open(encoding="utf-8-sig", newline="")  # noqa: SIM115 - closed below
+        file = Path(path).open("rb")  # noqa: SIM115 - closed below
     except OSError as error:
         raise MessageError(f"cannot read {path}: {error.strerror}") from error
     with file:
         yield _csv_rows(file) if path.lower().endswith(".csv") else _json_rows(file)
 
 
-def _json_rows(file: IO[str]) -> Iterator[Row]:
+def _json_rows(file: Iterable[bytes]) -> Iterator[Row]:
     number = 0
-    for line in file:
-        if not line.strip():
+    for line, read in enumerate(file, start=1):
+        content = read.removeprefix(b"\xef\xbb\xbf").strip()
+        if not content:
             continue
         number += 1
         try:
-            fields, problem = json.loads(line), None
-        except ValueError as error:
+            fields, problem = json.loads(content.decode()), None
+        except (ValueError, RecursionError) as error:
             fields, problem = None, f"is not valid JSON: {error}"
         if problem is None and not isinstance(fields, dict):
             fields, problem = None, "must be a JSON object"
-        yield Row(number, _fingerprint(line.strip()), fields, problem)
+        yield Row(number, line, _fingerprint(content), fields, problem)
 
 
-def _csv_rows(file: IO[str]) -> Iterator[Row]:
-    for number, values in enumerate(csv.DictReader(file, restkey="", restval=""), start=1):
-        fingerprint = _fingerprint(json.dumps(values, sort_keys=True))
-        if "" in values:
-            yield Row(number, fingerprint, None, "has more columns than the header")
-            continue
-        yield Row(number, fingerprint, {name: _cell(name, value) for name, value in values.items() if value})
+def _csv_rows(file: IO[bytes]) -> Iterator[Row]:
+    # Bytes that are not UTF-8 are let through here, since the message they end up in refuses them: one bad row.
+    with TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
+        reader = csv.DictReader(text, restkey="", restval="")
+        _check_columns(reader.fieldnames or ())
+        for number in count(1):
+            try:
+                values = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                yield _unreadable(number, reader.line_num, error)
+            else:
+                yield _csv_row(number, reader.line_num, values)
+
+
+def _unreadable(number: int, line: int, error: csv.Error) -> Row:
+    problem = f"is not valid CSV: {error}"
+    return Row(number, line, _fingerprint(problem.encode()), None, problem)
+
+
+def _check_columns(columns: Iterable[str]) -> None:
+    named = list(columns)
+    twice = next((name for name in named if named.count(name) > 1), None)
+    if twice is not None:
+        raise MessageError(f"the first line names the column {twice!r} twice; give each field one column")
+
+
+def _csv_row(number: int, line: int, values: dict[str, Any]) -> Row:
+    fingerprint = _fingerprint(json.dumps(values, sort_keys=True).encode())
+    if "" in values:
+        return Row(number, line, fingerprint, None, "has more columns than the header")
+    try:
+        fields = {name: _cell(name, value) for name, value in values.items() if value}
+    except MessageError as error:
+        return Row(number, line, fingerprint, None, str(error))
+    return Row(number, line, fingerprint, fields)
 
 
 def _cell(name: str, value: str) -> object:
+    if name in OBJECTS:
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError):
+            raise MessageError(f'{name}: write it as a JSON object, such as {{"key": "value"}}') from None
     return [part.strip() for part in value.split(";") if part.strip()] if name in LISTS else value
 
 
@@ -88,12 +134,25 @@ def _message(fields: dict[str, Any]) -> Email | Sms:
     if kind != "email":
         return Sms(**fields)
     fields.pop("channel", None)
-    paths = fields.pop("attach", [])
-    if paths:
-        attached = [Attachment.from_path(path) for path in ([paths] if isinstance(paths, str) else paths)]
-        fields["attachments"] = [*fields.get("attachments", []), *attached]
+    attached = _attached(fields.pop("attach", []))
+    if attached:
+        fields["attachments"] = [*_listed(fields, "attachments"), *attached]
     return Email(**fields)
 
 
-def _fingerprint(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+def _attached(paths: object) -> list[Attachment]:
+    named = [paths] if isinstance(paths, str) else paths
+    if not isinstance(named, list) or not all(isinstance(path, str) for path in named):
+        raise MessageError("attach: must be a path, or a list of paths")
+    return [Attachment.from_path(path) for path in named]
+
+
+def _listed(fields: dict[str, Any], name: str) -> list[Any]:
+    found = fields.get(name) or []
+    if not isinstance(found, list):
+        raise MessageError(f"{name}: must be a list")
+    return found
+
+
+def _fingerprint(content: bytes) -> int:
+    return int.from_bytes(hashlib.sha256(content).digest()[:8])

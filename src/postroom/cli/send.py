@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from postroom.cli.exits import INTERRUPTED, UNKNOWN, AsJson, ConfigFile, errors_told, show_json, success, warn
-from postroom.cli.fields import body_text, file_text, given, json_object, json_pairs, moment, pairs, piped_text
+from postroom.cli.exits import INTERRUPTED, AsJson, ConfigFile, errors_told, show_json, success, warn
+from postroom.cli.fields import bodies, file_text, given, headers, json_object, json_pairs, moment, pairs
 
 if TYPE_CHECKING:
     from postroom.messages import Email, Sms
     from postroom.receipts import Receipt
+    from postroom.room import Postroom
 
 app = typer.Typer(name="send", help="Send one message now.", no_args_is_help=True, rich_markup_mode=None)
 
 Provider = Annotated[str | None, typer.Option(help="Route, account or provider; else a rule or the default.")]
-Many = Annotated[list[str], typer.Option()]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be sent and how; send nothing.")]
 Credentials = Annotated[list[str], typer.Option("--option", help="KEY=VALUE: credentials for this message alone.")]
 ProviderOptions = Annotated[
@@ -61,12 +61,10 @@ def email(
     config_file: ConfigFile = None,
 ) -> None:
     """Send an e-mail. Without a body, the text is read from standard input."""
-    text, html = body_text(text), body_text(html)
-    if not (text or html or template or calendar or amp):
-        text = piped_text()
     with errors_told(as_json=as_json):
         from postroom.messages import Attachment, Email
 
+        no_body = text is None and html is None and not (template or calendar or amp)
         files = [Attachment.from_path(path) for path in attach]
         files += [Attachment.from_path(path, inline=True) for path in inline]
         fields = {
@@ -76,10 +74,9 @@ def email(
             "from": from_,
             "reply_to": reply_to,
             "subject": subject,
-            "text": text,
-            "html": html,
+            **bodies({"text": text, "html": html}, fallback="text" if no_body else None),
             "attachments": files,
-            "headers": pairs(header, "--header", separator=":"),
+            "headers": headers(header),
             "tags": tag,
             "metadata": pairs(metadata, "--metadata"),
             "template": template,
@@ -117,16 +114,13 @@ def sms(
     config_file: ConfigFile = None,
 ) -> None:
     """Send an SMS. Without a body or media, the text is read from standard input."""
-    body = body_text(body)
-    if not (body or media):
-        body = piped_text()
     with errors_told(as_json=as_json):
         from postroom.messages import Sms
 
         fields = {
             "to": to,
             "from": from_,
-            "body": body,
+            **bodies({"body": body}, fallback="body" if body is None and not media else None),
             "media": media,
             "channel": channel,
             "send_at": moment(send_at, "--send-at"),
@@ -153,40 +147,48 @@ def _handle(message: Email | Sms, config_file: Path | None, *, dry_run: bool, as
     if as_json:
         show_json(success(receipt))
     else:
-        _tell(receipt)
+        identifier = f" as {receipt.provider_message_id}" if receipt.provider_message_id else ""
+        typer.echo(f"{receipt.status}: {receipt.account} ({receipt.provider}) took {receipt.id}{identifier}")
+    for result in receipt.recipients:
+        if result.outcome != "accepted":
+            warn(f"{result.address}: {result.outcome}: {result.detail or result.code}")
 
 
-def _sent(room: object, message: Email | Sms) -> Receipt:
-    """Send, and say on Ctrl-C whether the message may be on its way."""
+def _sent(room: Postroom, message: Email | Sms) -> Receipt:
+    """Send, and say on Ctrl-C whether the message may be on its way.
+
+    Raises OutcomeUnknown when it was handed over, and exits when it surely was not.
+    """
     import asyncio
 
-    from postroom.room import Postroom
+    from postroom.errors import OutcomeUnknown
 
-    assert isinstance(room, Postroom)
-    handed_over: list[str] = []
+    notes: list[str] = []
 
     async def send() -> Receipt:
         async with room:
             try:
                 return await room.send(message)
             except asyncio.CancelledError as cancelled:
-                handed_over.extend(getattr(cancelled, "__notes__", ()))
+                notes.extend(getattr(cancelled, "__notes__", ()))
                 raise
 
     try:
         return asyncio.run(send())
     except KeyboardInterrupt:
-        if not handed_over:
-            warn("interrupted before anything was handed over; nothing was sent")
+        if _surely_kept_back(message, notes):
+            warn("interrupted before the message was handed over; nothing was sent")
             raise typer.Exit(INTERRUPTED) from None
-        warn(f"interrupted: {handed_over[0]}; it may have been sent, so look for it before sending it again")
-        raise typer.Exit(UNKNOWN) from None
+        what = notes[0] if notes else "some recipients may have been served"
+        raise OutcomeUnknown(
+            f"interrupted: {what}; it may have been sent, so look for it before sending it again"
+        ) from None
 
 
-def _tell(receipt: Receipt) -> None:
-    """Print what a person wants to know: who took it, and who did not get it."""
-    identifier = f" as {receipt.provider_message_id}" if receipt.provider_message_id else ""
-    typer.echo(f"{receipt.status}: {receipt.account} ({receipt.provider}) took {receipt.id}{identifier}")
-    for result in receipt.recipients:
-        if result.outcome != "accepted":
-            warn(f"  {result.address}: {result.outcome}: {result.detail or result.code}")
+def _surely_kept_back(message: Email | Sms, notes: list[str]) -> bool:
+    """Whether a cancelled send handed nothing over.
+
+    A transport notes on the cancellation how far it had come. With several recipients that tells nothing of those who
+    were served before, or at the same time.
+    """
+    return len(message.recipients) == 1 and all(note.endswith("nothing was sent") for note in notes)
