@@ -254,10 +254,8 @@ class Postroom:
         if len(pieces) == 1:
             journey.add(target, await _tried(lane, pieces[0]), assume_sent=assume_sent)
             return
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(_tried(lane, piece)) for piece in pieces]
-        for task in tasks:
-            journey.add(target, task.result(), assume_sent=assume_sent)
+        for tried in await _all_tried(lane, pieces):
+            journey.add(target, tried, assume_sent=assume_sent)
 
     def _concluded(self, journey: Journey) -> Receipt:
         error = journey.error()
@@ -292,6 +290,27 @@ def _config_of(
 
 def _workers(messages: Iterable[Email | Sms], at_once: int) -> int:
     return min(at_once, len(messages)) if isinstance(messages, Sized) else at_once
+
+
+async def _all_tried(lane: Lane, pieces: list[Message]) -> list[Tried]:
+    """Hand over every piece at once; a cancellation says of each that had been handed over that it was."""
+    notes: list[str] = []
+
+    async def one(piece: Message) -> Tried:
+        try:
+            return await _tried(lane, piece)
+        except asyncio.CancelledError as cancelled:
+            notes.extend(getattr(cancelled, "__notes__", ()))
+            raise
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one(piece)) for piece in pieces]
+    except asyncio.CancelledError as cancelled:
+        for note in notes:
+            cancelled.add_note(note)
+        raise
+    return [task.result() for task in tasks]
 
 
 async def _tried(lane: Lane, message: Message) -> Tried:

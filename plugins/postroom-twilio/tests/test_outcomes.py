@@ -12,6 +12,7 @@ from base64 import b64encode
 import pytest
 import trustme
 
+from postroom import Postroom, Sms
 from postroom.errors import (
     AuthenticationFailed,
     MessageRejected,
@@ -208,3 +209,17 @@ async def test_check_with_refused_credentials_raises(server, settings, opened):
     async with opened(settings(base_url=server.url)) as transport:
         with pytest.raises(AuthenticationFailed, match="auth_token"):
             await transport.check()
+
+
+async def test_cancelling_a_send_to_several_says_of_each_that_it_was_handed_over(server):
+    server.answer(Hang("request"))
+    account = {"provider": "twilio", "account_sid": "AC1", "auth_token": "x", "base_url": server.url}
+    async with Postroom(accounts={"texts": account}) as room:
+        message = Sms(to=["+15005550010", "+15005550011"], from_="+15005550006", body="x")
+        task = asyncio.create_task(room.send(message))
+        await server.received(2)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await task
+    assert len([note for note in caught.value.__notes__ if "handed over" in note]) == 2
+    assert len(server.requests) == 2
