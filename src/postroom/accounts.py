@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from postroom.config.accounts import account_settings, settings_for_message, settings_from_environment
-from postroom.dispatch import Lane, own_copy
-from postroom.errors import ContractViolation, DeliveryError, PostroomError
+from postroom.dispatch import Lane, early_fault, own_copy
+from postroom.errors import DeliveryError, PostroomError
 from postroom.plugin.environment import Environment
 
 if TYPE_CHECKING:
@@ -170,10 +170,7 @@ def _plugin_faults(target: Target, what: str) -> Iterator[None]:
     except PostroomError:
         raise
     except Exception as error:
-        raise ContractViolation(
-            f"{target.name}: {target.provider} raised {type(error).__name__} when it was {what}, which is a fault in "
-            "the plugin; nothing was sent"
-        ) from error
+        raise early_fault(target.name, target.provider, error, f"was {what}") from error
 
 
 def _fingerprint(options: Mapping[str, SecretStr]) -> bytes:

@@ -68,10 +68,7 @@ class Lane:
         except PostroomError:
             raise
         except Exception as error:
-            raise ContractViolation(
-                f"{self.transport.account}: {self.settings.provider} raised {type(error).__name__} when it validated "
-                "the message, which is a fault in the plugin; nothing was sent"
-            ) from error
+            raise early_fault(self.transport.account, self.settings.provider, error, "validated the message") from error
 
     async def deliver(self, message: Message) -> Accepted:
         """Hand `message` over once.
@@ -271,6 +268,14 @@ class Pace:
         self._second.append((start, messages))
         self._started += messages
         return start
+
+
+def early_fault(account: str, provider: str, error: Exception, what: str) -> ContractViolation:
+    """Return the error for whatever else a plugin raises before a hand-over, when it `what`."""
+    return ContractViolation(
+        f"{account}: {provider} raised {type(error).__name__} when it {what}, which is a fault in the plugin; nothing "
+        "was sent"
+    )
 
 
 def own_copy(error: BaseException) -> BaseException:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -83,13 +83,10 @@ def email(
             "merge_data": json_object(merge_data, "--merge-data"),
             "calendar": file_text(calendar, "--calendar"),
             "amp": file_text(amp, "--amp"),
-            "send_at": moment(send_at, "--send-at"),
-            "expires_at": moment(expires_at, "--expires-at"),
+            **_timing(send_at, expires_at),
             "priority": priority,
             "category": category,
-            "provider": provider,
-            "options": pairs(option, "--option"),
-            "provider_options": json_pairs(provider_option, "--provider-option"),
+            **_way(provider, option, provider_option),
         }
         _handle(Email(**given(fields)), config_file or context.obj, dry_run=dry_run, as_json=as_json)
 
@@ -123,15 +120,25 @@ def sms(
             **bodies({"body": body}, fallback="body" if body is None and not media else None),
             "media": media,
             "channel": channel,
-            "send_at": moment(send_at, "--send-at"),
-            "expires_at": moment(expires_at, "--expires-at"),
+            **_timing(send_at, expires_at),
             "priority": priority,
             "category": category,
-            "provider": provider,
-            "options": pairs(option, "--option"),
-            "provider_options": json_pairs(provider_option, "--provider-option"),
+            **_way(provider, option, provider_option),
         }
         _handle(Sms(**given(fields)), config_file or context.obj, dry_run=dry_run, as_json=as_json)
+
+
+def _timing(send_at: str | None, expires_at: str | None) -> dict[str, Any]:
+    return {"send_at": moment(send_at, "--send-at"), "expires_at": moment(expires_at, "--expires-at")}
+
+
+def _way(provider: str | None, option: list[str], provider_option: list[str]) -> dict[str, Any]:
+    """Who is to take the message, and what goes to them alone."""
+    return {
+        "provider": provider,
+        "options": pairs(option, "--option"),
+        "provider_options": json_pairs(provider_option, "--provider-option"),
+    }
 
 
 def _handle(message: Email | Sms, config_file: Path | None, *, dry_run: bool, as_json: bool) -> None:
