@@ -25,6 +25,8 @@ PostroomError
 │   └── UnexpectedResponse     the answer fits no documented form
 ├── OutboxError                the durable store refuses
 │   ├── IdempotencyConflict    one key, two different messages
+│   ├── MessageNotFound        no such message in this outbox
+│   ├── StateConflict          the message is in a state where that cannot be done
 │   └── LeaseLost              another worker owns the message now
 └── WebhookError               an incoming event is refused
     ├── SignatureInvalid       not signed by the provider
@@ -125,9 +127,13 @@ class ContractViolation(PluginError):
 
 
 class MessageError(PostroomError):
-    """The message cannot be sent as it is. Nothing was sent."""
+    """The message cannot be sent as it is. Nothing was sent.
+
+    `problems` holds, where fields are to blame, the dotted path of each (`to.0`) and what is wrong with it.
+    """
 
     code = "message_error"
+    problems: tuple[tuple[str, str], ...] = ()
 
 
 class InvalidAddress(MessageError):
@@ -275,6 +281,18 @@ class IdempotencyConflict(OutboxError):
     """The idempotency key was used before with a different message."""
 
     code = "idempotency_conflict"
+
+
+class MessageNotFound(OutboxError):
+    """No message has this id, or it is not the asker's."""
+
+    code = "message_not_found"
+
+
+class StateConflict(OutboxError):
+    """The message is in a state where that cannot be done."""
+
+    code = "state_conflict"
 
 
 class LeaseLost(OutboxError):

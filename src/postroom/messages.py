@@ -148,7 +148,8 @@ class Email(Message):
     """An e-mail.
 
     `to`, `cc`, `bcc`, `reply_to` take text (`"Ann <ann@example.org>"`), `Address`, or lists of these; at
-    least one recipient is needed. `from_` (or `from`) defaults to the account's. Bodies: `text`, `html`,
+    least one recipient is needed. `from_` (or `from`) defaults to the account's; `from_name` gives either
+    another display name. Bodies: `text`, `html`,
     `amp` (AMP for Email) and `calendar` (an iCalendar object), or a provider's `template` with `merge_data`
     (recipient address -> values). `headers` adds headers; those that a field owns are refused. `tags` and
     `metadata` come back with the provider's events. Raises InvalidAddress or MessageError.
@@ -162,6 +163,7 @@ class Email(Message):
     from_: Address | None = Field(
         default=None, validation_alias=AliasChoices("from", "from_"), serialization_alias="from"
     )
+    from_name: Line | None = Field(default=None, max_length=200)
     reply_to: Addresses = ()
     subject: Line = ""
     text: Text | None = None

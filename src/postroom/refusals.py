@@ -42,14 +42,14 @@ def validated(cls: type[_M], value: object, handler: ModelWrapValidatorHandler[_
 def refusal(cls: type[BaseModel], error: ValidationError) -> MessageError:
     """Return `error` as an InvalidAddress when nothing but addresses are wrong, else as a MessageError."""
     problems = error.errors(include_url=False)
-    lines = []
-    for problem in problems:
-        where = ".".join(str(part) for part in problem["loc"])
-        text = _explained(cls, problem)
-        lines.append(f"{where}: {text}" if where else text)
+    told = tuple((".".join(str(part) for part in problem["loc"]), _explained(cls, problem)) for problem in problems)
     addresses_only = all(problem["type"] == "invalid_address" for problem in problems)
     kind = InvalidAddress if addresses_only else MessageError
-    return kind(f"{cls.__name__} cannot be sent: " + "; ".join(lines))
+    found = kind(
+        f"{cls.__name__} cannot be sent: " + "; ".join(f"{where}: {text}" if where else text for where, text in told)
+    )
+    found.problems = told
+    return found
 
 
 def _explained(cls: type[BaseModel], problem: ErrorDetails) -> str:

@@ -12,6 +12,7 @@ from postroom.plugin.transport import (
     EmailTransport,
     SmsTransport,
     Transport,
+    UnknownAttempt,
     WebhookRequest,
 )
 
@@ -29,6 +30,7 @@ __all__ = [
     "OnUnknown",
     "SmsTransport",
     "Transport",
+    "UnknownAttempt",
     "WebhookRequest",
     "hookimpl",
 ]

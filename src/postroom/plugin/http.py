@@ -207,6 +207,7 @@ class HttpTransport(Transport[HttpSettingsT, MessageT]):
             outcome, scope = Outcome.PERMANENT, Scope.ACCOUNT
             advice = "redirects are not followed, so nothing was sent; correct base_url"
         said = self.redact(detail) or f"HTTP {reply.status}"
+        code = self.redact(code) if code else None
         answered = f"{reply.status} {code}" if code else f"{reply.status}"
         return kind(
             f"{self.account}: {self.settings.provider} answered {answered}: {said}; {advice or _advice(kind)}",
@@ -215,7 +216,7 @@ class HttpTransport(Transport[HttpSettingsT, MessageT]):
             provider_code=code,
             status=reply.status,
             retry_after=retry_after if retry_after is not None else reply.retry_after,
-            request_id=request_id,
+            request_id=self.redact(request_id) if request_id else None,
             detail=said,
         )
 

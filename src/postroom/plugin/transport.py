@@ -14,10 +14,10 @@ from postroom.receipts import Accepted, Channel, NotTaken
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
     from postroom.events import Event
     from postroom.plugin.environment import Environment
-    from postroom.receipts import Attempt
 
 INTERFACE_VERSION = 1
 """The plugin interface this release speaks; a plugin module may state `postroom_interface = 1`."""
@@ -69,6 +69,18 @@ class WebhookRequest:
     body: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class UnknownAttempt(Generic[MessageT]):
+    """What `reconcile` is asked about: a hand-over that nobody heard the end of.
+
+    `message` is what was handed over, as the transport saw it: its `recipients` are those of this attempt.
+    `started_at` is when the hand-over began (UTC); it ended, or its process did, within `settings.timeout`.
+    """
+
+    message: MessageT
+    started_at: datetime
+
+
 class Transport(ABC, Generic[SettingsT, MessageT]):
     """One account of a provider, for one channel.
 
@@ -82,6 +94,8 @@ class Transport(ABC, Generic[SettingsT, MessageT]):
     channel: ClassVar[Channel]
     keeps_timeout: ClassVar[bool] = False
     """True when `send` itself ends within `settings.timeout` and so knows where the time ran out."""
+    deviations: ClassVar[Mapping[str, str]] = {}
+    """Tests of the conformance kit that this provider cannot pass -> why; `postroom providers` shows them."""
 
     def __init__(self, account: str, settings: SettingsT, environment: Environment) -> None:
         self.account = account
@@ -91,6 +105,14 @@ class Transport(ABC, Generic[SettingsT, MessageT]):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} account={self.account!r}>"
+
+    @property
+    def at_once(self) -> int:
+        """How many messages can really be on their way at one time; a worker takes no more out of the outbox.
+
+        Override it where more than these would wait inside the transport, surely not handed over yet.
+        """
+        return self.settings.concurrency * self.capabilities.max_batch
 
     async def open(self) -> None:
         """Make ready; called once, before the first send, inside the loop that sends."""
@@ -127,8 +149,12 @@ class Transport(ABC, Generic[SettingsT, MessageT]):
         del request
         raise PayloadInvalid(f"{self.settings.provider} reports no events for {self.channel}")
 
-    async def reconcile(self, attempt: Attempt, /) -> Accepted | NotTaken | None:
-        """Find out what became of an attempt of unknown outcome; None when that cannot be told."""
+    async def reconcile(self, attempt: UnknownAttempt[MessageT], /) -> Accepted | NotTaken | None:
+        """Find out what became of an attempt of unknown outcome; None when that cannot be told (yet).
+
+        Called again later after None, so answer `NotTaken` only when the provider would surely know by now:
+        the message is sent again then. Raises DeliveryError when the provider cannot be asked.
+        """
         del attempt
         return None
 
