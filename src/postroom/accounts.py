@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from postroom.config.accounts import account_settings, settings_for_message, settings_from_environment
 from postroom.dispatch import Lane, early_fault, own_copy
-from postroom.errors import DeliveryError, PostroomError
+from postroom.errors import ConfigError, DeliveryError, PostroomError
 from postroom.plugin.environment import Environment
+from postroom.plugin.transport import Transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
@@ -20,10 +21,11 @@ if TYPE_CHECKING:
     from pydantic import SecretStr
 
     from postroom.config.model import Config
+    from postroom.events import Event
     from postroom.gates import Gates
     from postroom.messages import Message
-    from postroom.plugin.settings import AccountSettings
-    from postroom.plugin.transport import CheckReport, Transport
+    from postroom.plugin.settings import AccountSettings, OnUnknown
+    from postroom.plugin.transport import Capabilities, CheckReport, WebhookRequest
     from postroom.receipts import Channel
     from postroom.registry import Registry
 
@@ -58,16 +60,23 @@ class Accounts:
 
     def ready(self, target: Target, message: Message) -> Lane | None:
         """Return the lane of `target` if it is open already and the message brings no credentials."""
-        return None if message.options else self._lanes.get((target.name, message.channel_name))
+        return None if message.options else self.opened(target, message.channel_name)
+
+    def opened(self, target: Target, channel: Channel) -> Lane | None:
+        """Return the lane of `target` if it is open already."""
+        return self._lanes.get((target.name, channel))
 
     async def lane(self, target: Target, message: Message) -> Lane:
         """Return the lane for `message`, opening its transport when it is the first.
 
         Raises PluginError when the provider cannot be used, ConfigError when the settings are wrong.
         """
-        channel = message.channel_name
         if message.options:
-            return await self._lane_for_options(target, channel, message.options)
+            return await self._lane_for_options(target, message.channel_name, message.options)
+        return await self.own_lane(target, message.channel_name)
+
+    async def own_lane(self, target: Target, channel: Channel) -> Lane:
+        """Return the lane with the account's own credentials; raises as `lane` does."""
         lane = self._lanes.get((target.name, channel))
         if lane is not None:
             return lane
@@ -80,6 +89,40 @@ class Accounts:
         if key not in self._settings:
             self._settings[key] = self._validated(target, channel)
         return self._settings[key]
+
+    def capabilities(self, target: Target, channel: Channel) -> Capabilities:
+        """Return what the account's transport can do; raises PluginError."""
+        return self._registry.transport(target.provider, channel).capabilities
+
+    def reports(self, account: str, channel: Channel) -> bool:
+        """Whether the account's provider sends reports that its transport can read; yes when it is not open."""
+        lane = self._lanes.get((account, channel))
+        return lane is None or type(lane.transport).parse_webhook is not Transport.parse_webhook
+
+    async def read_report(self, target: Target, channel: Channel, request: WebhookRequest) -> list[Event] | None:
+        """Return what the account's provider reports, with the account's name; None when it never reports.
+
+        Raises WebhookError for what is not the provider's or cannot be read, and what `lane` raises.
+        """
+        kind = self._registry.transport(target.provider, channel)
+        if kind.parse_webhook is Transport.parse_webhook:
+            return None  # before its settings are looked at: an account of two channels may be set up for one
+        transport = (await self.own_lane(target, channel)).transport
+        with _plugin_faults(target, "reading a report"):
+            events = transport.parse_webhook(request)
+        return [event.model_copy(update={"account": target.name}) for event in events]
+
+    def on_unknown(self, target: Target, channel: Channel) -> OnUnknown:
+        """Return the account's policy for unknown outcomes; its provider's when its settings are incomplete.
+
+        A message may bring the credentials that the account lacks. Raises PluginError.
+        """
+        try:
+            return self.settings(target, channel).on_unknown
+        except ConfigError:
+            model = self._registry.transport(target.provider, channel).settings_model
+            default: OnUnknown = model.model_fields["on_unknown"].default
+            return default
 
     async def check(self, target: Target, channel: Channel) -> CheckReport:
         """Let a transport of the account's own try its credentials; it is closed again at once."""

@@ -105,12 +105,7 @@ class Lane:
         if self.settings.unsupported == "warn":
             _log.warning("%s: %s sends the message without %s", account, provider, ", ".join(missing))
             return
-        raise UnsupportedFeature(
-            f"{account}: {provider} cannot send {', '.join(missing)}; nothing was sent. Leave it out, choose another "
-            'provider, or set unsupported = "warn" on the account to send without it',
-            feature=missing[0],
-            provider=provider,
-        )
+        raise unsupported(account, provider, missing)
 
     async def _alone(self, message: Message) -> Accepted:
         if self._gates:
@@ -275,6 +270,16 @@ def early_fault(account: str, provider: str, error: Exception, what: str) -> Con
     return ContractViolation(
         f"{account}: {provider} raised {type(error).__name__} when it {what}, which is a fault in the plugin; nothing "
         "was sent"
+    )
+
+
+def unsupported(account: str, provider: str, missing: list[str]) -> UnsupportedFeature:
+    """Return the error for a message that asks for what the provider cannot express."""
+    return UnsupportedFeature(
+        f"{account}: {provider} cannot send {', '.join(missing)}; nothing was sent. Leave it out, choose another "
+        'provider, or set unsupported = "warn" on the account to send without it',
+        feature=missing[0],
+        provider=provider,
     )
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from postroom.errors import DeliveryError, Outcome, OutcomeUnknown, PostroomError, RecipientsRefused, Scope
+from postroom.accounts import Target
+from postroom.errors import DeliveryError, Outcome, OutcomeUnknown, PostroomError, RecipientsRefused, Scope, Suppressed
 from postroom.messages import Email
 from postroom.receipts import Accepted, Attempt, Receipt, RecipientResult, Status
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
-    from postroom.accounts import Target
     from postroom.messages import Message
 
 
@@ -47,6 +48,57 @@ class Journey:
         self._taken: tuple[Target, Accepted] | None = None
         self._assumed: set[str] = set()
 
+    @classmethod
+    def resumed(cls, message: Message, receipt: Receipt, left: tuple[str, ...] | None) -> Journey:
+        """Go on where an earlier journey stopped; `left` are the recipients who may still be tried (None: all)."""
+        assert message.id
+        journey = cls(message, message.id)
+        journey.message_id = receipt.message_id or journey.message_id
+        journey._results = {result.address: result for result in receipt.recipients}
+        journey._attempts = list(receipt.attempts)
+        if receipt.account and receipt.provider:
+            journey._last = Target(receipt.account, receipt.provider)
+            if receipt.accepted:
+                journey._taken = journey._last, Accepted(provider_message_id=receipt.provider_message_id)
+        if left is not None:
+            journey._left = dict.fromkeys(left)
+        return journey
+
+    @property
+    def doubted(self) -> tuple[str, ...]:
+        """Those of whom nobody knows whether they were served."""
+        return tuple(r for r in self._results if r not in {*self._assumed, *self._left} and self._doubted(r))
+
+    def begun(self, recipients: tuple[str, ...]) -> datetime | None:
+        """When the last attempt of unknown outcome for any of `recipients` began."""
+        wanted = set(recipients)
+        tries = (a for a in reversed(self._attempts) if a.outcome is Outcome.UNKNOWN and wanted & {*a.recipients})
+        return next((attempt.started_at for attempt in tries), None)
+
+    def forgive(self, recipients: tuple[str, ...]) -> None:
+        """Let recipients in doubt be tried again: somebody decided to risk a second copy, or knows there is none."""
+        self._left.update(dict.fromkeys(recipients))
+
+    def assume_sent(self, recipients: tuple[str, ...]) -> None:
+        """Take recipients in doubt for served."""
+        self._assumed.update(recipients)
+
+    def learn(self, target: Target, recipients: tuple[str, ...], answer: Accepted) -> None:
+        """Record what a provider said later of recipients in doubt: it has the message."""
+        self._taken = self._taken or (target, answer)
+        for recipient in recipients:
+            self._results[recipient] = RecipientResult(
+                address=recipient, outcome=Outcome.ACCEPTED, provider_message_id=answer.provider_message_id
+            )
+
+    def result(self, recipient: str) -> RecipientResult | None:
+        """What is known of one recipient."""
+        return self._results.get(recipient)
+
+    @property
+    def last_attempt(self) -> Attempt | None:
+        return self._attempts[-1] if self._attempts else None
+
     def left(self, recipients: tuple[str, ...]) -> tuple[str, ...]:
         """Those of `recipients` who may still be tried."""
         return tuple(recipient for recipient in recipients if recipient in self._left)
@@ -59,6 +111,12 @@ class Journey:
                 self._results[recipient] = RecipientResult(
                     address=recipient, outcome=Outcome.PERMANENT, code=refusal.code, detail=str(refusal)
                 )
+
+    def suppress(self, refusals: Mapping[str, PostroomError]) -> None:
+        """Record that some recipients must not be written to, by any account."""
+        for recipient, refusal in refusals.items():
+            self.refuse((recipient,), refusal)
+            self._left.pop(recipient, None)
 
     def add(self, target: Target, tried: Tried, *, assume_sent: bool = False) -> None:
         """Record one hand-over."""
@@ -74,20 +132,26 @@ class Journey:
         else:
             self._add_failed(target, tried, answer)
             if assume_sent:
-                self._assumed.update(r for r in tried.recipients if self._doubted(r))
+                self.assume_sent(tuple(r for r in tried.recipients if self._doubted(r)))
 
-    def receipt(self) -> Receipt:
+    @property
+    def results(self) -> tuple[RecipientResult, ...]:
+        """What is known of each recipient, in the message's order."""
+        return tuple(self._results[r] for r in self.message.recipients if r in self._results)
+
+    def receipt(self, status: Status | None = None) -> Receipt:
+        """Return the receipt; `status` replaces what a direct send would say."""
         message, taken = self.message, self._taken
         target = taken[0] if taken else self._last
         return Receipt(
             id=self.id,
             channel=message.channel_name,
-            status=self._status(),
+            status=status or self.status,
             provider=target.provider if target else None,
             account=target.name if target else None,
             provider_message_id=taken[1].provider_message_id if taken else None,
             message_id=self.message_id,
-            recipients=tuple(self._results[r] for r in message.recipients if r in self._results),
+            recipients=self.results,
             attempts=tuple(self._attempts),
         )
 
@@ -100,10 +164,15 @@ class Journey:
         doubt = (error for error in self._errors if error.outcome is Outcome.UNKNOWN)
         return next(doubt, self._errors[-1])
 
-    def _status(self) -> Status:
+    @property
+    def status(self) -> Status:
+        """What a direct send would say."""
         if self._in_doubt:
             return Status.IN_DOUBT
-        return Status.SENT if self._accepted or self._assumed else Status.FAILED
+        if self._accepted or self._assumed:
+            return Status.SENT
+        suppressed = self._results and all(result.code == Suppressed.code for result in self._results.values())
+        return Status.SUPPRESSED if suppressed else Status.FAILED
 
     @property
     def _in_doubt(self) -> bool:

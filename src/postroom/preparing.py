@@ -20,11 +20,6 @@ def admitted(message: Email | Sms) -> Message:
     """Refuse what a direct send cannot keep, and drop a `send_at` that has come. Raises MessageError."""
     if not isinstance(message, Message):
         raise MessageError(f"send takes an Email or an Sms, not {type(message).__name__}")
-    if message.required or message.idempotency_key:
-        asked = "required" if message.required else "idempotency_key"
-        raise MessageError(
-            f"{asked} needs the durable outbox, which a direct send does not have; nothing was sent. Leave it out"
-        )
     if message.send_at is None and message.expires_at is None:
         return message
     now = datetime.now(UTC)
@@ -42,9 +37,16 @@ def prepared(message: Message, lane: Lane, journey: Journey) -> Message:
         raise MessageError(
             f"no sender: give the message a from_, or set from on account {lane.transport.account!r}; nothing was sent"
         )
+    if message.from_name:
+        sender = Address(sender.email, message.from_name)
     if journey.message_id is None:
-        journey.message_id = f"<{journey.id}@{_ascii_domain(sender.domain)}>"
+        journey.message_id = message_id_for(journey.id, sender)
     return message.stamped(id=journey.id, from_=sender, message_id=journey.message_id)
+
+
+def message_id_for(id_: str, sender: Address) -> str:
+    """Return the Message-ID of the message `id_`; it is the same whenever it is made."""
+    return f"<{id_}@{_ascii_domain(sender.domain)}>"
 
 
 @lru_cache(maxsize=1024)

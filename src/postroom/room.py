@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Mapping, Sized
-from datetime import UTC, datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 from postroom.accounts import Accounts, Target
@@ -19,31 +18,31 @@ from postroom.errors import (
     MessageError,
     PluginError,
     PostroomError,
+    WebhookError,
 )
-from postroom.events import Event, EventType
 from postroom.gates import Gates, Observers
-from postroom.journey import Journey, Tried
+from postroom.handover import event_of, hand_over
+from postroom.journey import Journey
 from postroom.messages import Email, Message, Sms, new_id
-from postroom.preparing import admitted, pieces, prepared
-from postroom.receipts import Accepted, Channel, Receipt, Status
+from postroom.preparing import admitted
+from postroom.receipts import Channel, Receipt
 from postroom.registry import Registry
 from postroom.routing import Router
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
     from types import TracebackType
 
-    from postroom.dispatch import Lane
+    from postroom.events import Event
+    from postroom.outbox.outbox import Outbox
     from postroom.plugin.settings import AccountSettings
-    from postroom.plugin.transport import CheckReport
+    from postroom.plugin.transport import CheckReport, WebhookRequest
 
 _log = logging.getLogger("postroom")
 
 MOST_AT_ONCE = 1000
 """Messages of one `send_many` that are on their way together; accounts set their own, tighter limits."""
-
-_EVENTS = {Status.SENT: EventType.SENT, Status.IN_DOUBT: EventType.IN_DOUBT}
 
 Result = Receipt | PostroomError
 
@@ -52,7 +51,7 @@ class Postroom:
     """The front desk: picks an account for each message, hands it over once, and tells what became of it.
 
     `config` is a `Config`; or give its parts: `accounts` (name -> table or settings object), `routes`,
-    `defaults`, `rules`. Accounts open when first used; `close` (or `async with`) closes them. One `Postroom`
+    `defaults`, `rules`, `outbox`. Accounts open when first used; `close` (or `async with`) closes them. One `Postroom`
     belongs to one event loop. Raises ConfigError with the dotted path of a wrong setting.
     """
 
@@ -64,18 +63,20 @@ class Postroom:
         routes: Mapping[str, Mapping[str, Any]] | None = None,
         defaults: Mapping[str, str] | None = None,
         rules: Iterable[Mapping[str, Any]] = (),
+        outbox: Mapping[str, Any] | None = None,
     ) -> None:
         if config is not None and not isinstance(config, Config):
             raise ConfigError("takes a Config, or accounts=…; a file is read by Postroom.from_config(path)")
-        if config and (accounts or routes or defaults or rules):
-            raise ConfigError("give a Config, or accounts, routes, defaults and rules, but not both")
-        self.config = config or _config_of(accounts or {}, routes or {}, defaults or {}, rules)
-        self.registry = Registry(chosen=self.config.plugins.use)
+        if config and (accounts or routes or defaults or rules or outbox):
+            raise ConfigError("give a Config, or accounts, routes, defaults, rules and outbox, but not both")
+        self.config = config or _config_of(accounts or {}, routes or {}, defaults or {}, rules, outbox or {})
+        self.registry = Registry(self.config.plugins)
         extensions = self.registry.load_extensions(self.config.plugins.extensions)
         self._observers = Observers(self.registry.implementations("postroom_on_event", extensions))
         gates = Gates(self.registry.implementations("postroom_around_send", extensions))
         self._router = Router(self.config, self.registry)
         self._accounts = Accounts(self.config, self.registry, gates)
+        self._outbox: Outbox | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
 
@@ -106,7 +107,31 @@ class Postroom:
         """Close every account. Sending afterwards is an error."""
         if not self._closed:
             self._closed = True
+            if self._outbox is not None:
+                await self._outbox.close()
             await self._accounts.close()
+
+    @property
+    def outbox(self) -> Outbox:
+        """The durable store of messages on their way, and what can be asked of it."""
+        if self._outbox is None:
+            from postroom.outbox.delivery import Courier  # noqa: PLC0415 - only those pay who use it
+            from postroom.outbox.outbox import Outbox  # noqa: PLC0415
+            from postroom.outbox.sqlite.store import SqliteStore  # noqa: PLC0415
+            from postroom.outbox.suppression import SuppressionList  # noqa: PLC0415
+
+            settings = self.config.outbox
+            store = SqliteStore(settings)
+            suppressions = SuppressionList(store)
+            observers, screen = self._observers, suppressions.among
+            courier = Courier(self._accounts, self._router, settings, observers=observers, screen=screen)
+            self._outbox = Outbox(store, courier, suppressions)
+        return self._outbox
+
+    @cached_property
+    def _has_outbox(self) -> bool:
+        """Whether there is a suppression list that direct sends must heed too."""
+        return self.config.outbox.path.exists()
 
     @property
     def memory(self) -> list[Message]:
@@ -120,13 +145,71 @@ class Postroom:
         was not taken. Returns when at least one recipient was accepted (see `Receipt.recipients` for the
         others). Raises DeliveryError, with `.receipt` set, when none was; its `outcome` says whether it may be
         sent again. Raises MessageError, PluginError or ConfigError when nothing was tried.
+
+        A `required` message is stored first, and stays in the outbox until it is delivered, refused for good,
+        or expired: when it cannot be delivered now, the receipt says `retrying`, and nothing is raised. One with
+        an `idempotency_key` is stored too; the same key gives the first receipt again.
         """
         self._check_usable()
+        if isinstance(message, Message) and (message.required or message.idempotency_key):
+            from postroom.outbox.conclusions import concluded  # noqa: PLC0415 - only those pay who use it
+
+            return concluded(await self.outbox.send(message))
         taken = admitted(message)
         journey = Journey(taken, taken.id or new_id())
+        if self._outbox is not None or self._has_outbox:
+            journey.suppress(await self.outbox.suppressed(taken))
         for part, targets in [(part, self._router.plan(part)) for part in self._router.parts(taken)]:
             await self._serve(part, targets, journey)
         return self._concluded(journey)
+
+    async def enqueue(self, message: Email | Sms) -> Receipt:
+        """Accept `message` for a worker to deliver (`work`, or `postroom worker`) and return its receipt.
+
+        It is on disk when this returns. Its status is `queued`, or `scheduled` when it has a later `send_at`;
+        with an idempotency key that was used for the same message before, it is that message's receipt. Raises
+        IdempotencyConflict when that was another message, OutboxError when it could not be stored, and
+        MessageError, PluginError or ConfigError when it can never be sent.
+        """
+        [answer] = await self.enqueue_many([message])
+        if isinstance(answer, PostroomError):
+            raise answer
+        return answer
+
+    async def enqueue_many(self, messages: Sequence[Email | Sms]) -> list[Result]:
+        """Accept messages in one transaction; returns one receipt or error for each, in their order."""
+        self._check_usable()
+        answers = await self.outbox.add(messages)
+        return [answer if isinstance(answer, PostroomError) else answer.receipt for answer in answers]
+
+    async def work(self, *, stop: asyncio.Event | None = None, until_empty: bool = False) -> None:
+        """Deliver what is in the outbox: until `stop`, or with `until_empty` until nothing is due.
+
+        Any number of processes may work at the same outbox. What is under way when `stop` is set, or when this
+        is cancelled, ends first.
+        """
+        self._check_usable()
+        await self.outbox.work(stop=stop, until_empty=until_empty)
+
+    async def receive(self, account: str, request: WebhookRequest) -> list[Event]:
+        """Take in what a provider reports of messages: verify it, and keep what is new.
+
+        Messages move to what is reported of them (delivered, bounced), those who must not be written to any more
+        are suppressed, and observers are told. Returns all that the request reports. Raises SignatureInvalid when
+        it is not the provider's, PayloadInvalid when it cannot be read, WebhookError when the provider never
+        reports, ProviderNotFound for an unknown account, and OutboxError when it could not be kept.
+        """
+        self._check_usable()
+        for target, channel in self._uses(account):
+            events = await self._accounts.read_report(target, channel, request)
+            if events is not None:
+                break
+        else:
+            raise WebhookError(f"the provider of account {account!r} sends no reports that postroom can read")
+        for event, receipt in zip(events, await asyncio.gather(*map(self.outbox.record, events)), strict=True):
+            if receipt is not None and self._observers:
+                self._observers.tell(event, receipt)
+        return events
 
     async def send_many(
         self,
@@ -233,35 +316,16 @@ class Postroom:
             left = journey.left(part.recipients)
             if not left:
                 return
-            try:
-                lane = self._accounts.ready(target, part) or await self._accounts.lane(target, part)
-                stamped = prepared(part, lane, journey)
-                lane.refuse_unsupported(stamped)
-                parts = pieces(stamped, left, lane)
-            except DeliveryError as unopened:
-                journey.add(target, Tried(left, datetime.now(UTC), 0.0, unopened))
-                continue
-            except PostroomError as refusal:
-                if target is not targets[-1]:
-                    level = logging.INFO if isinstance(refusal, MessageError) else logging.WARNING
-                    _log.log(level, "message %s: passing over account %r: %s", journey.id, target.name, refusal)
-                journey.refuse(left, refusal)
-                continue
-            await self._hand_over(target, lane, parts, journey)
-
-    async def _hand_over(self, target: Target, lane: Lane, pieces: list[Message], journey: Journey) -> None:
-        assume_sent = lane.settings.on_unknown == "assume_sent"
-        if len(pieces) == 1:
-            journey.add(target, await _tried(lane, pieces[0]), assume_sent=assume_sent)
-            return
-        for tried in await _all_tried(lane, pieces):
-            journey.add(target, tried, assume_sent=assume_sent)
+            refusal = await hand_over(self._accounts, target, part, left, journey)
+            if refusal and target is not targets[-1]:
+                level = logging.INFO if isinstance(refusal, MessageError) else logging.WARNING
+                _log.log(level, "message %s: passing over account %r: %s", journey.id, target.name, refusal)
 
     def _concluded(self, journey: Journey) -> Receipt:
         error = journey.error()
         receipt = journey.receipt()
         if self._observers and receipt.attempts:
-            self._observers.tell(_event(receipt), receipt)
+            self._observers.tell(event_of(receipt), receipt)
         if error is None:
             return receipt
         if isinstance(error, DeliveryError):
@@ -283,60 +347,12 @@ def _config_of(
     routes: Mapping[str, Any],
     defaults: Mapping[str, str],
     rules: Iterable[Mapping[str, Any]],
+    outbox: Mapping[str, Any],
 ) -> Config:
     tables = {name: dict(a) if isinstance(a, Mapping) else a for name, a in accounts.items()}
-    return parse_config({"accounts": tables, "routes": dict(routes), "defaults": dict(defaults), "rules": list(rules)})
+    parts = {"accounts": tables, "routes": dict(routes), "defaults": dict(defaults), "rules": list(rules)}
+    return parse_config({**parts, "outbox": dict(outbox)})
 
 
 def _workers(messages: Iterable[Email | Sms], at_once: int) -> int:
     return min(at_once, len(messages)) if isinstance(messages, Sized) else at_once
-
-
-async def _all_tried(lane: Lane, pieces: list[Message]) -> list[Tried]:
-    """Hand over every piece at once; a cancellation says of each that had been handed over that it was."""
-    notes: list[str] = []
-
-    async def one(piece: Message) -> Tried:
-        try:
-            return await _tried(lane, piece)
-        except asyncio.CancelledError as cancelled:
-            notes.extend(getattr(cancelled, "__notes__", ()))
-            raise
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(piece)) for piece in pieces]
-    except asyncio.CancelledError as cancelled:
-        for note in notes:
-            cancelled.add_note(note)
-        raise
-    return [task.result() for task in tasks]
-
-
-async def _tried(lane: Lane, message: Message) -> Tried:
-    started_at = datetime.now(UTC)
-    clock = time.perf_counter()
-    answer: Accepted | PostroomError
-    try:
-        answer = await lane.deliver(message)
-    except PostroomError as error:
-        answer = error
-    except asyncio.CancelledError as cancelled:
-        for note in getattr(cancelled, "__notes__", ()):
-            _log.warning("message %s: %s", message.id, note)
-        raise
-    return Tried(message.recipients, started_at, time.perf_counter() - clock, answer)
-
-
-def _event(receipt: Receipt) -> Event:
-    return Event(
-        type=_EVENTS.get(receipt.status, EventType.FAILED),
-        channel=receipt.channel,
-        provider=receipt.provider or "",
-        occurred_at=datetime.now(UTC),
-        account=receipt.account,
-        message_id=receipt.id,
-        provider_message_id=receipt.provider_message_id,
-        code=receipt.attempts[-1].error,
-        detail=receipt.attempts[-1].detail,
-    )

@@ -79,6 +79,14 @@ class Router:
             return (account,)
         return (self._provider(name, channel),)
 
+    def account(self, name: str) -> Target:
+        """Return the account of that name, or the provider used on its own. Raises ProviderNotFound."""
+        found = self._targets.get(name)
+        if found or self._registry.knows(name):
+            return found or Target(name, name, configured=False)
+        hint = nearest(name, self._targets)
+        raise ProviderNotFound(f"no account {name!r}; accounts: {', '.join(sorted(self._targets)) or 'none'}{hint}")
+
     def _ordered(self, name: str, route: RouteSettings) -> Sequence[str]:
         if route.strategy == "round_robin":
             turn = self._turns[name] % len(route.via)

@@ -28,10 +28,21 @@ LAYERS = [
     VOCABULARY,
     {"plugin"},
     {"config"},
-    {"registry", "routing", "dispatch", "accounts", "gates", "journey", "preparing"},
+    {
+        "contract",
+        "distributions",
+        "registry",
+        "routing",
+        "dispatch",
+        "accounts",
+        "gates",
+        "journey",
+        "preparing",
+        "handover",
+    },
     {"outbox"},
     {"room", "sync"},
-    {"gateway", "cli", "demo"},
+    {"gateway", "cli", "demo", "scaffold"},
 ]
 PUBLIC_TO_PLUGINS = {
     "postroom.plugin",
@@ -71,7 +82,7 @@ def level_of(part):
 CORE = {
     path: ".".join(path.relative_to(SOURCE).with_suffix("").parts)
     for layer in LAYERS
-    for part in layer
+    for part in sorted(layer)
     for path in [*(SOURCE / "postroom" / part).rglob("*.py"), *(SOURCE / "postroom").glob(f"{part}.py")]
 }
 

@@ -12,6 +12,7 @@ from postroom import (
     ConfigError,
     DeliveryError,
     Email,
+    IdempotencyConflict,
     InvalidOption,
     MessageError,
     MessageRejected,
@@ -144,16 +145,70 @@ async def test_a_real_attempt_outweighs_a_refusal_to_try(stage):
     assert caught.value.receipt.recipients[0].outcome is Outcome.TRANSIENT
 
 
-@pytest.mark.parametrize(
-    ("more", "said"),
-    [({"required": True}, "required needs the durable outbox"), ({"idempotency_key": "k"}, "idempotency_key needs")],
-)
-async def test_what_needs_the_outbox_is_refused_by_a_direct_send(stage, more, said):
+def kept_room(stage, tmp_path, script, **settings):
+    """A room with one account, whose outbox is in the test's own folder."""
+    account = stage.StageSettings(script=script, from_="p@example.org", **settings)
+    return Postroom(accounts={"a": account}, outbox={"url": f"sqlite:///{tmp_path}/outbox.db"})
+
+
+async def test_a_direct_send_needs_no_outbox_and_makes_none(stage, bare_surroundings):
+    async with room_of(stage, stage.Script(), from_="p@example.org") as room:
+        await room.send(email())
+    assert list(bare_surroundings.iterdir()) == []
+
+
+@pytest.mark.parametrize("more", [{"required": True}, {"idempotency_key": "k"}])
+async def test_a_message_to_be_kept_is_stored_and_delivered_in_one_call(stage, tmp_path, more):
     script = stage.Script()
-    async with room_of(stage, script, from_="p@example.org") as room:
-        with pytest.raises(MessageError, match=said):
-            await room.send(email(**more))
-    assert script.calls == []
+    async with kept_room(stage, tmp_path, script) as room:
+        receipt = await room.send(email(**more))
+        assert (receipt.status, receipt.account, len(receipt.attempts)) == (Status.SENT, "a", 1)
+        assert (await room.outbox.get(receipt.id)).receipt == receipt
+    assert [message.message_id for message in script.messages] == [receipt.message_id]
+
+
+async def test_a_required_message_that_cannot_be_delivered_now_is_kept_and_raises_nothing(stage, tmp_path):
+    async with kept_room(stage, tmp_path, stage.Script(later())) as room:
+        receipt = await room.send(email(required=True))
+        assert receipt.status is Status.RETRYING
+    taking = stage.Script()
+    async with kept_room(stage, tmp_path, taking) as room:
+        await room.outbox.retry(receipt.id)
+        await room.work(until_empty=True)
+        assert (await room.outbox.get(receipt.id)).receipt.status is Status.SENT
+    assert [message.id for message in taking.messages] == [receipt.id]
+
+
+async def test_a_required_message_that_is_refused_for_good_raises_what_a_direct_send_raises(stage, tmp_path):
+    async with kept_room(stage, tmp_path, stage.Script(raising(MessageRejected("no", provider_code="9")))) as room:
+        with pytest.raises(MessageRejected) as caught:
+            await room.send(email(required=True))
+    assert (caught.value.provider_code, caught.value.receipt.status) == ("9", Status.FAILED)
+
+
+async def test_the_same_key_gives_the_first_receipt_again_and_sends_once(stage, tmp_path):
+    script = stage.Script()
+    async with kept_room(stage, tmp_path, script) as room:
+        first = await room.send(email(idempotency_key="order-7"))
+        assert await room.send(email(idempotency_key="order-7")) == first
+        with pytest.raises(IdempotencyConflict, match="order-7"):
+            await room.send(email(idempotency_key="order-7", subject="another"))
+    assert len(script.calls) == 1
+
+
+async def test_twenty_senders_with_one_key_make_one_message(stage, tmp_path):
+    script = stage.Script()
+    async with kept_room(stage, tmp_path, script) as room:
+        receipts = await asyncio.gather(*(room.send(email(idempotency_key="k")) for _ in range(20)))
+    assert len({receipt.id for receipt in receipts}) == 1
+    assert len(script.calls) == 1
+
+
+async def test_a_keyed_message_that_is_not_required_is_tried_in_one_round_only(stage, tmp_path):
+    async with kept_room(stage, tmp_path, stage.Script(later())) as room:
+        with pytest.raises(ProviderUnavailable):
+            await room.send(email(idempotency_key="k"))
+        assert (await room.outbox.stats()).states == {Status.FAILED: 1}
 
 
 async def test_an_expired_message_is_not_sent(stage):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 
 import pytest
 
@@ -44,7 +45,7 @@ async def test_one_bad_message_does_not_touch_the_others(stage):
         "no message",
         sms(provider="nobody"),
         Email(to="b@example.org", text="x"),
-        sms(required=True),
+        sms(expires_at=datetime(2020, 1, 1, tzinfo=UTC)),
         sms(),
     ]
     async with room_of(stage, stage.Script()) as room:
@@ -52,6 +53,15 @@ async def test_one_bad_message_does_not_touch_the_others(stage):
     assert [isinstance(result, Receipt) for result in results] == [True, False, False, False, False, True]
     assert all(isinstance(result, (Receipt, PostroomError)) for result in results)
     assert isinstance(results[1], MessageError)
+
+
+async def test_messages_that_are_kept_and_messages_that_are_not_may_stand_together(stage, tmp_path):
+    script, outbox = stage.Script(), {"url": f"sqlite:///{tmp_path}/outbox.db"}
+    async with Postroom(accounts={"a": stage.StageSettings(script=script)}, outbox=outbox) as room:
+        results = await room.send_many([sms("1"), sms("2", required=True), sms("3", idempotency_key="k")])
+        assert [result.status for result in results] == [Status.SENT] * 3
+        assert {line.id for line in await room.outbox.list()} == {result.id for result in results[1:]}
+    assert sorted(message.body for message in script.messages) == ["1", "2", "3"]
 
 
 @pytest.mark.parametrize("messages", [[], (), iter(())])

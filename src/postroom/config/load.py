@@ -41,7 +41,7 @@ def config_file(path: str | Path | None = None) -> Path | None:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(file.read_bytes().decode())
     except OSError as error:
         raise ConfigError(
             f"cannot read {file}: {error.strerror}; write one with `postroom init`, or name another with --config"

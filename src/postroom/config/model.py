@@ -10,7 +10,6 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     SecretStr,
     StringConstraints,
@@ -18,6 +17,9 @@ from pydantic import (
     model_validator,
 )
 
+from postroom.config.gateway import GatewaySettings
+from postroom.config.outbox import OutboxSettings
+from postroom.config.section import Section
 from postroom.errors import ConfigError, InvalidOption, MissingCredential
 from postroom.plugin.settings import AccountSettings
 from postroom.receipts import Channel
@@ -44,12 +46,6 @@ def _as_list(value: object) -> object:
 
 Name = Annotated[str, AfterValidator(_name)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
-
-
-class Section(BaseModel):
-    """A table of the configuration file: every key is known."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, defer_build=True)
 
 
 class Defaults(Section):
@@ -101,8 +97,13 @@ class Rule(Section):
 
 
 class Plugins(Section):
-    """`use` chooses the distribution for a provider name that two claim; `extensions` are loaded in order."""
+    """Which plugins may load.
 
+    `allow` names the providers that may, all when it is not set. `use` says for a provider's name which distribution
+    alone may claim it. `extensions` are loaded in order.
+    """
+
+    allow: Names | None = None
     use: dict[str, str] = {}
     extensions: Names = ()
 
@@ -111,7 +112,8 @@ class Config(Section):
     """The whole configuration file.
 
     An account is `provider` and that provider's settings: a table, or a settings object when built in code.
-    `outbox` and `gateway` are kept for those parts and have no effect on direct sends.
+    `outbox` is where messages wait that are not sent at once. `gateway` is how
+    `postroom serve` answers.
     """
 
     defaults: Defaults = Defaults()
@@ -119,8 +121,8 @@ class Config(Section):
     routes: dict[Name, RouteSettings] = {}
     rules: tuple[Rule, ...] = ()
     plugins: Plugins = Plugins()
-    outbox: dict[str, Any] = {}
-    gateway: dict[str, Any] = {}
+    outbox: OutboxSettings = OutboxSettings()
+    gateway: GatewaySettings = GatewaySettings()
 
     @model_validator(mode="after")
     def _names_fit(self) -> Self:

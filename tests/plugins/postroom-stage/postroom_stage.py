@@ -6,11 +6,14 @@ recipients; `stage-batch` takes 1,000 messages a call; `stage-pairs` takes SMS t
 
 from __future__ import annotations
 
+import json
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar
 
 from pydantic import SecretStr
 
+from postroom.errors import SignatureInvalid
+from postroom.events import Event
 from postroom.plugin import (
     EMAIL_FEATURES,
     SMS_FEATURES,
@@ -93,6 +96,11 @@ class _Acting:
             return [await accept(message) for message in batch]
         self.script.calls.append(tuple(batch))
         return await self.script.many(batch)
+
+    def parse_webhook(self, request):
+        if request.headers.get("x-stage-signature") != "signed":
+            raise SignatureInvalid("stage: the report is not signed; send x-stage-signature: signed")
+        return [Event.model_validate(told) for told in json.loads(request.body)]
 
 
 STAGE = Script()

@@ -1,0 +1,105 @@
+"""The `[gateway]` table: how the HTTP service answers, whom, and how much it takes."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Literal, Self
+
+from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema, model_validator
+
+from postroom.config.section import Section
+
+_LIMIT = re.compile(r"(?P<count>\d{1,9})\s*/\s*(?P<amount>\d{1,5})?(?P<unit>[smhd])")
+_LIMIT_SCHEMA = {"type": "string", "pattern": r"^\s*\d{1,9}\s*/\s*\d{0,5}[smhd]\s*$", "examples": ["20/30s", "1000/d"]}
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """So many within any `window` seconds; written `20/30s`, `1000/d`."""
+
+    count: int
+    window: int
+
+    @classmethod
+    def read(cls, value: object) -> Limit:
+        """Return the limit in `value`. Raises ValueError with the notation."""
+        if isinstance(value, Limit):
+            return value
+        found = _LIMIT.fullmatch(value.strip()) if isinstance(value, str) else None
+        window = int(found["amount"] or 1) * _SECONDS[found["unit"]] if found else 0
+        if not found or not window:
+            raise ValueError("write a limit like 20/30s, 100/m, 1000/h or 5000/d")
+        return cls(int(found["count"]), window)
+
+    def __str__(self) -> str:
+        unit = next(unit for unit in "dhms" if self.window % _SECONDS[unit] == 0)
+        amount = self.window // _SECONDS[unit]
+        return f"{self.count}/{amount if amount > 1 else ''}{unit}"
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, (str, Limit)) else value
+
+
+OneLimit = Annotated[Limit, PlainValidator(Limit.read), PlainSerializer(str), WithJsonSchema(_LIMIT_SCHEMA)]
+Limits = Annotated[tuple[OneLimit, ...], BeforeValidator(_as_list)]
+Country = Annotated[str, Field(pattern="^[A-Z]{2}$")]
+Texts = Annotated[tuple[str, ...], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
+
+
+Countries = Annotated[tuple[Country, ...], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
+
+
+class GatewaySettings(Section):
+    """Settings of `postroom serve`.
+
+    Who may ask: `region` begins every key made (`eu--…`); `request_credentials` says whether an SMS may bring
+    the credentials of a provider.
+
+    How often, for each key: `rate_limit` counts requests, `message_limit` messages, and either may be a list
+    (`["20/30s", "5000/d"]`); above them the answer is 429. A key that goes on regardless is flagged after
+    `flag_after` refusals and suspended after `suspend_after`, until an operator lifts it. `quota` counts
+    messages too, but those above it are held and flow later.
+
+    How much: `max_body` bytes of a request, `max_recipients` of a message, `max_attachments` of an e-mail,
+    `max_batch` items of a batch; `body_timeout` seconds for a request to arrive; `max_bodies` bytes of all
+    requests being read at once.
+
+    Where: `public_url` is the address callers and providers use, needed for unsubscribe links and for webhook
+    signatures behind a proxy; `trusted_proxies` are addresses or networks whose X-Forwarded-For and
+    X-Forwarded-Proto are believed; `cors_origins` are the browser origins that may call, none by default.
+
+    SMS: `sms_countries` maps an account to the countries (ISO 3166) it may send to. For each key, `sms_budget`
+    limits SMS parts, `sms_per_recipient` messages to one number, and `sms_spend` units of money, at `sms_prices`
+    for one part by country (`"*"`: everywhere else); what is above is held.
+    """
+
+    region: Annotated[str, Field(pattern="^[a-z]{2}$")] = "eu"
+    request_credentials: Literal["allow", "deny"] = "allow"
+    rate_limit: Limits = (Limit(20, 30),)
+    message_limit: Limits = ()
+    flag_after: OneLimit = Limit(20, 600)
+    suspend_after: OneLimit = Limit(100, 600)
+    quota: Limits = ()
+    max_body: Annotated[int, Field(ge=1024, le=1_000_000_000)] = 60_000_000
+    max_bodies: Annotated[int, Field(ge=1024)] = 240_000_000
+    max_recipients: Annotated[int, Field(ge=1)] = 1000
+    max_attachments: Annotated[int, Field(ge=0)] = 100
+    max_batch: Annotated[int, Field(ge=1)] = 1000
+    body_timeout: Annotated[float, Field(gt=0)] = 30.0
+    public_url: str | None = None
+    trusted_proxies: Texts = ()
+    cors_origins: Texts = ()
+    sms_countries: dict[str, Countries] = {}
+    sms_budget: Limits = ()
+    sms_per_recipient: Limits = ()
+    sms_prices: dict[Country | Literal["*"], Annotated[float, Field(ge=0, le=1000)]] = {}
+    sms_spend: Limits = ()
+
+    @model_validator(mode="after")
+    def _spending_needs_prices(self) -> Self:
+        if self.sms_spend and not self.sms_prices:
+            raise ValueError('sms_spend needs sms_prices, such as {GB = 0.04, "*" = 0.1}')
+        return self

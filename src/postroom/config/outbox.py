@@ -1,0 +1,66 @@
+"""The `[outbox]` table of the configuration: where messages wait, and how long they are tried."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import unquote
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from postroom.config.section import Section
+
+_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)\s*(ms|s|m|h|d)", re.ASCII)
+_SQLITE = "sqlite:///"
+
+
+def _seconds(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    found = _DURATION.fullmatch(value.strip())
+    if not found:
+        raise ValueError("write a time like 10s, 5m, 3h or 7d")
+    return float(found[1]) * _UNITS[found[2]]
+
+
+def _engine_url(value: str) -> str:
+    if value.startswith(_SQLITE) and len(value) > len(_SQLITE):
+        return value
+    raise ValueError("must look like sqlite:///postroom.db, or sqlite:////var/lib/postroom/postroom.db")
+
+
+Seconds = Annotated[
+    float, BeforeValidator(_seconds), Field(gt=0, le=315_360_000, allow_inf_nan=False, json_schema_extra={"unit": "s"})
+]
+"""A time: a number of seconds, or text such as `"10s"`, `"5m"`, `"3h"`, `"7d"`."""
+
+
+class OutboxSettings(Section):
+    """Where messages wait, and how they are tried again.
+
+    `url` names the SQLite file; three slashes make a path relative to the working directory, four an absolute
+    one. A round of attempts that fails is followed by another after a random time of at most `retry_first`,
+    doubled each time up to `retry_most`. A message is given up after `attempts` rounds, or when `expires_after`
+    has passed since it was accepted (unless it says so itself); with these defaults that comes first. `crashes`
+    is how many workers may die over one message before it is set aside. `lease` is how long a worker may be
+    silent before its work is taken over; `grace` how long one that is asked to stop waits for answers. Bodies,
+    attachments and idempotency keys are removed `retention` after the message was settled; the receipt stays
+    until `postroom outbox purge`.
+    """
+
+    url: Annotated[str, AfterValidator(_engine_url)] = "sqlite:///postroom.db"
+    retry_first: Seconds = 5.0
+    retry_most: Seconds = 3600.0
+    attempts: int = Field(default=200, ge=1, le=1_000_000)
+    crashes: int = Field(default=10, ge=1, le=1_000_000)
+    expires_after: Seconds = 259_200.0
+    lease: Seconds = 10.0
+    grace: Seconds = 30.0
+    retention: Seconds = 604_800.0
+
+    @property
+    def path(self) -> Path:
+        """The SQLite file."""
+        return Path(unquote(self.url.removeprefix(_SQLITE)))

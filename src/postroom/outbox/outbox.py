@@ -1,0 +1,308 @@
+"""`Outbox`: accepts messages, tells what became of them, and does what a person decides."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any, Literal
+
+from postroom.addresses import Address
+from postroom.dispatch import unsupported
+from postroom.errors import ConfigError, MessageError, MessageNotFound, PluginError, PostroomError
+from postroom.messages import Email, Message, Sms, new_id
+from postroom.outbox.health import is_resting
+from postroom.outbox.records import NEVER, NOW, Choice, NewEntry, account_of, lane_of
+from postroom.outbox.states import Move
+from postroom.outbox.suppression import lesson_of
+from postroom.outbox.turns import next_turn
+from postroom.preparing import message_id_for
+from postroom.receipts import Receipt, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from postroom.accounts import Accounts
+    from postroom.errors import Suppressed
+    from postroom.events import Event
+    from postroom.outbox.delivery import Courier
+    from postroom.outbox.records import AccountHealth, Listed, OutboxStats, Shown, Stored
+    from postroom.outbox.store import StopSignal, Store
+    from postroom.outbox.suppression import SuppressionList
+    from postroom.outbox.turns import Turn
+    from postroom.routing import Router
+
+HEALTH_AGE = 0.5
+"""Seconds for which what is known of accounts is good enough to choose one."""
+
+LONGEST_WAIT = 60.0
+"""Seconds that `send` waits for the first round of attempts."""
+
+_STILL_GOING = frozenset({Status.QUEUED, Status.SENDING, Status.SCHEDULED})
+_GLANCE = 0.1
+
+
+class Outbox:
+    """The durable way of a message. Everything it says was accepted is on disk.
+
+    Get it from `Postroom.outbox`. Its methods raise OutboxError when the store cannot be used, MessageNotFound for
+    an unknown id, and StateConflict when the message is in a state where that cannot be done.
+    """
+
+    def __init__(self, store: Store, courier: Courier, suppressions: SuppressionList) -> None:
+        self.store = store
+        self.suppressions = suppressions
+        self._courier = courier
+        self._router: Router = courier.router
+        self._accounts: Accounts = courier.accounts
+        self._settings = courier.settings
+        self._health: dict[str, AccountHealth] = {}
+        self._health_read = float("-inf")
+        self._worker: asyncio.Task[None] | None = None
+        self._stop = asyncio.Event()
+        self._working: set[asyncio.Future[None]] = set()
+
+    async def add(
+        self,
+        messages: Sequence[Email | Sms],
+        *,
+        tenant: str = "",
+        once: bool = False,
+        held_until: Sequence[float] = (),
+    ) -> list[Stored | PostroomError]:
+        """Accept messages in one transaction; one answer for each, in their order.
+
+        What is wrong with one message, or with its provider, is its answer and keeps no other back. `tenant`
+        says whose they are: idempotency keys count for each tenant alone. `once` makes one round of attempts.
+        `held_until` has the time (seconds since 1970) until which each is held, 0 for those that are not.
+        """
+        await self._read_health()
+        times = held_until or [0.0] * len(messages)
+        prepared = [
+            self._entry_or_error(message, tenant, once=once, held_until=time)
+            for message, time in zip(messages, times, strict=True)
+        ]
+        entries = [entry for entry in prepared if isinstance(entry, NewEntry)]
+        answers = iter(await self.store.add(entries) if entries else [])
+        return [next(answers) if isinstance(entry, NewEntry) else entry for entry in prepared]
+
+    async def get(self, message_id: str, *, tenant: str | None = None) -> Shown:
+        """Return all that is known of one message."""
+        found = await self.store.find(message_id, tenant=tenant)
+        if found is None:
+            raise MessageNotFound(f"no message {message_id} in this outbox; `postroom outbox list` shows what there is")
+        return found
+
+    async def list(self, choice: Choice | None = None) -> list[Listed]:
+        """Return messages, the newest first; all, or those that `choice` names."""
+        return await self.store.list(choice or Choice())
+
+    async def stats(self) -> OutboxStats:
+        """Count messages by state and account, and tell the health of accounts."""
+        return await self.store.stats()
+
+    async def cancel(self, message_id: str, *, tenant: str | None = None) -> Receipt:
+        """Stop a message that still waits."""
+        return await self._change(message_id, Move.CANCEL, tenant)
+
+    async def hold(self, message_id: str, *, tenant: str | None = None) -> Receipt:
+        """Keep a message that still waits until `retry` lets it go."""
+        return await self._change(message_id, Move.HOLD, tenant)
+
+    async def retry(self, message_id: str, *, tenant: str | None = None) -> Receipt:
+        """Send again now what failed, expired, was cancelled, is held, waits, or is in doubt.
+
+        Those recipients who were accepted are left out.
+        """
+        return await self._change(message_id, Move.REQUEUE, tenant)
+
+    async def resolve(
+        self,
+        message_id: str,
+        outcome: Literal["sent", "failed", "retry"],
+        *,
+        note: str = "",
+        tenant: str | None = None,
+    ) -> Receipt:
+        """Settle a message in doubt: it was `sent`, it was not and is given up (`failed`), or is to `retry`."""
+        return await self._change(message_id, _RESOLUTIONS[outcome], tenant, note)
+
+    async def resume(self, account: str) -> bool:
+        """Try a paused or resting account again now; False when it was neither."""
+        self._router.account(account)
+        return await self.store.resume(account)
+
+    async def purge(self, choice: Choice) -> int:
+        """Remove settled messages and all that is known of them; returns how many."""
+        return await self.store.purge(choice)
+
+    async def record(self, event: Event) -> Receipt | None:
+        """Keep a provider's report; the receipt of its message, or None when it is known or about none of ours."""
+        return await self.store.record(event, lesson_of(event))
+
+    async def suppressed(self, message: Message) -> dict[str, Suppressed]:
+        """Return why a message may not go to some of its recipients."""
+        await self.store.open()
+        [refusals] = self.suppressions.among([message])
+        return refusals
+
+    async def work(self, *, stop: StopSignal | None = None, until_empty: bool = False) -> None:
+        """Deliver until `stop`, and then let what is under way end; `until_empty`: until nothing is due."""
+        ended = asyncio.get_running_loop().create_future()
+        self._working.add(ended)
+        signal = AnyStop(stop, self._stop) if stop else self._stop
+        try:
+            await self.store.run(self._courier, stop=signal, until_empty=until_empty)
+        finally:
+            self._working.discard(ended)
+            ended.set_result(None)
+
+    async def send(self, message: Email | Sms) -> Receipt:
+        """Store a message, have this process deliver it, and wait for the first round of attempts.
+
+        Returns the receipt, whatever it says; after a minute, or when its account rests, as it is by then.
+        Unless the message is `required`, it makes one round only.
+        """
+        [answer] = await self.add([message], once=not message.required)
+        if isinstance(answer, PostroomError):
+            raise answer
+        if answer.replayed and answer.receipt.status not in _STILL_GOING:
+            return answer.receipt
+        watched = self._courier.watch(answer.receipt.id)
+        self._start()
+        try:
+            return await self._first_result(answer.receipt.id, watched)
+        finally:
+            self._courier.unwatch(answer.receipt.id)
+
+    async def close(self) -> None:
+        """Let every `work` end what is under way, and close the store."""
+        self._stop.set()
+        if self._working:
+            await asyncio.wait(set(self._working))
+        self.suppressions.close()
+        await self.store.close()
+
+    async def _first_result(self, message_id: str, watched: asyncio.Future[Receipt]) -> Receipt:
+        """Wait for a result of ours, or of another process that took the message."""
+        assert self._worker
+        both: set[asyncio.Future[Any]] = {watched, self._worker}
+        end = time.monotonic() + LONGEST_WAIT
+        while True:
+            await asyncio.wait(both, timeout=_GLANCE, return_when=asyncio.FIRST_COMPLETED)
+            if watched.done():
+                return watched.result()
+            if self._worker.done():
+                self._worker.result()
+            found = await self.get(message_id)
+            if found.receipt.status not in _STILL_GOING or time.monotonic() > end or await self._rests(found):
+                return found.receipt
+
+    async def _rests(self, found: Shown) -> bool:
+        """Whether a message waits for an account that nothing is tried with now."""
+        if found.receipt.status is not Status.QUEUED:
+            return False
+        await self._read_health()
+        health = self._health.get(lane_of(found.account, found.receipt.channel))
+        return health is not None and is_resting(health, self._courier.clock())
+
+    def _start(self) -> None:
+        if self._worker is None or self._worker.done():
+            self._worker = asyncio.create_task(self.work(stop=self._stop), name="postroom outbox")
+
+    async def _change(self, message_id: str, move: Move, tenant: str | None, note: str = "") -> Receipt:
+        return await self.store.change(message_id, move, tenant=tenant, note=note)
+
+    async def _read_health(self) -> None:
+        now = time.monotonic()
+        if now - self._health_read > HEALTH_AGE:
+            self._health_read = now
+            self._health = await self.store.health()
+
+    def _entry_or_error(
+        self, message: Email | Sms, tenant: str, *, once: bool, held_until: float
+    ) -> NewEntry | PostroomError:
+        try:
+            return self._entry(message, tenant, once=once, held_until=held_until)
+        except PostroomError as error:
+            return error
+
+    def _entry(self, message: Email | Sms, tenant: str, *, once: bool, held_until: float) -> NewEntry:
+        if not isinstance(message, Message):
+            raise MessageError(f"enqueue takes an Email or an Sms, not {type(message).__name__}")
+        now = self._courier.clock()
+        if message.expires_at and message.expires_at.timestamp() <= now:
+            raise MessageError(f"expired at {message.expires_at.isoformat()}; nothing was accepted")
+        known = message.stamped(id=message.id or new_id())
+        turn = next_turn(self._router, known, self._health, now)
+        assert turn
+        self._refuse_impossible(known, turn)
+        later = message.send_at.timestamp() if message.send_at else 0.0
+        held = held_until > max(now, later)
+        due_at = max(later, held_until) if held or later > now else NOW
+        begins = now if due_at >= NEVER else max(now, due_at)
+        last = message.expires_at.timestamp() if message.expires_at else begins + self._settings.expires_after
+        return NewEntry(
+            message=self._named(known, turn),
+            lane=turn.lane,
+            choice=turn.choice,
+            status=Status.HELD if held else Status.SCHEDULED if due_at else Status.QUEUED,
+            due_at=due_at,
+            expires_at=last,
+            tenant=tenant,
+            once=once,
+            aim=turn.aim,
+        )
+
+    def _refuse_impossible(self, message: Message, turn: Turn) -> None:
+        """Raise UnsupportedFeature when no account of the route can express the message."""
+        missing: frozenset[str] = frozenset()
+        targets = self._router.targets(turn.choice, message.channel_name)
+        for target in targets:
+            try:
+                able = self._accounts.capabilities(target, message.channel_name).features
+                lenient = self._accounts.settings(target, message.channel_name).unsupported == "warn"
+            except (ConfigError, PluginError):
+                return  # only workers need to have the plugin and the account's secrets
+            missing = message.features - able - {"send_at"}
+            if not missing or lenient:
+                return
+        raise unsupported(targets[-1].name, targets[-1].provider, sorted(missing))
+
+    def _named(self, message: Message, turn: Turn) -> Message:
+        """Give an e-mail the Message-ID that stays, whoever sends it in the end."""
+        if not isinstance(message, Email) or message.message_id:
+            return message
+        sender = message.from_ or self._account_sender(turn, message)
+        assert message.id
+        return message.stamped(message_id=message_id_for(message.id, sender)) if sender else message
+
+    def _account_sender(self, turn: Turn, message: Email) -> Address | None:
+        """The account's sender, if its settings can be read here: only workers need to know its secrets."""
+        try:
+            target = self._router.account(account_of(turn.lane))
+            given = self._accounts.settings(target, message.channel_name).from_
+            return Address.model_validate(given) if given else None
+        except (ConfigError, ValueError):
+            return None
+
+
+class AnyStop:
+    """Set as soon as any of its signals is."""
+
+    def __init__(self, *signals: StopSignal) -> None:
+        self._signals = signals
+
+    def is_set(self) -> bool:
+        return any(signal.is_set() for signal in self._signals)
+
+    async def wait(self) -> object:
+        waits = [asyncio.ensure_future(signal.wait()) for signal in self._signals]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        return True
+
+
+_RESOLUTIONS = {"sent": Move.LEARN_SENT, "failed": Move.LEARN_FAILED, "retry": Move.LEARN_NOT_TAKEN}

@@ -1,0 +1,390 @@
+"""What becomes of a stored message: sent, another account, another round, given up."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from postroom import (
+    AuthenticationFailed,
+    Email,
+    MessageRejected,
+    Outcome,
+    OutcomeUnknown,
+    ProviderNotFound,
+    ProviderUnavailable,
+    ProviderUnreachable,
+    RateLimited,
+    RecipientResult,
+    Sms,
+    Status,
+    UnsupportedFeature,
+)
+from postroom.receipts import Accepted
+
+
+def email(**more):
+    return Email(**{"to": "ann@example.org", "subject": "hello", "text": "hello", **more})
+
+
+def sms(**more):
+    return Sms(**{"to": "+442079460958", "body": "hello", **more})
+
+
+def script_of(stage, *acts):
+    """A script whose hand-overs end as `acts` say, one after the other; the last one repeats."""
+    left = list(acts)
+
+    async def act(message):
+        now = left.pop(0) if len(left) > 1 else left[0]
+        if isinstance(now, Exception):
+            raise now
+        return await stage.accept(message)
+
+    return stage.Script(act)
+
+
+def down():
+    return ProviderUnreachable("cannot reach it")
+
+
+OK = None
+
+
+async def test_a_message_is_stored_then_sent_and_its_receipt_tells_how(desk, stage):
+    script = stage.Script()
+    async with desk(script) as post:
+        accepted = await post.add(email())
+        assert accepted.status is Status.QUEUED
+        assert script.calls == []
+        await post.work()
+        receipt = await post.receipt(accepted)
+    assert receipt.status is Status.SENT
+    assert receipt.provider_message_id == f"stage-{receipt.id}"
+    assert [attempt.outcome for attempt in receipt.attempts] == [Outcome.ACCEPTED]
+    [sent] = script.messages
+    assert (sent.id, sent.message_id) == (accepted.id, accepted.message_id) == (receipt.id, receipt.message_id)
+    assert sent.message_id == f"<{receipt.id}@example.org>"
+
+
+async def test_a_transient_failure_is_tried_again_later_with_the_same_message_id(desk, stage):
+    script = script_of(stage, ProviderUnavailable("later"), OK)
+    async with desk(script) as post:
+        accepted = await post.add(email())
+        await post.work()
+        assert (await post.receipt(accepted)).status is Status.RETRYING
+        await post.work()
+        assert len(script.calls) == 1, "tried again before its time"
+        await post.work(after=11)
+        receipt = await post.receipt(accepted)
+    assert receipt.status is Status.SENT
+    assert [attempt.outcome for attempt in receipt.attempts] == [Outcome.TRANSIENT, Outcome.ACCEPTED]
+    assert len({message.message_id for message in script.messages}) == 1
+
+
+async def test_the_next_account_of_the_route_is_tried_at_once(desk, stage):
+    first, second = script_of(stage, down()), stage.Script()
+    async with desk(first, second) as post:
+        accepted = await post.add(email())
+        await post.work()
+        receipt = await post.receipt(accepted)
+    assert (receipt.status, receipt.account) == (Status.SENT, "a1")
+    assert [attempt.account for attempt in receipt.attempts] == ["a0", "a1"]
+
+
+async def test_a_message_refused_for_good_is_a_dead_letter_and_can_be_sent_again(desk, stage):
+    script = script_of(stage, MessageRejected("too rude"), OK)
+    async with desk(script) as post:
+        accepted = await post.add(email())
+        await post.work()
+        assert (await post.receipt(accepted)).status is Status.FAILED
+        assert (await post.outbox.retry(accepted.id)).status is Status.QUEUED
+        await post.work()
+        assert (await post.receipt(accepted)).status is Status.SENT
+
+
+async def test_an_unknown_outcome_is_neither_retried_nor_failed_over(desk, stage):
+    first, second = script_of(stage, OutcomeUnknown("no answer")), stage.Script()
+    async with desk(first, second) as post:
+        accepted = await post.add(email())
+        await post.work()
+        await post.work(after=4000)
+        shown = await post.outbox.get(accepted.id)
+    assert shown.receipt.status is Status.IN_DOUBT
+    assert (len(first.calls), len(second.calls)) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("as_", "status", "sent"), [("sent", Status.SENT, 1), ("failed", Status.FAILED, 1), ("retry", Status.SENT, 2)]
+)
+async def test_a_person_settles_what_is_in_doubt(desk, stage, as_, status, sent):
+    script = script_of(stage, OutcomeUnknown("no answer"), OK)
+    async with desk(script) as post:
+        accepted = await post.add(email())
+        await post.work()
+        await post.outbox.resolve(accepted.id, as_, note="seen in its log")
+        await post.work()
+        receipt = await post.receipt(accepted)
+    assert receipt.status is status
+    assert len(script.calls) == sent
+
+
+async def test_with_retry_an_unknown_outcome_is_sent_again_to_the_same_account_with_the_same_message_id(desk, stage):
+    first, second = script_of(stage, OutcomeUnknown("no answer"), OK), stage.Script()
+    async with desk(first, second, on_unknown="retry") as post:
+        accepted = await post.add(email())
+        await post.work()
+        assert (await post.receipt(accepted)).status is Status.RETRYING
+        await post.work(after=11)
+        receipt = await post.receipt(accepted)
+    assert receipt.status is Status.SENT
+    assert second.calls == []
+    assert len({message.message_id for message in first.messages}) == 1
+
+
+async def test_with_assume_sent_an_unknown_outcome_is_taken_for_sent(desk, stage):
+    script = script_of(stage, OutcomeUnknown("no answer"))
+    async with desk(script, on_unknown="assume_sent") as post:
+        accepted = await post.add(email())
+        await post.work()
+        assert (await post.receipt(accepted)).status is Status.SENT
+
+
+async def test_only_recipients_who_were_not_served_are_tried_again(desk, stage):
+    calls = []
+
+    async def act(message):
+        calls.append(message.recipients)
+        if len(calls) > 1:
+            return Accepted()
+        kinds = dict(zip(message.recipients, (Outcome.ACCEPTED, Outcome.TRANSIENT, Outcome.PERMANENT), strict=True))
+        return Accepted(recipients=tuple(RecipientResult(address=a, outcome=o) for a, o in kinds.items()))
+
+    async with desk(stage.Script(act)) as post:
+        accepted = await post.add(email(to=["a@example.org", "b@example.org", "c@example.org"]))
+        await post.work()
+        assert (await post.receipt(accepted)).status is Status.RETRYING
+        await post.work(after=11)
+        receipt = await post.receipt(accepted)
+    assert calls[1] == ("b@example.org",)
+    assert receipt.status is Status.SENT
+    assert [result.outcome for result in receipt.recipients] == [
+        Outcome.ACCEPTED,
+        Outcome.ACCEPTED,
+        Outcome.PERMANENT,
+    ]
+
+
+async def test_a_message_to_many_numbers_goes_out_in_turns_and_is_settled_once(desk, stage):
+    script = stage.Script()
+    numbers = [f"+4420794609{number:02}" for number in range(60)]
+    async with desk(script) as post:
+        accepted = await post.add(sms(to=numbers))
+        await post.work()
+        shown = await post.outbox.get(accepted.id)
+    assert sorted(script.recipients) == sorted(numbers)
+    assert shown.receipt.status is Status.SENT
+    assert shown.attempts == 2
+    assert len(shown.receipt.recipients) == 60
+
+
+async def test_recipients_go_the_ways_their_rules_say(desk, stage):
+    britain, america = stage.Script(), stage.Script()
+    rules = [{"country": "GB", "use": "gb"}, {"country": "US", "use": "us"}]
+    accounts = {
+        "gb": stage.StageSettings(script=britain, from_="+442079460000"),
+        "us": stage.StageSettings(script=america, from_="+12025550100"),
+    }
+    async with desk(stage.Script(), accounts=accounts, rules=rules) as post:
+        accepted = await post.add(sms(to=["+442079460958", "+12025550123", "+442079460959"]))
+        await post.work()
+        receipt = await post.receipt(accepted)
+    assert britain.recipients == ["+442079460958", "+442079460959"]
+    assert america.recipients == ["+12025550123"]
+    assert receipt.status is Status.SENT
+
+
+async def test_a_message_is_given_up_after_its_rounds(desk, stage):
+    script = script_of(stage, down())
+    async with desk(script, outbox={"attempts": 3}) as post:
+        accepted = await post.add(email())
+        for _ in range(5):
+            await post.work(after=10_000)
+        receipt = await post.receipt(accepted)
+    assert receipt.status is Status.FAILED
+    assert len(script.calls) == 3
+
+
+async def test_a_message_expires_where_it_waits(desk, stage):
+    script = script_of(stage, down())
+    async with desk(script, outbox={"expires_after": "1h"}) as post:
+        accepted = await post.add(email())
+        await post.work()
+        await post.work(after=3601)
+        receipt = await post.receipt(accepted)
+    assert receipt.status is Status.EXPIRED
+    assert len(script.calls) == 1
+
+
+async def test_a_message_is_not_sent_after_its_own_expiry(desk, stage):
+    script = stage.Script()
+    async with desk(script) as post:
+        accepted = await post.add(email(expires_at=datetime.fromtimestamp(post.clock.now + 60, UTC)))
+        await post.work(after=61)
+        assert (await post.receipt(accepted)).status is Status.EXPIRED
+    assert script.calls == []
+
+
+async def test_a_scheduled_message_waits_for_its_time_and_asks_nothing_of_the_provider(desk, stage):
+    script = stage.Script()
+    accounts = {"plain": stage.StageSettings(provider="stage-plain", script=script, from_="p@example.org")}
+    async with desk(stage.Script(), accounts=accounts) as post:
+        later = datetime.fromtimestamp(post.clock.now + 3600, UTC)
+        accepted = await post.add(email(send_at=later, provider="plain"))
+        assert accepted.status is Status.SCHEDULED
+        await post.work(after=3599)
+        assert script.calls == []
+        await post.work(after=1)
+        assert (await post.receipt(accepted)).status is Status.SENT
+
+
+async def test_urgent_messages_go_first_and_equals_in_their_order(desk, stage):
+    script = stage.Script()
+    async with desk(script, concurrency=1) as post:
+        for subject, priority in (("1", "low"), ("2", "normal"), ("3", "high"), ("4", "normal"), ("5", "high")):
+            await post.add(email(subject=subject, priority=priority))
+        await post.work()
+    assert [message.subject for message in script.messages] == ["3", "5", "2", "4", "1"]
+
+
+async def test_a_batch_provider_gets_what_waits_in_one_call(desk, stage):
+    script = stage.Script()
+    accounts = {"bulk": stage.StageSettings(provider="stage-batch", script=script, from_="p@example.org")}
+    async with desk(stage.Script(), accounts=accounts) as post:
+        first = await post.add(email(provider="bulk"))
+        await post.work()
+        await post.outbox.add([email(provider="bulk") for _ in range(300)])
+        await post.work()
+        assert (await post.receipt(first)).status is Status.SENT
+    assert [len(call) for call in script.calls] == [1, 300]
+
+
+async def test_refused_credentials_pause_the_account_and_the_route_goes_on(desk, stage):
+    first, second = script_of(stage, AuthenticationFailed("401")), stage.Script()
+    async with desk(first, second, concurrency=1) as post:
+        await post.outbox.add([email() for _ in range(20)])
+        await post.work()
+        stats = await post.outbox.stats()
+    assert len(first.calls) == 1
+    assert len(second.calls) == 20
+    [paused] = [health for health in stats.accounts if health.paused]
+    assert (paused.lane, paused.reason) == ("a0/email", "authentication_failed")
+    assert stats.states == {Status.SENT: 20}
+
+
+async def test_messages_wait_for_a_paused_account_that_is_their_only_one_and_flow_when_it_is_resumed(desk, stage):
+    script = script_of(stage, AuthenticationFailed("401"), OK)
+    async with desk(script, concurrency=1) as post:
+        await post.outbox.add([email() for _ in range(5)])
+        await post.work()
+        assert len(script.calls) == 1
+        assert await post.outbox.resume("a0")
+        await post.work(after=11)
+        assert (await post.outbox.stats()).states == {Status.SENT: 5}
+        assert not await post.outbox.resume("a0")
+
+
+async def test_a_paused_account_is_tried_again_by_one_message_after_a_while(desk, stage):
+    script = script_of(stage, AuthenticationFailed("401"), AuthenticationFailed("401"), OK)
+    async with desk(script) as post:
+        await post.outbox.add([email() for _ in range(50)])
+        await post.work()
+        assert len(script.calls) == 1
+        await post.work(after=61)
+        assert len(script.calls) == 2
+        await post.work(after=300)
+        assert (await post.outbox.stats()).states == {Status.SENT: 50}
+
+
+async def test_retry_after_rests_the_account_for_every_message(desk, stage):
+    script = script_of(stage, RateLimited("slow down", retry_after=100), OK)
+    async with desk(script, concurrency=1) as post:
+        await post.outbox.add([email() for _ in range(5)])
+        await post.work()
+        await post.work(after=99)
+        assert len(script.calls) == 1
+        await post.work(after=1.1)
+        await post.work(after=11)
+        assert (await post.outbox.stats()).states == {Status.SENT: 5}
+
+
+async def test_what_no_account_can_express_is_refused_when_it_is_handed_in(desk, stage):
+    accounts = {"plain": stage.StageSettings(provider="stage-plain", script=stage.Script(), from_="p@example.org")}
+    async with desk(stage.Script(), accounts=accounts) as post:
+        with pytest.raises(UnsupportedFeature, match="plain: stage-plain cannot send html"):
+            await post.add(email(html="<p>hello", provider="plain"))
+        with pytest.raises(ProviderNotFound):
+            await post.add(email(provider="nobody"))
+        assert (await post.outbox.stats()).states == {}
+
+
+async def test_a_message_without_a_sender_fails_with_the_reason(desk, stage):
+    async with desk(stage.Script(), from_=None) as post:
+        accepted = await post.add(email())
+        await post.work()
+        receipt = await post.receipt(accepted)
+    assert receipt.status is Status.FAILED
+    assert "no sender" in receipt.recipients[0].detail
+
+
+async def test_a_waiting_message_can_be_cancelled_held_and_let_go(desk, stage):
+    script = stage.Script()
+    async with desk(script) as post:
+        gone, kept = await post.add(email()), await post.add(email())
+        assert (await post.outbox.cancel(gone.id)).status is Status.CANCELLED
+        assert (await post.outbox.hold(kept.id)).status is Status.HELD
+        await post.work(after=1_000)
+        assert script.calls == []
+        await post.outbox.retry(kept.id)
+        await post.work()
+        assert [message.id for message in script.messages] == [kept.id]
+
+
+async def test_observers_hear_of_every_settled_message(stage, tmp_path):
+    from postroom import Config, Postroom
+
+    config = Config(
+        accounts={"a": stage.StageSettings(script=stage.Script(), from_="p@example.org")},
+        plugins={"extensions": ["stage-ledger"]},
+        outbox={"url": f"sqlite:///{tmp_path}/o.db"},
+    )
+    async with Postroom(config) as room:
+        receipt = await room.enqueue(email())
+        await room.work(until_empty=True)
+    assert stage.LOG == [("told", "sent", receipt.id)]
+
+
+async def test_a_plugin_that_raises_something_foreign_leaves_the_outcome_unknown(desk, stage):
+    async def act(_):
+        raise RuntimeError("a bug")
+
+    async with desk(stage.Script(act)) as post:
+        accepted = await post.add(email())
+        await post.work()
+        assert (await post.receipt(accepted)).status is Status.IN_DOUBT
+
+
+async def test_credentials_of_a_message_pause_nobody_else(desk, stage):
+    async def act(message):
+        if message.options:
+            raise AuthenticationFailed("401")
+        return Accepted()
+
+    async with desk(stage.Script(act)) as post:
+        own = await post.add(email(options={"token": "wrong"}))
+        await post.work()
+        await post.add(email())
+        await post.work()
+        assert (await post.receipt(own)).status is Status.FAILED
+        assert (await post.outbox.stats()).states == {Status.FAILED: 1, Status.SENT: 1}

@@ -1,0 +1,208 @@
+"""The outbox against a model of it: whatever happens in whatever order, nothing is lost and nothing sent twice."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+
+from postroom import Email, OutboxError, Outcome, OutcomeUnknown, ProviderUnavailable, MessageRejected, Receipt, Status
+from postroom.outbox.delivery import Courier
+from postroom.outbox.outbox import Outbox
+from postroom.outbox.records import NEVER, Progress, Settlement
+from postroom.outbox.sqlite import claiming, settling
+from postroom.outbox.sqlite.store import SqliteStore
+from postroom.outbox.suppression import SuppressionList
+from postroom.outbox.states import SETTLED, WAITING, Move
+from postroom.config.outbox import OutboxSettings
+from postroom.accounts import Accounts
+from postroom.config.model import parse_config
+from postroom.gates import Gates
+from postroom.registry import Registry
+from postroom.routing import Router
+from postroom.outbox.records import Want
+
+LANE = "a/email"
+MOST = {LANE: Want(3, 1000)}
+
+
+class OutboxMachine(RuleBasedStateMachine):
+    """Workers that claim, hand over, settle, crash and come back; a person who interferes; a clock that moves.
+
+    `handed` counts real hand-overs by message: what a provider would have got.
+    """
+
+    entries = Bundle("entries")
+
+    def __init__(self):
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.folder = tempfile.TemporaryDirectory()
+        self.now = 1_800_000_000.0
+        config = parse_config(
+            {
+                "accounts": {"a": {"provider": "memory", "from": "p@example.org"}},
+                "outbox": {"url": f"sqlite:///{self.folder.name}/o.db", "retry_first": 10, "attempts": 4},
+            }
+        )
+        registry = Registry()
+        courier = Courier(
+            Accounts(config, registry, Gates()),
+            Router(config, registry),
+            config.outbox,
+            clock=lambda: self.now,
+            dice=random.Random(0),
+        )
+        self.courier = courier
+        self.store = SqliteStore(config.outbox, clock=lambda: self.now)
+        self.outbox = Outbox(self.store, courier, SuppressionList(self.store))
+        self.workers = [self.write(lambda c: claiming.register(c, "w")) for _ in range(2)]
+        self.holding = {number: {} for number in self.workers}
+        self.handed = Counter()
+        self.accepted = Counter()
+        self.again = Counter()
+        self.model = {}
+
+    def run(self, work):
+        return self.loop.run_until_complete(work)
+
+    def write(self, operation):
+        return self.run(self.store.write(operation))
+
+    def teardown(self):
+        self.run(self.outbox.close())
+        self.loop.close()
+        self.folder.cleanup()
+
+    def status(self, id_):
+        return self.run(self.outbox.get(id_)).receipt.status
+
+    @rule(target=entries, priority=st.sampled_from(["high", "normal", "low"]), expires=st.booleans())
+    def accept(self, priority, expires):
+        [stored] = self.run(self.outbox.add([Email(to="a@example.org", text="x", priority=priority)]))
+        self.model[stored.receipt.id] = Status.QUEUED
+        return stored.receipt.id
+
+    @rule(which=st.integers(0, 1))
+    def claim(self, which):
+        number = self.workers[which]
+        rows, _ = self.write(lambda c: claiming.claim(c, number, MOST, self.now))
+        for row in rows:
+            entry = claiming.entry_of(row, self.store.seal, {})
+            assert self.model[entry.id] in WAITING
+            assert all(entry.id not in held for held in self.holding.values()), "claimed while another has it"
+            self.model[entry.id] = Status.SENDING
+            self.holding[number][entry.id] = entry
+
+    @rule(which=st.integers(0, 1), end=st.sampled_from(["accepted", "later", "refused", "unknown"]))
+    def hand_over_and_settle(self, which, end):
+        number = self.workers[which]
+        if not self.holding[number]:
+            return
+        id_, entry = self.holding[number].popitem()
+        self.handed[id_] += 1
+        self.accepted[id_] += end in {"accepted", "unknown"}
+        self.settle(number, entry, end)
+
+    def settle(self, number, entry, end):
+        statuses = {
+            "accepted": Status.SENT,
+            "later": Status.RETRYING,
+            "refused": Status.FAILED,
+            "unknown": Status.IN_DOUBT,
+        }
+        status = statuses[end]
+        settlement = Settlement(
+            seq=entry.seq,
+            attempts=entry.attempts,
+            status=status,
+            receipt=Receipt(id=entry.id, channel="email", status=status, account="a"),
+            lane=LANE,
+            choice=entry.choice,
+            due_at=self.now + 10,
+            progress=Progress(),
+        )
+        [kept] = self.write(lambda c: settling.settle(c, number, [settlement], self.now))
+        owned = self.model[entry.id] is Status.SENDING and number in self.workers
+        assert kept or not owned
+        if kept:
+            self.model[entry.id] = status
+
+    @rule(which=st.integers(0, 1), handed=st.booleans())
+    def die_and_be_taken_over(self, which, handed):
+        """A worker vanishes, with or without having handed its messages over; the other one notices."""
+        dead, heir = self.workers[which], self.workers[1 - which]
+        for id_ in self.holding[dead] if handed else ():
+            self.handed[id_] += 1
+            self.accepted[id_] += 1
+        beats = self.run(self.store.read(claiming.workers))[dead]
+        rows = self.write(lambda c: claiming.take_over(c, dead, beats, heir))
+        assert {row[1] for row in rows} == set(self.holding[dead])
+        assert self.write(lambda c: claiming.claim(c, dead, MOST, self.now)) == ([], NEVER), "nobody would take it over"
+        entries = [claiming.entry_of(row, self.store.seal, {}) for row in rows]
+        settled = [self.courier.crashed(entry, {}) for entry in entries]
+        assert all(self.write(lambda c: settling.settle(c, heir, settled, self.now)))
+        for settlement in settled:
+            assert settlement.status is Status.IN_DOUBT
+            self.model[settlement.receipt.id] = Status.IN_DOUBT
+        del self.holding[dead]
+        self.workers[which] = self.write(lambda c: claiming.register(c, "w"))
+        self.holding[self.workers[which]] = {}
+
+    @rule(which=st.integers(0, 1))
+    def a_worker_that_showed_life_is_not_taken_over(self, which):
+        alive, heir = self.workers[which], self.workers[1 - which]
+        beats = self.run(self.store.read(claiming.workers))[alive]
+        self.write(lambda c: claiming.beat(c, alive))
+        assert self.write(lambda c: claiming.take_over(c, alive, beats, heir)) == []
+
+    @rule(id_=entries, act=st.sampled_from(["cancel", "hold", "retry", "sent", "failed", "again"]))
+    def a_person_interferes(self, id_, act):
+        acts = {
+            "cancel": (Move.CANCEL, lambda: self.outbox.cancel(id_)),
+            "hold": (Move.HOLD, lambda: self.outbox.hold(id_)),
+            "retry": (Move.REQUEUE, lambda: self.outbox.retry(id_)),
+            "sent": (Move.LEARN_SENT, lambda: self.outbox.resolve(id_, "sent")),
+            "failed": (Move.LEARN_FAILED, lambda: self.outbox.resolve(id_, "failed")),
+            "again": (Move.LEARN_NOT_TAKEN, lambda: self.outbox.resolve(id_, "retry")),
+        }
+        move, call = acts[act]
+        before = self.model[id_]
+        try:
+            receipt = self.run(call())
+        except OutboxError:
+            assert self.status(id_) is before
+            return
+        if before not in WAITING and receipt.status in WAITING:
+            self.again[id_] += 1
+        self.model[id_] = receipt.status
+
+    @rule(seconds=st.sampled_from([-3600.0, 1.0, 11.0, 3600.0]))
+    def time_passes(self, seconds):
+        self.now += seconds
+
+    @rule()
+    def the_file_is_closed_and_opened(self):
+        self.run(self.store.close())
+
+    @invariant()
+    def every_accepted_message_is_where_the_model_says(self):
+        stored = dict(self.run(self.store.read(lambda c: c.execute("SELECT id, status FROM messages").fetchall())))
+        assert stored == {id_: str(status) for id_, status in self.model.items()}
+
+    @invariant()
+    def nobody_gets_a_message_twice_unless_a_person_said_so(self):
+        for id_, times in self.accepted.items():
+            assert times <= 1 + self.again[id_]
+
+
+TestOutboxMachine = OutboxMachine.TestCase
+TestOutboxMachine.settings = settings(
+    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+)

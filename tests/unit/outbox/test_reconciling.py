@@ -1,0 +1,144 @@
+"""A message in doubt is asked about at its provider: Twilio's message list, on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from email.utils import format_datetime
+
+import pytest
+
+from postroom import Sms
+from postroom.accounts import Accounts
+from postroom.config.model import parse_config
+from postroom.gates import Gates
+from postroom.outbox.delivery import Courier
+from postroom.outbox.outbox import Outbox
+from postroom.outbox.retries import QUESTIONS
+from postroom.outbox.sqlite.store import SqliteStore
+from postroom.outbox.suppression import SuppressionList
+from postroom.registry import Registry
+from postroom.routing import Router
+from postroom.testing.http import Answer, Drop, HttpRecorder
+
+SMS = Sms(to="+447700900000", body="Hi")
+START = 1_800_000_000.0
+
+
+class Twilio(HttpRecorder):
+    """Takes messages as `takes` says, in turn, and lists what is in `log`."""
+
+    def __init__(self):
+        super().__init__()
+        self.takes = []
+        self.log = []
+        self._asks = asyncio.Semaphore(0)
+        self.answer_with(self._step)
+
+    def _step(self, request):
+        if request.method == "GET":
+            self._asks.release()
+            return Answer(200, {"messages": self.log, "next_page_uri": None})
+        return self.takes.pop(0)
+
+    def keep(self, sid):
+        about = {"to": "+447700900000", "from": "+15005550006", "body": "Hi", "direction": "outbound-api"}
+        self.log.append({"sid": sid, "status": "queued", "date_created": format_datetime(datetime.now(UTC)), **about})
+
+    async def asked_often(self, times):
+        """Wait for that many more questions."""
+        for _ in range(times):
+            await self._asks.acquire()
+
+    @property
+    def methods(self):
+        return [request.method for request in self.requests]
+
+
+@pytest.fixture
+async def twilio():
+    async with Twilio() as server:
+        yield server
+
+
+@pytest.fixture
+def process(twilio, tmp_path):
+    """A process that works on the outbox, its clock in the test's hands; it knows nothing of the one before."""
+    now = [START]
+
+    @asynccontextmanager
+    async def running(**settings):
+        account = {"provider": "twilio", "account_sid": "AC1", "auth_token": "token", "from": "+15005550006"}
+        given = {"it": {**account, "base_url": twilio.url, **settings}}
+        config = parse_config({"accounts": given, "outbox": {"url": f"sqlite:///{tmp_path}/outbox.db", "lease": 5}})
+        registry = Registry()
+        accounts, router = Accounts(config, registry, Gates()), Router(config, registry)
+        store = SqliteStore(config.outbox, clock=lambda: now[0], patience=30.0)
+        courier = Courier(accounts, router, config.outbox, clock=lambda: now[0])
+        outbox = Outbox(store, courier, SuppressionList(store))
+
+        async def work(*, after=0.0, asks=0):
+            """Work until there is nothing to do, and then until the provider has been asked that often in all."""
+            now[0] += after
+            await outbox.work(until_empty=True)
+            stop = asyncio.Event()
+            working = asyncio.create_task(outbox.work(stop=stop))
+            async with asyncio.timeout(20):
+                await twilio.asked_often(asks)
+            stop.set()
+            await working
+
+        try:
+            yield outbox, work
+        finally:
+            await outbox.close()
+            await accounts.close()
+
+    return running
+
+
+async def status(outbox, stored):
+    return (await outbox.get(stored.receipt.id)).receipt.status
+
+
+async def test_a_message_that_the_provider_has_is_sent_after_all_and_only_once(process, twilio):
+    twilio.takes = [Drop("request")]
+    async with process() as (outbox, work):
+        [stored] = await outbox.add([SMS])
+        await work()
+        assert await status(outbox, stored) == "in_doubt"
+        twilio.keep("SM1")
+        await work(after=QUESTIONS[0] + 1, asks=1)
+        shown = await outbox.get(stored.receipt.id)
+    assert (shown.receipt.status, shown.receipt.provider_message_id) == ("sent", "SM1")
+    assert twilio.methods == ["POST", "GET"]
+
+
+@pytest.mark.parametrize(("on_unknown", "sent_again"), [("hold", []), ("retry", ["POST"])])
+async def test_a_message_that_is_not_found_is_asked_about_until_the_accounts_policy_decides(
+    process, twilio, on_unknown, sent_again
+):
+    twilio.takes = [Drop("request"), Answer(201, {"sid": "SM2"})]
+    async with process(on_unknown=on_unknown) as (outbox, work):
+        [stored] = await outbox.add([SMS])
+        await work()
+        for after in QUESTIONS:
+            assert await status(outbox, stored) == "in_doubt"
+            await work(after=after + 1, asks=1)
+        await work(after=3600)
+        assert await status(outbox, stored) == ("sent" if sent_again else "in_doubt")
+    assert twilio.methods == ["POST", *["GET"] * len(QUESTIONS), *sent_again]
+
+
+async def test_the_id_of_an_equal_message_is_not_taken_for_it_by_another_process(process, twilio):
+    twilio.takes = [Answer(201, {"sid": "SM1"}), Drop("request")]
+    async with process() as (outbox, work):
+        [first] = await outbox.add([SMS])
+        await work()
+        twilio.keep("SM1")
+    async with process() as (outbox, work):
+        [second] = await outbox.add([SMS])
+        await work()
+        await work(after=QUESTIONS[0] + 1, asks=1)
+        assert (await status(outbox, first), await status(outbox, second)) == ("sent", "in_doubt")

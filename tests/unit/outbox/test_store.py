@@ -1,0 +1,388 @@
+"""What the SQLite file holds: everything accepted, nothing secret, no longer than it must."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sqlite3
+import stat
+from contextlib import closing
+from datetime import UTC, datetime
+
+import pytest
+
+from postroom import (
+    Attachment,
+    ConfigError,
+    Email,
+    Event,
+    EventType,
+    IdempotencyConflict,
+    OutboxError,
+    Receipt,
+    Sms,
+    Status,
+)
+from postroom.outbox.records import Choice
+from postroom.outbox.sqlite.schema import STEPS
+
+CANARY = "canary-0123456789abcdef"
+
+
+def email(**more):
+    return Email(**{"to": "ann@example.org", "subject": "hello", "text": "hello", **more})
+
+
+def sql(post, statement, *values):
+    with sqlite3.connect(post.store.path) as connection:
+        return connection.execute(statement, values).fetchall()
+
+
+async def test_what_was_accepted_is_there_for_another_process(desk):
+    async with desk() as post:
+        accepted = await post.add(email())
+        rows = sql(post, "SELECT id, status FROM messages")
+    assert rows == [(accepted.id, "queued")]
+
+
+async def test_many_callers_at_once_share_few_transactions(desk):
+    async with desk() as post:
+        await post.store.open()
+        before = post.store.transactions
+        await asyncio.gather(*(post.add(email()) for _ in range(100)))
+        assert post.store.transactions - before <= 3
+        assert sql(post, "SELECT count(*) FROM messages") == [(100,)]
+
+
+async def test_the_file_is_for_its_owner_only(desk):
+    async with desk() as post:
+        await post.add(email(options={"token": CANARY}))
+        files = list(post.store.path.parent.glob("outbox.db*"))
+        assert {file.name for file in files} >= {"outbox.db", "outbox.db-wal", "outbox.db.key"}
+        assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+
+
+async def test_credentials_of_a_message_lie_encrypted_reach_the_transport_and_go_when_it_is_settled(desk, stage):
+    script = stage.Script()
+    async with desk(script) as post:
+        accepted = await post.add(email(options={"token": CANARY}))
+        assert sql(post, "SELECT options IS NOT NULL FROM bodies") == [(1,)]
+        assert all(CANARY.encode() not in f.read_bytes() for f in post.store.path.parent.glob("outbox.db*"))
+        assert CANARY not in repr(await post.outbox.get(accepted.id))
+        await post.work()
+        assert sql(post, "SELECT options FROM bodies") == [(None,)]
+    assert script.settings_seen[0].token.get_secret_value() == CANARY
+
+
+async def test_the_key_of_the_environment_closes_and_opens_credentials(desk, stage, monkeypatch):
+    monkeypatch.setenv("POSTROOM_SECRET_KEY", "k" * 32)
+    script = stage.Script()
+    async with desk(script) as post:
+        await post.add(email(options={"token": CANARY}))
+        assert not post.store.path.with_name("outbox.db.key").exists()
+        await post.work()
+    assert script.settings_seen[0].token.get_secret_value() == CANARY
+
+
+async def test_credentials_that_cannot_be_opened_set_the_message_aside_and_name_the_variable(desk, monkeypatch):
+    monkeypatch.setenv("POSTROOM_SECRET_KEY", "k" * 32)
+    async with desk() as post:
+        accepted = await post.add(email(options={"token": CANARY}))
+    monkeypatch.setenv("POSTROOM_SECRET_KEY", "other" * 10)
+    async with desk() as post:
+        kept = await post.add(email())
+        await post.work()
+        failed = await post.receipt(accepted)
+        assert failed.status is Status.FAILED
+        assert "POSTROOM_SECRET_KEY" in failed.recipients[0].detail
+        assert (await post.receipt(kept)).status is Status.SENT
+
+
+async def test_a_short_key_is_refused(desk, monkeypatch):
+    monkeypatch.setenv("POSTROOM_SECRET_KEY", "short")
+    async with desk() as post:
+        with pytest.raises(ConfigError, match="POSTROOM_SECRET_KEY: must be at least 32 characters"):
+            await post.add(email(options={"token": CANARY}))
+
+
+async def test_attachments_are_kept_once_by_their_content_and_arrive_whole(desk, stage):
+    script = stage.Script()
+    file = Attachment(filename="a.bin", content=bytes(range(256)) * 100)
+    async with desk(script) as post:
+        await post.add(email(attachments=[file]))
+        await post.add(email(attachments=[file, Attachment(filename="b.bin", content=b"b", inline=True)]))
+        assert sql(post, "SELECT count(*) FROM files") == [(2,)]
+        await post.work()
+    assert [[a.content for a in message.attachments] for message in script.messages] == [
+        [file.content],
+        [file.content, b"b"],
+    ]
+    assert script.messages[1].attachments[1].inline
+
+
+async def test_bodies_and_keys_go_after_their_retention_and_the_receipt_stays(desk):
+    async with desk(outbox={"retention": "1d"}) as post:
+        accepted = await post.add(email(attachments=[Attachment(filename="a", content=b"a")], idempotency_key="k"))
+        await post.work()
+        await post.work(after=86_399)
+        assert (await post.outbox.get(accepted.id)).message is not None
+        await post.work(after=2)
+        shown = await post.outbox.get(accepted.id)
+        assert shown.message is None
+        assert shown.receipt.status is Status.SENT
+        for table in ("bodies", "files", "attached", "keys"):
+            assert sql(post, f"SELECT count(*) FROM {table}") == [(0,)]
+        [line] = await post.outbox.list()
+        assert line.to == ("ann@example.org",)
+
+
+async def test_a_message_whose_text_is_gone_cannot_be_sent_again(desk):
+    async with desk(outbox={"retention": "1d"}) as post:
+        accepted = await post.add(email())
+        await post.outbox.cancel(accepted.id)
+        await post.work(after=90_000)
+        with pytest.raises(OutboxError, match="settled long ago and its text removed"):
+            await post.outbox.retry(accepted.id)
+
+
+async def test_purging_removes_settled_messages_whole_and_no_others(desk):
+    async with desk() as post:
+        await post.outbox.add([email(attachments=[Attachment(filename="a", content=b"a")]) for _ in range(3)])
+        await post.work()
+        waiting = await post.add(email())
+        assert await post.outbox.purge(Choice()) == 3
+        assert [line.id for line in await post.outbox.list()] == [waiting.id]
+        assert sql(post, "SELECT count(*) FROM files") == [(0,)]
+
+
+class TestIdempotency:
+    async def test_the_same_key_and_message_give_the_first_receipt(self, desk, stage):
+        script = stage.Script()
+        async with desk(script) as post:
+            first = await post.add(email(idempotency_key="k"))
+            assert (await post.add(email(idempotency_key="k"))).id == first.id
+            await post.work()
+            again = await post.add(email(idempotency_key="k"))
+            await post.work()
+        assert (again.id, again.status) == (first.id, Status.SENT)
+        assert len(script.calls) == 1
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            {"text": "other"},
+            {"to": "bob@example.org"},
+            {"options": {"token": "t"}},
+            {"attachments": [Attachment(filename="a", content=b"a")]},
+            {"provider": "a0"},
+            {"required": True},
+            {"message_id": "<mine@example.org>"},
+        ],
+    )
+    async def test_the_same_key_with_another_message_is_refused(self, desk, other):
+        async with desk() as post:
+            first = await post.add(email(idempotency_key="k"))
+            with pytest.raises(IdempotencyConflict, match=f"'k' was used for another message .{first.id}"):
+                await post.add(email(idempotency_key="k", **other))
+            assert len(await post.outbox.list()) == 1
+
+    async def test_the_first_writer_wins_among_many(self, desk):
+        async with desk() as post:
+            receipts = await asyncio.gather(*(post.add(email(idempotency_key="k")) for _ in range(50)))
+            assert len({receipt.id for receipt in receipts}) == 1
+            assert sql(post, "SELECT count(*) FROM messages") == [(1,)]
+
+    async def test_within_one_batch_too(self, desk):
+        async with desk() as post:
+            answers = await post.outbox.add([email(idempotency_key="k"), email(idempotency_key="k")])
+            assert [answer.replayed for answer in answers] == [False, True]
+
+    async def test_tenants_have_keys_of_their_own(self, desk):
+        async with desk() as post:
+            one = await post.add(email(idempotency_key="k"), tenant="one")
+            two = await post.add(email(idempotency_key="k", text="other"), tenant="two")
+            assert one.id != two.id
+            with pytest.raises(OutboxError, match="no message"):
+                await post.outbox.get(one.id, tenant="two")
+
+    async def test_an_id_of_the_callers_own_counts_once(self, desk):
+        async with desk() as post:
+            await post.add(email(id="mine"))
+            with pytest.raises(OutboxError, match="there is a message mine already"):
+                await post.add(email(id="mine"))
+
+
+class TestFiles:
+    async def test_a_folder_that_is_not_there(self, stage, tmp_path, desk):
+        async with desk(outbox={"url": f"sqlite:///{tmp_path}/none/outbox.db"}) as post:
+            with pytest.raises(OutboxError, match="its folder does not exist; make it"):
+                await post.add(email())
+
+    async def test_the_database_of_another_program_is_left_alone(self, desk, tmp_path):
+        with sqlite3.connect(tmp_path / "outbox.db") as other:
+            other.execute("CREATE TABLE theirs (x)")
+        async with desk() as post:
+            with pytest.raises(OutboxError, match="is the database of another program"):
+                await post.add(email())
+            assert sql(post, "SELECT name FROM sqlite_master") == [("theirs",)]
+
+    async def test_a_file_that_is_no_database(self, desk, tmp_path):
+        (tmp_path / "outbox.db").write_text("something else entirely" * 100)
+        async with desk() as post:
+            with pytest.raises(OutboxError, match="not a database; name another file"):
+                await post.add(email())
+
+    async def test_a_file_that_stays_locked_is_one_clear_error_for_all_who_wait(self, desk):
+        async with desk(patience=0.5) as post:
+            first = await post.add(email())
+            with closing(sqlite3.connect(post.store.path, isolation_level=None)) as other:
+                other.execute("BEGIN EXCLUSIVE")
+                async with asyncio.timeout(10):  # not half a second for each of them
+                    answers = await asyncio.gather(*(post.add(email()) for _ in range(50)), return_exceptions=True)
+                assert {type(answer) for answer in answers} == {OutboxError}
+                assert "another process kept it locked" in str(answers[0])
+                other.execute("COMMIT")
+            after = await post.add(email())
+            assert [line.id for line in await post.outbox.list()] == [after.id, first.id]
+
+    async def test_an_older_file_is_brought_forward_with_what_is_in_it(self, desk):
+        async with desk() as post:
+            queued = await post.add(email())
+        for table in re.findall(r"CREATE TABLE (\w+)", "".join(STEPS[1:])):
+            sql(post, f"DROP TABLE {table}")
+        sql(post, "PRAGMA user_version = 1")
+        async with desk() as post:
+            await post.work()
+            assert (await post.receipt(queued)).status == "sent"
+            assert sql(post, "PRAGMA user_version") == [(len(STEPS),)]
+
+    async def test_a_newer_schema_is_refused_with_advice(self, desk):
+        async with desk() as post:
+            await post.add(email())
+        sql(post, f"PRAGMA user_version = {len(STEPS) + 1}")
+        async with desk() as post:
+            with pytest.raises(OutboxError, match="written by a newer postroom .* upgrade postroom"):
+                await post.add(email())
+
+    async def test_a_damaged_row_is_set_aside_and_the_rest_flows(self, desk):
+        async with desk() as post:
+            bad = [await post.add(email()) for _ in range(4)]
+            good = await post.add(email())
+            for receipt, column, value in zip(
+                bad,
+                ("body", "body", "body", "progress"),
+                ("{", '{"to": 5}', '{"strange": 1}', "{"),
+                strict=True,
+            ):
+                table = "bodies" if column == "body" else "messages"
+                sql(
+                    post,
+                    f"UPDATE {table} SET {column} = ? WHERE seq = (SELECT seq FROM messages WHERE id = ?)",
+                    value,
+                    receipt.id,
+                )
+            await post.work()
+            assert (await post.receipt(good)).status is Status.SENT
+            for receipt in bad:
+                told = await post.receipt(receipt)
+                assert told.status is Status.FAILED
+                assert "cannot be read back from the outbox" in told.recipients[0].detail
+
+    async def test_it_can_be_closed_and_used_again(self, desk):
+        async with desk() as post:
+            await post.add(email())
+            await post.store.close()
+            await post.add(email())
+            assert len(await post.outbox.list()) == 2
+
+
+class TestListing:
+    async def test_the_newest_first_by_pages(self, desk):
+        async with desk() as post:
+            await post.outbox.add([email(subject=str(number)) for number in range(5)])
+            page = await post.outbox.list(Choice(limit=2))
+            assert [line.subject for line in page] == ["4", "3"]
+            page = await post.outbox.list(Choice(limit=2, before_seq=page[-1].seq))
+            assert [line.subject for line in page] == ["2", "1"]
+
+    @pytest.mark.parametrize(
+        ("choice", "found"),
+        [
+            (Choice(status=(Status.CANCELLED,)), {"cancelled"}),
+            (Choice(status=(Status.QUEUED, Status.SCHEDULED)), {"mail", "text", "later"}),
+            (Choice(channel="sms"), {"text"}),
+            (Choice(account="a1"), {"text"}),
+            (Choice(account="a"), set()),
+            (Choice(to="bob"), {"later"}),
+            (Choice(tenant="t"), {"mail"}),
+            (Choice(since=1_800_000_010.0), {"later"}),
+            (Choice(until=1_800_000_010.0), {"mail", "text", "cancelled"}),
+        ],
+    )
+    async def test_by_what_is_asked_for(self, desk, stage, choice, found):
+        async with desk(stage.Script(), stage.Script()) as post:
+            await post.add(email(subject="mail"), tenant="t")
+            await post.add(Sms(to="+442079460958", body="text", provider="a1"))
+            await post.outbox.cancel((await post.add(email(subject="cancelled"))).id)
+            post.clock.now += 10
+            later = datetime.fromtimestamp(post.clock.now + 100, UTC)
+            await post.add(email(subject="later", to="bob@example.org", send_at=later))
+            assert {line.subject for line in await post.outbox.list(choice)} == found
+
+
+class TestReports:
+    """What providers report later (`Outbox.record`)."""
+
+    def event(self, type_, **more):
+        return Event(
+            **{
+                "type": type_,
+                "channel": "email",
+                "provider": "stage",
+                "occurred_at": datetime(2027, 1, 1, tzinfo=UTC),
+                **more,
+            }
+        )
+
+    async def sent(self, post):
+        accepted = await post.add(email())
+        await post.work()
+        return await post.receipt(accepted)
+
+    async def test_a_report_is_kept_once_and_moves_its_message(self, desk):
+        async with desk() as post:
+            receipt = await self.sent(post)
+            event = self.event(EventType.DELIVERED, message_id=receipt.id)
+            told = await post.outbox.record(event)
+            assert isinstance(told, Receipt)
+            assert told.status is Status.DELIVERED
+            assert await post.outbox.record(event) is None
+            assert (await post.outbox.get(receipt.id)).events == (event,)
+
+    async def test_a_report_finds_its_message_by_the_providers_id(self, desk):
+        async with desk() as post:
+            receipt = await self.sent(post)
+            event = self.event(EventType.BOUNCED, provider_message_id=receipt.provider_message_id)
+            assert (await post.outbox.record(event)).status is Status.BOUNCED
+
+    @pytest.mark.parametrize("other", [{"account": "a9"}, {"channel": "sms"}], ids=["account", "channel"])
+    async def test_a_report_of_another_account_or_channel_moves_nothing(self, desk, other):
+        async with desk() as post:
+            receipt = await self.sent(post)
+            for name in ({"message_id": receipt.id}, {"provider_message_id": receipt.provider_message_id}):
+                assert await post.outbox.record(self.event(EventType.BOUNCED, **name, **other)) is None
+            assert (await post.receipt(receipt)).status is Status.SENT
+            told = self.event(EventType.DELIVERED, message_id=receipt.id, account="a0")
+            assert (await post.outbox.record(told)).status is Status.DELIVERED
+
+    async def test_a_late_report_does_not_move_a_message_back(self, desk):
+        async with desk() as post:
+            receipt = await self.sent(post)
+            await post.outbox.record(self.event(EventType.BOUNCED, message_id=receipt.id))
+            late = await post.outbox.record(self.event(EventType.DELIVERED, message_id=receipt.id))
+            assert late.status is Status.BOUNCED
+
+    async def test_a_report_of_nothing_we_know_is_kept_all_the_same(self, desk):
+        async with desk() as post:
+            assert await post.outbox.record(self.event(EventType.INBOUND, provider_message_id="x")) is None
+            assert sql(post, "SELECT count(*) FROM events") == [(1,)]
