@@ -1,30 +1,37 @@
-"""`SyncPostroom`: the same room for code without an event loop; it runs one of its own in a thread."""
+"""`SyncPostroom`: the same room, and its outbox, for code without an event loop; it runs one of its own in a thread."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import threading
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar
 
 from postroom.errors import PostroomError
 from postroom.room import MOST_AT_ONCE, Postroom
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Mapping
+    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
     from concurrent.futures import Future
     from pathlib import Path
     from types import TracebackType
 
     from postroom.accounts import Target
     from postroom.config.model import Config
+    from postroom.errors import Suppressed
+    from postroom.events import Event
     from postroom.messages import Email, Message, Sms
+    from postroom.outbox.outbox import Outbox
+    from postroom.outbox.records import Choice, Listed, OutboxStats, Shown
     from postroom.plugin.settings import AccountSettings
-    from postroom.plugin.transport import CheckReport
+    from postroom.plugin.transport import CheckReport, WebhookRequest
     from postroom.receipts import Channel, Receipt
     from postroom.room import Result
 
 R = TypeVar("R")
+
+_GLANCE = 0.1
+"""Seconds between two looks at whether a worker's thread was told to stop."""
 
 
 class SyncPostroom:
@@ -46,8 +53,9 @@ class SyncPostroom:
         routes: Mapping[str, Mapping[str, Any]] | None = None,
         defaults: Mapping[str, str] | None = None,
         rules: Iterable[Mapping[str, Any]] = (),
+        outbox: Mapping[str, Any] | None = None,
     ) -> None:
-        self._start(Postroom(config, accounts=accounts, routes=routes, defaults=defaults, rules=rules))
+        self._start(Postroom(config, accounts=accounts, routes=routes, defaults=defaults, rules=rules, outbox=outbox))
 
     @classmethod
     def from_config(cls, path: str | Path | None = None) -> Self:
@@ -76,9 +84,42 @@ class SyncPostroom:
         """See `Postroom.memory`."""
         return self._room.memory
 
+    @property
+    def outbox(self) -> SyncOutbox:
+        """See `Postroom.outbox`; its methods block."""
+        return SyncOutbox(self._room, self._run)
+
     def send(self, message: Email | Sms) -> Receipt:
         """See `Postroom.send`."""
         return self._run(self._room.send(message))
+
+    def enqueue(self, message: Email | Sms) -> Receipt:
+        """See `Postroom.enqueue`."""
+        return self._run(self._room.enqueue(message))
+
+    def enqueue_many(self, messages: Sequence[Email | Sms]) -> list[Result]:
+        """See `Postroom.enqueue_many`."""
+        return self._run(self._room.enqueue_many(messages))
+
+    def receive(self, account: str, request: WebhookRequest) -> list[Event]:
+        """See `Postroom.receive`."""
+        return self._run(self._room.receive(account, request))
+
+    def work(self, *, stop: threading.Event | None = None, until_empty: bool = False) -> None:
+        """Deliver what is in the outbox, until `stop`, `close` or Ctrl-C; see `Postroom.work`.
+
+        What is under way then ends first.
+        """
+        told = stop or threading.Event()
+        call = self._begin(self._working(told, until_empty=until_empty))
+        self._works.add(call)
+        call.add_done_callback(self._works.discard)
+        try:
+            call.result()
+        except KeyboardInterrupt:
+            told.set()
+            call.result()
+            raise
 
     def send_many(
         self,
@@ -139,6 +180,7 @@ class SyncPostroom:
         self._scheduling = threading.Lock()
         self._closing = None
         self._calls: set[Future[Any]] = set()
+        self._works: set[Future[Any]] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._serve, name="postroom", daemon=True)
         self._thread.start()
@@ -149,13 +191,36 @@ class SyncPostroom:
 
     async def _finish(self) -> None:
         try:
+            if self._works:
+                await asyncio.wait([asyncio.wrap_future(work) for work in self._works])
             await self._room.close()
             if self._calls:
                 await asyncio.wait([asyncio.wrap_future(call) for call in self._calls])
         finally:
             self._loop.stop()
 
+    async def _working(self, told: threading.Event, *, until_empty: bool) -> None:
+        stop = asyncio.Event()
+        watching = asyncio.create_task(self._pass_on(told, stop))
+        try:
+            await self._room.work(stop=stop, until_empty=until_empty)
+        finally:
+            watching.cancel()
+
+    async def _pass_on(self, told: threading.Event, stop: asyncio.Event) -> None:
+        while not (told.is_set() or self._closing):  # noqa: ASYNC110 - no loop can wait for a thread's event
+            await asyncio.sleep(_GLANCE)
+        stop.set()
+
     def _run(self, work: Coroutine[Any, Any, R]) -> R:
+        call = self._begin(work)
+        try:
+            return call.result()
+        except BaseException:
+            call.cancel()
+            raise
+
+    def _begin(self, work: Coroutine[Any, Any, R]) -> Future[R]:
         with self._scheduling:
             problem = self._unusable()
             if problem:
@@ -164,11 +229,7 @@ class SyncPostroom:
             call = asyncio.run_coroutine_threadsafe(work, self._loop)
             self._calls.add(call)
         call.add_done_callback(self._calls.discard)
-        try:
-            return call.result()
-        except BaseException:
-            call.cancel()
-            raise
+        return call
 
     def _unusable(self) -> str | None:
         if self._process != os.getpid():
@@ -178,3 +239,74 @@ class SyncPostroom:
         if threading.current_thread() is self._thread:
             return "a SyncPostroom cannot be called from its own callbacks; return first"
         return None
+
+
+class _Run(Protocol):
+    """Runs a coroutine in the room's loop and waits for its answer."""
+
+    def __call__(self, work: Coroutine[Any, Any, R]) -> R: ...
+
+
+class SyncOutbox:
+    """`postroom.outbox.Outbox` with blocking methods; get it from `SyncPostroom.outbox`."""
+
+    def __init__(self, room: Postroom, run: _Run) -> None:
+        self._room = room
+        self._run = run
+
+    def get(self, message_id: str, *, tenant: str | None = None) -> Shown:
+        """See `Outbox.get`."""
+        return self._ask(lambda outbox: outbox.get(message_id, tenant=tenant))
+
+    def stats(self) -> OutboxStats:
+        """See `Outbox.stats`."""
+        return self._ask(lambda outbox: outbox.stats())
+
+    def cancel(self, message_id: str, *, tenant: str | None = None) -> Receipt:
+        """See `Outbox.cancel`."""
+        return self._ask(lambda outbox: outbox.cancel(message_id, tenant=tenant))
+
+    def hold(self, message_id: str, *, tenant: str | None = None) -> Receipt:
+        """See `Outbox.hold`."""
+        return self._ask(lambda outbox: outbox.hold(message_id, tenant=tenant))
+
+    def retry(self, message_id: str, *, tenant: str | None = None) -> Receipt:
+        """See `Outbox.retry`."""
+        return self._ask(lambda outbox: outbox.retry(message_id, tenant=tenant))
+
+    def resolve(
+        self,
+        message_id: str,
+        outcome: Literal["sent", "failed", "retry"],
+        *,
+        note: str = "",
+        tenant: str | None = None,
+    ) -> Receipt:
+        """See `Outbox.resolve`."""
+        return self._ask(lambda outbox: outbox.resolve(message_id, outcome, note=note, tenant=tenant))
+
+    def resume(self, account: str) -> bool:
+        """See `Outbox.resume`."""
+        return self._ask(lambda outbox: outbox.resume(account))
+
+    def purge(self, choice: Choice) -> int:
+        """See `Outbox.purge`."""
+        return self._ask(lambda outbox: outbox.purge(choice))
+
+    def suppressed(self, message: Message) -> dict[str, Suppressed]:
+        """See `Outbox.suppressed`."""
+        return self._ask(lambda outbox: outbox.suppressed(message))
+
+    def record(self, event: Event) -> Receipt | None:
+        """See `Outbox.record`."""
+        return self._ask(lambda outbox: outbox.record(event))
+
+    def list(self, choice: Choice | None = None) -> list[Listed]:
+        """See `Outbox.list`."""
+        return self._ask(lambda outbox: outbox.list(choice))
+
+    def _ask(self, question: Callable[[Outbox], Coroutine[Any, Any, R]]) -> R:
+        async def asked() -> R:
+            return await question(self._room.outbox)
+
+        return self._run(asked())

@@ -55,8 +55,11 @@ def test_providers_tells_what_loads_and_what_each_can_do(cli):
 
 def test_postroom_plugins_restricts_what_loads(cli):
     found = cli("providers", "--json", env={"POSTROOM_PLUGINS": "smtp"}).json
-    assert [provider["name"] for provider in found] == ["smtp"]
-    assert cli("providers", "--json", env={"POSTROOM_PLUGINS": ""}).json == []
+    told = {provider["name"]: provider["status"] for provider in found}
+    assert told.pop("smtp") == "loaded"
+    assert set(told.values()) == {"not allowed"}
+    found = cli("providers", "--json", env={"POSTROOM_PLUGINS": ""}).json
+    assert {provider["status"] for provider in found} == {"not allowed"}
 
 
 def test_config_show_masks_secrets(cli, tmp_path):
@@ -68,16 +71,13 @@ def test_config_show_masks_secrets(cli, tmp_path):
         assert CANARY not in done.everything
 
 
-def test_config_show_shows_no_value_of_sections_it_does_not_know(cli, tmp_path):
+def test_config_show_shows_the_sections_of_outbox_and_gateway_as_far_as_they_are_set(cli, tmp_path):
     (tmp_path / "postroom.toml").write_text(
-        f'[outbox]\nurl = "postgresql://user:{CANARY}@db.example.org/post"\n'
-        f'[gateway]\nkeys = ["{CANARY}"]\nport = 8080\npassword = {{ env = "GATE" }}\n'
+        '[outbox]\nurl = "sqlite:///post.db"\n[gateway]\nrate_limit = ["20/30s", "5000/d"]\n'
     )
-    for arguments in (("config", "show"), ("config", "show", "--json")):
-        assert CANARY not in cli(*arguments).everything
     shown = cli("config", "show", "--json").json
-    assert shown["gateway"]["port"] == 8080
-    assert shown["gateway"]["password"] == {"env": "GATE"}
+    assert shown["outbox"] == {"url": "sqlite:///post.db"}
+    assert shown["gateway"] == {"rate_limit": ["20/30s", "5000/d"]}
 
 
 def test_config_show_names_the_setting_that_is_wrong(cli, tmp_path):

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 
 import pytest
 
 from postroom import (
     Email,
+    Event,
     MessageRejected,
+    OutboxError,
     Postroom,
     PostroomError,
     Sms,
     Status,
     SyncPostroom,
 )
+from postroom.outbox import Choice, Outbox
 from postroom.receipts import Accepted
+from postroom.sync import SyncOutbox
 
 MEMORY = {"m": {"provider": "memory", "from": "post@example.org"}}
 
@@ -136,6 +142,123 @@ def test_has_the_same_surface_as_the_room():
 
     assert public(Postroom) - public(SyncPostroom) == set()
     assert public(SyncPostroom) - public(Postroom) <= {"config"}
+
+
+def test_its_outbox_has_the_same_surface_as_the_rooms_but_for_what_the_room_does_itself():
+    def public(kind):
+        return {name for name in vars(kind) if not name.startswith("_")}
+
+    assert public(Outbox) - public(SyncOutbox) == {"add", "send", "work", "close"}
+    assert public(SyncOutbox) - public(Outbox) == set()
+    for name in public(SyncOutbox):
+        assert parameters(getattr(SyncOutbox, name)) == parameters(getattr(Outbox, name))
+
+
+@pytest.mark.parametrize("name", ["__init__", "enqueue", "enqueue_many", "work", "send", "send_many", "send_each"])
+def test_its_methods_take_what_the_rooms_take(name):
+    assert parameters(getattr(SyncPostroom, name)) == parameters(getattr(Postroom, name))
+
+
+def parameters(method):
+    return {(name, it.default, it.kind) for name, it in inspect.signature(method).parameters.items()}
+
+
+def in_outbox(tmp_path):
+    return {"accounts": MEMORY, "outbox": {"url": f"sqlite:///{tmp_path}/outbox.db"}}
+
+
+def test_what_is_enqueued_is_delivered_by_work(tmp_path):
+    with SyncPostroom(**in_outbox(tmp_path)) as room:
+        one = room.enqueue(sms())
+        two, wrong = room.enqueue_many([sms("2"), sms(provider="nobody")])
+        assert (one.status, two.status) == (Status.QUEUED, Status.QUEUED)
+        assert isinstance(wrong, PostroomError)
+        assert room.memory == []
+        room.work(until_empty=True)
+        assert room.outbox.get(one.id).receipt.status is Status.SENT
+        assert [line.status for line in room.outbox.list()] == [Status.SENT] * 2
+        assert room.outbox.stats().states == {Status.SENT: 2}
+        assert len(room.memory) == 2
+
+
+def test_its_outbox_does_what_a_person_decides(tmp_path):
+    with SyncPostroom(**in_outbox(tmp_path)) as room:
+        ids = [room.enqueue(sms()).id for _ in range(2)]
+        assert room.outbox.hold(ids[0]).status is Status.HELD
+        assert room.outbox.cancel(ids[1]).status is Status.CANCELLED
+        assert room.outbox.retry(ids[0]).status is Status.QUEUED
+        with pytest.raises(OutboxError, match="cannot resolve a message that is queued"):
+            room.outbox.resolve(ids[0], "sent")
+        assert room.outbox.resume("m") is False
+        assert room.outbox.purge(Choice(status=(Status.CANCELLED,))) == 1
+        [left] = room.outbox.list(Choice(account="m"))
+        assert left.id == ids[0]
+
+
+def test_its_outbox_keeps_what_a_provider_reports(tmp_path):
+    with SyncPostroom(**in_outbox(tmp_path)) as room:
+        sent = room.send(sms(required=True))
+        report = Event(
+            type="delivered", channel="sms", provider="memory", occurred_at=datetime.now(UTC), message_id=sent.id
+        )
+        assert room.outbox.record(report).status is Status.DELIVERED
+        assert room.outbox.record(report) is None
+
+
+@pytest.mark.parametrize("ending", ["stop", "close"])
+def test_a_worker_ends_when_told_and_what_is_under_way_ends_first(stage, tmp_path, ending):
+    entered, leave, stop = threading.Event(), threading.Event(), threading.Event()
+
+    async def act(_):
+        entered.set()
+        await asyncio.to_thread(leave.wait)
+        return Accepted()
+
+    outbox = {"url": f"sqlite:///{tmp_path}/outbox.db"}
+    room = SyncPostroom(accounts={"a": stage.StageSettings(script=stage.Script(act))}, outbox=outbox)
+    with ThreadPoolExecutor(2) as pool:
+        sent = room.enqueue(sms())
+        working = pool.submit(room.work, stop=stop)
+        assert entered.wait(5)
+        if ending == "stop":
+            stop.set()
+        else:
+            closing = pool.submit(room.close)
+        leave.set()
+        working.result(5)
+        if ending == "close":
+            closing.result(5)
+    room.close()
+    with SyncPostroom(accounts=MEMORY, outbox=outbox) as later:
+        assert later.outbox.get(sent.id).receipt.status is Status.SENT
+
+
+def test_ctrl_c_ends_a_worker_once_what_is_under_way_has_ended(site):
+    told = site.python(
+        """
+        import json, os, signal, threading, time
+        from postroom import Sms, SyncPostroom
+        def interrupt():
+            while room.outbox.get(sent.id).receipt.status != "sent":
+                time.sleep(0.01)
+            os.kill(os.getpid(), signal.SIGINT)
+        with SyncPostroom(accounts={"m": {"provider": "memory"}}) as room:
+            sent = room.enqueue(Sms(to="+442079460958", body="hello"))
+            threading.Thread(target=interrupt).start()
+            try:
+                room.work()
+            except KeyboardInterrupt:
+                print(json.dumps([room.outbox.stats().workers, len(room.memory)]))
+        """
+    )
+    assert told == [0, 1]
+
+
+def test_twenty_threads_enqueue_at_once_into_one_outbox(tmp_path):
+    with SyncPostroom(**in_outbox(tmp_path)) as room, ThreadPoolExecutor(20) as pool:
+        receipts = list(pool.map(lambda n: room.enqueue(sms(str(n))), range(200)))
+        assert len({receipt.id for receipt in receipts}) == 200
+        assert room.outbox.stats().states == {Status.QUEUED: 200}
 
 
 def test_from_urls_and_from_config(bare_surroundings):

@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections import Counter
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,12 +73,15 @@ class BulkRun:
             return code_of(self._problem)
         return FAILED if self.counts["failed"] else ACCEPTED
 
-    def send(self, room: Postroom, file: str, at_once: int) -> None:
-        """Send the rows that are due, at most `at_once` together. Raises ConfigError, before any, for a changed row."""
+    def send(self, room: Postroom, file: str, at_once: int, *, enqueue: bool = False) -> None:
+        """Send the rows that are due, or put them into the outbox, at most `at_once` together.
+
+        Raises ConfigError, before any, for a changed row.
+        """
         total = self._survey(file)
         try:
             with open_rows(file) as rows, progress_bar(total, quiet=self._quiet) as self._advance:
-                asyncio.run(self._send(room, rows, at_once))
+                asyncio.run((self._enqueue if enqueue else self._send)(room, rows, at_once))
         except KeyboardInterrupt:
             self._interrupted = True
             warn(f"interrupted; run it again to go on, the results so far are in {self._journal.path}")
@@ -109,6 +113,23 @@ class BulkRun:
     async def _send(self, room: Postroom, rows: Iterator[Row], at_once: int) -> None:
         async with room:
             await room.send_each(self._due(rows), self._done, at_once=at_once)
+
+    async def _enqueue(self, room: Postroom, rows: Iterator[Row], at_once: int) -> None:
+        """Accept the rows that are due, `at_once` in one transaction; ends where the outbox takes no more."""
+        async with room:
+            numbered = enumerate(self._due(rows))
+            while batch := list(islice(numbered, at_once)):
+                for (index, _), result in zip(batch, await self._accepted(room, [m for _, m in batch]), strict=True):
+                    self._done(index, result)
+                if self._problem:
+                    return
+
+    async def _accepted(self, room: Postroom, messages: list[Email | Sms]) -> list[Result]:
+        try:
+            return await room.enqueue_many(messages)
+        except OutboxError as problem:
+            self._problem = problem
+            return [problem] * len(messages)
 
     def _due(self, rows: Iterator[Row]) -> Iterator[Email | Sms]:
         """Yield the messages to send, each marked as begun before it is handed over.

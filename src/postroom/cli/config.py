@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from postroom.room import Postroom
 
 MASK = "**********"
-OF_OTHERS = ("outbox", "gateway")
-"""Sections that other parts of the product read; an address in them may hold a password."""
 
 app = typer.Typer(name="config", help="Look at the configuration.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -38,13 +36,14 @@ def show(context: typer.Context, as_json: AsJson = False, config_file: ConfigFil
 
 
 @app.command()
-def schema() -> None:
-    """Print the JSON Schema of the configuration file, with the settings of every installed provider."""
+def schema(context: typer.Context) -> None:
+    """Print the JSON Schema of the configuration file, with the settings of every provider that may load."""
     with errors_told():
         from postroom.cli.config_schema import config_schema
+        from postroom.config import load_config
         from postroom.registry import Registry
 
-        show_json(config_schema(Registry()))
+        show_json(config_schema(Registry(load_config(context.obj).plugins)))
 
 
 def _masked(room: Postroom) -> dict[str, Any]:
@@ -54,25 +53,14 @@ def _masked(room: Postroom) -> dict[str, Any]:
     from postroom.receipts import Channel
 
     config = room.config
-    ours = config.model_dump(mode="json", exclude={"accounts", *OF_OTHERS}, exclude_defaults=True)
-    others = {section: _covered(getattr(config, section)) for section in OF_OTHERS if getattr(config, section)}
+    ours = config.model_dump(mode="json", exclude={"accounts"}, exclude_defaults=True)
     accounts: dict[str, Any] = {}
     for name in config.accounts:
         channels = room.registry.channels(config.provider_of(name))
         settings = room.settings(Target(name, config.provider_of(name)), channels[0] if channels else Channel.EMAIL)
         values = settings.model_dump(by_alias=True, exclude_none=True)
         accounts[name] = to_jsonable_python(values, fallback=lambda _: MASK)
-    return {"accounts": accounts, **ours, **others}
-
-
-def _covered(value: object) -> object:
-    """Keep the keys; which values are secret is not known here, so that none is shown but numbers and references."""
-    if isinstance(value, dict):
-        reference = len(value) == 1 and value.keys() <= {"env", "file"}
-        return value if reference else {key: _covered(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_covered(inner) for inner in value]
-    return MASK if isinstance(value, str) else value
+    return {"accounts": accounts, **ours}
 
 
 def _lines(value: dict[str, Any], path: str = "") -> list[str]:

@@ -50,14 +50,14 @@ def errors_told(*, as_json: bool = False) -> Iterator[None]:
 
 def code_of(result: Receipt | PostroomError) -> int:
     """Return the exit code: 0 accepted, 1 failed, 2 usage or configuration, 3 outcome unknown."""
-    from postroom.errors import DeliveryError, OutboxError, Outcome
+    from postroom.errors import DeliveryError, OutboxError, Outcome, Suppressed
     from postroom.receipts import Receipt
 
     if isinstance(result, Receipt):
         return ACCEPTED
     if isinstance(result, DeliveryError):
         return UNKNOWN if result.outcome is Outcome.UNKNOWN else FAILED
-    return FAILED if isinstance(result, OutboxError) else USAGE
+    return FAILED if isinstance(result, (OutboxError, Suppressed)) else USAGE
 
 
 def success(receipt: Receipt) -> dict[str, Any]:

@@ -51,6 +51,11 @@ from = "Post Room <post@example.org>"
 # channel = "sms"
 # country = ["GB", "IE"]
 # use = "texts"
+
+# [outbox]                          # where enqueued and required messages wait for `postroom worker`
+# url = "sqlite:////var/lib/postroom/postroom.db"
+# expires_after = "3d"              # how long a message is tried
+# retention = "7d"                  # how long the text of a settled one is kept
 """
 
 

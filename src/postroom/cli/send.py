@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 app = typer.Typer(name="send", help="Send one message now.", no_args_is_help=True, rich_markup_mode=None)
 
 Provider = Annotated[str | None, typer.Option(help="Route, account or provider; else a rule or the default.")]
+Enqueue = Annotated[bool, typer.Option("--enqueue", help="Put it into the outbox, for a worker to deliver.")]
+Required = Annotated[bool, typer.Option("--required", help="Keep it in the outbox until it is delivered.")]
+IdempotencyKey = Annotated[str | None, typer.Option(help="Send once, however often this key is given.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be sent and how; send nothing.")]
 Credentials = Annotated[list[str], typer.Option("--option", help="KEY=VALUE: credentials for this message alone.")]
 ProviderOptions = Annotated[
@@ -56,6 +59,9 @@ def email(
     provider: Provider = None,
     option: Credentials = [],
     provider_option: ProviderOptions = [],
+    required: Required = False,
+    idempotency_key: IdempotencyKey = None,
+    enqueue: Enqueue = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
     config_file: ConfigFile = None,
@@ -87,8 +93,10 @@ def email(
             "priority": priority,
             "category": category,
             **_way(provider, option, provider_option),
+            **_keeping(idempotency_key, required=required),
         }
-        _handle(Email(**given(fields)), config_file or context.obj, dry_run=dry_run, as_json=as_json)
+        message = Email(**given(fields))
+        _handle(message, config_file or context.obj, dry_run=dry_run, enqueue=enqueue, as_json=as_json)
 
 
 @app.command()
@@ -106,6 +114,9 @@ def sms(
     provider: Provider = None,
     option: Credentials = [],
     provider_option: ProviderOptions = [],
+    required: Required = False,
+    idempotency_key: IdempotencyKey = None,
+    enqueue: Enqueue = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
     config_file: ConfigFile = None,
@@ -124,8 +135,10 @@ def sms(
             "priority": priority,
             "category": category,
             **_way(provider, option, provider_option),
+            **_keeping(idempotency_key, required=required),
         }
-        _handle(Sms(**given(fields)), config_file or context.obj, dry_run=dry_run, as_json=as_json)
+        message = Sms(**given(fields))
+        _handle(message, config_file or context.obj, dry_run=dry_run, enqueue=enqueue, as_json=as_json)
 
 
 def _timing(send_at: str | None, expires_at: str | None) -> dict[str, Any]:
@@ -141,7 +154,11 @@ def _way(provider: str | None, option: list[str], provider_option: list[str]) ->
     }
 
 
-def _handle(message: Email | Sms, config_file: Path | None, *, dry_run: bool, as_json: bool) -> None:
+def _keeping(idempotency_key: str | None, *, required: bool) -> dict[str, Any]:
+    return {"required": required, "idempotency_key": idempotency_key}
+
+
+def _handle(message: Email | Sms, config_file: Path | None, *, dry_run: bool, enqueue: bool, as_json: bool) -> None:
     from postroom.room import Postroom
 
     room = Postroom.from_config(config_file)
@@ -150,15 +167,44 @@ def _handle(message: Email | Sms, config_file: Path | None, *, dry_run: bool, as
 
         show(room, message, as_json=as_json)
         return
-    receipt = _sent(room, message)
+    through_outbox = enqueue or message.required or message.idempotency_key is not None
+    receipt = _kept(room, message, enqueue=enqueue) if through_outbox else _sent(room, message)
     if as_json:
         show_json(success(receipt))
     else:
-        identifier = f" as {receipt.provider_message_id}" if receipt.provider_message_id else ""
-        typer.echo(f"{receipt.status}: {receipt.account} ({receipt.provider}) took {receipt.id}{identifier}")
+        typer.echo(_told(receipt))
     for result in receipt.recipients:
         if result.outcome != "accepted":
             warn(f"{result.address}: {result.outcome}: {result.detail or result.code}")
+
+
+def _told(receipt: Receipt) -> str:
+    if receipt.status not in {"sent", "delivered"}:
+        return f"{receipt.status}: {receipt.id} is in the outbox; `postroom worker` delivers what is there"
+    identifier = f" as {receipt.provider_message_id}" if receipt.provider_message_id else ""
+    return f"{receipt.status}: {receipt.account} ({receipt.provider}) took {receipt.id}{identifier}"
+
+
+def _kept(room: Postroom, message: Email | Sms, *, enqueue: bool) -> Receipt:
+    """Accept into the outbox; unless `enqueue`, deliver from there. Raises OutcomeUnknown on Ctrl-C."""
+    import asyncio
+
+    from postroom.errors import OutcomeUnknown
+    from postroom.messages import new_id
+
+    known = message if message.id else message.stamped(id=new_id())
+
+    async def keep() -> Receipt:
+        async with room:
+            return await (room.enqueue(known) if enqueue else room.send(known))
+
+    try:
+        return asyncio.run(keep())
+    except KeyboardInterrupt:
+        raise OutcomeUnknown(
+            f"interrupted: message {known.id} may be in the outbox, from where it is delivered; "
+            f"`postroom outbox show {known.id}` tells"
+        ) from None
 
 
 def _sent(room: Postroom, message: Email | Sms) -> Receipt:

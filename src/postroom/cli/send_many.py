@@ -19,6 +19,7 @@ def send_many(
     retry_unknown: Annotated[
         bool, typer.Option("--retry-unknown", help="Send rows again that may have been sent before.")
     ] = False,
+    enqueue: Annotated[bool, typer.Option("--enqueue", help="Put them into the outbox, for a worker.")] = False,
     as_json: AsJson = False,
     config_file: ConfigFile = None,
 ) -> None:
@@ -35,6 +36,6 @@ def send_many(
         room = Postroom.from_config(config_file or context.obj)
         with open_journal(file, results, again) as journal:
             run = BulkRun(journal, quiet=as_json)
-            run.send(room, file, at_once)
+            run.send(room, file, at_once, enqueue=enqueue)
     run.report(as_json=as_json)
     raise typer.Exit(run.code)
