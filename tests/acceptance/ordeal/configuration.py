@@ -1,0 +1,45 @@
+"""Configuration files for the trials."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+SENDER = "post@example.org"
+NUMBER = "+15005550006"
+
+
+def smtp(server, **settings):
+    """An account at a recording SMTP server."""
+    return {"provider": "smtp", "host": "127.0.0.1", "port": server.port, "tls": "none", "from": SENDER, **settings}
+
+
+def twilio(server, **settings):
+    """An account at a recording Twilio."""
+    return {
+        "provider": "twilio", "account_sid": "AC" + "0" * 32, "auth_token": "t" * 32, "from": NUMBER,
+        "base_url": f"http://127.0.0.1:{server.port}", **settings,
+    }  # fmt: skip
+
+
+def sink(**settings):
+    return {"provider": "sink", "from": SENDER, **settings}
+
+
+def written(folder, accounts, *, routes=None, **outbox):
+    """Write `postroom.toml` into `folder`, with the outbox beside it, and return its path."""
+    path = Path(folder) / "postroom.toml"
+    tables = {"outbox": {"url": f"sqlite:///{Path(folder) / 'outbox.db'}", **outbox}}
+    tables |= {f"accounts.{name}": table for name, table in accounts.items()}
+    tables |= {f"routes.{name}": {"via": via} for name, via in (routes or {}).items()}
+    path.write_text("\n".join(line for name, table in tables.items() for line in _lines(name, table)))
+    return path
+
+
+def _lines(name, table):
+    return [f"[{name}]", *(f"{key} = {_value(value)}" for key, value in table.items()), ""]
+
+
+def _value(value):
+    if isinstance(value, list):
+        return f"[{', '.join(map(_value, value))}]"
+    return f'"{value}"' if isinstance(value, str) else str(value).lower()

@@ -1,0 +1,115 @@
+"""Processes under trial: started, killed, frozen, and always ended."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+HERE = Path(__file__).parent
+STARTS_IN = 20.0
+
+
+class Process:
+    """A Python module of `ordeal` running with arguments; what it prints is read as lines of JSON."""
+
+    def __init__(self, folder):
+        self._folder = folder
+        self.lines = []
+
+    async def start(self, module, *arguments, before=(), **environment):
+        surroundings = {name: value for name, value in os.environ.items() if not name.startswith("POSTROOM_")}
+        surroundings |= {"PYTHONPATH": str(HERE.parent), **environment}
+        self.errors = open(self._folder / f"{module}.log", "ab")
+        self._process = await asyncio.create_subprocess_exec(
+            *before, sys.executable, "-m", f"ordeal.{module}", *map(str, arguments),
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=self.errors, env=surroundings,
+            limit=2**24,
+        )  # fmt: skip
+        return self
+
+    @property
+    def pid(self):
+        return self._process.pid
+
+    @property
+    def code(self):
+        return self._process.returncode
+
+    async def line(self, timeout=STARTS_IN):
+        """The next line it prints; None once it has ended."""
+        text = await asyncio.wait_for(self._process.stdout.readline(), timeout)
+        return json.loads(text) if text.endswith(b"\n") else None
+
+    async def ask(self, text, timeout=STARTS_IN):
+        """Write a line to it, and return its answer."""
+        self._process.stdin.write(f"{text}\n".encode())
+        return await self.line(timeout)
+
+    async def rest(self):
+        """Every whole line still to come."""
+        found = []
+        while (line := await self.line(60)) is not None:
+            found.append(line)
+        return found
+
+    def signal(self, number):
+        self._process.send_signal(number)
+
+    async def kill(self):
+        with suppress(ProcessLookupError):
+            self._process.kill()
+        return await self.ended()
+
+    async def stop(self):
+        with suppress(ProcessLookupError):
+            self._process.terminate()
+        return await self.ended()
+
+    async def ended(self, timeout=60):
+        code = await asyncio.wait_for(self._process.wait(), timeout)
+        self.errors.close()
+        self._process._transport.close()
+        return code
+
+    def memory(self):
+        """Resident memory in bytes."""
+        pages = Path(f"/proc/{self.pid}/statm").read_text().split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+class Crew:
+    """Starts processes for one configuration and ends what is left."""
+
+    def __init__(self, config):
+        self.config = Path(config)
+        self.members = []
+
+    async def start(self, module, *arguments, before=(), **environment):
+        process = Process(self.config.parent)
+        self.members.append(process)
+        return await process.start(module, self.config, *arguments, before=before, **environment)
+
+    async def worker(self, *arguments):
+        """A worker that has begun to work."""
+        process = await self.start("worker", *arguments)
+        assert await process.line() == "working", self.log("worker")
+        return process
+
+    def log(self, module):
+        return (self.config.parent / f"{module}.log").read_text()
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *failure):
+        for process in self.members:
+            if process.code is None:
+                with suppress(ProcessLookupError):
+                    process.signal(signal.SIGCONT)
+                    process.signal(signal.SIGKILL)
+            await process.ended()

@@ -1,0 +1,196 @@
+"""Two servers that outlive the workers and write down what reached them: an SMTP server and Twilio's Messages."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import time
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from urllib.parse import parse_qs
+
+_MESSAGE_ID = re.compile(rb"^Message-ID:\s*(<[^>]+>)", re.IGNORECASE | re.MULTILINE)
+_SUBJECT = re.compile(rb"^Subject: ?(.*?)\r?$", re.IGNORECASE | re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One message as a server took it: `at` by the monotonic clock, `name` the Message-ID or the recipient."""
+
+    at: float
+    name: str
+    text: str
+
+
+@dataclass
+class Server:
+    """Something that listens on a port of 127.0.0.1 which stays its own while it is down."""
+
+    arrivals: list[Arrival] = field(default_factory=list)
+    port: int = 0
+    delay: float = 0.0
+
+    def __post_init__(self):
+        self._listening = None
+        self._open = set()
+
+    @property
+    def counts(self):
+        return Counter(arrival.name for arrival in self.arrivals)
+
+    @property
+    def repeated(self):
+        return {name: count for name, count in self.counts.items() if count > 1}
+
+    async def start(self):
+        loop = asyncio.get_running_loop()
+        self._listening = await loop.create_server(
+            lambda: self.conversation(self), "127.0.0.1", self.port, backlog=1024
+        )
+        self.port = self._listening.sockets[0].getsockname()[1]
+
+    async def stop(self):
+        self._listening.close()
+        for transport in list(self._open):
+            transport.abort()
+        while self._open:
+            await asyncio.sleep(0.001)
+        await self._listening.wait_closed()
+
+    async def __aenter__(self):
+        await self.start()
+        return self
+
+    async def __aexit__(self, *failure):
+        await self.stop()
+
+
+class _Conversation(asyncio.Protocol):
+    def __init__(self, server):
+        self.server = server
+        self.buffer = bytearray()
+
+    def connection_made(self, transport):
+        self.transport = transport
+        self.server._open.add(transport)
+
+    def connection_lost(self, error):
+        self.server._open.discard(self.transport)
+
+    def answer(self, data, delay=0.0):
+        if delay:
+            asyncio.get_running_loop().call_later(delay, self._write, data)
+        else:
+            self._write(data)
+
+    def _write(self, data):
+        if not self.transport.is_closing():
+            self.transport.write(data)
+
+
+class _Smtp(_Conversation):
+    in_content = False
+
+    def connection_made(self, transport):
+        super().connection_made(transport)
+        self.answer(b"220 ordeal ESMTP\r\n")
+
+    def data_received(self, data):
+        self.buffer += data
+        while self._content() if self.in_content else self._command():
+            pass
+
+    def _command(self):
+        line, found, rest = self.buffer.partition(b"\r\n")
+        if not found:
+            return False
+        self.buffer = rest
+        verb = bytes(line[:4]).upper()
+        self.in_content = verb == b"DATA"
+        self.answer(_SMTP_ANSWERS.get(verb, b"250 Ok\r\n"))
+        if verb == b"QUIT":
+            self.transport.close()
+        return True
+
+    def _content(self):
+        content, found, rest = self.buffer.partition(b"\r\n.\r\n")
+        if not found:
+            return False
+        self.buffer, self.in_content = rest, False
+        subject = _SUBJECT.search(content)
+        name = _MESSAGE_ID.search(content)[1].decode()
+        self.server.arrivals.append(Arrival(time.monotonic(), name, subject[1].decode() if subject else ""))
+        self.answer(b"250 2.0.0 Ok\r\n", self.server.delay)
+        return True
+
+
+_SMTP_ANSWERS = {
+    b"EHLO": b"250-ordeal\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SIZE 10000000\r\n",
+    b"DATA": b"354 Go on\r\n",
+    b"QUIT": b"221 Bye\r\n",
+}
+
+
+class MailServer(Server):
+    """Takes every e-mail; `arrivals` are named by Message-ID. With `delay` it answers the final dot later."""
+
+    conversation = _Smtp
+
+
+class _Http(_Conversation):
+    def data_received(self, data):
+        self.buffer += data
+        while (end := self.buffer.find(b"\r\n\r\n")) >= 0:
+            head = self.buffer[:end].decode("latin-1")
+            length = re.search(r"^content-length: *(\d+)", head, re.IGNORECASE | re.MULTILINE)
+            size = int(length[1]) if length else 0
+            if len(self.buffer) < end + 4 + size:
+                return
+            body = bytes(self.buffer[end + 4 : end + 4 + size])
+            del self.buffer[: end + 4 + size]
+            status, headers, answer = self.server.reply(head, body)
+            text = json.dumps(answer).encode()
+            lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+            self.answer(
+                f"HTTP/1.1 {status} x\r\ncontent-type: application/json\r\ncontent-length: {len(text)}\r\n{lines}\r\n"
+                .encode() + text,
+                self.server.delay,
+            )  # fmt: skip
+
+
+class PhoneServer(Server):
+    """Twilio's `Messages.json`: `arrivals` are named by recipient.
+
+    `script` answers the next requests otherwise, `always` all of them: each a status, headers and an answer. `refusals`
+    are the times of those. Lists are answered 404, as for an account that may not read them.
+    """
+
+    conversation = _Http
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.script = deque()
+        self.always = None
+        self.refusals = []
+
+    def reply(self, head, body):
+        now = time.monotonic()
+        if head.startswith("GET"):
+            return 404, {}, {"code": 20404, "message": "not found", "status": 404}
+        if self.script or self.always:
+            self.refusals.append(now)
+            return self.script.popleft() if self.script else self.always
+        fields = parse_qs(body.decode())
+        self.arrivals.append(Arrival(now, fields["To"][0], fields["Body"][0]))
+        return 201, {}, {"sid": f"SM{len(self.arrivals):032x}", "status": "queued", "num_segments": "1"}
+
+
+def unauthorised():
+    """What Twilio says to credentials that were revoked."""
+    return 401, {}, {"code": 20003, "message": "Authenticate", "status": 401}
+
+
+def overloaded(seconds):
+    """What Twilio says when it is asked too often."""
+    return 429, {"Retry-After": str(seconds)}, {"code": 20429, "message": "Too Many Requests", "status": 429}

@@ -1,0 +1,35 @@
+"""`python -m ordeal.trier postroom.toml [BYTES]`: enqueue one message for each line of input; print what came of each.
+
+BYTES bounds the size a file may grow to (RLIMIT_FSIZE) until a line says `room`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import resource
+import sys
+
+from postroom import Email, Postroom
+from postroom.errors import PostroomError
+
+
+async def main(config, most=None):
+    if most:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(most), resource.RLIM_INFINITY))
+    async with Postroom.from_config(config) as room:
+        while line := (await asyncio.to_thread(sys.stdin.readline)).strip():
+            if line == "room":
+                resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+            print(json.dumps(await tried(room)), flush=True)
+
+
+async def tried(room):
+    try:
+        receipt = await room.enqueue(Email(to="ann@example.org", subject="Hello", text="x" * 4000))
+    except PostroomError as error:
+        return {"error": error.code, "text": str(error)}
+    return {"id": receipt.id}
+
+
+asyncio.run(main(*sys.argv[1:]))

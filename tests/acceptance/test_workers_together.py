@@ -1,0 +1,166 @@
+"""Several workers at one outbox: one that freezes is taken over, one that is asked to stop drains, a rate holds."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sqlite3
+from collections import Counter
+from contextlib import closing
+
+from ordeal.configuration import smtp, twilio, written
+from ordeal.processes import Crew
+from ordeal.servers import MailServer, PhoneServer
+
+from postroom import Email, Postroom, Sms
+from postroom.outbox.records import Choice
+from postroom.receipts import Status
+
+RATED = int(os.environ.get("POSTROOM_RATED", "1000"))
+RATE = 100
+
+
+async def filled(config, messages):
+    async with Postroom.from_config(config) as room:
+        return await room.enqueue_many(messages)
+
+
+async def states(config):
+    async with Postroom.from_config(config) as room:
+        lines = await room.outbox.list(Choice(limit=10**6))
+        return Counter(line.status for line in lines)
+
+
+def emails(many, **more):
+    return [Email(to=f"n{n}@example.org", subject=f"{n}", text="x", **more) for n in range(many)]
+
+
+async def until(truth):
+    async with asyncio.timeout(40):
+        while not truth():
+            await asyncio.sleep(0.005)
+
+
+async def freeze(worker, outbox):
+    """Stop a process where it holds no lock: SQLite lets nobody else write while one does, and says so."""
+    with closing(sqlite3.connect(outbox, isolation_level=None, timeout=0.05)) as probe:
+        while True:
+            worker.signal(signal.SIGSTOP)
+            try:
+                probe.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                worker.signal(signal.SIGCONT)
+                await asyncio.sleep(0.003)
+            else:
+                probe.execute("ROLLBACK")
+                return
+
+
+def numbers(outbox):
+    """The workers that are listed."""
+    with closing(sqlite3.connect(outbox, timeout=5)) as connection:
+        return {number for (number,) in connection.execute("SELECT number FROM workers")}
+
+
+async def test_a_frozen_worker_is_taken_over_and_when_it_wakes_it_repeats_nothing(tmp_path):
+    async with MailServer(delay=0.05) as mail:
+        account = smtp(mail, on_unknown="hold", concurrency=4, pool=4)
+        config = written(tmp_path, {"post": account}, lease="1s")
+        await filled(config, emails(120))
+        async with Crew(config) as crew:
+            frozen = await crew.worker()
+            await until(lambda: len(mail.arrivals) >= 20)
+            await freeze(frozen, tmp_path / "outbox.db")
+            heir = await crew.worker("until-settled")
+            assert await heir.ended() == 0, crew.log("worker")
+            frozen.signal(signal.SIGCONT)
+            await frozen.stop()
+        assert mail.repeated == {}
+        found = await states(config)
+        assert found.keys() <= {Status.SENT, Status.IN_DOUBT}
+        assert found[Status.IN_DOUBT] <= 4
+        assert len(mail.arrivals) >= found[Status.SENT]
+        assert sum(found.values()) == 120
+
+
+async def test_a_worker_that_wakes_while_messages_wait_goes_on_and_leaves_none_behind(tmp_path):
+    outbox = tmp_path / "outbox.db"
+    async with MailServer(delay=0.02) as mail:
+        config = written(tmp_path, {"post": smtp(mail, on_unknown="hold", concurrency=4, pool=4)}, lease="1s")
+        await filled(config, emails(200))
+        async with Crew(config) as crew:
+            frozen = await crew.worker()
+            await until(lambda: len(mail.arrivals) >= 20)
+            await freeze(frozen, outbox)
+            heir = await crew.worker()
+            await until(lambda: 1 not in numbers(outbox))
+            await heir.stop()
+            arrived = len(mail.arrivals)
+            assert arrived < 200
+            frozen.signal(signal.SIGCONT)
+            await until(lambda: len(mail.arrivals) >= min(200, arrived + 20))
+            assert await frozen.stop() == 0, crew.log("worker")
+            assert await (await crew.worker("until-settled")).ended(20) == 0, crew.log("worker")
+        assert mail.repeated == {}
+        assert len(mail.arrivals) == 200
+        assert (await states(config)).keys() <= {Status.SENT, Status.IN_DOUBT}
+
+
+async def test_a_worker_asked_to_stop_ends_what_is_under_way_and_hands_back_the_rest(tmp_path):
+    async with MailServer(delay=0.3) as mail:
+        config = written(tmp_path, {"post": smtp(mail, on_unknown="hold", concurrency=5, pool=5)})
+        await filled(config, emails(100))
+        async with Crew(config) as crew:
+            worker = await crew.worker()
+            await until(lambda: len(mail.arrivals) >= 10)
+            worker.signal(signal.SIGTERM)
+            assert await worker.ended() == 0, crew.log("worker")
+            arrived = len(mail.arrivals)
+            assert arrived < 100
+            assert await states(config) == {Status.SENT: arrived, Status.QUEUED: 100 - arrived}
+            mail.delay = 0.0
+            assert await (await crew.worker("until-settled")).ended() == 0
+        assert mail.repeated == {}
+        assert len(mail.arrivals) == 100
+
+
+async def test_a_rate_holds_over_two_processes_in_every_second_and_is_used(tmp_path):
+    async with PhoneServer() as phones:
+        config = written(tmp_path, {"texts": twilio(phones, rate=f"{RATE}/s")})
+        await filled(config, [Sms(to=f"+1212{2_000_000 + n:07d}", body=f"{n}") for n in range(RATED)])
+        async with Crew(config) as crew:
+            workers = [await crew.worker("until-settled") for _ in range(2)]
+            assert [await worker.ended() for worker in workers] == [0, 0], crew.log("worker")
+    times = sorted(arrival.at for arrival in phones.arrivals)
+    assert len(times) == RATED
+    windows = [sum(begin <= at < begin + 1 for at in times[first:]) for first, begin in enumerate(times)]
+    assert max(windows) <= 1.05 * RATE
+    assert (len(times) - 1) / (times[-1] - times[0]) >= 0.95 * RATE
+
+
+async def test_a_message_that_kills_its_worker_is_set_aside_and_the_others_flow(tmp_path):
+    log = tmp_path / "handed"
+    account = {
+        "provider": "deadly",
+        "from": "post@example.org",
+        "log": str(log),
+        "on_unknown": "retry",
+        "concurrency": 2,
+    }
+    config = written(tmp_path, {"post": account}, lease="300ms", crashes=3, retry_first="10ms")
+    good = emails(20)
+    [poison, *_] = await filled(config, [Email(to="a@example.org", subject="poison", text="x", priority="high"), *good])
+    deaths = 0
+    async with Crew(config) as crew:
+        while (code := await (await crew.worker("until-settled")).ended()) != 0:
+            assert code == 9, crew.log("worker")
+            deaths += 1
+            assert deaths <= 3
+    handed = Counter(log.read_text().split("\n"))
+    assert handed["poison"] == deaths == 3
+    async with Postroom.from_config(config) as room:
+        shown = await room.outbox.get(poison.id)
+        assert (shown.receipt.status, shown.crashes) == (Status.FAILED, 3)
+        assert "the worker died" in (shown.receipt.attempts[-1].detail or "")
+    assert await states(config) == {Status.SENT: 20, Status.FAILED: 1}
