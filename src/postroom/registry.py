@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import difflib
-import inspect
 import logging
 import os
-import re
+import time
 from dataclasses import dataclass
-from email.parser import HeaderParser
 from functools import cached_property
-from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pluggy
 
 from postroom.config.load import PLUGINS_VARIABLE
+from postroom.config.model import Plugins
+from postroom.contract import check_interface, check_transport, listed
+from postroom.distributions import canonical, claims, file_of, origin, stated
 from postroom.errors import (
     ContractViolation,
     PluginConflict,
@@ -24,18 +24,14 @@ from postroom.errors import (
     ProviderNotFound,
 )
 from postroom.plugin import hookspecs
-from postroom.plugin.settings import AccountSettings
-from postroom.plugin.transport import (
-    EMAIL_FEATURES,
-    INTERFACE_VERSION,
-    SMS_FEATURES,
-    Capabilities,
-    Transport,
-)
+from postroom.plugin.transport import Capabilities, Transport
 from postroom.receipts import Channel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from importlib.metadata import EntryPoint
+
+    from postroom.plugin.settings import AccountSettings
 
 PROVIDERS = "postroom"
 EXTENSIONS = "postroom.extensions"
@@ -48,7 +44,9 @@ KNOWN_DISTRIBUTIONS = {
 }
 """What to install for providers we know of."""
 
-_FEATURES = {Channel.EMAIL: EMAIL_FEATURES, Channel.SMS: SMS_FEATURES}
+SLOW_LOAD = 1.0
+"""Seconds after which loading a plugin is worth a warning: everything else in the process waits meanwhile."""
+
 _log = logging.getLogger("postroom.plugins")
 
 TransportClass = type[Transport[Any, Any]]
@@ -57,42 +55,51 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class ProviderInfo:
-    """One installed provider: where it comes from, and what it can do or why it cannot be used."""
+    """One installed provider: where it comes from, and what it can do or why it cannot be used.
+
+    `file` is where its code begins, None when that cannot be told. `why` says what lets it load or keeps it out.
+    `load_seconds` is how long that took, None when it was not loaded or failed.
+    """
 
     name: str
     distribution: str
     version: str
     module: str
+    file: str | None
+    why: str
     capabilities: Mapping[Channel, Capabilities]
+    load_seconds: float | None = None
     error: PluginError | None = None
+
+    @property
+    def status(self) -> str:
+        """`loaded`, `not allowed` or `broken`."""
+        if self.error is None:
+            return "loaded"
+        return "not allowed" if isinstance(self.error, ProviderNotFound) else "broken"
 
 
 class Registry:
     """Finds and loads providers. One per `Postroom`; nothing is shared between two of them.
 
-    `chosen` maps a provider name to the distribution that may claim it, for names that several claim.
-    POSTROOM_PLUGINS, a comma-separated list, restricts which providers may load; empty means none.
+    `plugins` says which may load. POSTROOM_PLUGINS, a comma-separated list, restricts them further; empty means none.
     """
 
-    def __init__(self, *, chosen: Mapping[str, str] | None = None) -> None:
-        self._chosen = chosen or {}
+    def __init__(self, plugins: Plugins | None = None) -> None:
+        self._plugins = plugins or Plugins()
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
         self._loaded: dict[str, object] = {}
+        self._seconds: dict[str, float] = {}
         self._failures: dict[str, PluginError] = {}
         self._transports: dict[tuple[str, Channel], TransportClass | None] = {}
 
     @cached_property
     def _claims(self) -> dict[str, list[EntryPoint]]:
-        claims: dict[str, list[EntryPoint]] = {}
-        for entry in entry_points(group=PROVIDERS):
-            rivals = claims.setdefault(entry.name, [])
-            if not any(_same_claim(entry, rival) for rival in rivals):
-                rivals.append(entry)
-        return claims
+        return claims(PROVIDERS)
 
     @cached_property
-    def _allowed(self) -> frozenset[str] | None:
+    def _allowed_here(self) -> frozenset[str] | None:
         value = os.environ.get(PLUGINS_VARIABLE)
         if value is None:
             return None
@@ -100,11 +107,15 @@ class Registry:
 
     def names(self) -> list[str]:
         """Every provider that is installed and allowed, loaded or not."""
-        return sorted(name for name in self._claims if self._allowed is None or name in self._allowed)
+        return sorted(name for name in self._claims if not self._hindrance(name))
 
     def knows(self, provider: str) -> bool:
         """Whether the provider is installed and allowed; nothing is loaded."""
-        return provider in self._claims and (self._allowed is None or provider in self._allowed)
+        return provider in self._claims and not self._hindrance(provider)
+
+    def claimants(self, provider: str) -> list[str]:
+        """Return the installed distributions that claim a provider's name, allowed or not; nothing is loaded."""
+        return sorted(stated(entry, "Name") for entry in self._claims.get(provider, ()))
 
     def transport(self, provider: str, channel: Channel) -> TransportClass:
         """Return the class that carries `channel` for `provider`.
@@ -127,20 +138,24 @@ class Registry:
         return self.transport(provider, channels[0] if channels else Channel.EMAIL).settings_model
 
     def describe(self) -> list[ProviderInfo]:
-        """Load every allowed provider and tell what it is; broken ones carry their error."""
-        return [self._describe(name, entry) for name in self.names() for entry in self._claims[name]]
+        """Load every allowed provider and tell what each installed one is; those of no use carry their error."""
+        return [self._describe(name, entry) for name in sorted(self._claims) for entry in self._claims[name]]
 
     def load_extensions(self, names: Iterable[str]) -> list[tuple[str, object]]:
         """Load observers, gates and commands by name; raises PluginError for one that cannot be used."""
-        installed = {entry.name: entry for entry in entry_points(group=EXTENSIONS)}
+        installed = claims(EXTENSIONS)
         loaded = []
         for name in names:
             if name not in installed:
                 raise ProviderNotFound(
-                    f"extension {name!r} is not installed; installed: {_listed(installed)}. "
+                    f"extension {name!r} is not installed; installed: {listed(installed)}. "
                     "Install it, or take it out of [plugins] extensions"
                 )
-            loaded.append((name, self._load(f"extension {name!r}", installed[name])))
+            entry, *rivals = installed[name]
+            if rivals:
+                claimants = listed(stated(claim, "Name") for claim in installed[name])
+                raise PluginConflict(f"extension {name!r} is claimed by {claimants}; uninstall all but one")
+            loaded.append((name, self._load(f"extension {name!r}", entry)))
         return loaded
 
     def implementations(self, hook: str, plugins: Iterable[tuple[str, object]]) -> list[tuple[str, Any]]:
@@ -157,12 +172,33 @@ class Registry:
             error = failure
         return ProviderInfo(
             name=name,
-            distribution=_stated(entry, "Name"),
-            version=_stated(entry, "Version"),
+            distribution=stated(entry, "Name"),
+            version=stated(entry, "Version"),
             module=entry.value,
+            file=file_of(entry),
+            why=self._why(name),
+            load_seconds=None if error else self._seconds.get(name),
             capabilities=capabilities,
             error=error,
         )
+
+    def _hindrance(self, provider: str) -> str | None:
+        """What keeps a provider from loading, if anything does."""
+        if self._allowed_here is not None and provider not in self._allowed_here:
+            return f"not among {PLUGINS_VARIABLE}={','.join(sorted(self._allowed_here))}"
+        if self._plugins.allow is not None and provider not in self._plugins.allow:
+            return f"not among [plugins] allow = [{listed(self._plugins.allow)}]"
+        return None
+
+    def _why(self, provider: str) -> str:
+        """What lets a provider load, or what keeps it out."""
+        if hindrance := self._hindrance(provider):
+            return hindrance
+        lists = {PLUGINS_VARIABLE: self._allowed_here, "[plugins] allow": self._plugins.allow}
+        named = [f"named in {where}" for where, names in lists.items() if names is not None]
+        if provider in self._plugins.use:
+            named.append(f"[plugins.use] asks for {self._plugins.use[provider]}")
+        return "; ".join(named) or "installed, and nothing restricts which providers load"
 
     def _find(self, provider: str, channel: Channel) -> TransportClass | None:
         key = (provider, channel)
@@ -181,26 +217,40 @@ class Registry:
         """Run a loading step; remember a failure, so that a broken plugin is not tried again and again."""
         if provider in self._failures:
             raise self._failures[provider]
+        begun = time.perf_counter()
         try:
             return step()
         except PluginError as failure:
             _log.warning("%s", failure)
             self._failures[provider] = failure
             raise
+        finally:
+            self._took(provider, time.perf_counter() - begun)
+
+    def _took(self, provider: str, seconds: float) -> None:
+        self._seconds[provider] = self._seconds.get(provider, 0.0) + seconds
+        if seconds > SLOW_LOAD:
+            _log.warning(
+                "provider %r (%s) took %.1f s to load, and everything waited; its author should import what is heavy "
+                "only where it is used",
+                provider,
+                origin(self._claim(provider)),
+                seconds,
+            )
 
     def _claim(self, provider: str) -> EntryPoint:
         if not self.knows(provider):
             raise self._not_found(provider)
         rivals = self._claims[provider]
-        if provider in self._chosen:
-            chosen = _canonical(self._chosen[provider])
-            rivals = [entry for entry in rivals if _canonical(_stated(entry, "Name")) == chosen]
+        if provider in self._plugins.use:
+            chosen = canonical(self._plugins.use[provider])
+            rivals = [entry for entry in rivals if canonical(stated(entry, "Name")) == chosen]
         if len(rivals) == 1:
             return rivals[0]
-        claimants = _listed(_stated(entry, "Name") for entry in self._claims[provider])
+        claimants = listed(stated(entry, "Name") for entry in self._claims[provider])
         if not rivals:
             raise PluginConflict(
-                f"[plugins.use] {provider} names {self._chosen[provider]!r}, but it is claimed by {claimants}"
+                f"[plugins.use] {provider} names {self._plugins.use[provider]!r}, but it is claimed by {claimants}"
             )
         raise PluginConflict(
             f"provider {provider!r} is claimed by {claimants}; uninstall one, or choose in the configuration: "
@@ -209,20 +259,18 @@ class Registry:
 
     def _not_found(self, provider: str) -> ProviderNotFound:
         if provider in self._claims:
-            return ProviderNotFound(
-                f"provider {provider!r} is installed but not among {PLUGINS_VARIABLE}={','.join(self._allowed or ())}"
-            )
+            return ProviderNotFound(f"provider {provider!r} is installed but {self._hindrance(provider)}; add it there")
         known = KNOWN_DISTRIBUTIONS.get(provider)
         near = difflib.get_close_matches(provider, self.names(), n=1)
         step = f"pip install {known}" if known else "install a plugin that provides it"
         hint = f"did you mean {near[0]!r}? Else " if near else ""
-        return ProviderNotFound(f"no provider {provider!r}; installed: {_listed(self.names())}. {hint}{step}")
+        return ProviderNotFound(f"no provider {provider!r}; installed: {listed(self.names())}. {hint}{step}")
 
     def _load_provider(self, name: str, entry: EntryPoint) -> object:
         plugin = self._load(f"provider {name!r}", entry)
         if not any(self.implementations(f"postroom_{channel}_transport", [(name, plugin)]) for channel in Channel):
             raise ContractViolation(
-                f"provider {name!r} ({_origin(entry)}) gives no transport: postroom_email_transport or "
+                f"provider {name!r} ({origin(entry)}) gives no transport: postroom_email_transport or "
                 "postroom_sms_transport, marked with @hookimpl"
             )
         return plugin
@@ -231,19 +279,19 @@ class Registry:
         """Import and register what `entry` names; one module may stand behind several names."""
         try:
             plugin: object = entry.load()
-            _check_interface(what, plugin)
+            check_interface(what, plugin)
             if not self._manager.is_registered(plugin):
                 self._manager.register(plugin, name=f"{entry.group}:{entry.name}")
         except PluginError:
             raise
         except (Exception, SystemExit) as error:
-            raise PluginLoadError(f"{what} ({_origin(entry)}) cannot be loaded: {_cause(error)}") from error
+            raise PluginLoadError(f"{what} ({origin(entry)}) cannot be loaded: {_cause(error)}") from error
         unknown = [hook.name for hook in self._manager.get_hookcallers(plugin) or () if not hook.has_spec()]
         if unknown:
             self._manager.unregister(plugin)
             raise ContractViolation(
-                f"{what} ({_origin(entry)}) implements {_listed(unknown)}, which postroom does not call; the hooks "
-                f"are {_listed(_hook_names())}"
+                f"{what} ({origin(entry)}) implements {listed(unknown)}, which postroom does not call; the hooks "
+                f"are {listed(_hook_names())}"
             )
         return plugin
 
@@ -255,28 +303,8 @@ class Registry:
             transport = found[0][1]()
         except (Exception, SystemExit) as error:
             raise PluginLoadError(f"provider {provider!r} cannot be loaded: {_cause(error)}") from error
-        _check_transport(provider, transport, channel)
+        check_transport(provider, transport, channel)
         return transport  # type: ignore[no-any-return] # just checked
-
-
-def _same_claim(one: EntryPoint, other: EntryPoint) -> bool:
-    """Whether one distribution was merely seen twice, as happens with an editable install."""
-    return one.value == other.value and _stated(one, "Name") == _stated(other, "Name")
-
-
-def _stated(entry: EntryPoint, field: str) -> str:
-    """What the distribution's metadata say; a half-removed installation says nothing."""
-    text = entry.dist.read_text("METADATA") if entry.dist else None
-    return HeaderParser().parsestr(text or "").get(field, "unknown")
-
-
-def _canonical(distribution: str) -> str:
-    """`Acme_SMS` and `acme-sms` are one distribution (packaging.python.org, name normalization)."""
-    return re.sub(r"[-_.]+", "-", distribution).lower()
-
-
-def _origin(entry: EntryPoint) -> str:
-    return f"{_stated(entry, 'Name')}, {entry.value}"
 
 
 def _cause(error: BaseException) -> str:
@@ -287,56 +315,5 @@ def _cause(error: BaseException) -> str:
     return f"{text}; install what is missing" if missing else f"{text}; update or uninstall the plugin"
 
 
-def _check_interface(what: str, plugin: object) -> None:
-    spoken = getattr(plugin, "postroom_interface", INTERFACE_VERSION)
-    if spoken == INTERFACE_VERSION:
-        return
-    if not isinstance(spoken, int):
-        raise ContractViolation(f"{what} states postroom_interface = {spoken!r}; it must be a whole number")
-    step = "update postroom" if spoken > INTERFACE_VERSION else "update the plugin"
-    raise ContractViolation(
-        f"{what} speaks plugin interface {spoken}, this postroom speaks {INTERFACE_VERSION}; {step}"
-    )
-
-
-def _check_transport(provider: str, transport: object, channel: Channel) -> None:
-    problem = _transport_problem(transport, channel)
-    if problem:
-        raise ContractViolation(f"provider {provider!r}: postroom_{channel}_transport {problem}")
-
-
-def _transport_problem(transport: object, channel: Channel) -> str | None:
-    base = f"{channel.capitalize()}Transport"
-    if not (isinstance(transport, type) and issubclass(transport, Transport)):
-        return f"must return a class derived from postroom.plugin.{base}, not {transport!r}"
-    if getattr(transport, "channel", None) is not channel:
-        return f"must return a class derived from postroom.plugin.{base}; {transport.__name__} is not"
-    if inspect.isabstract(transport):
-        return f"returns {transport.__name__}, which must implement {_listed(transport.__abstractmethods__)}"
-    model = getattr(transport, "settings_model", None)
-    if not (isinstance(model, type) and issubclass(model, AccountSettings)):
-        return f"returns {transport.__name__}, whose settings_model must derive from AccountSettings"
-    if not isinstance(transport.capabilities, Capabilities):
-        return f"returns {transport.__name__}, whose capabilities must be a Capabilities"
-    return _capabilities_problem(transport.capabilities, channel)
-
-
-def _capabilities_problem(capabilities: Capabilities, channel: Channel) -> str | None:
-    if not isinstance(capabilities.features, (set, frozenset)):
-        return "lists features in something other than a frozenset"
-    foreign = capabilities.features - _FEATURES[channel]
-    if foreign:
-        return f"lists features {_listed(map(str, foreign))}; the words are {_listed(_FEATURES[channel])}"
-    for name in ("max_batch", "max_recipients"):
-        most = getattr(capabilities, name)
-        if not (isinstance(most, int) and most >= 1) and (name, most) != ("max_recipients", None):
-            return f"states {name} = {most!r}; it must be a whole number of at least 1"
-    return None
-
-
 def _hook_names() -> list[str]:
     return [name for name in dir(hookspecs) if name.startswith("postroom_")]
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(sorted(names)) or "none"

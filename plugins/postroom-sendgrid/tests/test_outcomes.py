@@ -1,9 +1,6 @@
 from __future__ import annotations
 
-import asyncio
 import json
-import logging
-import socket
 import ssl
 import time
 
@@ -26,7 +23,7 @@ from postroom.errors import (
     Scope,
     UnexpectedResponse,
 )
-from postroom.testing.http import Answer, Drop, Hang, HttpRecorder
+from postroom.testing.http import Answer, Drop, HttpRecorder
 
 from .conftest import CANARY, an_email, opened
 
@@ -130,18 +127,6 @@ async def test_the_reset_that_every_answer_carries_means_nothing_when_no_limit_w
     assert (await refused(sendgrid, email())).retry_after is None
 
 
-async def test_nobody_listening_means_nothing_was_sent(open_sendgrid, email):
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
-    async with open_sendgrid(url) as transport:
-        error = await refused(transport, email())
-
-    assert isinstance(error, ProviderUnreachable)
-    assert error.outcome is Outcome.TRANSIENT
-    assert "nothing was sent" in str(error)
-
-
 async def test_an_untrusted_certificate_stops_before_anything_is_sent(open_sendgrid, email):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
@@ -229,15 +214,6 @@ async def test_whatever_a_refusal_holds_every_message_gets_a_delivery_error(body
     assert all(answer.outcome in {Outcome.PERMANENT, Outcome.TRANSIENT} for answer in answers)
 
 
-async def test_nothing_is_logged_of_key_or_body(sendgrid, server, email, caplog):
-    caplog.set_level(logging.DEBUG)
-    server.answer(Answer(202), Answer(401, errors((f"bad key {CANARY}", None))))
-    await sendgrid.send(email(text="a private text"))
-    await refused(sendgrid, email(text="a private text"))
-    assert CANARY not in caplog.text
-    assert "private" not in caplog.text
-
-
 @pytest.mark.parametrize("headers", [{"X-Message-Id": "abc"}, {}])
 async def test_a_202_is_a_yes_with_or_without_an_id(sendgrid, server, email, headers):
     server.answer(Answer(202, headers=headers))
@@ -255,22 +231,8 @@ async def test_the_request_is_what_the_api_asks_for(sendgrid, server, email):
     assert request.headers["accept"] == "application/json"
 
 
-@pytest.mark.parametrize("step", [Drop("request"), Drop("request", reset=True), Drop("answer"), Hang("request")])
-async def test_a_request_without_a_whole_answer_is_unknown_and_never_repeated(open_sendgrid, server, email, step):
-    server.answer(step)
-    async with open_sendgrid(server.url, timeout=0.3) as transport:
-        error = await refused(transport, email())
-
-    assert isinstance(error, OutcomeUnknown)
-    assert "before sending it again" in str(error)
-    assert len(server.requests) == 1
-
-
-@pytest.mark.parametrize("point", ["accept", "headers"])
-async def test_a_connection_closed_before_the_body_was_read_is_no_success_and_not_tried_again(
-    sendgrid, server, email, point
-):
-    server.answer(Drop(point))
+async def test_a_connection_closed_before_the_body_was_read_is_no_success_and_not_tried_again(sendgrid, server, email):
+    server.answer(Drop("headers"))
 
     error = await refused(sendgrid, email())
 
@@ -278,18 +240,6 @@ async def test_a_connection_closed_before_the_body_was_read_is_no_success_and_no
     assert isinstance(error, (ProviderUnreachable, OutcomeUnknown))
     assert server.requests == []
     assert server.begun <= 1
-
-
-async def test_cancelling_after_the_request_says_that_it_was_handed_over(sendgrid, server, email):
-    server.answer(Hang("request"))
-    task = asyncio.create_task(sendgrid.send(email()))
-    await server.received(1)
-    task.cancel()
-
-    with pytest.raises(asyncio.CancelledError) as caught:
-        await task
-    assert "handed over" in "".join(caught.value.__notes__)
-    assert len(server.requests) == 1
 
 
 async def test_the_sandbox_answers_200(open_sendgrid, server, email):
@@ -324,12 +274,3 @@ async def test_check_tells_whether_the_key_may_send(sendgrid, server):
     with pytest.raises(AuthenticationFailed):
         await sendgrid.check()
     assert [request.path for request in server.requests] == ["/v3/scopes"] * 3
-
-
-def test_the_key_is_in_no_repr(open_sendgrid):
-    from postroom.plugin import Environment
-    from postroom_sendgrid.settings import SendGridSettings
-    from postroom_sendgrid.transport import SendGridEmail
-
-    settings = SendGridSettings(api_key=CANARY)
-    assert CANARY not in f"{settings!r} {settings} {SendGridEmail('sg', settings, Environment())!r}"

@@ -42,14 +42,6 @@ async def test_a_drop_after_the_final_dot_is_unknown(start_server, open_account,
     assert "Message-ID" in str(caught.value)
 
 
-async def test_no_answer_to_the_final_dot_in_time_is_unknown(server, open_account, make_email) -> None:
-    server.delay("dot", 60)
-    account = await open_account(server, timeout=0.2)
-    with pytest.raises(OutcomeUnknown, match=r"within 0\.2 s"):
-        await account.send(make_email())
-    assert len(server.messages) == 1
-
-
 @pytest.mark.parametrize("stage", BEFORE)
 async def test_silence_before_the_content_is_transient_and_bounded(server, open_account, make_email, stage) -> None:
     server.delay(stage, 60)
@@ -87,13 +79,6 @@ async def test_a_drop_at_quit_costs_nothing(server, open_account, make_email) ->
     await account.send(make_email())
     await account.close()
     assert len(server.messages) == 1
-
-
-async def test_a_refused_connection_is_transient(open_account, make_email, server, unused_tcp_port) -> None:
-    account = await open_account(server, port=unused_tcp_port)
-    with pytest.raises(ProviderUnreachable, match="try again later") as caught:
-        await account.send(make_email())
-    assert caught.value.outcome is Outcome.TRANSIENT
 
 
 async def test_a_name_that_does_not_resolve_is_transient(open_account, make_email, server) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import socket
 import ssl
 import traceback
 
@@ -29,7 +27,7 @@ from postroom.receipts import Status
 from postroom.testing.http import Answer, Drop, Hang, HttpRecorder
 from postroom_vonage.auth import basic
 
-from .conftest import CANARY, YES, parts
+from .conftest import CANARY, YES
 
 pytestmark = pytest.mark.parametrize("api", ["messages", "sms"])
 
@@ -69,12 +67,6 @@ async def refused(transport, message, caplog=None) -> DeliveryError:
         (Answer(200, "<html>ok</html>"), UnexpectedResponse, "unknown", "message"),
         (Answer(202, []), UnexpectedResponse, "unknown", "message"),
         (Answer(202, {"message_uuid": None, "messages": []}), UnexpectedResponse, "unknown", "message"),
-        (Drop("request"), OutcomeUnknown, "unknown", "message"),
-        (Drop("request", reset=True), OutcomeUnknown, "unknown", "message"),
-        (Drop("answer"), OutcomeUnknown, "unknown", "message"),
-        (Drop("answer", reset=True), OutcomeUnknown, "unknown", "message"),
-        (Hang("request"), OutcomeUnknown, "unknown", "message"),
-        (Answer(200, parts("0"), delay=5), OutcomeUnknown, "unknown", "message"),
     ],
     ids=str,
 )
@@ -85,16 +77,6 @@ async def test_every_answer_has_its_outcome(api, open_vonage, server, sms, caplo
         error = await refused(vonage, sms(), caplog)
     assert (type(error), error.outcome, error.scope) == (kind, Outcome(outcome), Scope(scope))
     assert (server.begun, len(server.requests)) == (1, 1)
-
-
-async def test_a_refused_connection_was_never_handed_over(api, open_vonage, sms, caplog):
-    with socket.socket() as reserved:
-        reserved.bind(("127.0.0.1", 0))
-        async with open_vonage(f"http://127.0.0.1:{reserved.getsockname()[1]}", api=api) as vonage:
-            error = await refused(vonage, sms(), caplog)
-    assert isinstance(error, ProviderUnreachable)
-    assert error.outcome is Outcome.TRANSIENT
-    assert "nothing was sent" in str(error)
 
 
 async def test_an_untrusted_certificate_ends_before_anything_is_sent(api, open_vonage, sms, caplog):
@@ -134,26 +116,6 @@ async def test_retry_after_and_the_trace_are_kept(api, open_vonage, server, sms)
     async with open_vonage(server.url, api=api) as vonage:
         error = await refused(vonage, sms())
     assert (error.retry_after, error.request_id, error.status) == (17.0, "trace-1", 429)
-
-
-async def test_a_cancelled_send_has_left_once_and_says_so(api, open_vonage, server, sms):
-    server.answer(Hang("request"))
-    async with open_vonage(server.url, api=api) as vonage:
-        task = asyncio.create_task(vonage.send(sms()))
-        await server.received(1)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError) as caught:
-            await task
-    assert len(server.requests) == 1
-    assert "cancelled after the request was handed over" in caught.value.__notes__[0]
-
-
-async def test_a_kept_connection_that_the_server_closed_does_not_repeat_the_post(api, open_vonage, server, sms):
-    server.answer(YES[api], Drop("request"))
-    async with open_vonage(server.url, api=api) as vonage:
-        await vonage.send(sms())
-        assert isinstance(await refused(vonage, sms()), OutcomeUnknown)
-    assert len(server.requests) == 2
 
 
 @pytest.mark.parametrize("step", [Answer(502, "<html>"), Answer(200), Drop("request"), Hang("request")], ids=str)

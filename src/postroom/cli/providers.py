@@ -10,28 +10,42 @@ from postroom.cli.exits import AsJson, ConfigFile, errors_told, show_json
 from postroom.cli.tables import show_table
 
 if TYPE_CHECKING:
-    from postroom.registry import ProviderInfo
+    from postroom.registry import ProviderInfo, Registry
 
 
 def providers(context: typer.Context, as_json: AsJson = False, config_file: ConfigFile = None) -> None:
-    """List installed providers; loads each to find out whether it works."""
+    """List installed providers; loads each that may load, to find out whether it works."""
     with errors_told(as_json=as_json):
         from postroom.config import load_config
         from postroom.registry import Registry
 
-        chosen = load_config(config_file or context.obj).plugins.use
-        found = [_described(info) for info in Registry(chosen=chosen).describe()]
+        registry = Registry(load_config(config_file or context.obj).plugins)
+        found = [_described(info, registry) for info in registry.describe()]
     if as_json:
         show_json(found)
         return
     rows = [
-        (p["name"], p["status"], ", ".join(p["channels"]), f"{p['distribution']} {p['version']}", p["error"] or "")
+        (
+            p["name"],
+            p["status"],
+            ", ".join(p["channels"]),
+            f"{p['distribution']} {p['version']}",
+            p["error"] or p["why"],
+        )
         for p in found
     ]
-    show_table(("provider", "status", "carries", "from", "cause"), rows)
+    show_table(("provider", "status", "carries", "from", "why"), rows)
+    for p in found:
+        for channel, told in p["channels"].items():
+            for test, reason in told["deviations"].items():
+                typer.echo(f"{p['name']} ({channel}) deviates from the contract: {reason} [{test}]")
 
 
-def _described(info: ProviderInfo) -> dict[str, Any]:
+def _reason(told: dict[str, Any]) -> str:
+    return str(told["error"] or told["why"])
+
+
+def _described(info: ProviderInfo, registry: Registry) -> dict[str, Any]:
     channels = {
         str(channel): {
             "features": sorted(capabilities.features),
@@ -40,15 +54,19 @@ def _described(info: ProviderInfo) -> dict[str, Any]:
             "partial_envelope": capabilities.partial_envelope,
             "deduplicates": capabilities.deduplicates,
             "reconciles": capabilities.reconciles,
+            "deviations": dict(registry.transport(info.name, channel).deviations),
         }
         for channel, capabilities in info.capabilities.items()
     }
     return {
         "name": info.name,
-        "status": "broken" if info.error else "loaded",
+        "status": info.status,
         "distribution": info.distribution,
         "version": info.version,
         "module": info.module,
+        "file": info.file,
+        "why": info.why,
+        "load_seconds": info.load_seconds,
         "channels": channels,
         "error": str(info.error) if info.error else None,
         "error_code": info.error.code if info.error else None,

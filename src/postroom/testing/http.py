@@ -72,12 +72,13 @@ class Drop:
     """Close the connection at a point.
 
     `accept`: when it is made (with TLS: after the handshake); `headers`: after a request's head, its body not
-    read; `request`: after a whole request was read; `answer`: in the middle of the answer. `reset` closes with
-    a TCP reset instead of an orderly end.
+    read; `request`: after a whole request was read; `answer`: in the middle of the answer, which is `of` or a
+    JSON object. `reset` closes with a TCP reset instead of an orderly end.
     """
 
     at: Literal["accept", "headers", "request", "answer"]
     reset: bool = False
+    of: Answer | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,14 +225,18 @@ async def _read_body(headers: Mapping[str, str], reader: asyncio.StreamReader, w
 async def _answer(answer: Answer, writer: asyncio.StreamWriter, *, last: bool) -> None:
     if answer.delay:
         await asyncio.sleep(answer.delay)
+    writer.write(_written(answer, last=last))
+    await writer.drain()
+
+
+def _written(answer: Answer, *, last: bool) -> bytes:
     body, content_type = _encoded(answer.body)
     usual = {"content-type": content_type, "content-length": str(len(body))}
     headers = {**usual, **{name.lower(): value for name, value in answer.headers.items()}}
     if last:
         headers["connection"] = "close"
     head = "".join(f"{name.title()}: {value}\r\n" for name, value in headers.items())
-    writer.write(f"HTTP/1.1 {answer.status} {_phrase(answer.status)}\r\n{head}\r\n".encode("latin-1") + body)
-    await writer.drain()
+    return f"HTTP/1.1 {answer.status} {_phrase(answer.status)}\r\n{head}\r\n".encode("latin-1") + body
 
 
 def _encoded(body: Body) -> tuple[bytes, str]:
@@ -253,14 +258,21 @@ async def _leave(step: Step, reader: asyncio.StreamReader, writer: asyncio.Strea
     if isinstance(step, Hang):
         await reader.read()
         return
-    if _point(step) == "answer":
-        writer.write(_HALF_AN_ANSWER)
+    if isinstance(step, Drop) and step.at == "answer":
+        writer.write(_cut(step.of) if step.of else _HALF_AN_ANSWER)
         await writer.drain()
     if isinstance(step, Drop) and step.reset:
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         writer.transport.abort()
         return
     await _close(writer)
+
+
+def _cut(answer: Answer) -> bytes:
+    """Half of the body, or half of the head of an answer that has none."""
+    whole = _written(answer, last=True)
+    head, _, body = whole.partition(b"\r\n\r\n")
+    return whole[: len(whole) - (len(body) + 1) // 2] if body else head[: len(head) // 2]
 
 
 async def _close(writer: asyncio.StreamWriter) -> None:

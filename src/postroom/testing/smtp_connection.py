@@ -174,6 +174,8 @@ class Connection(asyncio.Protocol):
         step = self._script.take_step(stage, line)
         answer = usual if usual is not None else _USUAL[stage] + b"\r\n" if stage in _USUAL else b""
         if step is not None and step.drop:
+            if step.reply is not None:
+                self._answers.append(step.reply)
             self._break(reset=step.reset)
             return None
         if step is not None and step.delay:

@@ -95,10 +95,18 @@ class Script:
         self._add(stage, Step(reply=raw, match=match.encode(), times=times, skip=skip))
 
     def drop(
-        self, stage: str, *, reset: bool = False, match: str = "", times: int | None = None, skip: int = 0
+        self,
+        stage: str,
+        *,
+        reset: bool = False,
+        farewell: bytes | None = None,
+        match: str = "",
+        times: int | None = None,
+        skip: int = 0,
     ) -> None:
-        """Close the connection at `stage` instead of answering; with `reset`, by RST."""
-        self._add(stage, Step(drop=True, reset=reset, match=match.encode(), times=times, skip=skip))
+        """Close the connection at `stage` instead of answering, after `farewell`; with `reset`, by RST."""
+        step = Step(reply=farewell, drop=True, reset=reset, match=match.encode(), times=times, skip=skip)
+        self._add(stage, step)
 
     def delay(self, stage: str, seconds: float, *, match: str = "", times: int | None = None, skip: int = 0) -> None:
         """Wait before answering at `stage`."""

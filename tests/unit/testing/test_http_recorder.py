@@ -151,3 +151,20 @@ async def test_it_speaks_tls():
             with pytest.raises(aiohttp.ClientError):
                 await session.post(server.url, data=b"y", ssl=trusting)
     assert [request.body for request in server.requests] == [b"x", b"y"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "left"),
+    [
+        (Answer(201, {"id": "A1", "more": "x" * 40}), b'{"id": "A1"'),
+        (Answer(202, b"", {"X-Message-Id": "A1"}), b"HTTP/1.1 202 Accepted"),
+    ],
+)
+async def test_a_given_answer_breaks_off_in_its_middle(answer, left):
+    async with HttpRecorder() as server:
+        server.answer(answer, Drop("answer", of=answer))
+        whole = await exchange(server, POST)
+        half = await exchange(server, POST)
+    assert left in half
+    assert whole.startswith(half)
+    assert len(half) < len(whole) - 5

@@ -72,3 +72,12 @@ async def test_a_drop_ends_the_connection_at_its_stage(stage) -> None:
         with pytest.raises((smtplib.SMTPException, ConnectionError)):
             await asyncio.to_thread(_send, server.port)
     assert len(server.messages) == (stage == "dot")
+
+
+async def test_a_drop_may_say_something_first() -> None:
+    async with SmtpRecorder() as server:
+        server.drop("connect", farewell=b"220 recor")
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        assert await reader.read() == b"220 recor"
+        writer.close()
+        await writer.wait_closed()

@@ -1,0 +1,109 @@
+"""Many messages: at once, in a batch, and the same one again."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from postroom.errors import DeliveryError
+from postroom.receipts import Accepted
+from postroom.testing.conformance.kit import Conformance, expect
+from postroom.testing.conformance.rule import Nonconformity, rule
+from postroom.testing.conformance.situations import Situation
+
+if TYPE_CHECKING:
+    from postroom.plugin import Transport
+    from postroom.testing.conformance.wire import Wire
+
+AT_ONCE = 20
+BATCH = 5
+
+
+class Batches(Conformance):
+    """Each message gets its own answer, whatever goes on beside it."""
+
+    @rule("keep what belongs to one message in local variables of `send`, never on the transport")
+    async def test_messages_sent_at_once_each_get_their_own_answer(self) -> None:
+        messages = [self.message(number) for number in range(AT_ONCE)]
+        with self.wire() as wire:
+            for number, message in enumerate(messages):
+                wire.answer_after(0.01 * (AT_ONCE - number), to=message.recipients[0])
+            async with self.opened(wire) as transport:
+                answers = await asyncio.gather(*(self.accepted(transport, message) for message in messages))
+            _each_its_own(wire, messages, answers)
+
+    @rule("return send_many's results in the order of the batch, one for each message, whichever was done first")
+    async def test_a_batch_is_answered_in_its_order(self) -> None:
+        messages = [self.message(number) for number in range(self._batch())]
+        with self.wire() as wire:
+            wire.answer_after(0.2, to=messages[0].recipients[0])
+            async with self.opened(wire) as transport:
+                answers = await self._batched(transport, messages)
+            for answer in answers:
+                if isinstance(answer, DeliveryError):
+                    raise Nonconformity(f"the wire accepted every message, send_many says {answer!r}") from answer
+            _each_its_own(wire, messages, answers)
+
+    @rule("judge each message by its own answer: the error in the place of the refused one, Accepted elsewhere")
+    async def test_a_refused_message_of_a_batch_fails_alone(self) -> None:
+        messages = [self.message(number) for number in range(self._batch())]
+        refused = len(messages) - 2
+        with self.wire() as wire:
+            wire.play(Situation.REJECTED, to=messages[refused].recipients[0])
+            async with self.opened(wire) as transport:
+                answers = await self._batched(transport, messages)
+        told = [isinstance(answer, DeliveryError) for answer in answers]
+        expect(
+            told == [number == refused for number in range(len(messages))],
+            f"message {refused} was refused and no other, send_many answered {answers!r}",
+        )
+
+    @rule("take every message as it comes: what was sent before is the core's to know, never the transport's")
+    async def test_a_message_handed_over_again_is_sent_again(self) -> None:
+        message = self.message()
+        with self.wire() as wire:
+            async with self.opened(wire) as transport:
+                for _ in range(2):
+                    await self.accepted(transport, message)
+            expect(len(wire.sent) == 2, f"a message handed over twice reached the wire {len(wire.sent)} times")
+            if self.transport.capabilities.deduplicates:
+                first, second = (set(wire.texts(sent)) | set(wire.credentials(sent)) for sent in wire.sent)
+                _same_key(message.id, first | _headers(wire.sent[0]), second | _headers(wire.sent[1]))
+
+    def _batch(self) -> int:
+        most = self.transport.capabilities.max_batch
+        return min(BATCH, most) if most > 1 else BATCH
+
+    async def _batched(self, transport: Transport[Any, Any], messages: list[Any]) -> list[Accepted | DeliveryError]:
+        try:
+            answers = await transport.send_many(messages)
+        except Exception as error:
+            raise Nonconformity(f"send_many raised {error!r}; return a result for each message instead") from error
+        expect(len(answers) == len(messages), f"send_many answered {len(answers)} results for {len(messages)} messages")
+        for answer in answers:
+            expect(isinstance(answer, (Accepted, DeliveryError)), f"send_many answered {answer!r} for a message")
+        return list(answers)
+
+
+def _each_its_own(wire: Wire, messages: list[Any], answers: list[Any]) -> None:
+    for message, answer in zip(messages, answers, strict=True):
+        own = [sent for sent in wire.sent if message.recipients[0].removeprefix("+") in wire.recipients(sent)]
+        expect(len(own) == 1, f"the message to {message.recipients[0]} reached the wire {len(own)} times")
+        given = wire.identifier(own[0])
+        expect(
+            (answer.provider_message_id or "").startswith(given or " "),
+            f"the message to {message.recipients[0]} got the provider's id {given!r}, its result says "
+            f"{answer.provider_message_id!r}",
+        )
+
+
+def _headers(sent: Any) -> set[str]:
+    return set(getattr(sent, "headers", {}).values())
+
+
+def _same_key(key: str, first: set[str], second: set[str]) -> None:
+    expect(
+        all(any(key in text for text in texts) for texts in (first, second)),
+        "capabilities say deduplicates, but message.id is not in the request, so the provider cannot know a copy",
+        "send message.id as the idempotency key, or declare deduplicates = False",
+    )

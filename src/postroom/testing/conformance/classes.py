@@ -1,0 +1,103 @@
+"""The two classes that authors derive from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pytest
+
+from postroom.messages import Email, Sms
+from postroom.plugin import EMAIL_FEATURES, SMS_FEATURES
+from postroom.testing.conformance import samples
+from postroom.testing.conformance.batches import Batches
+from postroom.testing.conformance.fields import Fields
+from postroom.testing.conformance.kit import expect
+from postroom.testing.conformance.loading import Loading
+from postroom.testing.conformance.lookups import Lookups
+from postroom.testing.conformance.outcomes import Outcomes
+from postroom.testing.conformance.rule import rule
+from postroom.testing.conformance.secrets import Secrets
+from postroom.testing.conformance.settings import Settings
+from postroom.testing.conformance.timing import Timing
+from postroom.testing.conformance.webhooks import Webhooks
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_PROMISE = (
+    "list in capabilities.features what the provider can express, and put it into the request; leave out what it "
+    "cannot, so that such a message is refused before it is sent"
+)
+
+
+class Subjects(Outcomes, Fields, Batches, Secrets, Settings, Webhooks, Lookups, Timing, Loading):
+    """Everything that holds for both channels."""
+
+
+class EmailConformance(Subjects):
+    """Derive from this to test an e-mail transport. `template` is a template's name as the provider writes them."""
+
+    template: ClassVar[str] = "d-kit"
+    sender: ClassVar[str] = "post@example.org"
+
+    def sample(self, number: int = 0) -> samples.Sample:
+        return samples.plain_email(number, self.sender)
+
+    def feature_sample(self, feature: str) -> samples.Sample:
+        return samples.email_feature(feature, template=self.template, options=dict(self.provider_options))
+
+    def build(self, fields: Mapping[str, Any]) -> Email:
+        return Email(**fields)
+
+    def all_features(self) -> frozenset[str]:
+        return EMAIL_FEATURES
+
+    @pytest.mark.parametrize("feature", sorted(EMAIL_FEATURES))
+    @rule(_PROMISE)
+    async def test_a_feature_arrives_if_declared_and_is_refused_if_not(self, feature: str) -> None:
+        await self.arrives_or_is_refused(feature)
+
+    @rule(
+        "send to message.recipients, which may be fewer than to, cc and bcc name",
+        applies=lambda kit: kit.transport.capabilities.partial_envelope,
+        otherwise="capabilities do not say partial_envelope",
+    )
+    async def test_only_the_recipients_that_are_left_are_written_to(self) -> None:
+        message = self.message(0, to=["kit0@example.org", "kit1@example.org"]).for_recipients(["kit1@example.org"])
+        with self.wire() as wire:
+            async with self.opened(wire) as transport:
+                await self.accepted(transport, message)
+            whom = wire.recipients(wire.sent[0])
+        expect("kit1@" in whom and "kit0@" not in whom, f"kit1@example.org alone was left, the message went to {whom}")
+
+    @rule("address every recipient of the message, each once")
+    async def test_every_recipient_is_written_to(self) -> None:
+        message = self.message(0, to=["kit0@example.org", "kit1@example.org"])
+        with self.wire() as wire:
+            async with self.opened(wire) as transport:
+                await self.accepted(transport, message)
+            whom = wire.recipients(wire.sent[0])
+        expect("kit0@example.org" in whom and "kit1@example.org" in whom, f"the message went to {whom} only")
+
+
+class SmsConformance(Subjects):
+    """Derive from this to test an SMS transport."""
+
+    sender: ClassVar[str] = "+442079460999"
+
+    def sample(self, number: int = 0) -> samples.Sample:
+        return samples.plain_sms(number, self.sender)
+
+    def feature_sample(self, feature: str) -> samples.Sample:
+        return samples.sms_feature(feature, options=dict(self.provider_options))
+
+    def build(self, fields: Mapping[str, Any]) -> Sms:
+        return Sms(**fields)
+
+    def all_features(self) -> frozenset[str]:
+        return SMS_FEATURES
+
+    @pytest.mark.parametrize("feature", sorted(SMS_FEATURES))
+    @rule(_PROMISE)
+    async def test_a_feature_arrives_if_declared_and_is_refused_if_not(self, feature: str) -> None:
+        await self.arrives_or_is_refused(feature)

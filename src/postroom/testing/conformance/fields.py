@@ -1,0 +1,103 @@
+"""What a message says arrives, or is refused before the wire; nothing is dropped in silence."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from postroom.dispatch import Lane
+from postroom.errors import DeliveryError, MessageError, UnsupportedFeature
+from postroom.testing.conformance.kit import Conformance, expect
+from postroom.testing.conformance.rule import Nonconformity, rule
+from postroom.testing.conformance.samples import UNICODE, Sample
+
+if TYPE_CHECKING:
+    from postroom.plugin import Transport
+
+LEFT_OUT_AT_WILL = frozenset(
+    {"tags", "metadata", "headers", "priority", "reply_to", "html", "amp", "calendar", "attachments", "inline"}
+) | {"send_at", "media", "provider_options"}
+"""Features whose absence leaves a message that still says something to the same people."""
+
+
+_PUT_IT_IN = (
+    "put it into the request, or take the feature out of capabilities.features so that such a message is refused "
+    "before it is sent; where the provider spells it another way, say so in the wire's `holds`"
+)
+
+
+class Fields(Conformance):
+    """Every field, for both channels; the features of each are tested by its own class."""
+
+    @rule("put sender, recipient and text into the request, unchanged")
+    async def test_a_plain_message_arrives_whole(self) -> None:
+        await self._arrives(self.sample())
+
+    @rule("encode text as the provider's API asks (UTF-8, quoting) and never by hand-made string joins")
+    async def test_any_character_arrives_as_it_was_written(self) -> None:
+        plain = self.sample()
+        name = "body" if "body" in plain.fields else "text"
+        await self._arrives(Sample({**plain.fields, name: UNICODE}, [(name, UNICODE)]))
+        lines = "first\n\n.\n..\nsecond — naïve\n"
+        await self._arrives(Sample({**plain.fields, name: lines}, [(name, lines.strip())]))
+
+    @rule(
+        "with unsupported = warn, send the message without what the provider cannot say: read only the fields you list"
+    )
+    async def test_what_cannot_be_said_is_left_out_where_the_account_says_so(self) -> None:
+        fields = dict(self.sample().fields)
+        for feature in sorted(LEFT_OUT_AT_WILL - self.transport.capabilities.features):
+            if feature in self.all_features():
+                fields |= self.feature_sample(feature).fields
+        with self.wire() as wire:
+            async with self.opened(wire, unsupported="warn") as transport:
+                await self.accepted(transport, self.build(fields))
+
+    def all_features(self) -> frozenset[str]:
+        raise NotImplementedError
+
+    async def arrives_or_is_refused(self, feature: str) -> None:
+        """The promise of `capabilities.features`, for one of its words."""
+        added = self.feature_sample(feature)
+        if feature in self.transport.capabilities.features:
+            if feature == "provider_options" and not added.marks:
+                raise Nonconformity("the test class gives no provider_options; set one that the provider takes")
+            await self._arrives(Sample({**self.sample().fields, **added.fields}, added.marks), feature)
+        else:
+            given = added.fields if added.marks else {feature: {"kit-option": "kit-value"}}
+            await self._is_refused({**self.sample().fields, **given}, feature)
+
+    async def _arrives(self, sample: Sample, feature: str | None = None) -> None:
+        with self.wire() as wire:
+            async with self.opened(wire) as transport:
+                message = self.build(sample.fields)
+                if not _admitted(transport, message, feature):
+                    return
+                await self.accepted(transport, message)
+            expect(len(wire.sent) == 1, f"{len(wire.sent)} messages reached the wire, not 1")
+            for field, value in sample.marks:
+                dropped = f"{field} was accepted and then dropped: {value!s} is not in what was sent"
+                expect(wire.holds(wire.sent[0], field, value), dropped, _PUT_IT_IN)
+
+    async def _is_refused(self, fields: dict[str, Any], feature: str) -> None:
+        with self.wire() as wire:
+            async with self.opened(wire) as transport:
+                try:
+                    Lane(transport).refuse_unsupported(self.build(fields))
+                except UnsupportedFeature:
+                    pass
+                else:
+                    raise Nonconformity(f"a message with {feature}, which is not declared, was let through")
+            expect(wire.tries == 0, f"a message with {feature}, which is not declared, was handed over")
+
+
+def _admitted(transport: Transport[Any, Any], message: Any, feature: str | None) -> bool:
+    """Whether the core may hand `message` over; an account may lack one `feature` that others of its kind have."""
+    try:
+        Lane(transport).refuse_unsupported(message)
+    except UnsupportedFeature as refusal:
+        if refusal.feature == feature:
+            return False
+        raise Nonconformity(f"a message that capabilities allow was refused: {refusal}") from refusal
+    except (MessageError, DeliveryError) as error:
+        raise Nonconformity(f"a message that capabilities allow was refused: {error}") from error
+    return True

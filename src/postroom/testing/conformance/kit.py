@@ -1,0 +1,186 @@
+"""What every subject of the kit stands on: the author's part, and how a transport is opened and used."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from postroom.errors import DeliveryError, OutcomeUnknown
+from postroom.plugin import Environment
+from postroom.receipts import Accepted
+from postroom.testing.conformance.rule import Nonconformity, rule_of
+from postroom.testing.conformance.wire import PATIENCE
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from postroom.messages import Message
+    from postroom.plugin import AccountSettings, Transport
+    from postroom.testing.conformance.samples import Sample
+    from postroom.testing.conformance.wire import Wire
+
+ACCOUNT = "kit-account"
+"""The name of the account that the kit opens; every error must say it."""
+
+AUTHORS_PART = frozenset({"provider", "transport", "wire", "settings", "provider_options", "sender", "template"}) | {
+    "webhooks",
+    "unknown_webhook",
+    "signed",
+    "unsigned",
+    "not_applicable",
+}
+"""What a test class may define of the kit's names; everything else of it is the kit's own."""
+
+Answer = Accepted | DeliveryError
+
+
+class Conformance:
+    """Base of the kit's classes.
+
+    An author derives a test class and fills in `provider`, the entry point's name; `transport`, the class; `wire`, a
+    Wire class with the vendor's words; and `settings`. Where the defaults do not fit: `provider_options`, a value
+    that the provider takes, and `sender`, the `from` of messages.
+
+    Tests follow what `transport.capabilities` declares. None can be overridden: where a transport must do otherwise,
+    the transport class itself says so in `deviations`, test name -> reason.
+    """
+
+    provider: ClassVar[str]
+    transport: ClassVar[type[Transport[Any, Any]]]
+    wire: ClassVar[type[Wire]]
+    provider_options: ClassVar[Mapping[str, Any]] = {}
+    sender: ClassVar[str]
+    not_applicable: ClassVar[Mapping[str, str]] = {}
+
+    def settings(self, wire: Any) -> dict[str, Any]:
+        """The account's settings, but for `provider`: complete, with every secret set, and sending to `wire`."""
+        raise NotImplementedError("return the settings of an account that sends to the wire")
+
+    def sample(self, number: int = 0) -> Sample:
+        """A plain message to the recipient of that number."""
+        raise NotImplementedError
+
+    def feature_sample(self, feature: str) -> Sample:
+        """What uses `feature`, to be added to a plain message."""
+        raise NotImplementedError
+
+    def build(self, fields: Mapping[str, Any]) -> Any:
+        """The message, as the core hands it to a transport."""
+        raise NotImplementedError
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        if cls.__module__.startswith(f"{__package__}."):
+            return
+        _refuse_overrides(cls)
+        if "transport" in vars(cls):
+            _refuse_bad_deviations(cls)
+            _leave_out_what_is_not_promised(cls)
+
+    # --- what the tests use
+
+    def account(self, wire: Any, **changed: Any) -> AccountSettings:
+        """Validated settings; `changed` replaces or adds."""
+        given = {"provider": self.provider, "timeout": PATIENCE, **self.settings(wire), **changed}
+        return self.transport.settings_model.model_validate(given)
+
+    @asynccontextmanager
+    async def opened(self, wire: Any, **changed: Any) -> AsyncIterator[Transport[Any, Any]]:
+        """The transport, opened the way the core does, and closed with its environment."""
+        environment = Environment()
+        transport = self.transport(ACCOUNT, self.account(wire, **changed), environment)
+        try:
+            await transport.open()
+            yield transport
+        finally:
+            await transport.close()
+            await environment.close()
+
+    def message(self, number: int = 0, **fields: Any) -> Any:
+        return self.build({**self.sample(number).fields, **fields})
+
+    async def hand_over(self, transport: Transport[Any, Any], message: Message) -> Answer:
+        """Send as the core does, and insist on an answer of the contract."""
+        patience = transport.settings.timeout if not transport.keeps_timeout else transport.settings.timeout + PATIENCE
+        try:
+            async with asyncio.timeout(patience):
+                answer = await transport.send(message)
+        except DeliveryError as error:
+            return error
+        except TimeoutError as error:
+            if transport.keeps_timeout:
+                raise Nonconformity(f"send did not end within {patience:g} s, though keeps_timeout is True") from error
+            return OutcomeUnknown(f"{ACCOUNT}: no answer within {patience:g} s")
+        except Exception as error:
+            raise Nonconformity(f"send raised {type(error).__name__}: {error}; raise a DeliveryError") from error
+        if not isinstance(answer, Accepted):
+            raise Nonconformity(f"send returned {answer!r}; return an Accepted or raise a DeliveryError")
+        return answer
+
+    async def accepted(self, transport: Transport[Any, Any], message: Message) -> Accepted:
+        answer = await self.hand_over(transport, message)
+        if isinstance(answer, DeliveryError):
+            raise Nonconformity(f"a message that the wire accepted was refused: {answer!r}") from answer
+        return answer
+
+
+def expect(truth: object, seen: str, advice: str = "") -> None:
+    """Fail with what was seen unless `truth`; `advice` replaces the rule's."""
+    if not truth:
+        raise Nonconformity(seen, advice)
+
+
+def kit_tests(cls: type) -> dict[str, Any]:
+    """Every test that the kit gives `cls`, by name."""
+    return {name: member for name, member in _kit_members(cls).items() if rule_of(member)}
+
+
+def _kit_members(cls: type) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for base in reversed(cls.__mro__):
+        if base.__module__.startswith(f"{__package__}."):
+            found.update({name: member for name, member in vars(base).items() if not name.startswith("__")})
+    return found
+
+
+def _refuse_overrides(cls: type[Conformance]) -> None:
+    for name, member in _kit_members(cls).items():
+        if inspect.getattr_static(cls, name) is member or name in AUTHORS_PART or name in cls.not_applicable:
+            continue
+        reason = (
+            f"; if the transport must do otherwise, state the reason on its class: deviations = {{{name!r}: 'why'}}"
+        )
+        raise TypeError(
+            f"{cls.__name__} replaces {name}, which belongs to the conformance kit; take it out or give it another name"
+            f"{reason if rule_of(member) else ''}"
+        )
+    for word in ("deviations", "not_applicable"):
+        if word in vars(cls):
+            raise TypeError(
+                f"{cls.__name__} has {word}; deviations belong on the transport class, where users see them"
+            )
+    if cls.__dict__.get("__test__") is False:
+        raise TypeError(f"{cls.__name__} is taken out of the tests by __test__ = False; take that line out")
+
+
+def _refuse_bad_deviations(cls: type[Conformance]) -> None:
+    tests = kit_tests(cls)
+    for name, reason in cls.transport.deviations.items():
+        if name.partition("[")[0] not in tests:
+            raise TypeError(f"{cls.transport.__name__}.deviations names {name!r}, which is no test of the kit")
+        if not (isinstance(reason, str) and reason.strip()):
+            raise TypeError(f"{cls.transport.__name__}.deviations gives no reason for {name!r}; say why in words")
+
+
+def _leave_out_what_is_not_promised(cls: type[Conformance]) -> None:
+    left_out: dict[str, str] = {}
+    for name, test in kit_tests(cls).items():
+        rule = rule_of(test)
+        if rule and not rule.applies(cls):
+            left_out[name] = rule.otherwise
+            setattr(cls, name, None)
+        elif getattr(cls, name) is None:
+            setattr(cls, name, test)
+    cls.not_applicable = left_out

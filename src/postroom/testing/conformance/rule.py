@@ -1,0 +1,79 @@
+"""One rule of the kit: what a test asserts, and what its failure tells the author to do."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterator
+
+MARK = "__conformance__"
+"""Set on every test of the kit; the pytest plugin knows them by it."""
+
+
+class Nonconformity(AssertionError):
+    """A transport does not keep the contract: what was seen; `advice` where there is a better one than the rule's."""
+
+    def __init__(self, seen: str, advice: str = "") -> None:
+        super().__init__(seen)
+        self.advice = advice
+
+
+class Rule:
+    """What a kit test carries: its advice, and whether it applies to a transport."""
+
+    def __init__(self, advice: str, applies: Callable[[Any], bool] | None, otherwise: str) -> None:
+        self.advice = advice
+        self.applies = applies or (lambda _: True)
+        self.otherwise = otherwise
+
+
+def rule(
+    advice: str, *, applies: Callable[[Any], bool] | None = None, otherwise: str = ""
+) -> Callable[[Callable[..., Coroutine[Any, Any, None]]], Callable[..., None]]:
+    """Make an async test run on a loop of its own, whatever pytest's asyncio plugin, and fail with `advice`.
+
+    `applies` tells from the test class whether its transport promises what is tested; `otherwise` says why not.
+    """
+
+    def decorate(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+        @functools.wraps(test)
+        def run(self: Any, *arguments: Any, **named: Any) -> None:
+            __tracebackhide__ = True
+            with _past_proxies(), asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+                try:
+                    runner.run(test(self, *arguments, **named))
+                except Nonconformity as failed:
+                    raise Nonconformity(_told(self, str(failed), failed.advice or advice)) from failed.__cause__
+                except Exception as error:
+                    raise Nonconformity(_told(self, f"{type(error).__name__}: {error}", advice)) from error
+
+        setattr(run, MARK, Rule(advice, applies, otherwise))
+        return run
+
+    return decorate
+
+
+def rule_of(member: object) -> Rule | None:
+    """The rule a function is, if it is one."""
+    function = inspect.unwrap(member, stop=lambda f: hasattr(f, MARK)) if callable(member) else member
+    return getattr(function, MARK, None)
+
+
+@contextmanager
+def _past_proxies() -> Iterator[None]:
+    """The wire is on this machine, whatever proxy the author's environment names."""
+    with pytest.MonkeyPatch.context() as environment:
+        for name in ("NO_PROXY", "no_proxy"):
+            environment.setenv(name, "*")
+        yield
+
+
+def _told(kit: Any, seen: str, advice: str) -> str:
+    return f"{kit.transport.__name__}: {seen}\nWhat to do: {advice}"

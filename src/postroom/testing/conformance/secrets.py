@@ -1,0 +1,147 @@
+"""No secret in anything that is shown."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from base64 import b64encode
+from typing import TYPE_CHECKING, Self
+
+import pytest
+
+from postroom.errors import DeliveryError
+from postroom.testing.conformance.kit import Conformance, expect
+from postroom.testing.conformance.rule import rule
+from postroom.testing.conformance.situations import Situation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from postroom.plugin import AccountSettings
+    from postroom.testing.conformance.wire import Wire
+
+_SHORTEST = 4
+"""Characters below which a secret would be found in any text."""
+
+SHOWN_IN = (
+    Situation.ACCEPTED,
+    Situation.REFUSED_CONNECTION,
+    Situation.CLOSED_AFTER_READ,
+    Situation.UNAUTHORISED,
+    Situation.REJECTED_WITH_ECHO,
+    Situation.GATEWAY_PAGE,
+    Situation.EMPTY_YES,
+)
+
+
+class Secrets(Conformance):
+    """Credentials are for the wire alone."""
+
+    @rule("declare every credential as pydantic.SecretStr: it hides in text and can be taken out of errors")
+    async def test_credentials_are_declared_as_secrets(self) -> None:
+        with self.wire() as wire:
+            account = self.account(wire)
+        secrets = account.secret_texts()
+        expect(secrets, "these settings hold no secret; return a complete account from `settings`, every secret set")
+        for name, value in account:
+            named = any(word in name for word in ("secret", "token", "password"))
+            expect(not named or value is None or not isinstance(value, str), f"{name} is plain text")
+
+    @rule("show no credential: leave __repr__ and __str__ as they are, or print account and class only")
+    async def test_no_secret_is_in_a_representation(self) -> None:
+        with self.wire() as wire:
+            async with self.opened(wire) as transport:
+                shown = {
+                    "repr(transport)": repr(transport),
+                    "str(transport)": str(transport),
+                    "repr(settings)": repr(transport.settings),
+                    "str(settings)": str(transport.settings),
+                }
+                _free_of(_secrets(transport.settings), shown)
+
+    @pytest.mark.parametrize("situation", SHOWN_IN, ids=lambda situation: situation.replace(" ", "-"))
+    @rule(
+        "take credentials out of every text: pass a provider's words through HttpTransport.redact, list derived "
+        "credentials in `secrets`, and keep headers, URLs and bodies out of logs and exceptions"
+    )
+    async def test_no_secret_is_in_an_answer_an_error_a_traceback_or_the_log(self, situation: Situation) -> None:
+        with _EveryRecord() as log:
+            shown, secrets = await self._played(situation)
+        _free_of(secrets, {**shown, "the log": "\n".join(log.texts)})
+
+    @rule("log ids and outcomes, never what a message says, at any level")
+    async def test_no_message_is_in_the_log(self) -> None:
+        sample = self.sample()
+        with self.wire() as wire, _EveryRecord() as log:
+            async with self.opened(wire) as transport:
+                await self.accepted(transport, self.build(sample.fields))
+                wire.play(Situation.CLOSED_AFTER_READ)
+                await self.hand_over(transport, self.build(sample.fields))
+        for field in {"subject", "text", "body"} & sample.fields.keys():
+            held = [text for text in log.texts if sample.fields[field] in text]
+            expect(not held, f"the log holds the message's {field}: {held}")
+
+    async def _played(self, situation: Situation) -> tuple[dict[str, str], set[str]]:
+        with self.wire() as wire:
+            wire.play(situation)
+            if situation is not Situation.REFUSED_CONNECTION:
+                return await self._shown(wire)
+        return await self._shown(wire)
+
+    async def _shown(self, wire: Wire) -> tuple[dict[str, str], set[str]]:
+        async with self.opened(wire) as transport:
+            answer = await self.hand_over(transport, self.message())
+            secrets = _secrets(transport.settings)
+        for sent in wire.sent:
+            secrets |= {text for text in wire.credentials(sent) if len(text) >= _SHORTEST}
+        if not isinstance(answer, DeliveryError):
+            return {"repr(Accepted)": repr(answer)}, secrets
+        return {
+            "str(error)": str(answer),
+            "repr(error)": repr(answer),
+            "the error's attributes": repr(vars(answer)),
+            "the traceback": "".join(traceback.format_exception(answer)),
+        }, secrets
+
+
+def _secrets(settings: AccountSettings) -> set[str]:
+    """The secrets as they are and as base64 carries them."""
+    found = {text for text in settings.secret_texts() if len(text) >= _SHORTEST}
+    return found | {b64encode(text.encode()).decode() for text in found}
+
+
+def _free_of(secrets: set[str], shown: Mapping[str, str]) -> None:
+    for where, text in shown.items():
+        for secret in secrets:
+            expect(secret not in text, f"{where} shows a secret: {text.replace(secret, '<<the secret>>')[:500]}")
+
+
+class _EveryRecord(logging.Handler):
+    """Keeps every record of every logger, at any level."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.NOTSET)
+        self.texts: list[str] = []
+        self.setFormatter(logging.Formatter("%(name)s %(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(self.format(record))
+
+    def __enter__(self) -> Self:
+        self._levels = {logger: logger.level for logger in _loggers()}
+        for logger in self._levels:
+            logger.setLevel(logging.DEBUG)
+        logging.getLogger().addHandler(self)
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        logging.getLogger().removeHandler(self)
+        for logger, level in self._levels.items():
+            logger.setLevel(level)
+
+
+def _loggers() -> Iterator[logging.Logger]:
+    yield logging.getLogger()
+    for known in list(logging.root.manager.loggerDict.values()):
+        if isinstance(known, logging.Logger):
+            yield known
