@@ -9,6 +9,7 @@ from postroom.errors import DeliveryError, MessageError, UnexpectedResponse
 from postroom.plugin import EMAIL_FEATURES, Capabilities, CheckReport
 from postroom.plugin.http import HttpEmailTransport
 from postroom.receipts import Accepted
+from postroom_sendgrid import webhook
 from postroom_sendgrid.blame import sort_out
 from postroom_sendgrid.bulk import MOST_RECIPIENTS, calls_for
 from postroom_sendgrid.errors import read_faults, refusal
@@ -18,8 +19,9 @@ from postroom_sendgrid.settings import HOSTS, SendGridSettings
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from postroom.events import Event
     from postroom.messages import Email
-    from postroom.plugin import Environment
+    from postroom.plugin import Environment, WebhookRequest
     from postroom.plugin.http import Reply
     from postroom_sendgrid.bulk import Call
 
@@ -63,6 +65,10 @@ class SendGridEmail(HttpEmailTransport[SendGridSettings]):
         answers: dict[int, Answer] = {}
         await self._settle_all(calls_for(batch, sandbox=self.settings.sandbox), answers)
         return [answers[index] for index in range(len(batch))]
+
+    def parse_webhook(self, request: WebhookRequest, /) -> list[Event]:
+        """Read the events of an Event Webhook; raises SignatureInvalid or PayloadInvalid."""
+        return webhook.read(self.account, self.settings, request)
 
     async def check(self) -> CheckReport:
         """Ask which scopes the key has; `mail.send` is the one that matters."""

@@ -47,7 +47,8 @@ class SmtpSettings(AccountSettings):
     async callable that returns a fresh one, called once for each connection. Credentials never travel
     unencrypted except to a loopback address. `local_hostname` is the name given in EHLO. `pool` is the most
     connections open at once; further messages wait for one. `timeout` (seconds) bounds getting a
-    connection ready, and then each message, from its first command to the server's last word.
+    connection ready, and then each message, from its first command to the server's last word. `bounce_secret` is what
+    a mail server presents with the bounces that it passes on; without it none are taken.
     """
 
     environment: ClassVar[dict[str, str]] = {
@@ -74,6 +75,7 @@ class SmtpSettings(AccountSettings):
     timeout: float = Field(default=60.0, gt=0, le=3600)
     concurrency: int = Field(default=1000, ge=1, le=10_000)
     on_unknown: OnUnknown = "retry"
+    bounce_secret: SecretStr | None = Field(default=None, min_length=16)
 
     @field_validator("port")
     @classmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from postroom.plugin import EMAIL_FEATURES, Capabilities, CheckReport, EmailTransport
 from postroom_smtp.errors import Refusals
@@ -15,12 +15,18 @@ from postroom_smtp.session import Patience
 from postroom_smtp.settings import SmtpSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from postroom.events import Event
     from postroom.messages import Email
-    from postroom.plugin import Environment
+    from postroom.plugin import Environment, WebhookRequest
     from postroom.receipts import Accepted
     from postroom_smtp.connector import Connector, Link
 
 NOT_IN_SMTP = frozenset({"template", "merge_data", "send_at", "tags", "metadata"})
+
+FED = 8
+"""Messages a worker keeps ready for each connection, the one on the wire included."""
 
 LARGE = 262_144
 """Octets of bodies and attachments from which the message is encoded in a thread, so that others go on meanwhile."""
@@ -35,12 +41,20 @@ class SmtpEmail(EmailTransport[SmtpSettings]):
     settings_model = SmtpSettings
     capabilities = Capabilities(features=EMAIL_FEATURES - NOT_IN_SMTP, partial_envelope=True)
     keeps_timeout = True
+    deviations: ClassVar[Mapping[str, str]] = {
+        "test_a_tampered_webhook_is_refused": "bounces come from a mail server that presents a secret; it signs nothing"
+    }
 
     def __init__(self, account: str, settings: SmtpSettings, environment: Environment) -> None:
         super().__init__(account, settings, environment)
         self._refusals = Refusals(account, settings)
         self._connector: Connector | None = None
         self._pool: Pool | None = None
+
+    @property
+    def at_once(self) -> int:
+        """What keeps every connection of the pool fed; more would wait for one, surely not handed over."""
+        return min(self.settings.concurrency, self.settings.pool * FED)
 
     async def open(self) -> None:
         """Make the pool; connections are opened when messages come."""
@@ -61,6 +75,12 @@ class SmtpEmail(EmailTransport[SmtpSettings]):
         if self._pool is None:
             raise self._refusals.unreachable("is not open", advice="open the account first")
         return await self._pool.deliver(await self._letter(email))
+
+    def parse_webhook(self, request: WebhookRequest, /) -> list[Event]:
+        """Read a bounce or a complaint that came by mail; raises SignatureInvalid or PayloadInvalid."""
+        from postroom_smtp import bounces  # noqa: PLC0415 - the parser of mail, only where bounces come in
+
+        return bounces.read(self.account, self.settings, request)
 
     async def check(self) -> CheckReport:
         """Connect, upgrade, sign in and say QUIT. Raises what keeps the account from sending."""

@@ -29,7 +29,8 @@ class TwilioSettings(HttpAccountSettings):
     """`account_sid` goes with `auth_token`, or with an API key: `api_key` (its SID) and `api_secret`.
 
     Given both, the API key is used. The sender is `from`, or a messaging service's pool, or both: a number of
-    the pool. `status_callback` is the URL Twilio reports deliveries to.
+    the pool. `status_callback` is the URL Twilio reports deliveries to. Webhooks are signed with `auth_token`; while
+    that changes, `secondary_auth_token` is the other one.
     """
 
     environment: ClassVar[dict[str, str]] = {
@@ -45,6 +46,7 @@ class TwilioSettings(HttpAccountSettings):
     provider: str = "twilio"
     account_sid: Annotated[str, AfterValidator(_account_sid)] = ""
     auth_token: SecretStr | None = None
+    secondary_auth_token: SecretStr | None = None
     api_key: SecretStr | None = None
     api_secret: SecretStr | None = None
     messaging_service_sid: Line | None = Field(default=None, min_length=1, max_length=64)

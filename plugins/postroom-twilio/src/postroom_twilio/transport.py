@@ -10,17 +10,20 @@ from postroom.errors import DeliveryError, Outcome, RecipientsRefused, Unexpecte
 from postroom.plugin import Capabilities, CheckReport
 from postroom.plugin.http import FORM, HttpSmsTransport, form_body
 from postroom.receipts import Accepted, RecipientResult
-from postroom_twilio import limits
+from postroom_twilio import limits, webhook
 from postroom_twilio.errors import meaning, read_problem
+from postroom_twilio.lookup import MOST_PAGES, Owners, Sought
 from postroom_twilio.payload import message_fields
 from postroom_twilio.settings import TwilioSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from postroom.events import Event
     from postroom.messages import Sms
-    from postroom.plugin import Environment
+    from postroom.plugin import Environment, UnknownAttempt, WebhookRequest
     from postroom.plugin.http import Reply
+    from postroom_twilio.lookup import Entry
 
 
 class TwilioSms(HttpSmsTransport[TwilioSettings]):
@@ -32,7 +35,7 @@ class TwilioSms(HttpSmsTransport[TwilioSettings]):
 
     settings_model = TwilioSettings
     capabilities = Capabilities(
-        features=frozenset({"media", "send_at", "provider_options", "whatsapp"}), max_recipients=1
+        features=frozenset({"media", "send_at", "provider_options", "whatsapp"}), max_recipients=1, reconciles=True
     )
     default_base_url = "https://api.twilio.com"
 
@@ -40,7 +43,8 @@ class TwilioSms(HttpSmsTransport[TwilioSettings]):
         super().__init__(account, settings, environment)
         self._basic = b64encode(":".join(settings.credentials).encode()).decode()
         self._headers = {"Authorization": f"Basic {self._basic}", "Accept": "application/json"}
-        self._url = f"{self.base_url}/2010-04-01/Accounts/{settings.account_sid}"
+        self._path = f"/2010-04-01/Accounts/{settings.account_sid}"
+        self._owners = Owners()
 
     def secrets(self) -> Iterable[str]:
         return [*super().secrets(), self._basic]
@@ -52,7 +56,7 @@ class TwilioSms(HttpSmsTransport[TwilioSettings]):
         fields = message_fields(message, self.settings, datetime.now(UTC))
         reply = await self.request(
             "POST",
-            f"{self._url}/Messages.json",
+            f"{self.base_url}{self._path}/Messages.json",
             headers=self._headers,
             body=form_body(fields),
             content_type=FORM,
@@ -61,15 +65,30 @@ class TwilioSms(HttpSmsTransport[TwilioSettings]):
             return self._accepted(message, reply)
         raise self._refused(reply, message)
 
+    async def reconcile(self, attempt: UnknownAttempt[Sms], /) -> Accepted | None:
+        """Look for the message in Twilio's list; None when it is not there, or cannot be told from another.
+
+        It never answers NotTaken: see `lookup`. Raises DeliveryError when the list cannot be read.
+        """
+        sought = Sought.by(attempt, self.settings)
+        found = await self._matches(sought) if sought else []
+        if len(found) != 1 or not self._owners.give(found[0]["sid"], attempt.message.id):
+            return None
+        return _taken(attempt.message, found[0])
+
+    def parse_webhook(self, request: WebhookRequest, /) -> list[Event]:
+        """Read a status callback or an incoming message; raises SignatureInvalid or PayloadInvalid."""
+        return webhook.read(self.account, self.settings, request)
+
     async def check(self) -> CheckReport:
         """Read the account, or with an API key its newest message.
 
         Standard API keys may not read accounts (Twilio docs, "Create API keys", types of keys).
         """
         if self.settings.api_key:
-            await self._read("/Messages.json?PageSize=1")
+            await self._read(f"{self._path}/Messages.json?PageSize=1")
             return CheckReport(ok=True, summary=f"the API key works for {self.settings.account_sid}")
-        account = await self._read(".json")
+        account = await self._read(f"{self._path}.json")
         status, name = account.get("status"), str(account.get("friendly_name", ""))
         if not isinstance(status, str):
             return CheckReport(ok=False, summary=f"{self.base_url} answered without an account; check base_url")
@@ -77,10 +96,24 @@ class TwilioSms(HttpSmsTransport[TwilioSettings]):
         return CheckReport(ok=status == "active", summary=summary, details={"status": status, "friendly_name": name})
 
     async def _read(self, path: str) -> dict[str, Any]:
-        reply = await self.request("GET", self._url + path, headers=self._headers)
+        reply = await self.request("GET", self.base_url + path, headers=self._headers)
         if reply.status // 100 != 2:
             raise self._refused(reply)
         return reply.json_object()
+
+    async def _matches(self, sought: Sought) -> list[Entry]:
+        """Every message that may be the one; none when the list is too long to be read to its end."""
+        found: list[Entry] = []
+        page: object = f"{self._path}/Messages.json?{form_body(sought.query).decode()}"
+        for _ in range(MOST_PAGES):
+            listed = await self._read(str(page))
+            entries = [entry for entry in listed.get("messages") or () if isinstance(entry, dict)]
+            found += [entry for entry in entries if isinstance(entry.get("sid"), str) and sought.is_(entry)]
+            page = listed.get("next_page_uri")
+            # A path alone: anything else could carry the credentials to another host.
+            if not isinstance(page, str) or not page.startswith("/") or sought.precedes(entries):
+                return found
+        return []
 
     def _accepted(self, message: Sms, reply: Reply) -> Accepted:
         body = reply.json_object()
@@ -92,6 +125,7 @@ class TwilioSms(HttpSmsTransport[TwilioSettings]):
                 detail="a success without the SID of a message",
                 request_id=_request_id(reply),
             )
+        self._owners.give(sid, message.id)
         result = RecipientResult(
             address=message.recipients[0],
             outcome=Outcome.ACCEPTED,
@@ -126,6 +160,19 @@ class TwilioSms(HttpSmsTransport[TwilioSettings]):
     def _own_sender(self, message: Sms) -> bool:
         chosen = message.from_ is not None and message.from_ != self.settings.from_
         return chosen or "messaging_service_sid" in message.provider_options
+
+
+def _taken(message: Sms, entry: Entry) -> Accepted:
+    sid, status = entry["sid"], entry.get("status")
+    result = RecipientResult(
+        address=message.recipients[0],
+        outcome=Outcome.ACCEPTED,
+        provider_message_id=sid,
+        segments=_segments(entry.get("num_segments")),
+    )
+    return Accepted(
+        provider_message_id=sid, recipients=(result,), detail=f"found in Twilio's message list, {status or 'no status'}"
+    )
 
 
 def _refusal(message: Sms, error: DeliveryError) -> RecipientResult:

@@ -100,15 +100,18 @@ def parse_private_key(text: str) -> RSAPrivateKey:
 
 
 def signed(fields: Mapping[str, str], secret: str, method: SignatureMethod, *, timestamp: int) -> dict[str, str]:
-    """Return `fields` with `timestamp` (seconds since 1970) and `sig`.
+    """Return `fields` with `timestamp` (seconds since 1970) and `sig`."""
+    whole = {**fields, "timestamp": str(timestamp)}
+    return {**whole, "sig": signature(whole, secret, method)}
+
+
+def signature(fields: Mapping[str, str], secret: str, method: SignatureMethod) -> str:
+    """Return the signature of `fields`, in hexadecimal digits.
 
     Source: developer.vonage.com, "Signing Messages": fields by name, `&` and `=` in values as `_`; then either the
     MD5 of that text and the secret, or an HMAC of it.
     """
-    whole = {**fields, "timestamp": str(timestamp)}
-    text = "".join(f"&{name}={whole[name].replace('&', '_').replace('=', '_')}" for name in sorted(whole))
+    text = "".join(f"&{name}={fields[name].replace('&', '_').replace('=', '_')}" for name in sorted(fields))
     if method == "md5hash":
-        signature = hashlib.md5((text + secret).encode(), usedforsecurity=False).hexdigest()
-    else:
-        signature = hmac.new(secret.encode(), text.encode(), method).hexdigest()
-    return {**whole, "sig": signature}
+        return hashlib.md5((text + secret).encode(), usedforsecurity=False).hexdigest()
+    return hmac.new(secret.encode(), text.encode(), method).hexdigest()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal, Self
 
-from pydantic import SecretStr, model_validator
+from pydantic import Field, SecretStr, model_validator
 
 from postroom.errors import MissingCredential
 from postroom.messages import Line
@@ -26,6 +26,8 @@ class VonageSettings(HttpAccountSettings):
     `api_key` and `api_secret`. `api = "sms"` takes `api_key` and `signature_secret`, else `api_key` and
     `api_secret`; `signature_method` must be the one chosen in Vonage's dashboard: `md5hash` (there "MD5 hash", the
     default) or an HMAC with the digest named.
+
+    With `signature_secret` an account of either API takes webhooks, signed at most `webhook_max_age` seconds ago.
     """
 
     environment: ClassVar[dict[str, str]] = {
@@ -45,6 +47,7 @@ class VonageSettings(HttpAccountSettings):
     signature_method: SignatureMethod = "md5hash"
     application_id: Line | None = None
     private_key: SecretStr | None = None
+    webhook_max_age: float = Field(default=300.0, gt=0, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _can_authenticate(self) -> Self:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from postroom.errors import MessageError, MissingCredential, UnsupportedFeature
 from postroom.plugin import Capabilities, CheckReport
 from postroom.plugin.http import HttpSmsTransport
-from postroom_vonage import messages_api, sms_api
+from postroom_vonage import messages_api, reports, sms_api, webhook
 from postroom_vonage.auth import basic
 from postroom_vonage.errors import refusal
 from postroom_vonage.settings import VonageSettings
@@ -17,8 +17,9 @@ from postroom_vonage.settings import VonageSettings
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from postroom.events import Event
     from postroom.messages import Sms
-    from postroom.plugin import Environment
+    from postroom.plugin import Environment, WebhookRequest
     from postroom.receipts import Accepted
 
 _MADE_CREDENTIALS = re.compile(r"eyJ[\w\-]+\.[\w\-]+\.[\w\-]*|(?<=sig=)\w+")
@@ -67,6 +68,10 @@ class VonageSms(HttpSmsTransport[VonageSettings]):
             "POST", self._api.url, headers=headers, body=body, content_type=self._api.content_type
         )
         return self._api.read(self, message, reply)
+
+    def parse_webhook(self, request: WebhookRequest, /) -> list[Event]:
+        """Read a status or an incoming message of either API; raises SignatureInvalid or PayloadInvalid."""
+        return [reports.read(self.account, webhook.verified(self.account, self.settings, request))]
 
     async def check(self) -> CheckReport:
         """Read the account's balance, which the API key and secret may.

@@ -1,0 +1,203 @@
+"""What comes back by mail: delivery status notifications (RFC 3464), and complaints (ARF, RFC 5965).
+
+A mail proves nothing about who wrote it, so what comes in is vouched for by the account's own mail server, which
+presents `bounce_secret`. Anybody can write to the address, though: a report says that an address is dead only when
+it gives back the Message-ID of what it is about, which those who got the message know, and nobody else.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+from datetime import UTC, datetime
+from email import message_from_bytes
+from email.message import Message as Part
+from email.parser import BytesHeaderParser
+from email.utils import parseaddr, parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
+
+from postroom.errors import PayloadInvalid, SignatureInvalid
+from postroom.events import Event, EventType
+from postroom.receipts import Channel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from pydantic import JsonValue
+
+    from postroom.plugin import WebhookRequest
+    from postroom_smtp.settings import SmtpSettings
+
+READ = 1_048_576
+"""Bytes of a mail that are read: the report stands before the message that it returns."""
+
+MOST_RECIPIENTS = 1000
+
+ACTIONS = {
+    "failed": EventType.BOUNCED,
+    "delayed": EventType.DEFERRED,
+    "delivered": EventType.DELIVERED,
+    "relayed": EventType.SENT,
+    "expanded": EventType.SENT,
+}
+"""RFC 3464 section 2.3.3."""
+
+FEEDBACK = {
+    "abuse": EventType.COMPLAINED,
+    "fraud": EventType.COMPLAINED,
+    "virus": EventType.COMPLAINED,
+    "opt-out": EventType.UNSUBSCRIBED,
+    "opt-out-list": EventType.UNSUBSCRIBED,
+}
+"""Feedback-Type: RFC 5965 section 7.3; opt-out and opt-out-list are of the drafts before it, and still in use."""
+
+_RETURNED = ("message/rfc822", "text/rfc822-headers", "message/global", "message/global-headers")
+_STATUS = re.compile(r"([245])\.([0-9]{1,3})\.([0-9]{1,3})")
+_MESSAGE_ID = re.compile(r"<[^<>\s]{1,998}>")
+_OWN_ID = re.compile(r"<([0-9a-f]{32})@")
+
+
+def read(account: str, settings: SmtpSettings, request: WebhookRequest) -> list[Event]:
+    """Return what a mail reports, an event for each recipient; a mail that is no report is an event of type other.
+
+    Raises SignatureInvalid without the account's secret, PayloadInvalid for what is no mail.
+    """
+    _verify(account, settings, request)
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "message/rfc822":
+        raise PayloadInvalid(f"{account}: not a mail; post it as Content-Type: message/rfc822")
+    try:
+        mail = message_from_bytes(request.body[:READ])
+    except RecursionError:
+        raise PayloadInvalid(f"{account}: a mail whose parts are nested too deep to be read") from None
+    if not mail.keys():
+        raise PayloadInvalid(f"{account}: not a mail: it has no header")
+    return list(_events(account, mail))
+
+
+def _verify(account: str, settings: SmtpSettings, request: WebhookRequest) -> None:
+    secret = settings.bounce_secret.get_secret_value() if settings.bounce_secret else ""
+    if not secret:
+        raise SignatureInvalid(f"{account}: takes no bounces; set bounce_secret, and have the mail server present it")
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    presented = given.strip().encode(errors="surrogatepass")
+    if scheme.lower() != "bearer" or not hmac.compare_digest(presented, secret.encode()):
+        raise SignatureInvalid(
+            f"{account}: no Authorization: Bearer with the account's bounce_secret; nothing was read"
+        )
+
+
+def _events(account: str, mail: Part) -> Iterator[Event]:
+    parts = {part.get_content_type(): part for part in reversed(_parts(mail))}
+    message_id = next((found for kind in _RETURNED if kind in parts and (found := _returned_id(parts[kind]))), None)
+    message_id = message_id or _first_id(_field(mail, "In-Reply-To"))
+    own = _OWN_ID.match(message_id or "")
+    about: dict[str, Any] = {
+        "channel": Channel.EMAIL,
+        "provider": "smtp",
+        "account": account,
+        "message_id": own[1] if own else None,
+        "provider_message_id": message_id,
+    }
+    if status := parts.get("message/delivery-status"):
+        yield from _statuses(about, mail, status)
+    elif feedback := parts.get("message/feedback-report"):
+        yield from _complaints(about, mail, feedback)
+    else:
+        sender = parseaddr(_field(mail, "From") or "")[1]
+        yield Event(**about, **_when(mail), type=EventType.OTHER, sender=sender or None, detail=_field(mail, "Subject"))
+
+
+def _statuses(about: dict[str, Any], mail: Part, status: Part) -> Iterator[Event]:
+    """The fields of the message come first, then a group for each recipient (RFC 3464 section 2.1)."""
+    for group in _parts(status)[: MOST_RECIPIENTS + 1]:
+        recipient = _typed(group, "Original-Recipient") or _typed(group, "Final-Recipient")
+        if recipient is None:
+            continue
+        of = ACTIONS.get((_field(group, "Action") or "").lower(), EventType.OTHER)
+        code = _STATUS.search(_field(group, "Status") or "")
+        yield Event(
+            **about,
+            **_when(group, mail, name="Last-Attempt-Date"),
+            type=of,
+            recipient=recipient,
+            code=code[0] if code else None,
+            detail=_typed(group, "Diagnostic-Code"),
+            permanent=_dead(code) if of is EventType.BOUNCED and about["provider_message_id"] else None,
+            raw=_raw(group),
+        )
+
+
+def _complaints(about: dict[str, Any], mail: Part, feedback: Part) -> Iterator[Event]:
+    fields = next(iter(_parts(feedback)), feedback)
+    kind = (_field(fields, "Feedback-Type") or "").lower()
+    told = [str(value) for value in fields.get_all("Original-Rcpt-To") or []][:MOST_RECIPIENTS]
+    for recipient in told or [""]:
+        yield Event(
+            **about,
+            **_when(fields, mail, name="Arrival-Date"),
+            type=FEEDBACK.get(kind, EventType.OTHER),
+            recipient=recipient.strip().strip("<>") or None,
+            code=kind or None,
+            detail=_field(fields, "User-Agent"),
+            raw=_raw(fields),
+        )
+
+
+def _dead(code: re.Match[str] | None) -> bool | None:
+    """Addresses that are wrong (X.1.*) and mailboxes that are closed (X.2.1): RFC 3463 sections 3.2 and 3.3.
+
+    A full mailbox, a policy or a route may be otherwise tomorrow, even where the message itself has failed for good.
+    """
+    if code is None:
+        return None
+    kind, subject, detail = code.groups()
+    return kind == "5" and (subject == "1" or (subject, detail) == ("2", "1"))
+
+
+def _returned_id(part: Part) -> str | None:
+    returned = next(iter(_parts(part)), None)
+    if returned is None:
+        content = part.get_payload(decode=True)
+        returned = BytesHeaderParser().parsebytes(content if isinstance(content, bytes) else b"")
+    return _first_id(_field(returned, "Message-ID"))
+
+
+def _first_id(text: str | None) -> str | None:
+    found = _MESSAGE_ID.search(text or "")
+    return found[0] if found else None
+
+
+def _parts(part: Part) -> list[Part]:
+    found = part.get_payload()
+    return [one for one in found if isinstance(one, Part)] if isinstance(found, list) else []
+
+
+def _field(part: Part, name: str) -> str | None:
+    """A field on one line; bytes that are no ASCII come out as what stands for them."""
+    found = part.get(name)
+    return " ".join(_text(found).split()) or None if found is not None else None
+
+
+def _typed(part: Part, name: str) -> str | None:
+    """The value of a field that begins with its type: `rfc822; ann@example.org`."""
+    kind, semicolon, value = (_field(part, name) or "").partition(";")
+    return (value if semicolon else kind).strip().strip("<>") or None
+
+
+def _raw(part: Part) -> dict[str, JsonValue]:
+    return {name: _text(value) for name, value in part.items()}
+
+
+def _text(value: object) -> str:
+    return str(value).encode(errors="replace").decode()
+
+
+def _when(*parts: Part, name: str = "Date") -> Mapping[str, Any]:
+    """The time in the field `name` of the first part, or else in `Date` of the last."""
+    for part, field in ((parts[0], name), (parts[-1], "Date")):
+        try:
+            found = parsedate_to_datetime(_field(part, field) or "")
+        except ValueError:
+            continue
+        return {"occurred_at": found if found.tzinfo else found.replace(tzinfo=UTC), "dated": True}
+    return {"occurred_at": datetime.now(UTC), "dated": False}

@@ -1,0 +1,305 @@
+"""Bounces and complaints that come by mail, vouched for by the account's own mail server."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from postroom_smtp.settings import SmtpSettings
+from postroom_smtp.transport import SmtpEmail
+
+from hypothesis import given
+from hypothesis import strategies as st
+from postroom.errors import PayloadInvalid, SignatureInvalid, WebhookError
+from postroom.events import EventType
+from postroom.plugin import Environment, WebhookRequest
+from postroom.receipts import Channel
+
+SECRET = "canary-bounce-secret"
+ID = "0123456789abcdef0123456789abcdef"
+MESSAGE_ID = f"<{ID}@example.org>"
+
+POSTFIX = """\
+Return-Path: <>
+Date: Thu,  1 Jan 2026 14:00:01 +0000 (UTC)
+From: MAILER-DAEMON@mail.example.org (Mail Delivery System)
+Subject: Undelivered Mail Returned to Sender
+To: post@example.org
+Auto-Submitted: auto-replied
+MIME-Version: 1.0
+Content-Type: multipart/report; report-type=delivery-status;
+\tboundary="4WXYZ.1767276001/mail.example.org"
+Message-Id: <20260101140001.4WXYZ@mail.example.org>
+
+This is a MIME-encapsulated message.
+
+--4WXYZ.1767276001/mail.example.org
+Content-Description: Notification
+Content-Type: text/plain; charset=us-ascii
+
+This is the mail system at host mail.example.org.
+
+--4WXYZ.1767276001/mail.example.org
+Content-Description: Delivery report
+Content-Type: message/delivery-status
+
+Reporting-MTA: dns; mail.example.org
+X-Postfix-Queue-ID: 4WXYZ
+X-Postfix-Sender: rfc822; post@example.org
+Arrival-Date: Thu,  1 Jan 2026 14:00:00 +0000 (UTC)
+
+Final-Recipient: rfc822; ann@elsewhere.example
+Original-Recipient: rfc822;ann@example.com
+Action: failed
+Status: 5.1.1
+Remote-MTA: dns; mx.example.com
+Diagnostic-Code: smtp; 550 5.1.1 <ann@example.com>: Recipient address
+    rejected: User unknown
+
+Final-Recipient: rfc822; bob@example.com
+Action: delayed
+Status: 4.4.1
+Last-Attempt-Date: Thu, 1 Jan 2026 15:30:00 +0100
+Diagnostic-Code: X-Postfix; connect to mx.example.com: Connection timed out
+
+--4WXYZ.1767276001/mail.example.org
+Content-Description: Undelivered Message
+Content-Type: message/rfc822
+
+Message-ID: <0123456789abcdef0123456789abcdef@example.org>
+From: post@example.org
+To: ann@example.com, bob@example.com
+Subject: Hello
+
+Hello
+--4WXYZ.1767276001/mail.example.org--
+"""
+
+COMPLAINT = """\
+From: <abusedesk@example.com>
+Date: Thu, 8 Jan 2026 17:40:36 +0000
+Subject: FW: Earn money
+To: <abuse@example.net>
+MIME-Version: 1.0
+Content-Type: multipart/report; report-type=feedback-report;
+     boundary="part1_13d.2e68ed54_boundary"
+
+--part1_13d.2e68ed54_boundary
+Content-Type: text/plain; charset="US-ASCII"
+
+This is an email abuse report.
+--part1_13d.2e68ed54_boundary
+Content-Type: message/feedback-report
+
+Feedback-Type: abuse
+User-Agent: SomeGenerator/1.0
+Version: 1
+Original-Mail-From: <somespammer@example.net>
+Original-Rcpt-To: <user@example.com>
+Arrival-Date: Thu, 8 Jan 2026 14:00:00 -0500
+
+--part1_13d.2e68ed54_boundary
+Content-Type: text/rfc822-headers
+
+From: <somespammer@example.net>
+Subject: Earn money
+Message-ID: <8787KJKJ3K4J3K4J3K4J3.mail@example.net>
+
+--part1_13d.2e68ed54_boundary--
+"""
+"""After the example of RFC 5965, appendix B.2."""
+
+
+def posted(mail, **changed):
+    raw = mail if isinstance(mail, bytes) else mail.replace("\n", "\r\n").encode()
+    headers = {"content-type": "message/rfc822", "authorization": f"Bearer {SECRET}"}
+    given = {"method": "POST", "url": "https://post.example.org/v1/webhooks/post", "headers": headers, "body": raw}
+    return WebhookRequest(**given | changed)
+
+
+def transport_of(**given):
+    return SmtpEmail(
+        "post", SmtpSettings(**{"host": "mail.example.org", "bounce_secret": SECRET} | given), Environment()
+    )
+
+
+@pytest.fixture
+def read():
+    return transport_of().parse_webhook
+
+
+def test_a_bounce_has_an_event_for_each_recipient(read):
+    bounced, deferred = read(posted(POSTFIX))
+    assert (bounced.channel, bounced.provider, bounced.account) == (Channel.EMAIL, "smtp", "post")
+    assert (bounced.message_id, bounced.provider_message_id) == (ID, MESSAGE_ID)
+    assert (bounced.type, bounced.recipient, bounced.code) == (EventType.BOUNCED, "ann@example.com", "5.1.1")
+    assert bounced.permanent is True
+    assert bounced.detail == "550 5.1.1 <ann@example.com>: Recipient address rejected: User unknown".strip("<>")
+    assert bounced.occurred_at == datetime(2026, 1, 1, 14, 0, 1, tzinfo=UTC)
+    assert (deferred.type, deferred.recipient, deferred.permanent) == (EventType.DEFERRED, "bob@example.com", None)
+    assert deferred.occurred_at == datetime(2026, 1, 1, 14, 30, tzinfo=UTC)
+    assert deferred.raw["Action"] == "delayed"
+
+
+def test_line_ends_of_either_kind_are_read_alike(read):
+    by_pipe = read(posted(POSTFIX.encode()))
+    assert [event.fingerprint for event in by_pipe] == [event.fingerprint for event in read(posted(POSTFIX))]
+
+
+@pytest.mark.parametrize(
+    ("action", "status", "expected", "permanent"),
+    [
+        ("failed", "5.1.1", EventType.BOUNCED, True),
+        ("failed", "5.1.10 (no mail)", EventType.BOUNCED, True),
+        ("Failed", "5.2.1", EventType.BOUNCED, True),
+        ("failed", "5.2.2", EventType.BOUNCED, False),
+        ("failed", "5.7.26", EventType.BOUNCED, False),
+        ("failed", "4.4.7", EventType.BOUNCED, False),
+        ("failed", "no idea", EventType.BOUNCED, None),
+        ("delayed", "4.4.1", EventType.DEFERRED, None),
+        ("delivered", "2.0.0", EventType.DELIVERED, None),
+        ("relayed", "2.0.0", EventType.SENT, None),
+        ("expanded", "2.0.0", EventType.SENT, None),
+        ("levitated", "2.0.0", EventType.OTHER, None),
+    ],
+)
+def test_every_action_has_its_word(read, action, status, expected, permanent):
+    mail = POSTFIX.replace("Action: failed", f"Action: {action}").replace("Status: 5.1.1", f"Status: {status}")
+    event = read(posted(mail))[0]
+    assert (event.type, event.permanent) == (expected, permanent)
+
+
+def test_a_report_that_returns_no_message_id_says_of_no_address_that_it_is_dead(read):
+    event = read(posted(POSTFIX.replace("Message-ID:", "X-Gone:")))[0]
+    assert (event.type, event.permanent, event.provider_message_id) == (EventType.BOUNCED, None, None)
+
+
+def test_a_message_is_known_by_its_headers_alone_or_by_in_reply_to(read):
+    headers = POSTFIX.replace("Content-Type: message/rfc822\n", "Content-Type: text/rfc822-headers\n")
+    reply = POSTFIX.replace("Message-ID:", "X-Gone:").replace("Return-Path: <>", f"In-Reply-To: {MESSAGE_ID}")
+    for mail in (headers, reply):
+        assert read(posted(mail))[0].message_id == ID
+
+
+def test_a_message_id_that_is_not_ours_is_a_handle_alone(read):
+    event = read(posted(POSTFIX.replace(MESSAGE_ID, "<order-7@example.org>")))[0]
+    assert (event.message_id, event.provider_message_id) == (None, "<order-7@example.org>")
+
+
+def test_a_complaint_names_who_complained_about_which_message(read):
+    [event] = read(posted(COMPLAINT))
+    assert (event.type, event.recipient, event.code) == (EventType.COMPLAINED, "user@example.com", "abuse")
+    assert event.provider_message_id == "<8787KJKJ3K4J3K4J3K4J3.mail@example.net>"
+    assert event.occurred_at == datetime(2026, 1, 8, 19, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [("fraud", EventType.COMPLAINED), ("opt-out", EventType.UNSUBSCRIBED), ("not-spam", EventType.OTHER)],
+)
+def test_every_kind_of_feedback_has_its_word(read, kind, expected):
+    assert read(posted(COMPLAINT.replace("Feedback-Type: abuse", f"Feedback-Type: {kind}")))[0].type is expected
+
+
+def test_a_complaint_that_hides_its_recipient_has_none(read):
+    [event] = read(posted(COMPLAINT.replace("Original-Rcpt-To:", "X-Hidden:")))
+    assert (event.type, event.recipient) == (EventType.COMPLAINED, None)
+
+
+def test_another_mail_is_an_event_that_changes_nothing(read):
+    [event] = read(posted("From: Ann <ann@example.com>\nSubject: Out of office\n\nI am away.\n"))
+    assert (event.type, event.sender, event.detail) == (EventType.OTHER, "ann@example.com", "Out of office")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"authorization": ""},
+        {"authorization": SECRET},
+        {"authorization": f"Basic {SECRET}"},
+        {"authorization": "Bearer "},
+        {"authorization": f"Bearer {SECRET}x"},
+        {"authorization": "Bearer ü"},
+    ],
+    ids=str,
+)
+def test_without_the_secret_nothing_is_read(read, headers):
+    with pytest.raises(SignatureInvalid, match="^post: ") as caught:
+        read(posted(POSTFIX, headers={"content-type": "message/rfc822", **headers}))
+    assert SECRET not in str(caught.value)
+
+
+def test_an_account_without_a_secret_takes_no_bounces():
+    with pytest.raises(SignatureInvalid, match="set bounce_secret"):
+        transport_of(bounce_secret=None).parse_webhook(posted(POSTFIX, headers={"authorization": "Bearer "}))
+
+
+@pytest.mark.parametrize("secret", ["", "short"])
+def test_a_secret_that_can_be_guessed_is_refused_when_the_settings_load(secret):
+    with pytest.raises(ValueError, match="at least 16"):
+        SmtpSettings(host="mail.example.org", bounce_secret=secret)
+
+
+@pytest.mark.parametrize("kind", ["application/json", "", "text/plain"])
+def test_what_is_not_posted_as_a_mail_is_refused(read, kind):
+    with pytest.raises(PayloadInvalid, match="message/rfc822"):
+        read(posted(POSTFIX, headers={"content-type": kind, "authorization": f"Bearer {SECRET}"}))
+
+
+@pytest.mark.parametrize("body", [b"", b"\n", b"no header at all"], ids=str)
+def test_what_is_no_mail_is_unreadable(read, body):
+    with pytest.raises(PayloadInvalid, match="no header"):
+        read(posted(body))
+
+
+def test_parts_nested_without_end_are_refused_or_ignored(read):
+    levels = range(5000)
+    mail = b"From: a@example.org\n" + b"".join(
+        b'Content-Type: multipart/mixed; boundary="b%d"\n\n--b%d\n' % (level, level) for level in levels
+    )
+    with pytest.raises(PayloadInvalid, match="nested"):
+        read(posted(mail))
+
+
+def test_a_mail_is_read_to_a_bound_and_its_report_is_before_that(read):
+    mail = POSTFIX.replace("Hello\n--", "x" * 5_000_000 + "\n--")
+    assert [event.type for event in read(posted(mail))] == [EventType.BOUNCED, EventType.DEFERRED]
+
+
+def test_recipients_are_read_to_a_bound(read):
+    groups = "".join(f"Final-Recipient: rfc822; r{n}@example.com\nAction: failed\n\n" for n in range(3000))
+    assert (
+        len(read(posted(POSTFIX.replace("Final-Recipient: rfc822; bob", f"{groups}Final-Recipient: rfc822; bob"))))
+        == 1000
+    )
+
+
+LINES = st.sampled_from([*POSTFIX.splitlines(), *COMPLAINT.splitlines(), "", "Status: 5", "Final-Recipient: ;"])
+
+
+@given(st.lists(LINES | st.text(max_size=20), max_size=40))
+def test_any_mixture_of_lines_is_events_or_a_webhook_error(lines):
+    try:
+        events = transport_of().parse_webhook(posted("\n".join(lines).encode("utf-8", "surrogatepass")))
+    except WebhookError:
+        return
+    assert all(event.fingerprint and event.model_dump_json() for event in events)
+
+
+@given(st.binary(max_size=200), st.integers(0, len(POSTFIX)))
+def test_any_bytes_in_a_report_are_events_or_a_webhook_error(junk, at):
+    raw = POSTFIX.encode()
+    for mail in (junk, raw[:at] + junk + raw[at:], COMPLAINT.encode()[: at // 2] + junk):
+        try:
+            events = transport_of().parse_webhook(posted(mail))
+        except WebhookError:
+            continue
+        assert all(event.fingerprint and event.model_dump_json() for event in events)
+
+
+@given(st.binary(max_size=64), st.text(st.characters(), max_size=20))
+def test_any_bytes_without_the_secret_are_refused(body, given_secret):
+    headers = {"content-type": "message/rfc822", "authorization": f"Bearer {given_secret}"}
+    with pytest.raises(SignatureInvalid):
+        transport_of().parse_webhook(posted(body, headers=headers))
