@@ -7,12 +7,14 @@ import pytest
 OF_PROVIDERS = ("POSTROOM_", "TWILIO_", "VONAGE_", "SENDGRID_", "SMTP_")
 SECRETS = (
     "SMTP_PASSWORD",
+    "SMTP_BOUNCE_SECRET",
     "SENDGRID_API_KEY",
     "TWILIO_AUTH_TOKEN",
     "TWILIO_API_SECRET",
     "VONAGE_API_SECRET",
     "VONAGE_SIGNATURE_SECRET",
     "VONAGE_PRIVATE_KEY",
+    "HUB_KEY",
 )
 
 
@@ -23,4 +25,4 @@ def secrets(monkeypatch):
         if name.startswith(OF_PROVIDERS):
             monkeypatch.delenv(name)
     for name in SECRETS:
-        monkeypatch.setenv(name, "secret")
+        monkeypatch.setenv(name, "secret-of-the-pages")

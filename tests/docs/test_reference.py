@@ -17,8 +17,12 @@ from postroom import SyncPostroom, errors
 from postroom.attachments import LARGEST_EMAIL
 from postroom.cli.app import build
 from postroom.config.load import CONFIG_VARIABLE, PLUGINS_VARIABLE, SECTIONS, URL_VARIABLES
+from postroom.config.outbox import OutboxSettings
 from postroom.config.model import Config, Defaults, Plugins, RouteSettings, Rule, setting_names
 from postroom.messages import MODELLED_HEADERS
+from postroom.outbox import AccountHealth, Choice, Listed, Outbox, OutboxStats, Shown, Stored, Waiting
+from postroom.outbox.sealing import KEY_VARIABLE
+from postroom.outbox.states import Move, sources
 from postroom.plugin import EMAIL_FEATURES, SMS_FEATURES, AccountSettings, Capabilities, HttpAccountSettings, Transport
 from postroom.plugin import hookspecs
 from postroom.plugin.http import HttpTransport, Reply, error_for_status
@@ -138,6 +142,47 @@ def test_where_smtp_differs_from_other_accounts_the_table_says_so():
         assert (told and told[1]) == ((f'`"{value}"`' if isinstance(value, str) else f"{value:g}") if differs else None)
 
 
+def test_the_outboxs_table_has_every_key_with_its_default():
+    rows = described(page("configuration", "`[outbox]`"))
+    defaults = {name: field.default for name, field in OutboxSettings.model_fields.items()}
+    told = {name: f'`"{value}"`' if isinstance(value, str) else f"{value:g}" for name, value in defaults.items()}
+    assert {name: row[0] for name, row in rows.items()} == told
+
+
+@pytest.mark.parametrize("record", [Choice, Listed, Shown, OutboxStats, Waiting, AccountHealth, Stored])
+def test_an_outbox_records_table_has_every_field(record):
+    there = record.model_fields if hasattr(record, "model_fields") else {field.name for field in fields(record)}
+    assert described(page("outbox", record.__name__)).keys() == set(there)
+
+
+def test_every_method_of_the_outbox_is_listed_with_its_parameters_and_no_other():
+    listed = {}
+    for name in described(page("outbox", "Methods")):
+        called = re.fullmatch(r"await outbox\.(\w+)\((.*)\)", name)
+        listed[called[1]] = [word.split("=")[0] for word in called[2].split(", ") if word not in {"", "*"}]
+    there = {
+        name: [parameter for parameter in inspect.signature(member).parameters if parameter != "self"]
+        for name, member in inspect.getmembers(Outbox, inspect.isroutine)
+        if not name.startswith("_")
+    }
+    assert listed == there
+
+
+@pytest.mark.parametrize(
+    ("method", "move"),
+    [("cancel", Move.CANCEL), ("hold", Move.HOLD), ("retry", Move.REQUEUE), ("resolve", Move.LEARN_SENT)],
+)
+def test_from_which_states_a_message_can_be_moved_is_told(method, move):
+    rows = {name.split("(")[0]: row for name, row in described(page("outbox", "Methods")).items()}
+    assert set(quoted(rows[f"await outbox.{method}"][0])) == set(sources(move))
+
+
+def test_every_state_is_explained():
+    text = (ROOT / "docs" / "explanation" / "delivery-guarantees.md").read_text()
+    assert described(text.split("## The states\n")[1].split("\n## ")[0]).keys() == set(Status)
+    assert set(Status) <= set(quoted(page("outbox", "States")))
+
+
 def test_every_section_of_the_file_is_described():
     for section in Config.model_fields:
         assert re.search(rf"`\[+{section}[\].]", page("configuration")), section
@@ -155,7 +200,7 @@ def test_a_providers_page_has_every_setting_and_option_of_its_own_and_no_other(p
 
 
 def test_every_variable_is_listed_and_no_other():
-    own = {CONFIG_VARIABLE, PLUGINS_VARIABLE, *URL_VARIABLES.values(), "POSTROOM_SECTION__NAME__KEY"}
+    own = {CONFIG_VARIABLE, PLUGINS_VARIABLE, KEY_VARIABLE, *URL_VARIABLES.values(), "POSTROOM_SECTION__NAME__KEY"}
     assert described(page("environment", "postroom's own variables")).keys() == own
 
     usual = {
@@ -168,7 +213,7 @@ def test_every_variable_is_listed_and_no_other():
 
 
 def test_no_text_and_no_source_speaks_of_a_variable_that_does_not_exist():
-    known = {CONFIG_VARIABLE, PLUGINS_VARIABLE, *URL_VARIABLES.values()}
+    known = {CONFIG_VARIABLE, PLUGINS_VARIABLE, KEY_VARIABLE, *URL_VARIABLES.values()}
     sections = "|".join((*SECTIONS, "section")).upper()
     for folder, kind in (("docs", "md"), ("src", "py"), ("plugins", "md"), ("plugins", "py"), (".", "md")):
         for path in (ROOT / folder).glob(f"**/*.{kind}" if folder != "." else "*.md"):
@@ -272,7 +317,7 @@ def test_every_method_of_the_room_is_listed_with_its_parameters_and_no_other():
         for name, member in inspect.getmembers(Postroom, inspect.isroutine)
         if not name.startswith("_")
     }
-    there |= {"Postroom": list(inspect.signature(Postroom).parameters), "memory": []}
+    there |= {"Postroom": list(inspect.signature(Postroom).parameters), "memory": [], "outbox": []}
     assert {name: [word for word in words if word] for name, words in listed.items()} == there
 
 

@@ -13,7 +13,11 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PLUGINS = ["sendgrid", "smtp", "twilio", "vonage"]
 DISTRIBUTIONS = ["postroom", *(f"postroom-{name}" for name in PLUGINS)]
-BUILT_IN = ["console", "file", "memory"]
+BUILT_IN = ["console", "file", "memory", "postroom"]
+OVER_HTTP = "postroom"
+"""The built-in provider that needs the extra `http`."""
+
+OF_GATEWAY = {"fastapi", "httptools", "prometheus_client", "starlette", "uvicorn"}
 
 SMALL = {
     "annotated-doc",
@@ -63,7 +67,7 @@ def information(dist: Path, name: str, file: str) -> str:
 def test_a_wheel_holds_every_file_of_its_package_and_nothing_else(dist, name):
     package = name.replace("-", "_")
     source = (ROOT if name == "postroom" else ROOT / "plugins" / name) / "src"
-    there = {str(path.relative_to(source)) for path in source.rglob("*") if path.suffix in {".py", ".typed"}}
+    there = {str(path.relative_to(source)) for path in source.rglob("*") if path.suffix in {".py", ".typed", ".txt"}}
     with wheel(dist, name) as archive:
         held = {entry for entry in archive.namelist() if not entry.endswith("/") and ".dist-info/" not in entry}
     assert held == there
@@ -104,7 +108,8 @@ def test_the_core_alone_knows_its_version_and_its_own_providers(environment_of):
     core = environment_of("postroom")
     assert core.run("postroom", "--version").stdout == f"postroom {project('postroom')['version']}\n"
     found = core.answer("postroom", "providers", "--json")
-    assert {p["name"]: p["status"] for p in found} == dict.fromkeys(BUILT_IN, "loaded")
+    assert {p["name"]: p["status"] for p in found} == dict.fromkeys(BUILT_IN, "loaded") | {OVER_HTTP: "broken"}
+    assert "pip install 'postroom[http]'" in next(p["error"] for p in found if p["name"] == OVER_HTTP)
 
 
 def test_the_core_alone_sends(environment_of):
@@ -113,7 +118,11 @@ def test_the_core_alone_sends(environment_of):
 
 def test_the_core_alone_imports_whole_but_for_what_an_extra_is_for(environment_of):
     missing = environment_of("postroom").unimportable("postroom")
-    assert missing == {"postroom.plugin.http": "aiohttp"}
+    served = {module for module in missing if module.startswith("postroom.gateway.")}
+    assert {missing.pop(module) for module in served} <= OF_GATEWAY
+    over_http = ("postroom.plugin.http", "postroom.builtin.forward")
+    for_tests = ("postroom.testing.conformance", "postroom.testing.pytest_plugin")
+    assert missing == dict.fromkeys(over_http, "aiohttp") | dict.fromkeys(for_tests, "pytest")
 
 
 def test_a_provider_that_is_not_installed_says_what_to_install(environment_of):
@@ -127,7 +136,8 @@ def test_an_extra_brings_its_plugin_and_all_that_its_modules_import(environment_
     environment = environment_of(f"postroom[{name}]")
     assert environment.unimportable(f"postroom_{name}") == {}
     found = environment.answer("postroom", "providers", "--json")
-    assert {p["name"]: p["status"] for p in found} == dict.fromkeys([*BUILT_IN, name], "loaded")
+    broken = {OVER_HTTP: "broken"} if name == "smtp" else {}
+    assert {p["name"]: p["status"] for p in found} == dict.fromkeys([*BUILT_IN, name], "loaded") | broken
 
 
 def test_smtp_needs_no_http_client_and_no_providers_sdk(environment_of):

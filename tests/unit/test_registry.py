@@ -254,10 +254,11 @@ def test_choosing_a_distribution_that_claims_nothing_names_those_that_do(site):
         """
         import json
         from postroom.registry import Registry
+        from postroom.config.model import Plugins
         from postroom.receipts import Channel
         from postroom.errors import PluginConflict
         try:
-            Registry(chosen={"good": "elsewhere"}).transport("good", Channel.SMS)
+            Registry(Plugins(use={"good": "elsewhere"})).transport("good", Channel.SMS)
         except PluginConflict as error:
             print(json.dumps(str(error)))
         """
@@ -369,8 +370,11 @@ def test_the_variable_restricts_which_providers_may_load(monkeypatch, value, nam
     monkeypatch.setenv("POSTROOM_PLUGINS", value)
     registry = Registry()
     assert registry.names() == names
-    assert [info.name for info in registry.describe()] == names
+    told = {info.name: info for info in registry.describe()}
+    assert [name for name, info in told.items() if info.status == "loaded"] == names
     for provider in ("memory", "console", "file"):
+        assert (told[provider].status == "not allowed") is (provider not in names)
+        assert "POSTROOM_PLUGINS" in told[provider].why
         assert registry.knows(provider) is (provider in names)
     with pytest.raises(ProviderNotFound, match="POSTROOM_PLUGINS"):
         registry.transport("file", Channel.EMAIL)

@@ -1,0 +1,57 @@
+"""The gateway's page is held to the gateway."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from postroom.config.gateway import GatewaySettings
+from postroom.gateway.attachments import ENCODINGS
+from postroom.gateway.email_body import DENIED_HEADERS, DENIED_PREFIXES
+from postroom.gateway.server import configured
+from postroom.gateway.app import Gateway
+from postroom.room import Postroom
+
+PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "gateway.md").read_text()
+
+
+def rows(heading):
+    text = PAGE.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("| `")
+    ]
+
+
+def test_every_setting_is_listed_with_its_default_and_no_other():
+    listed = {row[0].strip("`"): row[1] for row in rows("`[gateway]`")}
+    assert listed.keys() == GatewaySettings.model_fields.keys()
+    values = GatewaySettings().model_dump(mode="json")
+    for name, told in listed.items():
+        value = values[name][0] if isinstance(values[name], list) and values[name] else values[name]
+        said = f'`"{value}"`' if isinstance(value, str) else f"{value:g}" if isinstance(value, float) else str(value)
+        assert told == ("none" if value in (None, [], {}) else said), name
+
+
+def test_every_endpoint_is_listed_and_no_other(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    gateway = Gateway(Postroom(accounts={"box": {"provider": "memory"}}))
+    routes = gateway._routes().routes
+    there = {f"{method} {route.path}" for route in routes for method in route.methods}
+    assert {row[0].strip("`") for row in rows("Endpoints")} == there
+    assert configured(gateway).ws == "none"
+
+
+def test_every_header_that_is_refused_and_every_encoding_is_told():
+    told = set(re.findall(r"`([A-Za-z-]+)`", PAGE.split("Headers that are refused")[1].split("\n## ")[0]))
+    assert {name.lower() for name in told} == DENIED_HEADERS | set(DENIED_PREFIXES)
+    encodings = set(re.findall(r"`([a-z0-9]+)`", PAGE.split("how it is packed:")[1].split(". A Node")[0]))
+    assert encodings <= set(ENCODINGS)
+    assert {name.replace("-", "") for name in ENCODINGS} - encodings == {"ucs2"}
+
+
+def test_every_code_that_the_gateway_answers_with_is_told():
+    told = set(re.findall(r"`([a-z_]+)`", PAGE.split("\n## Errors\n")[1].split("\n## ")[0]))
+    sources = (Path(__file__).parents[2] / "src" / "postroom" / "gateway").glob("*.py")
+    text = "\n".join(path.read_text() for path in sources)
+    raised = set(re.findall(r'(?:Refusal\(\s*\d{3}, |bad_request\()"([a-z_]+)"', text))
+    assert raised <= told, raised - told
