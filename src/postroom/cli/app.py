@@ -7,7 +7,21 @@ from typing import Annotated
 
 import typer
 
-from postroom.cli import check, config, demo, init, providers, send, send_many
+from postroom.cli import (
+    check,
+    config,
+    demo,
+    init,
+    keys,
+    new_provider,
+    outbox,
+    providers,
+    send,
+    send_many,
+    serve,
+    suppressions,
+    worker,
+)
 from postroom.cli.extensions import add_commands
 
 
@@ -22,10 +36,12 @@ def build() -> typer.Typer:
         rich_markup_mode=None,
     )
     app.callback()(_shared_options)
-    for module in (send, config):
+    for module in (send, outbox, suppressions, config, keys):
         app.add_typer(module.app)
-    for command in (send_many.send_many, providers.providers, check.check, init.init, demo.demo):
+    commands = (send_many.send_many, worker.worker, providers.providers, check.check, init.init, demo.demo, serve.serve)
+    for command in commands:
         app.command()(command)
+    app.command()(new_provider.new_provider)
     add_commands(app)
     return app
 

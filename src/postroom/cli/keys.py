@@ -1,0 +1,129 @@
+"""`postroom keys`: who may use the service."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from postroom.cli.exits import AsJson, ConfigFile, errors_told, show_json, warn
+from postroom.cli.tables import show_table
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from postroom.gateway.keys import Key, Scope
+    from postroom.gateway.ledger import Ledger
+
+app = typer.Typer(name="keys", help="Make, list and revoke API keys.", no_args_is_help=True)
+
+Id = Annotated[str, typer.Argument(help="The key's id, as `postroom keys list` shows it.")]
+
+
+@app.command()
+def create(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="Whose key it is, for your own eyes.")] = "",
+    channel: Annotated[list[str], typer.Option(help="Only this channel (email, sms); may be given twice.")] = [],
+    account: Annotated[list[str], typer.Option(help="Only this account or route; may be given several times.")] = [],
+    sender: Annotated[list[str], typer.Option(help="Only this sender; may be given several times.")] = [],
+    suppressions: Annotated[bool, typer.Option("--suppressions", help="May change who is not written to.")] = False,
+    as_json: AsJson = False,
+    config_file: ConfigFile = None,
+) -> None:
+    """Make a key and show it, once: only its hash is kept."""
+    with errors_told(as_json=as_json):
+        scope = _scope(channel, account, sender, suppressions=suppressions)
+        key, text = _with_ledger(config_file or context.obj, lambda ledger: _made(ledger, name, scope))
+    if as_json:
+        show_json({"key": text, "id": key.id})
+        return
+    typer.echo(text)
+    warn(f"this is key {key.id}; it is not shown again")
+
+
+@app.command("list")
+def list_keys(context: typer.Context, as_json: AsJson = False, config_file: ConfigFile = None) -> None:
+    """List keys, and what became of them."""
+    with errors_told(as_json=as_json):
+        found = _with_ledger(config_file or context.obj, _all)
+    told = [_told(key) for key in found]
+    if as_json:
+        show_json(told)
+        return
+    rows = [(t["id"], t["name"], t["status"], t["created_at"], _words(t["scope"])) for t in told]
+    show_table(("id", "name", "status", "created", "only"), rows)
+
+
+@app.command()
+def revoke(context: typer.Context, key_id: Id, config_file: ConfigFile = None) -> None:
+    """Revoke a key for good, at once; its messages stay."""
+    _change(config_file or context.obj, key_id, lambda ledger: ledger.revoke(key_id))
+
+
+@app.command()
+def unsuspend(context: typer.Context, key_id: Id, config_file: ConfigFile = None) -> None:
+    """Lift the flag and the suspension of a key that went on over its limit."""
+    _change(config_file or context.obj, key_id, lambda ledger: ledger.lift(key_id))
+
+
+def _change(config_file: Any, key_id: str, change: Callable[[Ledger], Awaitable[bool]]) -> None:
+    with errors_told():
+        from postroom.errors import ConfigError
+
+        if not _with_ledger(config_file, change):
+            raise ConfigError(f"no key {key_id}; `postroom keys list` shows them")
+
+
+def _with_ledger(config_file: Any, use: Callable[[Ledger], Awaitable[Any]]) -> Any:
+    import asyncio
+
+    from postroom.config import load_config
+    from postroom.gateway.ledger import opened_ledger
+
+    async def used() -> Any:
+        async with opened_ledger(load_config(config_file)) as ledger:
+            return await use(ledger)
+
+    return asyncio.run(used())
+
+
+async def _made(ledger: Ledger, name: str, scope: Scope) -> tuple[Key, str]:
+    from datetime import UTC, datetime
+
+    from postroom.gateway.keys import Key
+
+    key, text = Key.made(ledger.region, name=name, scope=scope, now=datetime.now(UTC))
+    await ledger.add(key)
+    return key, text
+
+
+async def _all(ledger: Ledger) -> list[Key]:
+    return ledger.all_keys()
+
+
+def _scope(channels: list[str], accounts: list[str], senders: list[str], *, suppressions: bool) -> Scope:
+    from pydantic import ValidationError
+
+    from postroom.errors import InvalidOption
+    from postroom.gateway.keys import Scope
+
+    try:
+        return Scope.model_validate(
+            {"channels": channels, "accounts": accounts, "senders": senders, "suppressions": suppressions}
+        )
+    except ValidationError:
+        raise InvalidOption("must be email or sms", path="--channel") from None
+
+
+def _told(key: Key) -> dict[str, Any]:
+    marks = {"revoked": key.revoked_at, "suspended": key.suspended_at, "flagged": key.flagged_at}
+    status = next((mark for mark, when in marks.items() if when), "good")
+    fields: dict[str, Any] = key.model_dump(mode="json", exclude={"digest"})
+    return {**fields, "status": status}
+
+
+def _words(scope: dict[str, Any]) -> str:
+    lists = (values for values in scope.values() if isinstance(values, list))
+    words = [value for values in lists for value in values]
+    return " ".join([*words, "suppressions"] if scope["suppressions"] else words)

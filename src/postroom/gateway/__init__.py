@@ -1,0 +1,1 @@
+"""The HTTP service: the Communicate REST API on top of the outbox."""

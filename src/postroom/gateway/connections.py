@@ -1,0 +1,89 @@
+"""One client's connection: cut when it is slow on purpose, or sends a head without end.
+
+uvicorn times idle connections only; a client that sends a byte a minute, or never reads its answer, would keep a
+connection for as long as it likes ("slowloris"). The time of a body is `reading`'s.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+if TYPE_CHECKING:
+    import asyncio
+
+HEAD_SECONDS = 10.0
+"""For a request's line and headers to arrive, and for the body of a refused request to end."""
+
+ANSWER_SECONDS = 30.0
+"""For a client to take a part of its answer that fills the buffers."""
+
+LARGEST_HEAD = 65_536
+
+
+class Connection(HttpToolsProtocol):
+    """uvicorn's own protocol with the times and the size it does not watch."""
+
+    _waiting: asyncio.TimerHandle | None = None
+    _writing: asyncio.TimerHandle | None = None
+    _head = 0
+    _in_body = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
+        super().connection_made(transport)
+        self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        self.resume_writing()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.cycle is not None and not self.cycle.response_complete:
+            return
+        self._wait()
+        self._head += 0 if self._in_body else len(data)
+        if self._head > LARGEST_HEAD and not self.transport.is_closing():
+            self._refuse(b"431 Request Header Fields Too Large", "too_large", f"more than {LARGEST_HEAD:,} bytes")
+
+    def on_headers_complete(self) -> None:
+        self._in_body = True
+        self._head = 0
+        self._stop_waiting()
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._in_body = False
+        super().on_message_complete()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._writing = self._writing or self.loop.call_later(ANSWER_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        if self._writing is not None:
+            self._writing.cancel()
+            self._writing = None
+        super().resume_writing()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP as every other mistake is answered."""
+        self._refuse(b"400 Bad Request", "invalid_request", msg.rstrip("."))
+
+    def _wait(self) -> None:
+        self._waiting = self._waiting or self.loop.call_later(HEAD_SECONDS, self.transport.close)
+
+    def _stop_waiting(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+
+    def _refuse(self, status: bytes, code: str, what: str) -> None:
+        text = f"The head of the request cannot be read: {what}."
+        body = json.dumps({"error": code, "message": text, "details": []}).encode()
+        head = b"content-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(body)
+        self.transport.write(b"HTTP/1.1 " + status + b"\r\n" + head + body)
+        self.transport.close()

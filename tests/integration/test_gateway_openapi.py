@@ -1,0 +1,105 @@
+"""The description of the API: its examples are the page's own, and the service does what it says."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from jsonschema import Draft202012Validator
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT.parent / "shared" / "seed.md"
+
+CONFIG = """
+[defaults]
+email = "box"
+sms = "twilio"
+[accounts.box]
+provider = "memory"
+from = "desk@example.org"
+[accounts.twilio]
+provider = "memory"
+from = "+15005550006"
+[gateway]
+rate_limit = []
+"""
+
+COMMUNICATE = ("email", "email/batch", "sms", "sms/batch")
+
+
+@pytest.fixture(scope="module")
+def gateway(serve_gateway):
+    return serve_gateway(CONFIG)
+
+
+@pytest.fixture(scope="module")
+def document(gateway):
+    return gateway.get("/openapi.json", key=None).json
+
+
+def example(document, path):
+    body = document["paths"][f"/v1/communicate/{path}"]["post"]["requestBody"]
+    return body["content"]["application/json"]["example"]
+
+
+def test_the_docs_page_shows_the_description(gateway):
+    page = gateway.get("/docs", key=None)
+    assert page.status == 200
+    assert b"/openapi.json" in page.body
+
+
+@pytest.mark.skipif(not PAGE.exists(), reason="the API's page does not lie beside this checkout")
+def test_the_examples_are_the_samples_of_the_apis_page(document):
+    blocks = re.findall(r"^```json\n(.*?)(?:^```|\Z)", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+    meant = [json.loads(re.sub(r"//.*", "", block).replace("'", '"')) for block in blocks]
+    assert [example(document, path) for path in COMMUNICATE] == meant
+
+
+@pytest.mark.parametrize("path", COMMUNICATE)
+def test_an_example_fits_its_own_schema_and_gets_the_answer_that_is_described(gateway, document, path):
+    operation = document["paths"][f"/v1/communicate/{path}"]["post"]
+    body = json.loads(json.dumps(example(document, path)).replace("+123456789", "+447700900123")
+                      .replace("+987654321", "+447700900124"))  # fmt: skip
+    body.pop("options", None)
+    for item in body.get("sms", ()):
+        item.pop("options")
+
+    def errors(where, value):
+        schema = where["content"]["application/json"]["schema"]
+        return list(Draft202012Validator({**schema, "components": document["components"]}).iter_errors(value))
+
+    assert errors(operation["requestBody"], body) == []
+    reply = gateway.post(f"/v1/communicate/{path}", body)
+    assert reply.status == 202, reply.body
+    assert errors(operation["responses"]["202"], reply.json) == []
+    reply = gateway.post(f"/v1/communicate/{path}", {})
+    assert errors(operation["responses"]["400"], reply.json) == []
+
+
+def test_every_way_to_present_a_key_is_described(document):
+    assert set(document["components"]["securitySchemes"]) == {"header", "bearer", "query", "cookie"}
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            assert bool(operation["security"]) == (
+                path.startswith(("/v1/messages", "/v1/suppressions")) or "/communicate/" in path
+            )
+
+
+SCHEMATHESIS = Path(sys.executable).with_name("schemathesis")
+CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
+CHECKS += ",unsupported_method,ignored_auth"
+
+
+@pytest.mark.timeout(300)
+def test_no_request_that_can_be_thought_up_breaks_it_or_gets_an_answer_that_is_not_described(gateway, tmp_path):
+    done = subprocess.run(
+        [SCHEMATHESIS, "run", f"http://127.0.0.1:{gateway.port}/openapi.json", "-H", f"Auth-token: {gateway.key}",
+         "--checks", CHECKS, "--max-examples", "25", "--continue-on-failure", "--no-color"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=280,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr
+    assert "Traceback" not in gateway.log

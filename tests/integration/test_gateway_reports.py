@@ -1,0 +1,253 @@
+"""What providers and recipients tell the service: signed reports, STOP, one click; and what follows from it."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import hmac
+import re
+from urllib.parse import urlencode
+
+import pytest
+
+from postroom.gateway.app import Gateway
+from postroom.messages import Email
+from postroom.room import Postroom
+
+TOKEN = "twilio-token-0123456789abcdef0123"
+PUBLIC = "https://post.example.org"
+
+CONFIG = f"""
+[defaults]
+email = "box"
+sms = "box"
+[accounts.box]
+provider = "memory"
+from = "desk@example.org"
+[accounts.texts]
+provider = "twilio"
+account_sid = "AC00000000000000000000000000000000"
+auth_token = "{TOKEN}"
+from = "+15005550006"
+[gateway]
+rate_limit = []
+public_url = "{PUBLIC}"
+"""
+
+
+@pytest.fixture(scope="module")
+def gateway(serve_gateway):
+    return serve_gateway(CONFIG)
+
+
+def signed(path, fields, token=TOKEN):
+    """The header Twilio signs a form with: HMAC-SHA1 over the address and the sorted fields."""
+    text = f"{PUBLIC}{path}" + "".join(name + fields[name] for name in sorted(fields))
+    return base64.b64encode(hmac.digest(token.encode(), text.encode(), hashlib.sha1)).decode()
+
+
+def report(gateway, fields, *, account="texts", **more):
+    path = f"/v1/webhooks/{account}"
+    headers = {"Content-Type": "application/x-www-form-urlencoded", "X-Twilio-Signature": signed(path, fields, **more)}
+    return gateway.post(path, urlencode(fields).encode(), key=None, headers=headers)
+
+
+def inbound(text, sid="SM" + "1" * 32, sender="+447700900111"):
+    return {"MessageSid": sid, "SmsSid": sid, "From": sender, "To": "+15005550006", "Body": text, "NumMedia": "0"}
+
+
+@pytest.fixture(scope="module")
+def trusted(gateway):
+    """A key that may see and change who is not written to."""
+    return gateway.another_key("--suppressions")
+
+
+def suppressed(gateway, key):
+    return [entry["address"] for entry in gateway.get("/v1/suppressions?limit=500", key=key).json["suppressions"]]
+
+
+def settled(gateway, id_):
+    return gateway.settled(id_)
+
+
+def test_stop_by_sms_suppresses_its_sender_and_start_lifts_it(gateway):
+    assert report(gateway, inbound("Stop.")).status == 200
+    answer = gateway.post("/v1/communicate/sms", {"to": "+447700900111", "body": "hi"})
+    assert answer.status == 202
+    assert settled(gateway, answer.json["id"])["status"] == "suppressed"
+    assert report(gateway, inbound("START", sid="SM" + "2" * 32)).status == 200
+    answer = gateway.post("/v1/communicate/sms", {"to": "+447700900111", "body": "hi"})
+    assert settled(gateway, answer.json["id"])["status"] == "sent"
+
+
+def test_the_answer_is_what_every_provider_takes_for_a_yes(gateway):
+    answer = report(gateway, inbound("hello", sid="SM" + "3" * 32))
+    assert (answer.status, answer.headers["content-type"], answer.body) == (
+        200,
+        "text/xml; charset=utf-8",
+        b"<Response/>",
+    )
+
+
+def test_a_report_that_is_repeated_changes_nothing(gateway, trusted):
+    first = inbound("STOP", sid="SM" + "4" * 32, sender="+447700900222")
+    assert [report(gateway, first).status for _ in range(3)] == [200] * 3
+    assert suppressed(gateway, trusted).count("+447700900222") == 1
+
+
+@pytest.mark.parametrize(("order", "stopped"), [("STOP START STOP", False), ("START STOP START", True)])
+def test_a_report_that_is_replayed_does_not_undo_what_was_said_since(gateway, trusted, order, stopped):
+    sender = f"+44770090055{int(stopped)}"
+    for word in order.split():
+        sid = f"SM{word}{int(stopped)}".ljust(34, "0")
+        assert report(gateway, inbound(word, sid=sid, sender=sender)).status == 200
+    assert (sender in suppressed(gateway, trusted)) is stopped
+
+
+@pytest.mark.parametrize("token", ["another-token", TOKEN[:-1]])
+def test_a_report_with_a_wrong_signature_is_refused_and_nothing_is_kept(gateway, trusted, token):
+    answer = report(gateway, inbound("STOP", sid="SM" + "5" * 32, sender="+447700900333"), token=token)
+    assert (answer.status, answer.json["error"]) == (403, "signature_invalid")
+    assert "+447700900333" not in suppressed(gateway, trusted)
+
+
+def test_a_report_without_a_signature_is_refused(gateway, trusted):
+    body = urlencode(inbound("STOP", sender="+447700900444")).encode()
+    answer = gateway.post(
+        "/v1/webhooks/texts", body, key=None, headers={"Content-Type": "application/x-www-form-urlencoded"}
+    )
+    assert answer.status == 403
+    assert "+447700900444" not in suppressed(gateway, trusted)
+
+
+@pytest.mark.parametrize("account", ["nobody", "box"])
+def test_an_account_that_takes_no_reports_is_not_found(gateway, account):
+    answer = report(gateway, inbound("STOP"), account=account)
+    assert (answer.status, answer.json["error"]) == (404, "not_found")
+
+
+def marketing(gateway, to):
+    body = {"to": to, "subject": "News", "text": "news", "category": "marketing"}
+    answer = gateway.post("/v1/communicate/email", body)
+    assert answer.status == 202, answer.body
+    return answer.json["id"]
+
+
+def link_of(gateway, address):
+    """The link that mail to `address` carries, made by the service's own parts."""
+
+    async def offered():
+        service = Gateway(Postroom.from_config(gateway.folder / "postroom.toml"), work=False)
+        async with service.opened():
+            email = Email(to=address, subject="News", text="news", category="marketing")
+            return service.unsubscribing.offered(email).headers
+
+    with contextlib.chdir(gateway.folder):
+        return asyncio.run(offered())
+
+
+def test_one_click_ends_marketing_mail_and_nothing_else(gateway):
+    headers = link_of(gateway, "ann@example.org")
+    assert headers["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+    link = re.fullmatch(rf"<{PUBLIC}(/v1/unsubscribe/[\w\-]+)>", headers["List-Unsubscribe"])[1]
+    page = gateway.get(link, key=None)
+    assert page.status == 200
+    assert b"ann@example.org" in page.body
+    assert settled(gateway, marketing(gateway, "ann@example.org"))["status"] == "sent"
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert gateway.post(link, b"List-Unsubscribe=One-Click", key=None, headers=form).status == 200
+    assert settled(gateway, marketing(gateway, "Ann@Example.org"))["status"] == "suppressed"
+    body = {"to": "ann@example.org", "subject": "Invoice", "text": "x"}
+    invoice = gateway.post("/v1/communicate/email", body).json["id"]
+    assert settled(gateway, invoice)["status"] == "sent"
+
+
+def test_mail_to_several_carries_no_link_since_it_would_be_one_persons(gateway):
+    assert link_of(gateway, ["ann@example.org", "ben@example.org"]) == {}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda t: t[:-1], lambda t: ("B" if t[0] == "A" else "A") + t[1:], lambda t: "x"],
+    ids=["cut", "other", "made up"],
+)
+def test_a_link_that_was_changed_unsubscribes_nobody(gateway, trusted, change):
+    link = re.search(r"/v1/unsubscribe/([\w\-]+)", link_of(gateway, "eve@example.org")["List-Unsubscribe"])[1]
+    for ask in (gateway.get, lambda path, **more: gateway.post(path, b"", **more)):
+        assert ask(f"/v1/unsubscribe/{change(link)}", key=None).status == 404
+    assert "eve@example.org" not in suppressed(gateway, trusted)
+
+
+def test_a_key_with_the_right_to_it_changes_the_list_and_others_may_not_even_see_it(gateway, trusted):
+    body = {"channel": "email", "address": " Dead@Example.org ", "detail": "no such mailbox"}
+    assert gateway.post("/v1/suppressions", body).status == 403
+    assert gateway.get("/v1/suppressions").status == 403
+    assert gateway.post("/v1/suppressions", body, key=trusted).json["address"] == "dead@example.org"
+    assert (
+        settled(gateway, gateway.post("/v1/communicate/email", {"to": "dead@example.org", "text": "x"}).json["id"])[
+            "status"
+        ]
+        == "suppressed"
+    )
+    assert gateway.post("/v1/suppressions", {**body, "lifted": True}, key=trusted).json["lifted"] is True
+    assert "dead@example.org" not in suppressed(gateway, trusted)
+
+
+def test_the_list_comes_in_pages(gateway, trusted):
+    for number in range(5):
+        for category in ("", "marketing"):
+            body = {"channel": "email", "address": f"page{number}@example.org", "category": category}
+            assert gateway.post("/v1/suppressions", body, key=trusted).status == 200
+    found, after = [], ""
+    while after is not None:
+        page = gateway.get(f"/v1/suppressions?{urlencode({'limit': 3, 'after': after})}", key=trusted).json
+        found += [(entry["address"], entry["category"]) for entry in page["suppressions"]]
+        after = page["next"]
+    assert len([one for one in found if one[0].startswith("page")]) == 10
+    assert len(found) == len(set(found))
+
+
+@pytest.mark.parametrize("address", ["+44 7700 900503", "+447700900503"])
+def test_a_number_is_listed_as_messages_have_it_however_it_is_written(gateway, trusted, address):
+    answer = gateway.post("/v1/suppressions", {"channel": "sms", "address": address}, key=trusted)
+    assert (answer.status, answer.json["address"]) == (200, "+447700900503")
+    sent = gateway.post("/v1/communicate/sms", {"to": "+447700900503", "body": "x"}).json["id"]
+    assert settled(gateway, sent)["status"] == "suppressed"
+
+
+@pytest.mark.parametrize(
+    ("channel", "address"), [("sms", "nonsense"), ("sms", "bob@example.org"), ("email", "nonsense"), ("email", "a@b@c")]
+)
+def test_what_nothing_can_be_sent_to_is_not_listed(gateway, trusted, channel, address):
+    answer = gateway.post("/v1/suppressions", {"channel": channel, "address": address}, key=trusted)
+    assert (answer.status, answer.json["details"][0]["field"]) == (400, "address")
+    assert address not in suppressed(gateway, trusted)
+
+
+def test_the_log_holds_no_link_no_text_of_anybody_and_no_line_that_a_path_forged(gateway):
+    link = re.search(r"/v1/unsubscribe/([\w\-]+)", link_of(gateway, "secret@example.org")["List-Unsubscribe"])[1]
+    assert gateway.get(f"/v1/unsubscribe/{link}", key=None).status == 200
+    assert gateway.get("/v1/webhooks/texts?Body=private+words", key=None).status == 403
+    assert gateway.post("/v1/webhooks/no%0Aforged%20line", b"x", key=None).status == 404
+    assert "/v1/unsubscribe/***" in gateway.log
+    assert "/v1/webhooks/texts" in gateway.log
+    for hidden in (link, "private", "\nforged line"):
+        assert hidden not in gateway.log
+
+
+HALF = """
+[accounts.half]
+provider = "twilio"
+account_sid = "AC00000000000000000000000000000000"
+auth_token = { env = "NOT_SET_ANYWHERE" }
+"""
+
+
+def test_what_is_wrong_with_an_account_is_told_to_the_log_and_not_to_who_calls(serve_gateway):
+    gateway = serve_gateway(HALF, "--no-worker")  # which is not stopped by what only workers need
+    answer = report(gateway, inbound("STOP"), account="half")
+    assert (answer.status, answer.json["error"]) == (503, "missing_credential")
+    assert "half" not in answer.json["message"]
+    assert "accounts.half.auth_token" in gateway.log
