@@ -16,6 +16,9 @@ import pytest
 PLUGINS = Path(__file__).parent / "plugins"
 ROOT = Path(__file__).parent.parent
 
+collect_ignore = ["plugins"]
+"""Distributions that tests install; test_authors_example.py runs the tests of the one that has some."""
+
 
 @pytest.fixture
 def stage(monkeypatch):

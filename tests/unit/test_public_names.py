@@ -10,7 +10,7 @@ import pytest
 import postroom
 from postroom import errors
 
-MODULES = ["postroom", "postroom.plugin", "postroom.config"]
+MODULES = ["postroom", "postroom.plugin", "postroom.config", "postroom.outbox"]
 
 
 @pytest.mark.parametrize("name", MODULES)
