@@ -128,15 +128,18 @@ async def test_a_worker_asked_to_stop_ends_what_is_under_way_and_hands_back_the_
 async def test_a_rate_holds_over_two_processes_in_every_second_and_is_used(tmp_path):
     async with PhoneServer() as phones:
         config = written(tmp_path, {"texts": twilio(phones, rate=f"{RATE}/s")})
-        await filled(config, [Sms(to=f"+1212{2_000_000 + n:07d}", body=f"{n}") for n in range(RATED)])
+        queued = await filled(config, [Sms(to=f"+1212{2_000_000 + n:07d}", body=f"{n}") for n in range(RATED)])
         async with Crew(config) as crew:
             workers = [await crew.worker("until-settled") for _ in range(2)]
             assert [await worker.ended() for worker in workers] == [0, 0], crew.log("worker")
-    times = sorted(arrival.at for arrival in phones.arrivals)
-    assert len(times) == RATED
+    assert len(phones.arrivals) == RATED
+    # When the workers began, not when the server saw it: a machine that is busy with other tests bunches arrivals.
+    async with Postroom.from_config(config) as room:
+        times = sorted([(await room.outbox.get(receipt.id)).begun_at.timestamp() for receipt in queued])
     windows = [sum(begin <= at < begin + 1 for at in times[first:]) for first, begin in enumerate(times)]
     assert max(windows) <= 1.05 * RATE
-    assert (len(times) - 1) / (times[-1] - times[0]) >= 0.95 * RATE
+    steady = times[RATED // 10 :]
+    assert (len(steady) - 1) / (steady[-1] - steady[0]) >= 0.95 * RATE
 
 
 async def test_a_message_that_kills_its_worker_is_set_aside_and_the_others_flow(tmp_path):
