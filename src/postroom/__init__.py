@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from postroom.addresses import Address
+    from postroom.client import Postroom
     from postroom.config import Config
     from postroom.errors import (
         AuthenticationFailed,
@@ -47,9 +48,8 @@ if TYPE_CHECKING:
     from postroom.events import Event, EventType
     from postroom.messages import Attachment, Email, Message, Sms
     from postroom.receipts import Accepted, Attempt, Channel, NotTaken, Receipt, RecipientResult, Status
-    from postroom.room import Postroom
     from postroom.segments import Segments, count_segments
-    from postroom.sync import SyncPostroom
+    from postroom.sync_client import SyncPostroom
 
 __all__ = [
     "Accepted",
@@ -147,9 +147,9 @@ _HOMES = {
     "postroom.events": ("Event", "EventType"),
     "postroom.messages": ("Attachment", "Email", "Message", "Sms"),
     "postroom.receipts": ("Accepted", "Attempt", "Channel", "NotTaken", "Receipt", "RecipientResult", "Status"),
-    "postroom.room": ("Postroom",),
+    "postroom.client": ("Postroom",),
     "postroom.segments": ("Segments", "count_segments"),
-    "postroom.sync": ("SyncPostroom",),
+    "postroom.sync_client": ("SyncPostroom",),
 }
 
 

@@ -8,7 +8,7 @@ from functools import lru_cache
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from postroom.refusals import refusal
+from postroom.validation import refusal
 
 LONGEST_ADDRESS = 254
 """Octets in an address: RFC 5321 section 4.5.3.1.3 allows 256 with the angle brackets."""

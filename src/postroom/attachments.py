@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from postroom.errors import MessageError
-from postroom.fields import Line
-from postroom.refusals import validated
+from postroom.field_types import Line
+from postroom.validation import validated
 
 if TYPE_CHECKING:
     from pydantic import ModelWrapValidatorHandler

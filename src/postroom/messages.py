@@ -28,10 +28,10 @@ from pydantic import (
 from postroom.addresses import Address, email_address
 from postroom.attachments import LARGEST_EMAIL, Attachment
 from postroom.errors import MessageError
-from postroom.fields import Addresses, Json, Line, PhoneNumbers, Text, as_list, refuse_unwritable
+from postroom.field_types import Addresses, Json, Line, PhoneNumbers, Text, as_list, refuse_unwritable
 from postroom.receipts import Channel
-from postroom.refusals import validated
 from postroom.segments import Segments, count_segments
+from postroom.validation import validated
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

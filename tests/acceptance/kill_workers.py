@@ -26,7 +26,7 @@ from ordeal.processes import Crew
 from ordeal.servers import MailServer, PhoneServer
 
 from postroom import Email, Postroom, Sms
-from postroom.outbox.records import Choice
+from postroom.outbox.records import MessageFilter
 from postroom.receipts import Status
 
 BATCH = 1000
@@ -88,8 +88,10 @@ async def _kill(crew, servers, kills, messages, dice):
 
 async def _found(config, expected, servers):
     async with Postroom.from_config(config) as room:
-        lines = await room.outbox.list(Choice(limit=10_000_000))
-        listed = {line.id for line in await room.outbox.list(Choice(status=(Status.IN_DOUBT,), limit=10_000_000))}
+        lines = await room.outbox.list(MessageFilter(limit=10_000_000))
+        listed = {
+            line.id for line in await room.outbox.list(MessageFilter(status=(Status.IN_DOUBT,), limit=10_000_000))
+        }
     statuses = {line.id: line.status for line in lines}
     report = {"statuses": dict(Counter(map(str, statuses.values()))), "missing": 0, "lost": 0, "unlisted": 0}
     for account, names in expected.items():

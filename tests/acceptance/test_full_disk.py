@@ -16,7 +16,7 @@ from ordeal.servers import MailServer
 
 from postroom import Email, Postroom
 from postroom.errors import OutboxError
-from postroom.outbox.records import Choice
+from postroom.outbox.records import MessageFilter
 from postroom.receipts import Status
 
 
@@ -59,7 +59,7 @@ async def test_a_full_disk_is_a_clear_error_and_keeps_what_was_accepted(small_di
         acknowledged, error = await fill(room)
         assert "disk is full" in str(error)
         assert "make room" in str(error)
-        assert {line.id for line in await room.outbox.list(Choice(limit=10**6))} == acknowledged
+        assert {line.id for line in await room.outbox.list(MessageFilter(limit=10**6))} == acknowledged
         resize(small_disk, 8)
         acknowledged.add((await room.enqueue(Email(to="ann@example.org", subject="More", text="x"))).id)
     assert stored_ids(small_disk / "outbox.db") == acknowledged

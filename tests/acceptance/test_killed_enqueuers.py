@@ -15,7 +15,7 @@ from ordeal.configuration import sink, written
 from ordeal.processes import Crew
 
 from postroom import Postroom
-from postroom.outbox.records import Choice
+from postroom.outbox.records import MessageFilter
 
 CALLERS = 20
 KILLS = int(os.environ.get("POSTROOM_KILLS", "5"))
@@ -35,7 +35,7 @@ async def test_every_message_acknowledged_before_a_kill_is_there(tmp_path):
             acknowledged.update(await process.rest())
             assert await process.ended() == -9
     async with Postroom.from_config(config) as room:
-        stored = {line.id for line in await room.outbox.list(Choice(limit=10**9))}
+        stored = {line.id for line in await room.outbox.list(MessageFilter(limit=10**9))}
     assert len(acknowledged) > KILLS * CALLERS
     assert acknowledged - stored == set()
     # What was stored but not acknowledged is at most one message for each caller of each life.

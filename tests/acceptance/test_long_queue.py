@@ -16,8 +16,8 @@ from ordeal.configuration import sink, written
 from ordeal.processes import Crew
 
 from postroom import Email, Postroom
-from postroom.outbox.records import Want
-from postroom.outbox.sqlite import claiming
+from postroom.outbox.records import ClaimLimit
+from postroom.outbox.sqlite import claim
 
 FEW = 500
 MANY = int(os.environ.get("POSTROOM_BACKLOG", "12000"))
@@ -42,9 +42,9 @@ def steps_of_a_claim(outbox):
 
     with closing(sqlite3.connect(outbox, isolation_level=None)) as connection:
         connection.execute("BEGIN IMMEDIATE")
-        worker = claiming.register(connection, "w")
+        worker = claim.register(connection, "w")
         connection.set_progress_handler(count, 1)
-        rows, _ = claiming.claim(connection, worker, {"post/email": Want(25, 25)}, time.time())
+        rows, _ = claim.claim(connection, worker, {"post/email": ClaimLimit(25, 25)}, time.time())
         connection.set_progress_handler(None, 1)
         connection.execute("ROLLBACK")
     assert len(rows) == 25

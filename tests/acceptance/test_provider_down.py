@@ -32,7 +32,7 @@ async def test_what_waited_for_a_provider_flows_when_it_is_back_the_most_urgent_
             messages = [Email(to="a@example.org", subject=priority, text="x", priority=priority) for _ in range(20)]
             await room.enqueue_many(messages)
         async with asyncio.timeout(30):
-            while not any(health.rests_until for health in (await room.outbox.stats()).accounts):
+            while not any(health.cooldown_until for health in (await room.outbox.stats()).accounts):
                 await asyncio.sleep(0.02)
         async with mail:
             await until(lambda: len(mail.arrivals) == 60)

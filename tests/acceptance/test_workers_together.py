@@ -14,7 +14,7 @@ from ordeal.processes import Crew
 from ordeal.servers import MailServer, PhoneServer
 
 from postroom import Email, Postroom, Sms
-from postroom.outbox.records import Choice
+from postroom.outbox.records import MessageFilter
 from postroom.receipts import Status
 
 RATED = int(os.environ.get("POSTROOM_RATED", "1000"))
@@ -28,7 +28,7 @@ async def filled(config, messages):
 
 async def states(config):
     async with Postroom.from_config(config) as room:
-        lines = await room.outbox.list(Choice(limit=10**6))
+        lines = await room.outbox.list(MessageFilter(limit=10**6))
         return Counter(line.status for line in lines)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 
 from postroom import Email, Postroom
 from postroom.builtin.memory import MemoryEmail, MemorySettings
-from postroom.plugin import Environment
+from postroom.plugin import Resources
 
 ROUNDS = 9
 MESSAGES = 3_000
@@ -32,7 +32,7 @@ async def best(send: Callable[[Email], Awaitable[object]], clear: Callable[[], N
 
 async def main() -> None:
     email = Email(to="ann@example.org", subject="Hello", text="x" * 1000, from_="post@example.org")
-    environment = Environment()
+    environment = Resources()
     transport = MemoryEmail("box", MemorySettings(), environment)
     async with Postroom(accounts={"box": {"provider": "memory"}}) as room:
         through_room = await best(room.send, room.memory.clear, email)

@@ -29,7 +29,7 @@ from typing import Any
 import trustme
 
 from postroom.messages import Email, Sms
-from postroom.plugin import Environment, Transport
+from postroom.plugin import Resources, Transport
 from postroom.plugin.http import open_session
 from postroom.testing.http import Answer, HttpRecorder, RecordedRequest
 
@@ -40,7 +40,7 @@ class Case:
 
     status: int
     answer: dict[str, Any]
-    transport: Callable[[str, Environment], Transport[Any, Any]]
+    transport: Callable[[str, Resources], Transport[Any, Any]]
     message: Email | Sms
     sdk: Callable[[str], Callable[[], object]]
 
@@ -52,7 +52,7 @@ def twilio() -> Case:
     sid = "AC" + "0123456789abcdef" * 2
     sender, recipient, body = "+15005550006", "+15005550010", "Your code is 123456"
 
-    def transport(url: str, environment: Environment) -> TwilioSms:
+    def transport(url: str, environment: Resources) -> TwilioSms:
         settings = TwilioSettings(account_sid=sid, auth_token="token", from_=sender, base_url=url)
         return TwilioSms("bench", settings, environment)
 
@@ -113,7 +113,7 @@ def vonage(
     from postroom_vonage.settings import VonageSettings
     from postroom_vonage.transport import VonageSms
 
-    def transport(url: str, environment: Environment) -> VonageSms:
+    def transport(url: str, environment: Resources) -> VonageSms:
         return VonageSms("bench", VonageSettings(base_url=url, **settings), environment)
 
     message = Sms(to=f"+{VONAGE_TO}", from_=f"+{VONAGE_FROM}", body=VONAGE_BODY, id="0" * 32)
@@ -126,7 +126,7 @@ def sendgrid() -> Case:
 
     sender, recipient, subject, text = "post@example.org", "ann@example.org", "Hello", "word " * 200
 
-    def transport(url: str, environment: Environment) -> SendGridEmail:
+    def transport(url: str, environment: Resources) -> SendGridEmail:
         settings = SendGridSettings(api_key="SG.key", base_url=url, concurrency=1000)
         return SendGridEmail("bench", settings, environment)
 
@@ -196,7 +196,7 @@ async def captured(case: Case) -> RecordedRequest:
     """The request the transport makes."""
     async with HttpRecorder() as recorder:
         recorder.answer(Answer(case.status, case.answer))
-        environment = Environment()
+        environment = Resources()
         transport = case.transport(recorder.url, environment)
         await transport.open()
         await transport.send(case.message)
@@ -249,7 +249,7 @@ async def raw_rate(url: str, request: RecordedRequest, sends: int, concurrency: 
 
 
 async def transport_rate(url: str, case: Case, sends: int, concurrency: int) -> Rate:
-    environment = Environment()
+    environment = Resources()
     transport = case.transport(url, environment)
     await transport.open()
     try:

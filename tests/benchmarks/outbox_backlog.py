@@ -17,8 +17,8 @@ import time
 from pathlib import Path
 
 from postroom import Email, Postroom
-from postroom.outbox.records import Want
-from postroom.outbox.sqlite import claiming
+from postroom.outbox.records import ClaimLimit
+from postroom.outbox.sqlite import claim
 
 BATCH, CLAIMS, TOGETHER = 25, 200, 1000
 CONFIGURATION = """
@@ -51,9 +51,9 @@ def seconds_of_claims(paths: list[Path]) -> list[float]:
     for _ in range(CLAIMS):
         for connection, found in zip(connections, times, strict=True):
             connection.execute("BEGIN IMMEDIATE")
-            worker = claiming.register(connection, "benchmark")
+            worker = claim.register(connection, "benchmark")
             begun = time.perf_counter()
-            rows, _ = claiming.claim(connection, worker, {"screen/email": Want(BATCH, BATCH)}, time.time())
+            rows, _ = claim.claim(connection, worker, {"screen/email": ClaimLimit(BATCH, BATCH)}, time.time())
             found.append(time.perf_counter() - begun)
             assert len(rows) == BATCH
             connection.execute("ROLLBACK")

@@ -19,12 +19,12 @@ from collections.abc import Awaitable, Callable
 
 import aiosmtplib
 from postroom_smtp.errors import Refusals
-from postroom_smtp.letter import Letter, letter_of
+from postroom_smtp.envelope import Letter, letter_of
 from postroom_smtp.settings import SmtpSettings
 from postroom_smtp.transport import SmtpEmail
 
 from postroom import Email
-from postroom.plugin import Environment
+from postroom.plugin import Resources
 
 POOL, ROUNDS, AT_ONCE = 5, 5, 500
 HOST = "127.0.0.1"
@@ -71,7 +71,7 @@ async def in_parallel(count: int, send: Callable[[int], Awaitable[object]]) -> f
 
 
 async def postroom_send(port: int, emails: list[Email]) -> float:
-    account = SmtpEmail("post", SmtpSettings(host=HOST, port=port, tls="none", pool=POOL), Environment())
+    account = SmtpEmail("post", SmtpSettings(host=HOST, port=port, tls="none", pool=POOL), Resources())
     await account.open()
     await in_parallel(200, lambda n: account.send(emails[n]))
     taken = await in_parallel(len(emails), lambda n: account.send(emails[n]))

@@ -79,7 +79,7 @@ def test_the_promise_names_this_interface_and_the_range_that_the_scaffold_writes
 
 
 def test_the_promise_lists_what_the_four_may_import():
-    layers = (ROOT / "tests" / "unit" / "test_layers.py").read_text()
+    layers = (ROOT / "tests" / "architecture" / "test_layers.py").read_text()
     public = re.search(r"PUBLIC_TO_PLUGINS = (\{.*?\})", layers, re.DOTALL)
     for module in ast.literal_eval(public[1]):
         assert f"`{module}`" in page("compatibility"), module

@@ -6,11 +6,11 @@ import re
 from pathlib import Path
 
 from postroom.config.gateway import GatewaySettings
-from postroom.gateway.attachments import ENCODINGS
-from postroom.gateway.email_body import DENIED_HEADERS, DENIED_PREFIXES
-from postroom.gateway.server import configured
+from postroom.gateway.parsing.attachments import ENCODINGS
+from postroom.gateway.parsing.email import DENIED_HEADERS, DENIED_PREFIXES
+from postroom.gateway.serving.server import configured
 from postroom.gateway.app import Gateway
-from postroom.room import Postroom
+from postroom.client import Postroom
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "gateway.md").read_text()
 

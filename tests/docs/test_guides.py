@@ -89,7 +89,7 @@ def test_the_choice_between_two_claimants_is_made_as_the_page_says(site):
         """
         import json
         from postroom import PluginConflict, Postroom
-        from postroom.registry import Registry
+        from postroom.registry.registry import Registry
 
         try:
             Registry().channels("smtp")

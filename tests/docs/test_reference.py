@@ -20,14 +20,23 @@ from postroom.config.load import CONFIG_VARIABLE, PLUGINS_VARIABLE, SECTIONS, UR
 from postroom.config.outbox import OutboxSettings
 from postroom.config.model import Config, Defaults, Plugins, RouteSettings, Rule, setting_names
 from postroom.messages import MODELLED_HEADERS
-from postroom.outbox import AccountHealth, Choice, Listed, Outbox, OutboxStats, Shown, Stored, Waiting
-from postroom.outbox.sealing import KEY_VARIABLE
-from postroom.outbox.states import Move, sources
+from postroom.outbox import (
+    AccountHealth,
+    MessageFilter,
+    MessageSummary,
+    Outbox,
+    OutboxStats,
+    MessageDetails,
+    EnqueueResult,
+    QueueBacklog,
+)
+from postroom.outbox.encryption import KEY_VARIABLE
+from postroom.outbox.states import Transition, allowed_from
 from postroom.plugin import EMAIL_FEATURES, SMS_FEATURES, AccountSettings, Capabilities, HttpAccountSettings, Transport
 from postroom.plugin import hookspecs
 from postroom.plugin.http import HttpTransport, Reply, error_for_status
 from postroom.receipts import Attempt, Channel, RecipientResult
-from postroom.registry import Registry
+from postroom.registry.registry import Registry
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "reference"
@@ -149,7 +158,9 @@ def test_the_outboxs_table_has_every_key_with_its_default():
     assert {name: row[0] for name, row in rows.items()} == told
 
 
-@pytest.mark.parametrize("record", [Choice, Listed, Shown, OutboxStats, Waiting, AccountHealth, Stored])
+@pytest.mark.parametrize(
+    "record", [MessageFilter, MessageSummary, MessageDetails, OutboxStats, QueueBacklog, AccountHealth, EnqueueResult]
+)
 def test_an_outbox_records_table_has_every_field(record):
     there = record.model_fields if hasattr(record, "model_fields") else {field.name for field in fields(record)}
     assert described(page("outbox", record.__name__)).keys() == set(there)
@@ -170,11 +181,16 @@ def test_every_method_of_the_outbox_is_listed_with_its_parameters_and_no_other()
 
 @pytest.mark.parametrize(
     ("method", "move"),
-    [("cancel", Move.CANCEL), ("hold", Move.HOLD), ("retry", Move.REQUEUE), ("resolve", Move.LEARN_SENT)],
+    [
+        ("cancel", Transition.CANCEL),
+        ("hold", Transition.HOLD),
+        ("retry", Transition.REQUEUE),
+        ("resolve", Transition.LEARN_SENT),
+    ],
 )
 def test_from_which_states_a_message_can_be_moved_is_told(method, move):
     rows = {name.split("(")[0]: row for name, row in described(page("outbox", "Methods")).items()}
-    assert set(quoted(rows[f"await outbox.{method}"][0])) == set(sources(move))
+    assert set(quoted(rows[f"await outbox.{method}"][0])) == set(allowed_from(move))
 
 
 def test_every_state_is_explained():

@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 
 from postroom.config import load_config
-from postroom.registry import Registry
-from postroom.room import Postroom
+from postroom.registry.registry import Registry
+from postroom.client import Postroom
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md")), *sorted(ROOT.glob("plugins/*/README.md"))]

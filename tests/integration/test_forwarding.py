@@ -13,7 +13,7 @@ import pytest
 
 from postroom.errors import MessageRejected
 from postroom.messages import Email, Sms
-from postroom.room import Postroom
+from postroom.client import Postroom
 
 CONFIGURATION = """
 [defaults]

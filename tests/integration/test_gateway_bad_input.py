@@ -176,10 +176,10 @@ def test_a_decompression_bomb_is_stopped_while_it_is_unpacked(gateway, bomb):
 
 def test_a_packed_body_is_read_and_a_broken_one_refused(gateway):
     whole = gzip.compress(json.dumps(one_email()).encode())
-    packed = {"Content-Encoding": "gzip"}
-    assert gateway.post("/v1/communicate/email", whole, headers=packed).status == 202
-    refused(gateway.post("/v1/communicate/email", whole[:-9], headers=packed), 400, "invalid_body")
-    refused(gateway.post("/v1/communicate/email", b"plain", headers=packed), 400, "invalid_body")
+    dump_message = {"Content-Encoding": "gzip"}
+    assert gateway.post("/v1/communicate/email", whole, headers=dump_message).status == 202
+    refused(gateway.post("/v1/communicate/email", whole[:-9], headers=dump_message), 400, "invalid_body")
+    refused(gateway.post("/v1/communicate/email", b"plain", headers=dump_message), 400, "invalid_body")
 
 
 def test_base64_that_is_larger_than_an_email_may_be_is_refused_before_it_is_decoded(serve_gateway):

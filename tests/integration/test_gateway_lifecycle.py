@@ -18,10 +18,10 @@ from pathlib import Path
 import pytest
 import uvicorn
 
-from postroom.gateway import connections
+from postroom.gateway.serving import protocol
 from postroom.gateway.app import Gateway as Service
-from postroom.gateway.server import configured
-from postroom.room import Postroom
+from postroom.gateway.serving.server import configured
+from postroom.client import Postroom
 
 CONFIG = """
 [accounts.box]

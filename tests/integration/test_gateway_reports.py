@@ -14,7 +14,7 @@ import pytest
 
 from postroom.gateway.app import Gateway
 from postroom.messages import Email
-from postroom.room import Postroom
+from postroom.client import Postroom
 
 TOKEN = "twilio-token-0123456789abcdef0123"
 PUBLIC = "https://post.example.org"

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 import trustme
 from postroom_smtp.errors import Refusals
-from postroom_smtp.letter import letter_of
+from postroom_smtp.envelope import letter_of
 from postroom_smtp.pool import Pool
 from postroom_smtp.session import Patience
 from postroom_smtp.settings import SmtpSettings
@@ -29,7 +29,7 @@ from postroom_smtp.connector import Connector
 from postroom import Attachment, Email, Postroom
 from postroom.errors import AuthenticationFailed, RecipientsRefused
 from postroom.mime import needs_smtputf8
-from postroom.plugin import Environment
+from postroom.plugin import Resources
 
 USER, PASSWORD, REALM = "ann", "correct-horse", "post.example.org"
 NEEDED = ("postfix", "saslpasswd2")
@@ -175,7 +175,7 @@ async def open_account(postfix: Postfix, monkeypatch: pytest.MonkeyPatch):
         settings = SmtpSettings(
             host="127.0.0.1", port=postfix.port(tls), tls=tls, username=f"{USER}@{REALM}", password=password, timeout=10
         )
-        account = SmtpEmail("post", settings, Environment())
+        account = SmtpEmail("post", settings, Resources())
         await account.open()
         opened.append(account)
         return account

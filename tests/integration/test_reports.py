@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from twilio.request_validator import RequestValidator
 
 from postroom import Email, Postroom, Sms
-from postroom.plugin import Environment, WebhookRequest
-from postroom.registry import Registry
+from postroom.plugin import Resources, WebhookRequest
+from postroom.registry.registry import Registry
 from postroom.testing.http import Answer, HttpRecorder
 from postroom.testing.smtp import SmtpRecorder
 
@@ -93,7 +93,7 @@ async def sent(tmp_path):
             receipt = await room.enqueue(message)
             await room.work(until_empty=True)
             transport = Registry().transport(provider, message.channel_name)
-            return room, receipt, transport("it", transport.settings_model(**account), Environment())
+            return room, receipt, transport("it", transport.settings_model(**account), Resources())
 
         yield sending
 

@@ -140,7 +140,7 @@ async def test_a_wrecked_neighbour_is_listed_with_its_cause(installed):
         """
 import json, logging
 logging.disable()
-from postroom.registry import Registry
+from postroom.registry.registry import Registry
 print(json.dumps({i.name: [i.distribution, i.version, str(i.error or "")] for i in Registry().describe()}))
 """,
     )

@@ -23,7 +23,7 @@ def test_a_plugin_that_lacks_the_http_extra_says_which_to_install(environment_of
     code = (
         "import sys, json\n"
         f"sys.path.append({str(tmp_path / 'path')!r})\n"
-        "from postroom.registry import Registry\n"
+        "from postroom.registry.registry import Registry\n"
         "print(json.dumps({i.name: str(i.error) if i.error else None for i in Registry().describe()}))"
     )
     found = core.answer("python", "-c", code)

@@ -37,7 +37,7 @@ pytestmark = pytest.mark.timeout(300)
 
 
 @dataclass
-class Workshop:
+class EmbeddedWorker:
     """An author's folder and environment; the checkout is out of sight."""
 
     folder: Path
@@ -79,7 +79,7 @@ def walked_lines() -> list[str]:
 @pytest.fixture(scope="module")
 def workshop(dist, tmp_path_factory):
     """The tutorial done, line by line."""
-    made = Workshop(tmp_path_factory.mktemp("author"), dist)
+    made = EmbeddedWorker(tmp_path_factory.mktemp("author"), dist)
     made.done([sys.executable, "-m", "uv", "venv", "--quiet", "--python", sys.executable, ".venv"], made.folder)
     folder = made.folder
     for line in walked_lines():

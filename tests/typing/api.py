@@ -31,7 +31,7 @@ from postroom import (
     Sms,
     SyncPostroom,
 )
-from postroom.outbox import Choice, Listed, OutboxStats, Shown
+from postroom.outbox import MessageFilter, MessageSummary, OutboxStats, MessageDetails
 from postroom.plugin import (
     AccountSettings,
     Capabilities,
@@ -185,14 +185,14 @@ if __name__ == "__main__":
 
 async def asks_the_outbox(room: Postroom) -> None:
     receipt = await room.enqueue(Sms(to="+442079460958", body="Hello"))
-    assert_type(await room.outbox.get(receipt.id), Shown)
-    assert_type(await room.outbox.list(Choice(status=(receipt.status,))), list[Listed])
+    assert_type(await room.outbox.get(receipt.id), MessageDetails)
+    assert_type(await room.outbox.list(MessageFilter(status=(receipt.status,))), list[MessageSummary])
 
 
 def asks_the_outbox_without_a_loop(room: SyncPostroom) -> None:
     receipt = room.enqueue(Sms(to="+442079460958", body="Hello"))
-    assert_type(room.outbox.get(receipt.id), Shown)
-    assert_type(room.outbox.list(Choice(status=(receipt.status,))), list[Listed])
+    assert_type(room.outbox.get(receipt.id), MessageDetails)
+    assert_type(room.outbox.list(MessageFilter(status=(receipt.status,))), list[MessageSummary])
     assert_type(room.outbox.stats(), OutboxStats)
     assert_type(room.outbox.resolve(receipt.id, "sent"), Receipt)
     room.work(until_empty=True)

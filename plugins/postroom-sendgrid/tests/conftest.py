@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from postroom import Email
-from postroom.plugin import Environment
+from postroom.plugin import Resources
 from postroom.testing.http import HttpRecorder
 from postroom_sendgrid.settings import SendGridSettings
 from postroom_sendgrid.transport import SendGridEmail
@@ -25,7 +25,7 @@ def an_email(**fields: Any) -> Email:
 
 @asynccontextmanager
 async def opened(base_url: str | None, **settings: Any) -> AsyncIterator[SendGridEmail]:
-    environment = Environment()
+    environment = Resources()
     chosen = SendGridSettings.model_validate({"api_key": CANARY, "base_url": base_url, "timeout": 2, **settings})
     transport = SendGridEmail("sg", chosen, environment)
     await transport.open()

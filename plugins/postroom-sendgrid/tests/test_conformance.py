@@ -11,12 +11,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from postroom.events import EventType
 from postroom.plugin import WebhookRequest
-from postroom.testing.conformance import EmailConformance, HttpWire, WebhookSample
+from postroom.testing.conformance import EmailConformance, FakeHttpProvider, WebhookSample
 from postroom.testing.http import Answer
 from postroom_sendgrid.transport import SendGridEmail
 
 
-class SendGridWire(HttpWire):
+class SendGridWire(FakeHttpProvider):
     def accepted(self, request, identifier):
         return Answer(202, b"", {"X-Message-Id": identifier})
 

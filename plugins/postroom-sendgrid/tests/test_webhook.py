@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from postroom.errors import PayloadInvalid, SignatureInvalid, WebhookError
 from postroom.events import EventType
-from postroom.plugin import Environment, WebhookRequest
+from postroom.plugin import Resources, WebhookRequest
 from postroom.receipts import Channel
 from postroom_sendgrid.settings import SendGridSettings
 from postroom_sendgrid.transport import SendGridEmail
@@ -75,7 +75,7 @@ def posted(signed, *, key=KEY, timestamp="1700000000", **changed):
 
 def transport_of(**given):
     settings = SendGridSettings.model_validate({"api_key": "SG.x", "webhook_public_key": shown(KEY)} | given)
-    return SendGridEmail("sg", settings, Environment())
+    return SendGridEmail("sg", settings, Resources())
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from postroom_smtp.settings import SmtpSettings
 from postroom_smtp.transport import SmtpEmail
 
 from postroom import Email
-from postroom.plugin import Environment
+from postroom.plugin import Resources
 from postroom.testing.smtp import SmtpRecorder
 
 OpenAccount = Callable[..., Awaitable[SmtpEmail]]
@@ -42,7 +42,7 @@ async def open_account() -> AsyncIterator[OpenAccount]:
 
     async def open_account(server: SmtpRecorder, **settings: Any) -> SmtpEmail:
         given = {"host": "127.0.0.1", "port": server.port, "tls": "none", "timeout": 5, **settings}
-        account = SmtpEmail("post", SmtpSettings(**given), Environment())
+        account = SmtpEmail("post", SmtpSettings(**given), Resources())
         await account.open()
         opened.append(account)
         return account

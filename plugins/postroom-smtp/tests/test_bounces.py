@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from postroom.errors import PayloadInvalid, SignatureInvalid, WebhookError
 from postroom.events import EventType
-from postroom.plugin import Environment, WebhookRequest
+from postroom.plugin import Resources, WebhookRequest
 from postroom.receipts import Channel
 
 SECRET = "canary-bounce-secret"
@@ -118,9 +118,7 @@ def posted(mail, **changed):
 
 
 def transport_of(**given):
-    return SmtpEmail(
-        "post", SmtpSettings(**{"host": "mail.example.org", "bounce_secret": SECRET} | given), Environment()
-    )
+    return SmtpEmail("post", SmtpSettings(**{"host": "mail.example.org", "bounce_secret": SECRET} | given), Resources())
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ from postroom_smtp.transport import SmtpEmail
 
 from postroom.events import EventType
 from postroom.plugin import WebhookRequest
-from postroom.testing.conformance import EmailConformance, SmtpWire, WebhookSample
+from postroom.testing.conformance import EmailConformance, FakeSmtpProvider, WebhookSample
 
 
-class DsnWire(SmtpWire):
+class DsnWire(FakeSmtpProvider):
     def holds(self, sent, field, value):
         return super().holds(sent, field, value.upper() if field == "provider_options" else value)
 

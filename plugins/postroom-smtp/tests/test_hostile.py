@@ -11,7 +11,7 @@ from postroom_smtp.settings import SmtpSettings
 from postroom_smtp.transport import SmtpEmail
 
 from postroom.errors import DeliveryError, Outcome
-from postroom.plugin import Environment
+from postroom.plugin import Resources
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -36,7 +36,7 @@ async def listen() -> AsyncIterator[Callable[[Talk], Awaitable[SmtpEmail]]]:
         servers.append(server)
         port = server.sockets[0].getsockname()[1]
         settings = {"timeout": 0.5, **settings}
-        account = SmtpEmail("post", SmtpSettings(host="127.0.0.1", port=port, tls="none", **settings), Environment())
+        account = SmtpEmail("post", SmtpSettings(host="127.0.0.1", port=port, tls="none", **settings), Resources())
         await account.open()
         accounts.append(account)
         return account

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from postroom_smtp.errors import Refusals
-from postroom_smtp.letter import letter_of
+from postroom_smtp.envelope import letter_of
 from postroom_smtp.pool import Pool
 from postroom_smtp.session import Patience
 from postroom_smtp.settings import SmtpSettings
@@ -14,7 +14,7 @@ from postroom_smtp.transport import SmtpEmail
 from postroom_smtp.connector import Connector
 
 from postroom.errors import ProviderUnavailable, ProviderUnreachable
-from postroom.plugin import Environment
+from postroom.plugin import Resources
 from postroom.testing.smtp import SmtpRecorder
 
 
@@ -148,7 +148,7 @@ async def test_tasks_and_connections_are_gone_after_close(server, open_account, 
 def test_an_account_works_in_one_event_loop_after_another(make_email) -> None:
     async def send_once(account: SmtpEmail | None, port: int = 0) -> None:
         async with SmtpRecorder() as server:
-            account = SmtpEmail("post", SmtpSettings(host="127.0.0.1", port=server.port, tls="none"), Environment())
+            account = SmtpEmail("post", SmtpSettings(host="127.0.0.1", port=server.port, tls="none"), Resources())
             for _ in range(2):
                 await account.open()
                 await account.send(make_email())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from postroom_smtp.letter import dot_stuffed, with_crlf
+from postroom_smtp.envelope import dot_stuffed, with_crlf
 from postroom_smtp.replies import LONGEST_LINE, LONGEST_REPLY, Reply, ReplyReader
 
 TEXT = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=40)

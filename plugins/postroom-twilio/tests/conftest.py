@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from postroom.messages import Sms
-from postroom.plugin import Environment
+from postroom.plugin import Resources
 from postroom.testing.http import Answer, HttpRecorder
 from postroom_twilio.settings import TwilioSettings
 from postroom_twilio.transport import TwilioSms
@@ -45,7 +45,7 @@ def opened():
 
     @asynccontextmanager
     async def opening(settings):
-        environment = Environment()
+        environment = Resources()
         transport = TwilioSms("texts", settings, environment)
         await transport.open()
         try:

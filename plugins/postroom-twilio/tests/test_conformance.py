@@ -10,12 +10,12 @@ from twilio.request_validator import RequestValidator
 
 from postroom.events import EventType
 from postroom.plugin import WebhookRequest
-from postroom.testing.conformance import HttpWire, SmsConformance, WebhookSample
+from postroom.testing.conformance import FakeHttpProvider, SmsConformance, WebhookSample
 from postroom.testing.http import Answer
 from postroom_twilio.transport import TwilioSms
 
 
-class TwilioWire(HttpWire):
+class TwilioWire(FakeHttpProvider):
     def accepted(self, request, identifier):
         return Answer(201, {"sid": identifier, "status": "queued", "num_segments": "1"})
 

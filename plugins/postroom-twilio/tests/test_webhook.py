@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from postroom.errors import PayloadInvalid, SignatureInvalid, WebhookError
 from postroom.events import EventType
-from postroom.plugin import Environment, WebhookRequest
+from postroom.plugin import Resources, WebhookRequest
 from postroom.receipts import Channel
 from postroom_twilio.settings import TwilioSettings
 from postroom_twilio.transport import TwilioSms
@@ -68,7 +68,7 @@ def posted_json(body, *, hashed=None, token=TOKEN):
 
 def transport_of(**given):
     account = {"provider": "twilio", "account_sid": SID, "auth_token": TOKEN, "from": "+15005550006"} | given
-    return TwilioSms("texts", TwilioSettings(**account), Environment())
+    return TwilioSms("texts", TwilioSettings(**account), Resources())
 
 
 @pytest.fixture

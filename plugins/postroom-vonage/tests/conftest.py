@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
 from hypothesis import settings
 
 from postroom import Sms
-from postroom.plugin import Environment
+from postroom.plugin import Resources
 from postroom.testing.http import Answer, HttpRecorder
 from postroom_vonage.settings import VonageSettings
 from postroom_vonage.transport import VonageSms
@@ -49,7 +49,7 @@ YES = {"messages": Answer(202, {"message_uuid": "uuid-1"}), "sms": Answer(200, p
 
 @asynccontextmanager
 async def opened(base_url, **settings):
-    environment = Environment()
+    environment = Resources()
     given = {"api_key": "abcd1234", "api_secret": CANARY, "base_url": base_url, "timeout": 5, **settings}
     transport = VonageSms("texts", VonageSettings.model_validate(given), environment)
     await transport.open()

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from postroom.events import EventType
 from postroom.plugin import WebhookRequest
-from postroom.testing.conformance import HttpWire, SmsConformance, WebhookSample
+from postroom.testing.conformance import FakeHttpProvider, SmsConformance, WebhookSample
 from postroom.testing.http import Answer
 from postroom_vonage.auth import signature
 from postroom_vonage.transport import VonageSms
@@ -28,7 +28,7 @@ def pem():
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
 
-class MessagesWire(HttpWire):
+class MessagesWire(FakeHttpProvider):
     def accepted(self, request, identifier):
         return Answer(202, {"message_uuid": identifier})
 
@@ -42,7 +42,7 @@ class MessagesWire(HttpWire):
         return Answer(429, problem(1010, "Throttled"), {"Retry-After": str(seconds)})
 
 
-class SmsWire(HttpWire):
+class SmsWire(FakeHttpProvider):
     retry_after = None
 
     def accepted(self, request, identifier):

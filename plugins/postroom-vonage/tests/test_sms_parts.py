@@ -11,7 +11,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from postroom import Postroom, Sms
 from postroom.errors import DeliveryError, MessageRejected, Outcome, RecipientsRefused, Scope, UnexpectedResponse
-from postroom.plugin import Environment
+from postroom.plugin import Resources
 from postroom.plugin.http import Reply
 from postroom.receipts import Accepted, Status
 from postroom.testing.http import Answer
@@ -127,7 +127,7 @@ ANSWER = st.fixed_dictionaries(
 @given(answer=ANSWER | SCALARS | st.lists(SCALARS))
 def test_any_json_is_an_acceptance_of_every_part_or_a_delivery_error(answer):
     settings = VonageSettings(api="sms", api_key="k", api_secret="s")
-    transport = VonageSms("texts", settings, Environment())
+    transport = VonageSms("texts", settings, Resources())
     reply = Reply(200, CIMultiDictProxy(CIMultiDict()), json.dumps(answer).encode())
     message = Sms(to="+447700900000", from_="Shop", body="hi")
     try:

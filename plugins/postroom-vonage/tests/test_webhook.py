@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from postroom.errors import PayloadInvalid, SignatureInvalid, WebhookError
 from postroom.events import EventType
-from postroom.plugin import Environment, WebhookRequest
+from postroom.plugin import Resources, WebhookRequest
 from postroom.receipts import Channel
 from postroom_vonage.auth import signature
 from postroom_vonage.settings import VonageSettings
@@ -114,7 +114,7 @@ def changed(request, **changes):
 
 def transport_of(**given):
     base = {"api_key": "abcd1234", "api_secret": "s", "signature_secret": SECRET, "signature_method": "sha256"}
-    return VonageSms("texts", VonageSettings.model_validate(base | given), Environment())
+    return VonageSms("texts", VonageSettings.model_validate(base | given), Resources())
 
 
 @pytest.fixture

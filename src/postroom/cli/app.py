@@ -7,22 +7,11 @@ from typing import Annotated
 
 import typer
 
-from postroom.cli import (
-    check,
-    config,
-    demo,
-    init,
-    keys,
-    new_provider,
-    outbox,
-    providers,
-    send,
-    send_many,
-    serve,
-    suppressions,
-    worker,
-)
+from postroom.cli import check, config, init, keys, new_provider, providers, send, serve, suppressions, worker
+from postroom.cli.demo.command import demo
 from postroom.cli.extensions import add_commands
+from postroom.cli.outbox import commands as outbox
+from postroom.cli.send_many.command import send_many
 
 
 def build() -> typer.Typer:
@@ -38,7 +27,15 @@ def build() -> typer.Typer:
     app.callback()(_shared_options)
     for module in (send, outbox, suppressions, config, keys):
         app.add_typer(module.app)
-    commands = (send_many.send_many, worker.worker, providers.providers, check.check, init.init, demo.demo, serve.serve)
+    commands = (
+        send_many,
+        worker.worker,
+        providers.providers,
+        check.check,
+        init.init,
+        demo,
+        serve.serve,
+    )
     for command in commands:
         app.command()(command)
     app.command()(new_provider.new_provider)

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from postroom.cli.exits import ACCEPTED, FAILED, AsJson, ConfigFile, errors_told, show_json, warn
+from postroom.cli.output import ACCEPTED, FAILED, AsJson, ConfigFile, reporting_errors, show_json, warn
 from postroom.cli.tables import show_table
 
 if TYPE_CHECKING:
+    from postroom.client import Postroom
     from postroom.errors import PostroomError
     from postroom.plugin import CheckReport
-    from postroom.room import Postroom
 
 
 def check(
@@ -24,8 +24,8 @@ def check(
     """Try credentials and reachability; sends nothing. Exits with 1 if an account could not send."""
     import asyncio
 
-    with errors_told(as_json=as_json):
-        from postroom.room import Postroom
+    with reporting_errors(as_json=as_json):
+        from postroom.client import Postroom
 
         found = asyncio.run(_checked(Postroom.from_config(config_file or context.obj), account))
     told = {name: _told(report) for name, report in found.items()}

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from postroom.cli.exits import AsJson, ConfigFile, errors_told, show_json
+from postroom.cli.output import AsJson, ConfigFile, reporting_errors, show_json
 
 if TYPE_CHECKING:
-    from postroom.room import Postroom
+    from postroom.client import Postroom
 
 MASK = "**********"
 
@@ -19,9 +19,9 @@ app = typer.Typer(name="config", help="Look at the configuration.", no_args_is_h
 @app.command()
 def show(context: typer.Context, as_json: AsJson = False, config_file: ConfigFile = None) -> None:
     """Show the configuration in force, environment included, every account checked, secrets masked."""
-    with errors_told(as_json=as_json):
+    with reporting_errors(as_json=as_json):
+        from postroom.client import Postroom
         from postroom.config.load import config_file as found_file
-        from postroom.room import Postroom
 
         file = config_file or context.obj
         room = Postroom.from_config(file)
@@ -38,10 +38,10 @@ def show(context: typer.Context, as_json: AsJson = False, config_file: ConfigFil
 @app.command()
 def schema(context: typer.Context) -> None:
     """Print the JSON Schema of the configuration file, with the settings of every provider that may load."""
-    with errors_told():
+    with reporting_errors():
         from postroom.cli.config_schema import config_schema
         from postroom.config import load_config
-        from postroom.registry import Registry
+        from postroom.registry.registry import Registry
 
         show_json(config_schema(Registry(load_config(context.obj).plugins)))
 
@@ -49,7 +49,7 @@ def schema(context: typer.Context) -> None:
 def _masked(room: Postroom) -> dict[str, Any]:
     from pydantic_core import to_jsonable_python
 
-    from postroom.accounts import Target
+    from postroom.delivery.accounts import Target
     from postroom.receipts import Channel
 
     config = room.config

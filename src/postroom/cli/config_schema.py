@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pydantic.json_schema import JsonSchemaValue
     from pydantic_core import CoreSchema
 
-    from postroom.registry import Registry
+    from postroom.registry.registry import Registry
 
 REFERENCES = [
     {"type": "object", "properties": {kind: {"type": "string"}}, "required": [kind], "additionalProperties": False}

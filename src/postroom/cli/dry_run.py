@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from postroom.addresses import Address
-from postroom.cli.exits import show_json
+from postroom.cli.output import show_json
 from postroom.config.accounts import settings_for_message
 from postroom.errors import MessageError, PostroomError
 from postroom.messages import Email, Sms, new_id
 from postroom.mime import needs_smtputf8, to_bytes
-from postroom.plugin.environment import Environment
+from postroom.plugin.resources import Resources
 
 if TYPE_CHECKING:
-    from postroom.accounts import Target
+    from postroom.client import Postroom
+    from postroom.delivery.accounts import Target
     from postroom.plugin.settings import AccountSettings
-    from postroom.room import Postroom
 
 
 def show(room: Postroom, message: Email | Sms, *, as_json: bool) -> None:
@@ -57,7 +57,7 @@ def _account(room: Postroom, target: Target, message: Email | Sms) -> dict[str, 
         told["from"] = settings.from_
         if settings.unsupported == "warn":
             told |= {"unsupported": [], "left_out": missing}
-        kind(target.name, settings, Environment()).validate(_stamped(message, settings.from_))
+        kind(target.name, settings, Resources()).validate(_stamped(message, settings.from_))
     except PostroomError as error:
         told["problem"] = str(error)
     except Exception as error:  # noqa: BLE001 - a plugin may raise anything

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from postroom.cli.exits import warn
+from postroom.cli.output import warn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from postroom.registry import Registry
+    from postroom.registry.registry import Registry
 
 VARIABLE = "POSTROOM_PLUGINS__EXTENSIONS"
 
@@ -25,7 +25,7 @@ def add_commands(app: typer.Typer) -> None:
     names = _extension_names()
     if not names:
         return
-    from postroom.registry import Registry
+    from postroom.registry.registry import Registry
 
     registry = Registry()
     taken = set(typer.main.get_command(app).commands)  # type: ignore[attr-defined] # several commands make a group

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from postroom.cli.exits import USAGE, warn
+from postroom.cli.output import USAGE, warn
 
 STARTER = """\
 # postroom's configuration. It works as it is: messages are printed, not sent.

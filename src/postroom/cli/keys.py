@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from postroom.cli.exits import AsJson, ConfigFile, errors_told, show_json, warn
+from postroom.cli.output import AsJson, ConfigFile, reporting_errors, show_json, warn
 from postroom.cli.tables import show_table
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from postroom.gateway.keys import Key, Scope
-    from postroom.gateway.ledger import Ledger
+    from postroom.gateway.access.keys import Key, Scope
+    from postroom.gateway.access.storage import AccessStorage
 
 app = typer.Typer(name="keys", help="Make, list and revoke API keys.", no_args_is_help=True)
 
@@ -32,9 +32,9 @@ def create(
     config_file: ConfigFile = None,
 ) -> None:
     """Make a key and show it, once: only its hash is kept."""
-    with errors_told(as_json=as_json):
+    with reporting_errors(as_json=as_json):
         scope = _scope(channel, account, sender, suppressions=suppressions)
-        key, text = _with_ledger(config_file or context.obj, lambda ledger: _made(ledger, name, scope))
+        key, text = _with_ledger(config_file or context.obj, lambda access_storage: _made(access_storage, name, scope))
     if as_json:
         show_json({"key": text, "id": key.id})
         return
@@ -45,7 +45,7 @@ def create(
 @app.command("list")
 def list_keys(context: typer.Context, as_json: AsJson = False, config_file: ConfigFile = None) -> None:
     """List keys, and what became of them."""
-    with errors_told(as_json=as_json):
+    with reporting_errors(as_json=as_json):
         found = _with_ledger(config_file or context.obj, _all)
     told = [_told(key) for key in found]
     if as_json:
@@ -58,55 +58,55 @@ def list_keys(context: typer.Context, as_json: AsJson = False, config_file: Conf
 @app.command()
 def revoke(context: typer.Context, key_id: Id, config_file: ConfigFile = None) -> None:
     """Revoke a key for good, at once; its messages stay."""
-    _change(config_file or context.obj, key_id, lambda ledger: ledger.revoke(key_id))
+    _change(config_file or context.obj, key_id, lambda access_storage: access_storage.revoke(key_id))
 
 
 @app.command()
 def unsuspend(context: typer.Context, key_id: Id, config_file: ConfigFile = None) -> None:
     """Lift the flag and the suspension of a key that went on over its limit."""
-    _change(config_file or context.obj, key_id, lambda ledger: ledger.lift(key_id))
+    _change(config_file or context.obj, key_id, lambda access_storage: access_storage.lift(key_id))
 
 
-def _change(config_file: Any, key_id: str, change: Callable[[Ledger], Awaitable[bool]]) -> None:
-    with errors_told():
+def _change(config_file: Any, key_id: str, change: Callable[[AccessStorage], Awaitable[bool]]) -> None:
+    with reporting_errors():
         from postroom.errors import ConfigError
 
         if not _with_ledger(config_file, change):
             raise ConfigError(f"no key {key_id}; `postroom keys list` shows them")
 
 
-def _with_ledger(config_file: Any, use: Callable[[Ledger], Awaitable[Any]]) -> Any:
+def _with_ledger(config_file: Any, use: Callable[[AccessStorage], Awaitable[Any]]) -> Any:
     import asyncio
 
     from postroom.config import load_config
-    from postroom.gateway.ledger import opened_ledger
+    from postroom.gateway.access.storage import open_access_storage
 
     async def used() -> Any:
-        async with opened_ledger(load_config(config_file)) as ledger:
-            return await use(ledger)
+        async with open_access_storage(load_config(config_file)) as access_storage:
+            return await use(access_storage)
 
     return asyncio.run(used())
 
 
-async def _made(ledger: Ledger, name: str, scope: Scope) -> tuple[Key, str]:
+async def _made(access_storage: AccessStorage, name: str, scope: Scope) -> tuple[Key, str]:
     from datetime import UTC, datetime
 
-    from postroom.gateway.keys import Key
+    from postroom.gateway.access.keys import Key
 
-    key, text = Key.made(ledger.region, name=name, scope=scope, now=datetime.now(UTC))
-    await ledger.add(key)
+    key, text = Key.made(access_storage.region, name=name, scope=scope, now=datetime.now(UTC))
+    await access_storage.add(key)
     return key, text
 
 
-async def _all(ledger: Ledger) -> list[Key]:
-    return ledger.all_keys()
+async def _all(access_storage: AccessStorage) -> list[Key]:
+    return access_storage.all_keys()
 
 
 def _scope(channels: list[str], accounts: list[str], senders: list[str], *, suppressions: bool) -> Scope:
     from pydantic import ValidationError
 
     from postroom.errors import InvalidOption
-    from postroom.gateway.keys import Scope
+    from postroom.gateway.access.keys import Scope
 
     try:
         return Scope.model_validate(

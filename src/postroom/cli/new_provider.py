@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from postroom.cli.exits import errors_told
+from postroom.cli.output import reporting_errors
 
 
 def new_provider(
@@ -18,7 +18,7 @@ def new_provider(
     from postroom.receipts import Channel
     from postroom.scaffold import MARK, open_places, write_provider
 
-    with errors_told():
+    with reporting_errors():
         folder = write_provider(name, Channel(channel), Path())
     typer.echo(f"wrote {folder}; it works as it is, over an invented API. Where it says {MARK} is your part:")
     for file, count in open_places(folder).items():

@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from postroom.cli.exits import AsJson, ConfigFile, errors_told, show_json
+from postroom.cli.output import AsJson, ConfigFile, reporting_errors, show_json
 from postroom.cli.tables import show_table
 
 if TYPE_CHECKING:
-    from postroom.registry import ProviderInfo, Registry
+    from postroom.registry.registry import ProviderInfo, Registry
 
 
 def providers(context: typer.Context, as_json: AsJson = False, config_file: ConfigFile = None) -> None:
     """List installed providers; loads each that may load, to find out whether it works."""
-    with errors_told(as_json=as_json):
+    with reporting_errors(as_json=as_json):
         from postroom.config import load_config
-        from postroom.registry import Registry
+        from postroom.registry.registry import Registry
 
         registry = Registry(load_config(config_file or context.obj).plugins)
         found = [_described(info, registry) for info in registry.describe()]

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from postroom.cli.exits import INTERRUPTED, AsJson, ConfigFile, errors_told, show_json, success, warn
-from postroom.cli.fields import bodies, file_text, given, headers, json_object, json_pairs, moment, pairs
+from postroom.cli.arguments import bodies, file_text, given, headers, json_object, json_pairs, moment, pairs
+from postroom.cli.output import INTERRUPTED, AsJson, ConfigFile, reporting_errors, show_json, success, warn
 
 if TYPE_CHECKING:
+    from postroom.client import Postroom
     from postroom.messages import Email, Sms
     from postroom.receipts import Receipt
-    from postroom.room import Postroom
 
 app = typer.Typer(name="send", help="Send one message now.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -67,7 +67,7 @@ def email(
     config_file: ConfigFile = None,
 ) -> None:
     """Send an e-mail. Without a body, the text is read from standard input."""
-    with errors_told(as_json=as_json):
+    with reporting_errors(as_json=as_json):
         from postroom.messages import Attachment, Email
 
         no_body = text is None and html is None and not (template or calendar or amp)
@@ -122,7 +122,7 @@ def sms(
     config_file: ConfigFile = None,
 ) -> None:
     """Send an SMS. Without a body or media, the text is read from standard input."""
-    with errors_told(as_json=as_json):
+    with reporting_errors(as_json=as_json):
         from postroom.messages import Sms
 
         fields = {
@@ -159,7 +159,7 @@ def _keeping(idempotency_key: str | None, *, required: bool) -> dict[str, Any]:
 
 
 def _handle(message: Email | Sms, config_file: Path | None, *, dry_run: bool, enqueue: bool, as_json: bool) -> None:
-    from postroom.room import Postroom
+    from postroom.client import Postroom
 
     room = Postroom.from_config(config_file)
     if dry_run:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from postroom.cli.exits import ConfigFile, errors_told, warn
+from postroom.cli.output import ConfigFile, reporting_errors, warn
 
 
 def serve(
@@ -19,7 +19,7 @@ def serve(
     config_file: ConfigFile = None,
 ) -> None:
     """Serve the Communicate REST API, and send what it accepts."""
-    with errors_told():
+    with reporting_errors():
         _serve(config_file or context.obj, host, port, work=not no_worker, processes=workers)
 
 
@@ -29,7 +29,7 @@ def _serve(config_file: Path | None, host: str, port: int, *, work: bool, proces
     from postroom.errors import ConfigError
 
     try:
-        from postroom.gateway import server
+        from postroom.gateway.serving import server
     except ImportError as error:
         raise ConfigError(f"the service needs more packages ({error}): pip install 'postroom[gateway]'") from error
     if not asyncio.run(server.has_keys(config_file, work=work)):

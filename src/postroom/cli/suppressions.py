@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from postroom.cli.exits import AsJson, ConfigFile, errors_told, show_json
-from postroom.cli.outbox_access import asked
+from postroom.cli.outbox.filters import asked
+from postroom.cli.output import AsJson, ConfigFile, reporting_errors, show_json
 from postroom.cli.tables import show_table
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def list_suppressions(
     config_file: ConfigFile = None,
 ) -> None:
     """List who is not written to, by address."""
-    with errors_told(as_json=as_json):
+    with reporting_errors(as_json=as_json):
         found = asked(config_file or context.obj, lambda outbox: _all(outbox, channel))
     if as_json:
         show_json([entry.model_dump(mode="json") for entry in found])
@@ -101,7 +101,7 @@ def _change(
     lifted: bool,
     as_json: bool,
 ) -> None:
-    with errors_told(as_json=as_json):
+    with reporting_errors(as_json=as_json):
         entry = _entry(address, category, note, lifted=lifted)
         asked(config_file or context.obj, lambda outbox: outbox.suppressions.add(entry), make=True)
     if as_json:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from postroom.cli.exits import ConfigFile, errors_told, warn
+from postroom.cli.output import ConfigFile, reporting_errors, warn
 
 if TYPE_CHECKING:
     import asyncio
 
+    from postroom.client import Postroom
     from postroom.outbox.records import OutboxStats
-    from postroom.room import Postroom
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -28,10 +28,10 @@ def worker(
     On SIGTERM or Ctrl-C it takes nothing more, lets what is under way end, and exits with 0. A second signal ends it
     at once.
     """
-    with errors_told():
+    with reporting_errors():
         import asyncio
 
-        from postroom.room import Postroom
+        from postroom.client import Postroom
 
         asyncio.run(_work(Postroom.from_config(config_file or context.obj), until_empty=until_empty))
 

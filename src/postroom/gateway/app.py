@@ -13,19 +13,19 @@ from starlette.requests import Request  # noqa: TC002 - FastAPI reads annotation
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 
 from postroom.errors import ConfigError
-from postroom.gateway import wire
-from postroom.gateway.admission import Admission
-from postroom.gateway.communicate import Communicate
-from postroom.gateway.front import Front, answered, broken, unknown_path
-from postroom.gateway.ledger import Ledger
-from postroom.gateway.lookups import Filter, Lookups, Resolution
-from postroom.gateway.openapi import NAMED, asks, describe, errors, errors_in_json, named, takes
-from postroom.gateway.operations import Metrics, Operations
-from postroom.gateway.reading import Reader
-from postroom.gateway.suppressed import SuppressionBody, SuppressionFilter, SuppressionsApi
-from postroom.gateway.unsubscribing import Unsubscribing
-from postroom.gateway.webhooks import Webhooks
-from postroom.gateway.workshop import Workshop
+from postroom.gateway.access.authentication import Authenticator
+from postroom.gateway.access.storage import AccessStorage
+from postroom.gateway.api import schemas
+from postroom.gateway.api.communicate import Communicate
+from postroom.gateway.api.health import Metrics, Operations
+from postroom.gateway.api.messages import Filter, Lookups, Resolution
+from postroom.gateway.api.openapi import NAMED, asks, describe, errors, errors_in_json, named, takes
+from postroom.gateway.api.suppressions import SuppressionBody, SuppressionFilter, SuppressionsApi
+from postroom.gateway.api.unsubscribe import Unsubscribing
+from postroom.gateway.api.webhooks import Webhooks
+from postroom.gateway.http.body import Reader
+from postroom.gateway.http.middleware import RequestMiddleware, answered, broken, unknown_path
+from postroom.gateway.worker import EmbeddedWorker
 from postroom.outbox.sqlite.store import SqliteStore
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
     from starlette.types import ASGIApp
 
-    from postroom.gateway.front import Endpoint
-    from postroom.room import Postroom
+    from postroom.client import Postroom
+    from postroom.gateway.http.middleware import Endpoint
 
 _BROWSER_HEADERS = (
     "Auth-token",
@@ -69,13 +69,13 @@ class Gateway:
             raise ConfigError("keys and limits are kept in an SQLite outbox", path="outbox.url")
         self.settings = settings
         self.room = room
-        self.ledger = Ledger(store, settings)
+        self.access_storage = AccessStorage(store, settings)
         self.reader = Reader(settings)
         self.metrics = Metrics()
-        self.workshop = Workshop(room, work=work)
-        self.admission = Admission(self.ledger, settings)
+        self.workshop = EmbeddedWorker(room, work=work)
+        self.admission = Authenticator(self.access_storage, settings)
         self.unsubscribing = Unsubscribing(room.outbox.suppressions, settings.public_url)
-        self.communicate = Communicate(room, self.ledger, self.admission, self.reader, self.unsubscribing)
+        self.communicate = Communicate(room, self.access_storage, self.admission, self.reader, self.unsubscribing)
         self.webhooks = Webhooks(room, settings, self.reader)
         self.suppressions = SuppressionsApi(room.outbox.suppressions, self.admission, self.reader)
         self.lookups = Lookups(room.outbox, self.admission, self.reader)
@@ -84,13 +84,13 @@ class Gateway:
     @asynccontextmanager
     async def opened(self, _app: object = None) -> AsyncIterator[None]:
         """Open the outbox, and work on it, until the service ends."""
-        await self.ledger.open()
-        self.unsubscribing.secret = self.ledger.secret
+        await self.access_storage.open()
+        self.unsubscribing.secret = self.access_storage.secret
         try:
             async with self.room, self.workshop:
                 yield
         finally:
-            self.ledger.close()
+            self.access_storage.close()
 
     def application(self) -> ASGIApp:
         """Return the ASGI application."""
@@ -105,7 +105,7 @@ class Gateway:
         )
         app.include_router(self._routes())
         app.openapi = lambda: describe(app)  # type: ignore[method-assign]  # the documented way to extend it
-        front = Front(app, self._direct(), self.reader, self.metrics)
+        front = RequestMiddleware(app, self._direct(), self.reader, self.metrics)
         if not self.settings.cors_origins:
             return front
         return CORSMiddleware(
@@ -132,17 +132,17 @@ class Gateway:
         return routes
 
     def _add_communicate(self, routes: APIRouter) -> None:
-        one, many = wire.AcceptedAnswer, wire.BatchAnswer
-        email, sms = wire.example_email, wire.example_sms
+        one, many = schemas.AcceptedAnswer, schemas.BatchAnswer
+        email, sms = schemas.example_email, schemas.example_sms
         bodies: dict[str, tuple[str, type[BaseModel], dict[str, Any]]] = {
-            "email": ("Send an email", one, takes(wire.EmailBody, email())),
+            "email": ("Send an email", one, takes(schemas.EmailBody, email())),
             "email/batch": (
                 "Send batch emails",
                 many,
-                takes(wire.EmailBatch, {"emails": [email(), email("Hi John Doe")]}),
+                takes(schemas.EmailBatch, {"emails": [email(), email("Hi John Doe")]}),
             ),
-            "sms": ("Send an SMS", one, takes(wire.SmsBody, sms())),
-            "sms/batch": ("Send batch SMS", many, takes(wire.SmsBatch, {"sms": [sms(), sms("+987654321")]})),
+            "sms": ("Send an SMS", one, takes(schemas.SmsBody, sms())),
+            "sms/batch": ("Send batch SMS", many, takes(schemas.SmsBatch, {"sms": [sms(), sms("+987654321")]})),
         }
         for (_, path), endpoint in self._direct().items():
             summary, answer, body = bodies[path.removeprefix("/v1/communicate/")]
@@ -160,15 +160,15 @@ class Gateway:
     def _add_lookups(self, routes: APIRouter) -> None:
         here, one = self.lookups, "/v1/messages/{id}"
         declared: tuple[tuple[str, str, Endpoint, type[BaseModel], dict[str, Any]], ...] = (
-            ("GET", "/v1/messages", here.listed, wire.MessageList, asks(Filter)),
-            ("GET", one, here.shown, wire.MessageAnswer, NAMED),
-            ("POST", f"{one}/cancel", here.cancelled, wire.MessageAnswer, NAMED),
-            ("POST", f"{one}/retry", here.retried, wire.MessageAnswer, NAMED),
+            ("GET", "/v1/messages", here.listed, schemas.MessageList, asks(Filter)),
+            ("GET", one, here.shown, schemas.MessageAnswer, NAMED),
+            ("POST", f"{one}/cancel", here.cancelled, schemas.MessageAnswer, NAMED),
+            ("POST", f"{one}/retry", here.retried, schemas.MessageAnswer, NAMED),
             (
                 "POST",
                 f"{one}/resolve",
                 here.resolved,
-                wire.MessageAnswer,
+                schemas.MessageAnswer,
                 takes(Resolution, {"outcome": "sent"}) | NAMED,
             ),
         )
@@ -212,8 +212,8 @@ class Gateway:
         here, path = self.suppressions, "/v1/suppressions"
         example = {"channel": "email", "address": "john@example.com"}
         declared: tuple[tuple[str, Endpoint, type[BaseModel], dict[str, Any]], ...] = (
-            ("GET", here.listed, wire.SuppressionPage, asks(SuppressionFilter)),
-            ("POST", here.put, wire.SuppressionAnswer, takes(SuppressionBody, example)),
+            ("GET", here.listed, schemas.SuppressionPage, asks(SuppressionFilter)),
+            ("POST", here.put, schemas.SuppressionAnswer, takes(SuppressionBody, example)),
         )
         for method, endpoint, answer, extra in declared:
             routes.add_api_route(

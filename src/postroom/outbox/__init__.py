@@ -9,24 +9,40 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from postroom.config.outbox import OutboxSettings
     from postroom.outbox.outbox import Outbox
-    from postroom.outbox.records import AccountHealth, Choice, Listed, OutboxStats, Shown, Stored, Waiting
+    from postroom.outbox.records import (
+        AccountHealth,
+        EnqueueResult,
+        MessageDetails,
+        MessageFilter,
+        MessageSummary,
+        OutboxStats,
+        QueueBacklog,
+    )
 
 __all__ = [
     "AccountHealth",
-    "Choice",
-    "Listed",
+    "EnqueueResult",
+    "MessageDetails",
+    "MessageFilter",
+    "MessageSummary",
     "Outbox",
     "OutboxSettings",
     "OutboxStats",
-    "Shown",
-    "Stored",
-    "Waiting",
+    "QueueBacklog",
 ]
 
 _HOMES = {
     "postroom.config.outbox": ("OutboxSettings",),
     "postroom.outbox.outbox": ("Outbox",),
-    "postroom.outbox.records": ("AccountHealth", "Choice", "Listed", "OutboxStats", "Shown", "Stored", "Waiting"),
+    "postroom.outbox.records": (
+        "AccountHealth",
+        "MessageFilter",
+        "MessageSummary",
+        "OutboxStats",
+        "MessageDetails",
+        "EnqueueResult",
+        "QueueBacklog",
+    ),
 }
 
 

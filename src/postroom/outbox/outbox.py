@@ -7,29 +7,29 @@ import time
 from typing import TYPE_CHECKING, Any, Literal
 
 from postroom.addresses import Address
-from postroom.dispatch import unsupported
+from postroom.delivery.dispatcher import unsupported
+from postroom.delivery.preparing import message_id_for
 from postroom.errors import ConfigError, MessageError, MessageNotFound, PluginError, PostroomError
 from postroom.messages import Email, Message, Sms, new_id
-from postroom.outbox.health import is_resting
-from postroom.outbox.records import NEVER, NOW, Choice, NewEntry, account_of, lane_of
-from postroom.outbox.states import Move
+from postroom.outbox.account_health import in_cooldown
+from postroom.outbox.next_hop import next_hop
+from postroom.outbox.records import NEVER, NOW, MessageFilter, NewMessage, account_of, queue_of
+from postroom.outbox.states import Transition
 from postroom.outbox.suppression import lesson_of
-from postroom.outbox.turns import next_turn
-from postroom.preparing import message_id_for
 from postroom.receipts import Receipt, Status
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from postroom.accounts import Accounts
+    from postroom.delivery.accounts import Accounts
+    from postroom.delivery.routing import Router
     from postroom.errors import Suppressed
     from postroom.events import Event
-    from postroom.outbox.delivery import Courier
-    from postroom.outbox.records import AccountHealth, Listed, OutboxStats, Shown, Stored
-    from postroom.outbox.store import StopSignal, Store
+    from postroom.outbox.executor import MessageExecutor
+    from postroom.outbox.next_hop import Hop
+    from postroom.outbox.records import AccountHealth, EnqueueResult, MessageDetails, MessageSummary, OutboxStats
+    from postroom.outbox.storage import StopSignal, Store
     from postroom.outbox.suppression import SuppressionList
-    from postroom.outbox.turns import Turn
-    from postroom.routing import Router
 
 HEALTH_AGE = 0.5
 """Seconds for which what is known of accounts is good enough to choose one."""
@@ -48,7 +48,7 @@ class Outbox:
     an unknown id, and StateConflict when the message is in a state where that cannot be done.
     """
 
-    def __init__(self, store: Store, courier: Courier, suppressions: SuppressionList) -> None:
+    def __init__(self, store: Store, courier: MessageExecutor, suppressions: SuppressionList) -> None:
         self.store = store
         self.suppressions = suppressions
         self._courier = courier
@@ -68,7 +68,7 @@ class Outbox:
         tenant: str = "",
         once: bool = False,
         held_until: Sequence[float] = (),
-    ) -> list[Stored | PostroomError]:
+    ) -> list[EnqueueResult | PostroomError]:
         """Accept messages in one transaction; one answer for each, in their order.
 
         What is wrong with one message, or with its provider, is its answer and keeps no other back. `tenant`
@@ -81,20 +81,20 @@ class Outbox:
             self._entry_or_error(message, tenant, once=once, held_until=time)
             for message, time in zip(messages, times, strict=True)
         ]
-        entries = [entry for entry in prepared if isinstance(entry, NewEntry)]
+        entries = [entry for entry in prepared if isinstance(entry, NewMessage)]
         answers = iter(await self.store.add(entries) if entries else [])
-        return [next(answers) if isinstance(entry, NewEntry) else entry for entry in prepared]
+        return [next(answers) if isinstance(entry, NewMessage) else entry for entry in prepared]
 
-    async def get(self, message_id: str, *, tenant: str | None = None) -> Shown:
+    async def get(self, message_id: str, *, tenant: str | None = None) -> MessageDetails:
         """Return all that is known of one message."""
         found = await self.store.find(message_id, tenant=tenant)
         if found is None:
             raise MessageNotFound(f"no message {message_id} in this outbox; `postroom outbox list` shows what there is")
         return found
 
-    async def list(self, choice: Choice | None = None) -> list[Listed]:
+    async def list(self, choice: MessageFilter | None = None) -> list[MessageSummary]:
         """Return messages, the newest first; all, or those that `choice` names."""
-        return await self.store.list(choice or Choice())
+        return await self.store.list(choice or MessageFilter())
 
     async def stats(self) -> OutboxStats:
         """Count messages by state and account, and tell the health of accounts."""
@@ -102,18 +102,18 @@ class Outbox:
 
     async def cancel(self, message_id: str, *, tenant: str | None = None) -> Receipt:
         """Stop a message that still waits."""
-        return await self._change(message_id, Move.CANCEL, tenant)
+        return await self._change(message_id, Transition.CANCEL, tenant)
 
     async def hold(self, message_id: str, *, tenant: str | None = None) -> Receipt:
         """Keep a message that still waits until `retry` lets it go."""
-        return await self._change(message_id, Move.HOLD, tenant)
+        return await self._change(message_id, Transition.HOLD, tenant)
 
     async def retry(self, message_id: str, *, tenant: str | None = None) -> Receipt:
         """Send again now what failed, expired, was cancelled, is held, waits, or is in doubt.
 
         Those recipients who were accepted are left out.
         """
-        return await self._change(message_id, Move.REQUEUE, tenant)
+        return await self._change(message_id, Transition.REQUEUE, tenant)
 
     async def resolve(
         self,
@@ -131,7 +131,7 @@ class Outbox:
         self._router.account(account)
         return await self.store.resume(account)
 
-    async def purge(self, choice: Choice) -> int:
+    async def purge(self, choice: MessageFilter) -> int:
         """Remove settled messages and all that is known of them; returns how many."""
         return await self.store.purge(choice)
 
@@ -197,19 +197,19 @@ class Outbox:
             if found.receipt.status not in _STILL_GOING or time.monotonic() > end or await self._rests(found):
                 return found.receipt
 
-    async def _rests(self, found: Shown) -> bool:
+    async def _rests(self, found: MessageDetails) -> bool:
         """Whether a message waits for an account that nothing is tried with now."""
         if found.receipt.status is not Status.QUEUED:
             return False
         await self._read_health()
-        health = self._health.get(lane_of(found.account, found.receipt.channel))
-        return health is not None and is_resting(health, self._courier.clock())
+        health = self._health.get(queue_of(found.account, found.receipt.channel))
+        return health is not None and in_cooldown(health, self._courier.clock())
 
     def _start(self) -> None:
         if self._worker is None or self._worker.done():
             self._worker = asyncio.create_task(self.work(stop=self._stop), name="postroom outbox")
 
-    async def _change(self, message_id: str, move: Move, tenant: str | None, note: str = "") -> Receipt:
+    async def _change(self, message_id: str, move: Transition, tenant: str | None, note: str = "") -> Receipt:
         return await self.store.change(message_id, move, tenant=tenant, note=note)
 
     async def _read_health(self) -> None:
@@ -220,20 +220,20 @@ class Outbox:
 
     def _entry_or_error(
         self, message: Email | Sms, tenant: str, *, once: bool, held_until: float
-    ) -> NewEntry | PostroomError:
+    ) -> NewMessage | PostroomError:
         try:
             return self._entry(message, tenant, once=once, held_until=held_until)
         except PostroomError as error:
             return error
 
-    def _entry(self, message: Email | Sms, tenant: str, *, once: bool, held_until: float) -> NewEntry:
+    def _entry(self, message: Email | Sms, tenant: str, *, once: bool, held_until: float) -> NewMessage:
         if not isinstance(message, Message):
             raise MessageError(f"enqueue takes an Email or an Sms, not {type(message).__name__}")
         now = self._courier.clock()
         if message.expires_at and message.expires_at.timestamp() <= now:
             raise MessageError(f"expired at {message.expires_at.isoformat()}; nothing was accepted")
         known = message.stamped(id=message.id or new_id())
-        turn = next_turn(self._router, known, self._health, now)
+        turn = next_hop(self._router, known, self._health, now)
         assert turn
         self._refuse_impossible(known, turn)
         later = message.send_at.timestamp() if message.send_at else 0.0
@@ -241,7 +241,7 @@ class Outbox:
         due_at = max(later, held_until) if held or later > now else NOW
         begins = now if due_at >= NEVER else max(now, due_at)
         last = message.expires_at.timestamp() if message.expires_at else begins + self._settings.expires_after
-        return NewEntry(
+        return NewMessage(
             message=self._named(known, turn),
             lane=turn.lane,
             choice=turn.choice,
@@ -253,7 +253,7 @@ class Outbox:
             aim=turn.aim,
         )
 
-    def _refuse_impossible(self, message: Message, turn: Turn) -> None:
+    def _refuse_impossible(self, message: Message, turn: Hop) -> None:
         """Raise UnsupportedFeature when no account of the route can express the message."""
         missing: frozenset[str] = frozenset()
         targets = self._router.targets(turn.choice, message.channel_name)
@@ -268,7 +268,7 @@ class Outbox:
                 return
         raise unsupported(targets[-1].name, targets[-1].provider, sorted(missing))
 
-    def _named(self, message: Message, turn: Turn) -> Message:
+    def _named(self, message: Message, turn: Hop) -> Message:
         """Give an e-mail the Message-ID that stays, whoever sends it in the end."""
         if not isinstance(message, Email) or message.message_id:
             return message
@@ -276,7 +276,7 @@ class Outbox:
         assert message.id
         return message.stamped(message_id=message_id_for(message.id, sender)) if sender else message
 
-    def _account_sender(self, turn: Turn, message: Email) -> Address | None:
+    def _account_sender(self, turn: Hop, message: Email) -> Address | None:
         """The account's sender, if its settings can be read here: only workers need to know its secrets."""
         try:
             target = self._router.account(account_of(turn.lane))
@@ -305,4 +305,4 @@ class AnyStop:
         return True
 
 
-_RESOLUTIONS = {"sent": Move.LEARN_SENT, "failed": Move.LEARN_FAILED, "retry": Move.LEARN_NOT_TAKEN}
+_RESOLUTIONS = {"sent": Transition.LEARN_SENT, "failed": Transition.LEARN_FAILED, "retry": Transition.LEARN_NOT_TAKEN}

@@ -19,7 +19,7 @@ NOW = 0.0
 """Due at once, whatever the clock says."""
 
 
-def lane_of(account: str, channel: Channel, *, own_credentials: bool = False) -> str:
+def queue_of(account: str, channel: Channel, *, own_credentials: bool = False) -> str:
     """Return the name of the queue in front of one account: messages with credentials of their own have another."""
     return f"{account}/{channel}{'/own' if own_credentials else ''}"
 
@@ -30,7 +30,7 @@ def account_of(lane: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class NewEntry:
+class NewMessage:
     """A message about to be accepted. Times are seconds since 1970; `due_at` NOW means at once.
 
     `aim` are the recipients its first hand-over is for (None: all); `once` makes one round of attempts.
@@ -48,7 +48,7 @@ class NewEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class EnqueueResult:
     """What `add` answers: the receipt, and whether it is an earlier one, given again for the same key.
 
     `accepted_as` is the status the message had when it was accepted.
@@ -75,7 +75,7 @@ class Progress:
 
 
 @dataclass(slots=True)
-class Entry:
+class ClaimedMessage:
     """A message in the hands of a worker. `attempts` counts this hand-over; `crashes` the workers that died."""
 
     seq: int
@@ -110,11 +110,11 @@ class Settlement:
     due_at: float = NEVER
     progress: Progress = field(default_factory=Progress)
     crashes: int = 0
-    handles: tuple[str, ...] = ()
+    provider_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Want:
+class ClaimLimit:
     """How many messages of a lane a worker would take now; `rate` is messages a second."""
 
     limit: int
@@ -126,11 +126,11 @@ class Want:
 class Claimed:
     """What a worker got. `next_due` is the time the first message becomes due that is not yet."""
 
-    entries: tuple[Entry, ...] = ()
+    entries: tuple[ClaimedMessage, ...] = ()
     next_due: float = NEVER
 
 
-class Waiting(Record):
+class QueueBacklog(Record):
     """How many messages a lane holds, and since when the oldest."""
 
     lane: str
@@ -146,11 +146,11 @@ class AccountHealth(Record):
     """
 
     lane: str
-    trouble: float = 0.0
+    failure_rate: float = 0.0
     latency: float = 0.0
-    strikes: int = 0
+    consecutive_failures: int = 0
     observed_at: float = 0.0
-    rests_until: float = 0.0
+    cooldown_until: float = 0.0
     paused: bool = False
     reason: str | None = None
 
@@ -159,13 +159,13 @@ class OutboxStats(Record):
     """Messages by state, waiting messages by lane, and the health of every account that was used."""
 
     states: Mapping[Status, int]
-    waiting: tuple[Waiting, ...] = ()
+    waiting: tuple[QueueBacklog, ...] = ()
     accounts: tuple[AccountHealth, ...] = ()
     workers: int = 0
     oldest_waiting: datetime | None = None
 
 
-class Listed(Record):
+class MessageSummary(Record):
     """One line of a listing. `subject` is the start of the subject or text, gone with the body."""
 
     seq: int
@@ -183,7 +183,7 @@ class Listed(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class MessageFilter:
     """Which messages a listing is about; everything given must hold. Times are seconds since 1970."""
 
     status: tuple[Status, ...] = ()
@@ -197,7 +197,7 @@ class Choice:
     limit: int = 100
 
 
-class Shown(Record):
+class MessageDetails(Record):
     """All that is known of one message. `message` is gone once its retention has passed; it never shows secrets."""
 
     receipt: Receipt

@@ -24,7 +24,7 @@ SETTLED = frozenset(
 """Nothing moves these on by itself any more, except what a provider reports later."""
 
 
-class Move(StrEnum):
+class Transition(StrEnum):
     """What can happen to a message, by the name of what happens."""
 
     CLAIM = "claim"
@@ -48,37 +48,37 @@ class Move(StrEnum):
 _SENDING = frozenset({Status.SENDING})
 _DOUBTED = frozenset({Status.IN_DOUBT})
 
-MOVES: dict[Move, tuple[frozenset[Status], Status]] = {
-    Move.CLAIM: (WAITING, Status.SENDING),
-    Move.PUT_BACK: (_SENDING, Status.QUEUED),
-    Move.RETRY_LATER: (_SENDING, Status.RETRYING),
-    Move.SUCCEED: (_SENDING, Status.SENT),
-    Move.GIVE_UP: (_SENDING, Status.FAILED),
-    Move.DOUBT: (_SENDING, Status.IN_DOUBT),
-    Move.SUPPRESS: (_SENDING, Status.SUPPRESSED),
-    Move.EXPIRE: (WAITING | _SENDING, Status.EXPIRED),
-    Move.HOLD: (WAITING, Status.HELD),
-    Move.CANCEL: (WAITING, Status.CANCELLED),
-    Move.REQUEUE: (
+MOVES: dict[Transition, tuple[frozenset[Status], Status]] = {
+    Transition.CLAIM: (WAITING, Status.SENDING),
+    Transition.PUT_BACK: (_SENDING, Status.QUEUED),
+    Transition.RETRY_LATER: (_SENDING, Status.RETRYING),
+    Transition.SUCCEED: (_SENDING, Status.SENT),
+    Transition.GIVE_UP: (_SENDING, Status.FAILED),
+    Transition.DOUBT: (_SENDING, Status.IN_DOUBT),
+    Transition.SUPPRESS: (_SENDING, Status.SUPPRESSED),
+    Transition.EXPIRE: (WAITING | _SENDING, Status.EXPIRED),
+    Transition.HOLD: (WAITING, Status.HELD),
+    Transition.CANCEL: (WAITING, Status.CANCELLED),
+    Transition.REQUEUE: (
         frozenset({Status.FAILED, Status.CANCELLED, Status.EXPIRED, Status.SUPPRESSED, Status.IN_DOUBT, Status.HELD})
         | {Status.RETRYING, Status.SCHEDULED},
         Status.QUEUED,
     ),
-    Move.LEARN_SENT: (_DOUBTED, Status.SENT),
-    Move.LEARN_FAILED: (_DOUBTED, Status.FAILED),
-    Move.LEARN_NOT_TAKEN: (_DOUBTED, Status.RETRYING),
-    Move.DELIVER: (_DOUBTED | {Status.SENT}, Status.DELIVERED),
-    Move.BOUNCE: (_DOUBTED | {Status.SENT, Status.DELIVERED}, Status.BOUNCED),
+    Transition.LEARN_SENT: (_DOUBTED, Status.SENT),
+    Transition.LEARN_FAILED: (_DOUBTED, Status.FAILED),
+    Transition.LEARN_NOT_TAKEN: (_DOUBTED, Status.RETRYING),
+    Transition.DELIVER: (_DOUBTED | {Status.SENT}, Status.DELIVERED),
+    Transition.BOUNCE: (_DOUBTED | {Status.SENT, Status.DELIVERED}, Status.BOUNCED),
 }
 """Each move: from which states, to which."""
 
 
-def sources(move: Move) -> frozenset[Status]:
+def allowed_from(move: Transition) -> frozenset[Status]:
     """The states `move` may start from."""
     return MOVES[move][0]
 
 
-def moved(status: Status, move: Move) -> Status:
+def apply(status: Status, move: Transition) -> Status:
     """Return the state that `move` leads to from `status`; raises StateConflict where it may not be made."""
     allowed, to = MOVES[move]
     if status not in allowed:
@@ -90,10 +90,10 @@ def moved(status: Status, move: Move) -> Status:
 
 
 _WORDS = {
-    Move.REQUEUE: "retry",
-    Move.LEARN_SENT: "resolve",
-    Move.LEARN_FAILED: "resolve",
-    Move.LEARN_NOT_TAKEN: "resolve",
+    Transition.REQUEUE: "retry",
+    Transition.LEARN_SENT: "resolve",
+    Transition.LEARN_FAILED: "resolve",
+    Transition.LEARN_NOT_TAKEN: "resolve",
 }
 
 

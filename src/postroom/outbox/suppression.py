@@ -10,7 +10,7 @@ from postroom.errors import Suppressed
 from postroom.events import EventType
 from postroom.messages import Sms
 from postroom.outbox.sqlite import suppressions
-from postroom.outbox.sqlite.writer import connect
+from postroom.outbox.sqlite.database import connect
 from postroom.receipts import Channel, Record
 
 if TYPE_CHECKING:

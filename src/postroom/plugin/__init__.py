@@ -1,7 +1,7 @@
 """What a plugin author needs: hooks, transport bases, settings. The HTTP base is `postroom.plugin.http`."""
 
-from postroom.plugin.environment import Environment
 from postroom.plugin.hookspecs import hookimpl
+from postroom.plugin.resources import Resources
 from postroom.plugin.settings import AccountSettings, BaseUrl, HttpAccountSettings, OnUnknown
 from postroom.plugin.transport import (
     EMAIL_FEATURES,
@@ -25,9 +25,9 @@ __all__ = [
     "Capabilities",
     "CheckReport",
     "EmailTransport",
-    "Environment",
     "HttpAccountSettings",
     "OnUnknown",
+    "Resources",
     "SmsTransport",
     "Transport",
     "UnknownAttempt",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from postroom.events import Event
-    from postroom.plugin.environment import Environment
+    from postroom.plugin.resources import Resources
 
 INTERFACE_VERSION = 1
 """The plugin interface this release speaks; a plugin module may state `postroom_interface = 1`."""
@@ -97,7 +97,7 @@ class Transport(ABC, Generic[SettingsT, MessageT]):
     deviations: ClassVar[Mapping[str, str]] = {}
     """Tests of the conformance kit that this provider cannot pass -> why; `postroom providers` shows them."""
 
-    def __init__(self, account: str, settings: SettingsT, environment: Environment) -> None:
+    def __init__(self, account: str, settings: SettingsT, environment: Resources) -> None:
         self.account = account
         self.settings = settings
         self.environment = environment

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from postroom.errors import ConfigError, InvalidOption
 from postroom.plugin import INTERFACE_VERSION
 from postroom.receipts import Channel
-from postroom.registry import KNOWN_DISTRIBUTIONS, Registry
+from postroom.registry.registry import KNOWN_DISTRIBUTIONS, Registry
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,7 +41,7 @@ _FILES = {
 _OF_CHANNEL = {
     Channel.EMAIL: {
         "Message": "Email",
-        "kit": "EmailConformance, HttpWire, WebhookSample",
+        "kit": "EmailConformance, FakeHttpProvider, WebhookSample",
         "spoken": "e-mail",
         "sender": "Post Room <post@example.org>",
         "carries": "`cc`, `bcc`, `reply_to`, `html`, `headers`, `provider_options`",
@@ -50,7 +50,7 @@ _OF_CHANNEL = {
     },
     Channel.SMS: {
         "Message": "Sms",
-        "kit": "HttpWire, SmsConformance, WebhookSample",
+        "kit": "FakeHttpProvider, SmsConformance, WebhookSample",
         "spoken": "SMS",
         "sender": "+442079460999",
         "carries": "plain text and `provider_options`; one recipient a message",

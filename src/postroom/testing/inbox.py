@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
+from postroom.client import Postroom
 from postroom.messages import Email, Sms
-from postroom.room import Postroom
-from postroom.sync import SyncPostroom
+from postroom.sync_client import SyncPostroom
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,7 +12,7 @@ from postroom_right import RightSms
 
 from postroom.events import EventType
 from postroom.plugin import WebhookRequest
-from postroom.testing.conformance import HttpWire, SmsConformance, WebhookSample
+from postroom.testing.conformance import FakeHttpProvider, SmsConformance, WebhookSample
 from postroom.testing.http import Answer
 
 
@@ -22,7 +22,7 @@ def reported(*events):
     ).encode()
 
 
-class RightWire(HttpWire):
+class RightWire(FakeHttpProvider):
     def accepted(self, request, identifier):
         return Answer(200, {"id": identifier})
 

@@ -6,15 +6,15 @@ import random
 
 import pytest
 
-from postroom.accounts import Accounts
+from postroom.delivery.accounts import Accounts
 from postroom.config.model import parse_config
-from postroom.gates import Gates
-from postroom.outbox.delivery import Courier
+from postroom.delivery.middleware import SendMiddleware
+from postroom.outbox.executor import MessageExecutor
 from postroom.outbox.outbox import Outbox
 from postroom.outbox.sqlite.store import SqliteStore
 from postroom.outbox.suppression import SuppressionList
-from postroom.registry import Registry
-from postroom.routing import Router
+from postroom.registry.registry import Registry
+from postroom.delivery.routing import Router
 
 START = 1_800_000_000.0
 
@@ -61,9 +61,11 @@ class Desk:
             }
         )
         registry = Registry()
-        self.accounts = Accounts(config, registry, Gates())
+        self.accounts = Accounts(config, registry, SendMiddleware())
         self.router = Router(config, registry)
-        self.courier = Courier(self.accounts, self.router, config.outbox, clock=self.clock, dice=random.Random(1))
+        self.courier = MessageExecutor(
+            self.accounts, self.router, config.outbox, clock=self.clock, rng=random.Random(1)
+        )
         self.store = SqliteStore(config.outbox, clock=self.clock, patience=patience)
         self.outbox = Outbox(self.store, self.courier, SuppressionList(self.store))
 

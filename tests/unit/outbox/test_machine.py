@@ -13,23 +13,23 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from postroom import Email, OutboxError, Outcome, OutcomeUnknown, ProviderUnavailable, MessageRejected, Receipt, Status
-from postroom.outbox.delivery import Courier
+from postroom.outbox.executor import MessageExecutor
 from postroom.outbox.outbox import Outbox
 from postroom.outbox.records import NEVER, Progress, Settlement
-from postroom.outbox.sqlite import claiming, settling
+from postroom.outbox.sqlite import claim, settle
 from postroom.outbox.sqlite.store import SqliteStore
 from postroom.outbox.suppression import SuppressionList
-from postroom.outbox.states import SETTLED, WAITING, Move
+from postroom.outbox.states import SETTLED, WAITING, Transition
 from postroom.config.outbox import OutboxSettings
-from postroom.accounts import Accounts
+from postroom.delivery.accounts import Accounts
 from postroom.config.model import parse_config
-from postroom.gates import Gates
-from postroom.registry import Registry
-from postroom.routing import Router
-from postroom.outbox.records import Want
+from postroom.delivery.middleware import SendMiddleware
+from postroom.registry.registry import Registry
+from postroom.delivery.routing import Router
+from postroom.outbox.records import ClaimLimit
 
 LANE = "a/email"
-MOST = {LANE: Want(3, 1000)}
+MOST = {LANE: ClaimLimit(3, 1000)}
 
 
 class OutboxMachine(RuleBasedStateMachine):
@@ -52,17 +52,17 @@ class OutboxMachine(RuleBasedStateMachine):
             }
         )
         registry = Registry()
-        courier = Courier(
-            Accounts(config, registry, Gates()),
+        courier = MessageExecutor(
+            Accounts(config, registry, SendMiddleware()),
             Router(config, registry),
             config.outbox,
             clock=lambda: self.now,
-            dice=random.Random(0),
+            rng=random.Random(0),
         )
         self.courier = courier
         self.store = SqliteStore(config.outbox, clock=lambda: self.now)
         self.outbox = Outbox(self.store, courier, SuppressionList(self.store))
-        self.workers = [self.write(lambda c: claiming.register(c, "w")) for _ in range(2)]
+        self.workers = [self.write(lambda c: claim.register(c, "w")) for _ in range(2)]
         self.holding = {number: {} for number in self.workers}
         self.handed = Counter()
         self.accepted = Counter()
@@ -92,9 +92,9 @@ class OutboxMachine(RuleBasedStateMachine):
     @rule(which=st.integers(0, 1))
     def claim(self, which):
         number = self.workers[which]
-        rows, _ = self.write(lambda c: claiming.claim(c, number, MOST, self.now))
+        rows, _ = self.write(lambda c: claim.claim(c, number, MOST, self.now))
         for row in rows:
-            entry = claiming.entry_of(row, self.store.seal, {})
+            entry = claim.entry_of(row, self.store.seal, {})
             assert self.model[entry.id] in WAITING
             assert all(entry.id not in held for held in self.holding.values()), "claimed while another has it"
             self.model[entry.id] = Status.SENDING
@@ -128,7 +128,7 @@ class OutboxMachine(RuleBasedStateMachine):
             due_at=self.now + 10,
             progress=Progress(),
         )
-        [kept] = self.write(lambda c: settling.settle(c, number, [settlement], self.now))
+        [kept] = self.write(lambda c: settle.settle(c, number, [settlement], self.now))
         owned = self.model[entry.id] is Status.SENDING and number in self.workers
         assert kept or not owned
         if kept:
@@ -141,36 +141,36 @@ class OutboxMachine(RuleBasedStateMachine):
         for id_ in self.holding[dead] if handed else ():
             self.handed[id_] += 1
             self.accepted[id_] += 1
-        beats = self.run(self.store.read(claiming.workers))[dead]
-        rows = self.write(lambda c: claiming.take_over(c, dead, beats, heir))
+        beats = self.run(self.store.read(claim.workers))[dead]
+        rows = self.write(lambda c: claim.take_over(c, dead, beats, heir))
         assert {row[1] for row in rows} == set(self.holding[dead])
-        assert self.write(lambda c: claiming.claim(c, dead, MOST, self.now)) == ([], NEVER), "nobody would take it over"
-        entries = [claiming.entry_of(row, self.store.seal, {}) for row in rows]
+        assert self.write(lambda c: claim.claim(c, dead, MOST, self.now)) == ([], NEVER), "nobody would take it over"
+        entries = [claim.entry_of(row, self.store.seal, {}) for row in rows]
         settled = [self.courier.crashed(entry, {}) for entry in entries]
-        assert all(self.write(lambda c: settling.settle(c, heir, settled, self.now)))
+        assert all(self.write(lambda c: settle.settle(c, heir, settled, self.now)))
         for settlement in settled:
             assert settlement.status is Status.IN_DOUBT
             self.model[settlement.receipt.id] = Status.IN_DOUBT
         del self.holding[dead]
-        self.workers[which] = self.write(lambda c: claiming.register(c, "w"))
+        self.workers[which] = self.write(lambda c: claim.register(c, "w"))
         self.holding[self.workers[which]] = {}
 
     @rule(which=st.integers(0, 1))
     def a_worker_that_showed_life_is_not_taken_over(self, which):
         alive, heir = self.workers[which], self.workers[1 - which]
-        beats = self.run(self.store.read(claiming.workers))[alive]
-        self.write(lambda c: claiming.beat(c, alive))
-        assert self.write(lambda c: claiming.take_over(c, alive, beats, heir)) == []
+        beats = self.run(self.store.read(claim.workers))[alive]
+        self.write(lambda c: claim.beat(c, alive))
+        assert self.write(lambda c: claim.take_over(c, alive, beats, heir)) == []
 
     @rule(id_=entries, act=st.sampled_from(["cancel", "hold", "retry", "sent", "failed", "again"]))
     def a_person_interferes(self, id_, act):
         acts = {
-            "cancel": (Move.CANCEL, lambda: self.outbox.cancel(id_)),
-            "hold": (Move.HOLD, lambda: self.outbox.hold(id_)),
-            "retry": (Move.REQUEUE, lambda: self.outbox.retry(id_)),
-            "sent": (Move.LEARN_SENT, lambda: self.outbox.resolve(id_, "sent")),
-            "failed": (Move.LEARN_FAILED, lambda: self.outbox.resolve(id_, "failed")),
-            "again": (Move.LEARN_NOT_TAKEN, lambda: self.outbox.resolve(id_, "retry")),
+            "cancel": (Transition.CANCEL, lambda: self.outbox.cancel(id_)),
+            "hold": (Transition.HOLD, lambda: self.outbox.hold(id_)),
+            "retry": (Transition.REQUEUE, lambda: self.outbox.retry(id_)),
+            "sent": (Transition.LEARN_SENT, lambda: self.outbox.resolve(id_, "sent")),
+            "failed": (Transition.LEARN_FAILED, lambda: self.outbox.resolve(id_, "failed")),
+            "again": (Transition.LEARN_NOT_TAKEN, lambda: self.outbox.resolve(id_, "retry")),
         }
         move, call = acts[act]
         before = self.model[id_]

@@ -10,16 +10,16 @@ from email.utils import format_datetime
 import pytest
 
 from postroom import Sms
-from postroom.accounts import Accounts
+from postroom.delivery.accounts import Accounts
 from postroom.config.model import parse_config
-from postroom.gates import Gates
-from postroom.outbox.delivery import Courier
+from postroom.delivery.middleware import SendMiddleware
+from postroom.outbox.executor import MessageExecutor
 from postroom.outbox.outbox import Outbox
-from postroom.outbox.retries import QUESTIONS
+from postroom.outbox.retry_policy import QUESTIONS
 from postroom.outbox.sqlite.store import SqliteStore
 from postroom.outbox.suppression import SuppressionList
-from postroom.registry import Registry
-from postroom.routing import Router
+from postroom.registry.registry import Registry
+from postroom.delivery.routing import Router
 from postroom.testing.http import Answer, Drop, HttpRecorder
 
 SMS = Sms(to="+447700900000", body="Hi")
@@ -73,9 +73,9 @@ def process(twilio, tmp_path):
         given = {"it": {**account, "base_url": twilio.url, **settings}}
         config = parse_config({"accounts": given, "outbox": {"url": f"sqlite:///{tmp_path}/outbox.db", "lease": 5}})
         registry = Registry()
-        accounts, router = Accounts(config, registry, Gates()), Router(config, registry)
+        accounts, router = Accounts(config, registry, SendMiddleware()), Router(config, registry)
         store = SqliteStore(config.outbox, clock=lambda: now[0], patience=30.0)
-        courier = Courier(accounts, router, config.outbox, clock=lambda: now[0])
+        courier = MessageExecutor(accounts, router, config.outbox, clock=lambda: now[0])
         outbox = Outbox(store, courier, SuppressionList(store))
 
         async def work(*, after=0.0, asks=0):

@@ -23,7 +23,7 @@ from postroom import (
     Sms,
     Status,
 )
-from postroom.outbox.records import Choice
+from postroom.outbox.records import MessageFilter
 from postroom.outbox.sqlite.schema import STEPS
 
 CANARY = "canary-0123456789abcdef"
@@ -150,7 +150,7 @@ async def test_purging_removes_settled_messages_whole_and_no_others(desk):
         await post.outbox.add([email(attachments=[Attachment(filename="a", content=b"a")]) for _ in range(3)])
         await post.work()
         waiting = await post.add(email())
-        assert await post.outbox.purge(Choice()) == 3
+        assert await post.outbox.purge(MessageFilter()) == 3
         assert [line.id for line in await post.outbox.list()] == [waiting.id]
         assert sql(post, "SELECT count(*) FROM files") == [(0,)]
 
@@ -300,23 +300,23 @@ class TestListing:
     async def test_the_newest_first_by_pages(self, desk):
         async with desk() as post:
             await post.outbox.add([email(subject=str(number)) for number in range(5)])
-            page = await post.outbox.list(Choice(limit=2))
+            page = await post.outbox.list(MessageFilter(limit=2))
             assert [line.subject for line in page] == ["4", "3"]
-            page = await post.outbox.list(Choice(limit=2, before_seq=page[-1].seq))
+            page = await post.outbox.list(MessageFilter(limit=2, before_seq=page[-1].seq))
             assert [line.subject for line in page] == ["2", "1"]
 
     @pytest.mark.parametrize(
         ("choice", "found"),
         [
-            (Choice(status=(Status.CANCELLED,)), {"cancelled"}),
-            (Choice(status=(Status.QUEUED, Status.SCHEDULED)), {"mail", "text", "later"}),
-            (Choice(channel="sms"), {"text"}),
-            (Choice(account="a1"), {"text"}),
-            (Choice(account="a"), set()),
-            (Choice(to="bob"), {"later"}),
-            (Choice(tenant="t"), {"mail"}),
-            (Choice(since=1_800_000_010.0), {"later"}),
-            (Choice(until=1_800_000_010.0), {"mail", "text", "cancelled"}),
+            (MessageFilter(status=(Status.CANCELLED,)), {"cancelled"}),
+            (MessageFilter(status=(Status.QUEUED, Status.SCHEDULED)), {"mail", "text", "later"}),
+            (MessageFilter(channel="sms"), {"text"}),
+            (MessageFilter(account="a1"), {"text"}),
+            (MessageFilter(account="a"), set()),
+            (MessageFilter(to="bob"), {"later"}),
+            (MessageFilter(tenant="t"), {"mail"}),
+            (MessageFilter(since=1_800_000_010.0), {"later"}),
+            (MessageFilter(until=1_800_000_010.0), {"mail", "text", "cancelled"}),
         ],
     )
     async def test_by_what_is_asked_for(self, desk, stage, choice, found):

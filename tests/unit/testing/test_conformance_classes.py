@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from postroom.builtin.memory import MemorySms
-from postroom.testing.conformance import HttpWire, Nonconformity, SmsConformance
+from postroom.testing.conformance import FakeHttpProvider, ConformanceError, SmsConformance
 from postroom.testing.conformance.rule import rule
 
 SOME_TEST = "test_the_timeout_is_kept"
@@ -88,11 +88,11 @@ class Ruled:
 
     @rule("do the right thing")
     async def fails(self):
-        raise Nonconformity("saw the wrong thing")
+        raise ConformanceError("saw the wrong thing")
 
     @rule("do the right thing")
     async def fails_with_better_advice(self):
-        raise Nonconformity("saw the wrong thing", "do this one thing")
+        raise ConformanceError("saw the wrong thing", "do this one thing")
 
     @rule("do the right thing")
     async def breaks(self):
@@ -108,7 +108,7 @@ class Ruled:
     ],
 )
 def test_a_failure_says_what_was_seen_and_what_to_do(name, told):
-    with pytest.raises(Nonconformity) as caught:
+    with pytest.raises(ConformanceError) as caught:
         getattr(Ruled(), name)()
     assert str(caught.value) == told
     assert isinstance(caught.value.__cause__, KeyError) == (name == "breaks")
@@ -126,4 +126,4 @@ def vars_of(cls):
 
 def test_a_wire_must_know_a_yes():
     with pytest.raises(TypeError, match="accepted"):
-        HttpWire()
+        FakeHttpProvider()

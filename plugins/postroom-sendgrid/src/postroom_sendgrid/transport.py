@@ -10,9 +10,9 @@ from postroom.plugin import EMAIL_FEATURES, Capabilities, CheckReport
 from postroom.plugin.http import HttpEmailTransport
 from postroom.receipts import Accepted
 from postroom_sendgrid import webhook
-from postroom_sendgrid.blame import sort_out
 from postroom_sendgrid.bulk import MOST_RECIPIENTS, calls_for
 from postroom_sendgrid.errors import read_faults, refusal
+from postroom_sendgrid.faults import attribute
 from postroom_sendgrid.limits import check_provider_options, problems
 from postroom_sendgrid.settings import HOSTS, SendGridSettings
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from postroom.events import Event
     from postroom.messages import Email
-    from postroom.plugin import Environment, WebhookRequest
+    from postroom.plugin import Resources, WebhookRequest
     from postroom.plugin.http import Reply
     from postroom_sendgrid.bulk import Call
 
@@ -36,7 +36,7 @@ class SendGridEmail(HttpEmailTransport[SendGridSettings]):
         features=EMAIL_FEATURES - {"international_addresses"}, max_batch=1000, max_recipients=MOST_RECIPIENTS
     )
 
-    def __init__(self, account: str, settings: SendGridSettings, environment: Environment) -> None:
+    def __init__(self, account: str, settings: SendGridSettings, environment: Resources) -> None:
         super().__init__(account, settings, environment)
         key = settings.api_key.get_secret_value()
         self._headers = {"Authorization": f"Bearer {key}", "Accept": "application/json"}
@@ -106,7 +106,7 @@ class SendGridEmail(HttpEmailTransport[SendGridSettings]):
         if accepted:
             answers.update((member.place, accepted) for member in call.members)
             return
-        blamed, again = sort_out(call, reply.status, read_faults(reply), refusals)
+        blamed, again = attribute(call, reply.status, read_faults(reply), refusals)
         for member, faults in blamed:
             answers[member.place] = refusal(self, reply, faults, member.email)
         await self._settle_all(again, answers, refusals + 1)

@@ -12,7 +12,7 @@ import aiosmtplib
 from pydantic import SecretStr
 
 from postroom.errors import DeliveryError, Outcome
-from postroom_smtp.letter import Extensions
+from postroom_smtp.envelope import Extensions
 from postroom_smtp.replies import Reply
 from postroom_smtp.settings import is_loopback
 

@@ -11,8 +11,8 @@ from postroom_smtp.errors import meaning, result_of
 if TYPE_CHECKING:
     import asyncio
 
+    from postroom_smtp.envelope import Extensions, Letter
     from postroom_smtp.errors import Refusals
-    from postroom_smtp.letter import Extensions, Letter
     from postroom_smtp.replies import Reply
     from postroom_smtp.session import Session
 

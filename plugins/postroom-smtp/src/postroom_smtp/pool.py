@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from postroom.receipts import Accepted
     from postroom_smtp.connector import Link
+    from postroom_smtp.envelope import Letter
     from postroom_smtp.errors import Refusals
-    from postroom_smtp.letter import Letter
 
 RECONNECT_SECONDS = 5.0
 """How long no further connection is tried after one failed, while others still work."""

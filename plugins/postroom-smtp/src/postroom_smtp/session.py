@@ -11,8 +11,8 @@ from postroom_smtp.delivery import Delivery, Transaction
 from postroom_smtp.replies import Reply, ReplyReader
 
 if TYPE_CHECKING:
+    from postroom_smtp.envelope import Extensions
     from postroom_smtp.errors import Refusals
-    from postroom_smtp.letter import Extensions
 
 
 @dataclass(frozen=True, slots=True)

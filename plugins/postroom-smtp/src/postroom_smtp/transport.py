@@ -7,8 +7,8 @@ import ssl
 from typing import TYPE_CHECKING, ClassVar
 
 from postroom.plugin import EMAIL_FEATURES, Capabilities, CheckReport, EmailTransport
+from postroom_smtp.envelope import Letter, letter_of
 from postroom_smtp.errors import Refusals
-from postroom_smtp.letter import Letter, letter_of
 from postroom_smtp.options import read_dsn
 from postroom_smtp.pool import Pool
 from postroom_smtp.session import Patience
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from postroom.events import Event
     from postroom.messages import Email
-    from postroom.plugin import Environment, WebhookRequest
+    from postroom.plugin import Resources, WebhookRequest
     from postroom.receipts import Accepted
     from postroom_smtp.connector import Connector, Link
 
@@ -45,7 +45,7 @@ class SmtpEmail(EmailTransport[SmtpSettings]):
         "test_a_tampered_webhook_is_refused": "bounces come from a mail server that presents a secret; it signs nothing"
     }
 
-    def __init__(self, account: str, settings: SmtpSettings, environment: Environment) -> None:
+    def __init__(self, account: str, settings: SmtpSettings, environment: Resources) -> None:
         super().__init__(account, settings, environment)
         self._refusals = Refusals(account, settings)
         self._connector: Connector | None = None

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     from postroom.events import Event
     from postroom.messages import Sms
-    from postroom.plugin import Environment, UnknownAttempt, WebhookRequest
+    from postroom.plugin import Resources, UnknownAttempt, WebhookRequest
     from postroom.plugin.http import Reply
-    from postroom_twilio.lookup import Entry
+    from postroom_twilio.lookup import ClaimedMessage
 
 
 class TwilioSms(HttpSmsTransport[TwilioSettings]):
@@ -39,7 +39,7 @@ class TwilioSms(HttpSmsTransport[TwilioSettings]):
     )
     default_base_url = "https://api.twilio.com"
 
-    def __init__(self, account: str, settings: TwilioSettings, environment: Environment) -> None:
+    def __init__(self, account: str, settings: TwilioSettings, environment: Resources) -> None:
         super().__init__(account, settings, environment)
         self._basic = b64encode(":".join(settings.credentials).encode()).decode()
         self._headers = {"Authorization": f"Basic {self._basic}", "Accept": "application/json"}
@@ -101,9 +101,9 @@ class TwilioSms(HttpSmsTransport[TwilioSettings]):
             raise self._refused(reply)
         return reply.json_object()
 
-    async def _matches(self, sought: Sought) -> list[Entry]:
+    async def _matches(self, sought: Sought) -> list[ClaimedMessage]:
         """Every message that may be the one; none when the list is too long to be read to its end."""
-        found: list[Entry] = []
+        found: list[ClaimedMessage] = []
         page: object = f"{self._path}/Messages.json?{form_body(sought.query).decode()}"
         for _ in range(MOST_PAGES):
             listed = await self._read(str(page))
@@ -162,7 +162,7 @@ class TwilioSms(HttpSmsTransport[TwilioSettings]):
         return chosen or "messaging_service_sid" in message.provider_options
 
 
-def _taken(message: Sms, entry: Entry) -> Accepted:
+def _taken(message: Sms, entry: ClaimedMessage) -> Accepted:
     sid, status = entry["sid"], entry.get("status")
     result = RecipientResult(
         address=message.recipients[0],

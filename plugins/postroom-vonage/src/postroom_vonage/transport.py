@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from postroom.events import Event
     from postroom.messages import Sms
-    from postroom.plugin import Environment, WebhookRequest
+    from postroom.plugin import Resources, WebhookRequest
     from postroom.receipts import Accepted
 
 _MADE_CREDENTIALS = re.compile(r"eyJ[\w\-]+\.[\w\-]+\.[\w\-]*|(?<=sig=)\w+")
@@ -32,7 +32,7 @@ class VonageSms(HttpSmsTransport[VonageSettings]):
     settings_model = VonageSettings
     capabilities = Capabilities(features=frozenset({"media", "whatsapp", "provider_options"}), max_recipients=1)
 
-    def __init__(self, account: str, settings: VonageSettings, environment: Environment) -> None:
+    def __init__(self, account: str, settings: VonageSettings, environment: Resources) -> None:
         super().__init__(account, settings, environment)
         self._api: messages_api.MessagesApi | sms_api.SmsApi
         if settings.api == "sms":

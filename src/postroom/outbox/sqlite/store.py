@@ -13,23 +13,31 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from postroom.errors import OutboxError, PostroomError
-from postroom.outbox.sealing import Seal
-from postroom.outbox.sqlite import adding, changing, reading
+from postroom.outbox.encryption import CredentialCipher
+from postroom.outbox.sqlite import insert, query, update
+from postroom.outbox.sqlite.database import BUSY_TIMEOUT, Writer, connect, explained
 from postroom.outbox.sqlite.schema import prepare
-from postroom.outbox.sqlite.worker import Worker
-from postroom.outbox.sqlite.writer import PATIENCE, Writer, connect, explained
 from postroom.outbox.states import SETTLED
+from postroom.outbox.worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from postroom.config.outbox import OutboxSettings
     from postroom.events import Event
-    from postroom.outbox.delivery import Courier
-    from postroom.outbox.records import AccountHealth, Choice, Listed, NewEntry, OutboxStats, Shown, Stored
+    from postroom.outbox.executor import MessageExecutor
+    from postroom.outbox.records import (
+        AccountHealth,
+        EnqueueResult,
+        MessageDetails,
+        MessageFilter,
+        MessageSummary,
+        NewMessage,
+        OutboxStats,
+    )
     from postroom.outbox.sqlite import suppressions
-    from postroom.outbox.states import Move
-    from postroom.outbox.store import StopSignal
+    from postroom.outbox.states import Transition
+    from postroom.outbox.storage import StopSignal
     from postroom.receipts import Receipt
 
 T = TypeVar("T")
@@ -39,20 +47,20 @@ MOST_AT_ONCE = 500
 
 
 class SqliteStore:
-    """Messages in one SQLite file; see `postroom.outbox.store.Store`.
+    """Messages in one SQLite file; see `postroom.outbox.storage.Store`.
 
     Everything is opened when first needed. `clock` gives seconds since 1970; `patience` is how many seconds to
     wait for another process that keeps the file locked.
     """
 
     def __init__(
-        self, settings: OutboxSettings, *, clock: Callable[[], float] = time.time, patience: float = PATIENCE
+        self, settings: OutboxSettings, *, clock: Callable[[], float] = time.time, patience: float = BUSY_TIMEOUT
     ) -> None:
         self.settings = settings
         self.path = settings.path
         self.clock = clock
         self._patience = patience
-        self.seal = Seal(self.path)
+        self.seal = CredentialCipher(self.path)
         self.added = asyncio.Event()
         self._opening = asyncio.Lock()
         self._reading = threading.Lock()
@@ -93,56 +101,56 @@ class SqliteStore:
         await self.open()
         return await asyncio.to_thread(self._read, query)
 
-    async def add(self, entries: Sequence[NewEntry]) -> list[Stored | PostroomError]:
+    async def add(self, entries: Sequence[NewMessage]) -> list[EnqueueResult | PostroomError]:
         """See `Store.add`."""
         if self._writer is None:
             await self.open()
-        prepared = [adding.prepare_entry(entry, self.seal, self.secret) for entry in entries]
+        prepared = [insert.prepare_entry(entry, self.seal, self.secret) for entry in entries]
         now = self.clock()
-        answers = await self.write(lambda connection: adding.add(connection, prepared, now))
+        answers = await self.write(lambda connection: insert.add(connection, prepared, now))
         self.added.set()
         return answers
 
-    async def run(self, courier: Courier, *, stop: StopSignal, until_empty: bool = False) -> None:
+    async def run(self, courier: MessageExecutor, *, stop: StopSignal, until_empty: bool = False) -> None:
         """See `Store.run`."""
         await self.open()
         await Worker(self, courier, until_empty=until_empty).run(stop)
 
-    async def change(self, id_: str, move: Move, *, tenant: str | None = None, note: str = "") -> Receipt:
+    async def change(self, id_: str, move: Transition, *, tenant: str | None = None, note: str = "") -> Receipt:
         """See `Store.change`."""
         now = self.clock()
-        receipt = await self.write(lambda c: changing.change(c, id_, move, now, tenant=tenant, note=note))
+        receipt = await self.write(lambda c: update.change(c, id_, move, now, tenant=tenant, note=note))
         self.added.set()
         return receipt
 
     async def record(self, event: Event, lesson: suppressions.Row | None = None) -> Receipt | None:
         """See `Store.record`."""
         now = self.clock()
-        return await self.write(lambda c: changing.record(c, event, now, lesson))
+        return await self.write(lambda c: update.record(c, event, now, lesson))
 
-    async def find(self, id_: str, *, tenant: str | None = None) -> Shown | None:
+    async def find(self, id_: str, *, tenant: str | None = None) -> MessageDetails | None:
         """See `Store.find`."""
-        return await self.read(lambda c: reading.find(c, id_, tenant))
+        return await self.read(lambda c: query.find(c, id_, tenant))
 
-    async def list(self, choice: Choice) -> list[Listed]:
+    async def list(self, choice: MessageFilter) -> list[MessageSummary]:
         """See `Store.list`."""
-        return await self.read(lambda c: reading.listed(c, choice))
+        return await self.read(lambda c: query.listed(c, choice))
 
     async def stats(self) -> OutboxStats:
         """See `Store.stats`."""
-        return await self.read(reading.stats)
+        return await self.read(query.stats)
 
     async def health(self) -> dict[str, AccountHealth]:
         """See `Store.health`."""
-        return await self.read(reading.health)
+        return await self.read(query.health)
 
     async def resume(self, account: str) -> bool:
         """See `Store.resume`."""
-        ended = await self.write(lambda c: changing.resume(c, account))
+        ended = await self.write(lambda c: update.resume(c, account))
         self.added.set()
         return ended
 
-    async def purge(self, choice: Choice) -> int:
+    async def purge(self, choice: MessageFilter) -> int:
         """See `Store.purge`."""
         removed = 0
         while True:
@@ -150,7 +158,7 @@ class SqliteStore:
             lines = await self.list(wanted)
             seqs = [line.seq for line in lines if line.status in SETTLED]
             if seqs:
-                removed += await self.write(partial(changing.purge, seqs=seqs))
+                removed += await self.write(partial(update.purge, seqs=seqs))
             if len(lines) < MOST_AT_ONCE:
                 return removed
             choice = replace(choice, before_seq=lines[-1].seq)
@@ -177,7 +185,7 @@ class SqliteStore:
         connection = connect(self.path, any_thread=True, patience=self._patience)
         try:
             prepare(connection, self.path)
-            self.secret = adding.salt(connection)
+            self.secret = insert.salt(connection)
         except sqlite3.Error as error:
             connection.close()
             raise explained(error, self.path) from error

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from postroom.errors import DeliveryError
 from postroom.receipts import Accepted
 from postroom.testing.conformance.kit import Conformance, expect
-from postroom.testing.conformance.rule import Nonconformity, rule
-from postroom.testing.conformance.situations import Situation
+from postroom.testing.conformance.rule import ConformanceError, rule
+from postroom.testing.conformance.scenarios import Scenario
 
 if TYPE_CHECKING:
     from postroom.plugin import Transport
-    from postroom.testing.conformance.wire import Wire
+    from postroom.testing.conformance.fake_provider import FakeProvider
 
 AT_ONCE = 20
 BATCH = 5
@@ -41,7 +41,7 @@ class Batches(Conformance):
                 answers = await self._batched(transport, messages)
             for answer in answers:
                 if isinstance(answer, DeliveryError):
-                    raise Nonconformity(f"the wire accepted every message, send_many says {answer!r}") from answer
+                    raise ConformanceError(f"the wire accepted every message, send_many says {answer!r}") from answer
             _each_its_own(wire, messages, answers)
 
     @rule("judge each message by its own answer: the error in the place of the refused one, Accepted elsewhere")
@@ -49,7 +49,7 @@ class Batches(Conformance):
         messages = [self.message(number) for number in range(self._batch())]
         refused = len(messages) - 2
         with self.wire() as wire:
-            wire.play(Situation.REJECTED, to=messages[refused].recipients[0])
+            wire.play(Scenario.REJECTED, to=messages[refused].recipients[0])
             async with self.opened(wire) as transport:
                 answers = await self._batched(transport, messages)
         told = [isinstance(answer, DeliveryError) for answer in answers]
@@ -78,14 +78,14 @@ class Batches(Conformance):
         try:
             answers = await transport.send_many(messages)
         except Exception as error:
-            raise Nonconformity(f"send_many raised {error!r}; return a result for each message instead") from error
+            raise ConformanceError(f"send_many raised {error!r}; return a result for each message instead") from error
         expect(len(answers) == len(messages), f"send_many answered {len(answers)} results for {len(messages)} messages")
         for answer in answers:
             expect(isinstance(answer, (Accepted, DeliveryError)), f"send_many answered {answer!r} for a message")
         return list(answers)
 
 
-def _each_its_own(wire: Wire, messages: list[Any], answers: list[Any]) -> None:
+def _each_its_own(wire: FakeProvider, messages: list[Any], answers: list[Any]) -> None:
     for message, answer in zip(messages, answers, strict=True):
         own = [sent for sent in wire.sent if message.recipients[0].removeprefix("+") in wire.recipients(sent)]
         expect(len(own) == 1, f"the message to {message.recipients[0]} reached the wire {len(own)} times")

@@ -13,8 +13,8 @@ from postroom.testing.conformance.batches import Batches
 from postroom.testing.conformance.fields import Fields
 from postroom.testing.conformance.kit import expect
 from postroom.testing.conformance.loading import Loading
-from postroom.testing.conformance.lookups import Lookups
 from postroom.testing.conformance.outcomes import Outcomes
+from postroom.testing.conformance.reconciliation import Lookups
 from postroom.testing.conformance.rule import rule
 from postroom.testing.conformance.secrets import Secrets
 from postroom.testing.conformance.settings import Settings

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from postroom.dispatch import Lane
+from postroom.delivery.dispatcher import AccountDispatcher
 from postroom.errors import DeliveryError, MessageError, UnsupportedFeature
 from postroom.testing.conformance.kit import Conformance, expect
-from postroom.testing.conformance.rule import Nonconformity, rule
+from postroom.testing.conformance.rule import ConformanceError, rule
 from postroom.testing.conformance.samples import UNICODE, Sample
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Fields(Conformance):
         added = self.feature_sample(feature)
         if feature in self.transport.capabilities.features:
             if feature == "provider_options" and not added.marks:
-                raise Nonconformity("the test class gives no provider_options; set one that the provider takes")
+                raise ConformanceError("the test class gives no provider_options; set one that the provider takes")
             await self._arrives(Sample({**self.sample().fields, **added.fields}, added.marks), feature)
         else:
             given = added.fields if added.marks else {feature: {"kit-option": "kit-value"}}
@@ -82,22 +82,22 @@ class Fields(Conformance):
         with self.wire() as wire:
             async with self.opened(wire) as transport:
                 try:
-                    Lane(transport).refuse_unsupported(self.build(fields))
+                    AccountDispatcher(transport).refuse_unsupported(self.build(fields))
                 except UnsupportedFeature:
                     pass
                 else:
-                    raise Nonconformity(f"a message with {feature}, which is not declared, was let through")
+                    raise ConformanceError(f"a message with {feature}, which is not declared, was let through")
             expect(wire.tries == 0, f"a message with {feature}, which is not declared, was handed over")
 
 
 def _admitted(transport: Transport[Any, Any], message: Any, feature: str | None) -> bool:
     """Whether the core may hand `message` over; an account may lack one `feature` that others of its kind have."""
     try:
-        Lane(transport).refuse_unsupported(message)
+        AccountDispatcher(transport).refuse_unsupported(message)
     except UnsupportedFeature as refusal:
         if refusal.feature == feature:
             return False
-        raise Nonconformity(f"a message that capabilities allow was refused: {refusal}") from refusal
+        raise ConformanceError(f"a message that capabilities allow was refused: {refusal}") from refusal
     except (MessageError, DeliveryError) as error:
-        raise Nonconformity(f"a message that capabilities allow was refused: {error}") from error
+        raise ConformanceError(f"a message that capabilities allow was refused: {error}") from error
     return True

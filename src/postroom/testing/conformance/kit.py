@@ -8,18 +8,18 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from postroom.errors import DeliveryError, OutcomeUnknown
-from postroom.plugin import Environment
+from postroom.plugin import Resources
 from postroom.receipts import Accepted
-from postroom.testing.conformance.rule import Nonconformity, rule_of
-from postroom.testing.conformance.wire import PATIENCE
+from postroom.testing.conformance.fake_provider import PATIENCE
+from postroom.testing.conformance.rule import ConformanceError, rule_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
     from postroom.messages import Message
     from postroom.plugin import AccountSettings, Transport
+    from postroom.testing.conformance.fake_provider import FakeProvider
     from postroom.testing.conformance.samples import Sample
-    from postroom.testing.conformance.wire import Wire
 
 ACCOUNT = "kit-account"
 """The name of the account that the kit opens; every error must say it."""
@@ -49,7 +49,7 @@ class Conformance:
 
     provider: ClassVar[str]
     transport: ClassVar[type[Transport[Any, Any]]]
-    wire: ClassVar[type[Wire]]
+    wire: ClassVar[type[FakeProvider]]
     provider_options: ClassVar[Mapping[str, Any]] = {}
     sender: ClassVar[str]
     not_applicable: ClassVar[Mapping[str, str]] = {}
@@ -89,7 +89,7 @@ class Conformance:
     @asynccontextmanager
     async def opened(self, wire: Any, **changed: Any) -> AsyncIterator[Transport[Any, Any]]:
         """The transport, opened the way the core does, and closed with its environment."""
-        environment = Environment()
+        environment = Resources()
         transport = self.transport(ACCOUNT, self.account(wire, **changed), environment)
         try:
             await transport.open()
@@ -111,25 +111,27 @@ class Conformance:
             return error
         except TimeoutError as error:
             if transport.keeps_timeout:
-                raise Nonconformity(f"send did not end within {patience:g} s, though keeps_timeout is True") from error
+                raise ConformanceError(
+                    f"send did not end within {patience:g} s, though keeps_timeout is True"
+                ) from error
             return OutcomeUnknown(f"{ACCOUNT}: no answer within {patience:g} s")
         except Exception as error:
-            raise Nonconformity(f"send raised {type(error).__name__}: {error}; raise a DeliveryError") from error
+            raise ConformanceError(f"send raised {type(error).__name__}: {error}; raise a DeliveryError") from error
         if not isinstance(answer, Accepted):
-            raise Nonconformity(f"send returned {answer!r}; return an Accepted or raise a DeliveryError")
+            raise ConformanceError(f"send returned {answer!r}; return an Accepted or raise a DeliveryError")
         return answer
 
     async def accepted(self, transport: Transport[Any, Any], message: Message) -> Accepted:
         answer = await self.hand_over(transport, message)
         if isinstance(answer, DeliveryError):
-            raise Nonconformity(f"a message that the wire accepted was refused: {answer!r}") from answer
+            raise ConformanceError(f"a message that the wire accepted was refused: {answer!r}") from answer
         return answer
 
 
 def expect(truth: object, seen: str, advice: str = "") -> None:
     """Fail with what was seen unless `truth`; `advice` replaces the rule's."""
     if not truth:
-        raise Nonconformity(seen, advice)
+        raise ConformanceError(seen, advice)
 
 
 def kit_tests(cls: type) -> dict[str, Any]:

@@ -7,16 +7,16 @@ import json
 import sys
 
 from postroom.errors import PluginError
-from postroom.registry import Registry
+from postroom.registry.registry import Registry
 from postroom.testing.conformance.kit import Conformance, expect
-from postroom.testing.conformance.rule import Nonconformity, rule
+from postroom.testing.conformance.rule import ConformanceError, rule
 
 _PROBE = """
 import json, sys
-import aiohttp, postroom.plugin.http, postroom.mime, postroom.registry, postroom.segments
+import aiohttp, postroom.plugin.http, postroom.mime, postroom.registry.registry, postroom.segments
 from postroom.receipts import Channel
 before = set(sys.modules)
-own = postroom.registry.Registry().transport(sys.argv[1], Channel(sys.argv[2])).__module__.partition(".")[0]
+own = postroom.registry.registry.Registry().transport(sys.argv[1], Channel(sys.argv[2])).__module__.partition(".")[0]
 usual = {name.partition(".")[0] for name in before} | set(sys.stdlib_module_names) | {own, "postroom"}
 print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules} - usual)))
 """
@@ -33,7 +33,7 @@ class Loading(Conformance):
         try:
             found = Registry().transport(self.provider, self.transport.channel)
         except PluginError as error:
-            raise Nonconformity(str(error)) from error
+            raise ConformanceError(str(error)) from error
         expect(found is self.transport, f"provider {self.provider!r} gives {found!r}")
 
     @rule("import the SDK inside the function that uses it: an account that is only configured must not pay")

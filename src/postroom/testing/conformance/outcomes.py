@@ -8,20 +8,20 @@ import time
 import pytest
 
 from postroom.errors import DeliveryError, PostroomError
+from postroom.testing.conformance.fake_provider import PATIENCE, FakeProvider
 from postroom.testing.conformance.kit import ACCOUNT, Answer, Conformance, expect
-from postroom.testing.conformance.rule import Nonconformity, rule
-from postroom.testing.conformance.situations import EXPECTED, FAILURES, RATE_LIMIT, Expected, Situation
-from postroom.testing.conformance.wire import PATIENCE, Wire
+from postroom.testing.conformance.rule import ConformanceError, rule
+from postroom.testing.conformance.scenarios import EXPECTED, FAILURES, RATE_LIMIT, Expected, Scenario
 
 failures = pytest.mark.parametrize("situation", FAILURES, ids=lambda situation: situation.replace(" ", "-"))
 
 reached = pytest.mark.parametrize(
     "situation",
-    [situation for situation in FAILURES if situation is not Situation.REFUSED_CONNECTION],
+    [situation for situation in FAILURES if situation is not Scenario.REFUSED_CONNECTION],
     ids=lambda situation: situation.replace(" ", "-"),
 )
 
-_CLOSED = Situation.CLOSED_AFTER_READ
+_CLOSED = Scenario.CLOSED_AFTER_READ
 
 SHORT = 0.4
 """Seconds of timeout where the wire stays silent."""
@@ -43,20 +43,20 @@ class Outcomes(Conformance):
 
     @failures
     @rule("tell what is known: see the table of outcomes in the guide")
-    async def test_a_failure_has_its_true_outcome(self, situation: Situation) -> None:
+    async def test_a_failure_has_its_true_outcome(self, situation: Scenario) -> None:
         wire, error = await self._failure(situation)
-        expected = RATE_LIMIT if situation is Situation.RATE_LIMITED and wire.retry_after else EXPECTED[situation]
+        expected = RATE_LIMIT if situation is Scenario.RATE_LIMITED and wire.retry_after else EXPECTED[situation]
         _judge(situation, error, expected)
 
     @reached
     @rule("send once and raise: the core owns every retry, so switch off those of the SDK or the HTTP client")
-    async def test_one_attempt_is_one_request(self, situation: Situation) -> None:
+    async def test_one_attempt_is_one_request(self, situation: Scenario) -> None:
         wire, _ = await self._answer(situation)
         expect(wire.tries == 1, f"one send was tried {wire.tries} times at the wire ({situation})")
 
     @failures
     @rule("begin the text with the account's name, and say what happened and what to do next")
-    async def test_an_error_names_its_account_and_says_more_than_its_class(self, situation: Situation) -> None:
+    async def test_an_error_names_its_account_and_says_more_than_its_class(self, situation: Scenario) -> None:
         _, answer = await self._answer(situation)
         if isinstance(answer, DeliveryError):
             expect(ACCOUNT in str(answer), f"the error does not name the account: {answer}")
@@ -64,20 +64,20 @@ class Outcomes(Conformance):
 
     @reached
     @rule("leave nothing behind that a failure broke: a connection, a lock, a counter")
-    async def test_the_next_message_goes_out_after_a_failure(self, situation: Situation) -> None:
-        timeout = 2 * SHORT if situation is Situation.SILENT else PATIENCE
+    async def test_the_next_message_goes_out_after_a_failure(self, situation: Scenario) -> None:
+        timeout = 2 * SHORT if situation is Scenario.SILENT else PATIENCE
         with self.wire() as wire:
             wire.play(situation)
             async with self.opened(wire, timeout=timeout) as transport:
                 await self.hand_over(transport, self.message(0))
-                wire.play(Situation.ACCEPTED)
+                wire.play(Scenario.ACCEPTED)
                 await self.accepted(transport, self.message(1))
 
     @rule(
         "pass on how long to wait: raise RateLimited(…, retry_after=seconds); HttpTransport.failure reads Retry-After"
     )
     async def test_the_wait_a_provider_asks_for_is_kept(self) -> None:
-        wire, error = await self._failure(Situation.RATE_LIMITED)
+        wire, error = await self._failure(Scenario.RATE_LIMITED)
         expect(
             error.retry_after == wire.retry_after,
             f"the provider asked for {wire.retry_after} s of patience, the error says {error.retry_after}",
@@ -86,7 +86,7 @@ class Outcomes(Conformance):
     @rule("end within settings.timeout, or leave keeps_timeout False so that the core ends it")
     async def test_the_timeout_is_kept(self) -> None:
         begun = time.monotonic()
-        await self._answer(Situation.SILENT)
+        await self._answer(Scenario.SILENT)
         took = time.monotonic() - begun
         expect(took < SHORT + PATIENCE / 2, f"with a timeout of {SHORT:g} s the send took {took:.1f} s")
 
@@ -95,7 +95,7 @@ class Outcomes(Conformance):
         with self.wire() as wire:
             async with self.opened(wire) as transport:
                 await self.accepted(transport, self.message(0))
-                wire.play(Situation.CLOSED_AFTER_READ)
+                wire.play(Scenario.CLOSED_AFTER_READ)
                 answer = await self.hand_over(transport, self.message(1))
             expect(len(wire.sent) == 2, f"two messages reached the wire {len(wire.sent)} times")
         outcome = answer.outcome if isinstance(answer, DeliveryError) else "accepted"
@@ -104,7 +104,7 @@ class Outcomes(Conformance):
     @rule("let CancelledError through at once, catch nothing broader than Exception, and leave nothing behind")
     async def test_a_cancelled_send_has_left_once_and_the_next_one_goes_out(self) -> None:
         with self.wire() as wire:
-            wire.play(Situation.SILENT)
+            wire.play(Scenario.SILENT)
             async with self.opened(wire) as transport:
                 task = asyncio.create_task(transport.send(self.message(0)))
                 await wire.received(1)
@@ -115,24 +115,26 @@ class Outcomes(Conformance):
                     "with keeps_timeout, add a note to the CancelledError that the message was handed over",
                 )
                 expect(wire.tries == 1, f"a cancelled send was tried {wire.tries} times at the wire")
-                wire.play(Situation.ACCEPTED)
+                wire.play(Scenario.ACCEPTED)
                 await self.accepted(transport, self.message(1))
 
-    async def _failure(self, situation: Situation) -> tuple[Wire, DeliveryError]:
+    async def _failure(self, situation: Scenario) -> tuple[FakeProvider, DeliveryError]:
         wire, answer = await self._answer(situation)
         if isinstance(answer, DeliveryError):
             return wire, answer
-        raise Nonconformity(f"{situation}: the message was reported accepted ({answer!r})", EXPECTED[situation].advice)
+        raise ConformanceError(
+            f"{situation}: the message was reported accepted ({answer!r})", EXPECTED[situation].advice
+        )
 
-    async def _answer(self, situation: Situation) -> tuple[Wire, Answer]:
+    async def _answer(self, situation: Scenario) -> tuple[FakeProvider, Answer]:
         with self.wire() as wire:
             wire.play(situation)
-            if situation is not Situation.REFUSED_CONNECTION:
+            if situation is not Scenario.REFUSED_CONNECTION:
                 return wire, await self._send_into(wire, situation)
         return wire, await self._send_into(wire, situation)
 
-    async def _send_into(self, wire: Wire, situation: Situation) -> Answer:
-        timeout = SHORT if situation is Situation.SILENT else PATIENCE
+    async def _send_into(self, wire: FakeProvider, situation: Scenario) -> Answer:
+        timeout = SHORT if situation is Scenario.SILENT else PATIENCE
         async with self.opened(wire, timeout=timeout) as transport:
             return await self.hand_over(transport, self.message())
 
@@ -147,10 +149,10 @@ async def _cancel(task: asyncio.Task[object]) -> list[str]:
         return list(getattr(cancelled, "__notes__", ()))
     except PostroomError as error:
         answer = error
-    raise Nonconformity(f"a cancelled send ended as if it had not been cancelled, with {answer!r}")
+    raise ConformanceError(f"a cancelled send ended as if it had not been cancelled, with {answer!r}")
 
 
-def _judge(situation: Situation, error: DeliveryError, expected: Expected) -> None:
+def _judge(situation: Scenario, error: DeliveryError, expected: Expected) -> None:
     seen = f"{situation}: {type(error).__name__} with outcome {error.outcome} and scope {error.scope} ({error})"
     outcomes, scopes = _either(expected.outcomes), _either(expected.scopes)
     expect(error.outcome in expected.outcomes, f"{seen}; the outcome must be {outcomes}", expected.advice)

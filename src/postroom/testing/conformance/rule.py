@@ -17,7 +17,7 @@ MARK = "__conformance__"
 """Set on every test of the kit; the pytest plugin knows them by it."""
 
 
-class Nonconformity(AssertionError):
+class ConformanceError(AssertionError):
     """A transport does not keep the contract: what was seen; `advice` where there is a better one than the rule's."""
 
     def __init__(self, seen: str, advice: str = "") -> None:
@@ -49,10 +49,10 @@ def rule(
             with _past_proxies(), asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
                 try:
                     runner.run(test(self, *arguments, **named))
-                except Nonconformity as failed:
-                    raise Nonconformity(_told(self, str(failed), failed.advice or advice)) from failed.__cause__
+                except ConformanceError as failed:
+                    raise ConformanceError(_told(self, str(failed), failed.advice or advice)) from failed.__cause__
                 except Exception as error:
-                    raise Nonconformity(_told(self, f"{type(error).__name__}: {error}", advice)) from error
+                    raise ConformanceError(_told(self, f"{type(error).__name__}: {error}", advice)) from error
 
         setattr(run, MARK, Rule(advice, applies, otherwise))
         return run

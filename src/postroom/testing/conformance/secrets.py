@@ -12,25 +12,25 @@ import pytest
 from postroom.errors import DeliveryError
 from postroom.testing.conformance.kit import Conformance, expect
 from postroom.testing.conformance.rule import rule
-from postroom.testing.conformance.situations import Situation
+from postroom.testing.conformance.scenarios import Scenario
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from postroom.plugin import AccountSettings
-    from postroom.testing.conformance.wire import Wire
+    from postroom.testing.conformance.fake_provider import FakeProvider
 
 _SHORTEST = 4
 """Characters below which a secret would be found in any text."""
 
 SHOWN_IN = (
-    Situation.ACCEPTED,
-    Situation.REFUSED_CONNECTION,
-    Situation.CLOSED_AFTER_READ,
-    Situation.UNAUTHORISED,
-    Situation.REJECTED_WITH_ECHO,
-    Situation.GATEWAY_PAGE,
-    Situation.EMPTY_YES,
+    Scenario.ACCEPTED,
+    Scenario.REFUSED_CONNECTION,
+    Scenario.CLOSED_AFTER_READ,
+    Scenario.UNAUTHORISED,
+    Scenario.REJECTED_WITH_ECHO,
+    Scenario.GATEWAY_PAGE,
+    Scenario.EMPTY_YES,
 )
 
 
@@ -64,7 +64,7 @@ class Secrets(Conformance):
         "take credentials out of every text: pass a provider's words through HttpTransport.redact, list derived "
         "credentials in `secrets`, and keep headers, URLs and bodies out of logs and exceptions"
     )
-    async def test_no_secret_is_in_an_answer_an_error_a_traceback_or_the_log(self, situation: Situation) -> None:
+    async def test_no_secret_is_in_an_answer_an_error_a_traceback_or_the_log(self, situation: Scenario) -> None:
         with _EveryRecord() as log:
             shown, secrets = await self._played(situation)
         _free_of(secrets, {**shown, "the log": "\n".join(log.texts)})
@@ -75,20 +75,20 @@ class Secrets(Conformance):
         with self.wire() as wire, _EveryRecord() as log:
             async with self.opened(wire) as transport:
                 await self.accepted(transport, self.build(sample.fields))
-                wire.play(Situation.CLOSED_AFTER_READ)
+                wire.play(Scenario.CLOSED_AFTER_READ)
                 await self.hand_over(transport, self.build(sample.fields))
         for field in {"subject", "text", "body"} & sample.fields.keys():
             held = [text for text in log.texts if sample.fields[field] in text]
             expect(not held, f"the log holds the message's {field}: {held}")
 
-    async def _played(self, situation: Situation) -> tuple[dict[str, str], set[str]]:
+    async def _played(self, situation: Scenario) -> tuple[dict[str, str], set[str]]:
         with self.wire() as wire:
             wire.play(situation)
-            if situation is not Situation.REFUSED_CONNECTION:
+            if situation is not Scenario.REFUSED_CONNECTION:
                 return await self._shown(wire)
         return await self._shown(wire)
 
-    async def _shown(self, wire: Wire) -> tuple[dict[str, str], set[str]]:
+    async def _shown(self, wire: FakeProvider) -> tuple[dict[str, str], set[str]]:
         async with self.opened(wire) as transport:
             answer = await self.hand_over(transport, self.message())
             secrets = _secrets(transport.settings)

@@ -10,11 +10,11 @@ from pydantic import SecretStr, ValidationError
 from postroom.errors import ConfigError, PostroomError
 from postroom.plugin import AccountSettings
 from postroom.testing.conformance.kit import Conformance, expect
-from postroom.testing.conformance.rule import Nonconformity, rule
-from postroom.testing.conformance.situations import Situation
+from postroom.testing.conformance.rule import ConformanceError, rule
+from postroom.testing.conformance.scenarios import Scenario
 
 if TYPE_CHECKING:
-    from postroom.testing.conformance.wire import Wire
+    from postroom.testing.conformance.fake_provider import FakeProvider
 
 INJECTED = "X-Kit-Injected"
 
@@ -63,8 +63,8 @@ class Settings(Conformance):
             for name in secret:
                 await self._inject(wire, {**given, name: f"{_text(given[name])}\r\n{INJECTED}: yes"})
 
-    async def _inject(self, wire: Wire, given: dict[str, Any]) -> None:
-        with suppress(ValidationError, PostroomError, Nonconformity):
+    async def _inject(self, wire: FakeProvider, given: dict[str, Any]) -> None:
+        with suppress(ValidationError, PostroomError, ConformanceError):
             async with self.opened(wire, **given) as transport:
                 await self.hand_over(transport, self.message())
         for sent in wire.sent:
@@ -76,12 +76,12 @@ class Settings(Conformance):
 
     def _refused_settings(self, **changed: Any) -> ValidationError | ConfigError:
         with self.wire() as wire:
-            wire.play(Situation.ACCEPTED)
+            wire.play(Scenario.ACCEPTED)
             try:
                 self.account(wire, **changed)
             except (ValidationError, ConfigError) as error:
                 return error
-        raise Nonconformity(f"settings with {', '.join(changed)} wrong were taken")
+        raise ConformanceError(f"settings with {', '.join(changed)} wrong were taken")
 
 
 def _text(value: Any) -> str:

@@ -12,7 +12,7 @@ from postroom.testing.conformance.rule import rule
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from postroom.testing.conformance.wire import Wire
+    from postroom.testing.conformance.fake_provider import FakeProvider
 
 LONGEST_STALL = 0.15
 """Seconds a loop may stand still during a send, on a busy machine; a blocking send stands at least ANSWER_AFTER."""
@@ -44,7 +44,7 @@ class Timing(Conformance):
             wire.answer_after(ANSWER_AFTER)
             return await longest_stall(self._sent(wire))
 
-    async def _sent(self, wire: Wire) -> None:
+    async def _sent(self, wire: FakeProvider) -> None:
         async with self.opened(wire) as transport:
             await self.accepted(transport, self.message())
 

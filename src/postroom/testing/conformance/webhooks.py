@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from postroom.errors import PayloadInvalid, SignatureInvalid, WebhookError
 from postroom.plugin import Transport, WebhookRequest
 from postroom.testing.conformance.kit import Conformance, expect
-from postroom.testing.conformance.rule import Nonconformity, rule
+from postroom.testing.conformance.rule import ConformanceError, rule
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,7 +46,7 @@ class Webhooks(Conformance):
     def signed(self, settings: Any, body: bytes) -> WebhookRequest:
         """The request the vendor makes of `body` for the account with `settings`, signed."""
         del settings, body
-        raise Nonconformity("the test class has no `signed`, which makes the vendor's signed request of a body")
+        raise ConformanceError("the test class has no `signed`, which makes the vendor's signed request of a body")
 
     def unsigned(self, request: WebhookRequest) -> WebhookRequest:
         """The same request without its signature; override when that is not in a header of its own."""
@@ -123,7 +123,7 @@ class Webhooks(Conformance):
     )
     async def test_an_unknown_event_harms_nothing(self) -> None:
         if not self.unknown_webhook:
-            raise Nonconformity("the test class gives no unknown_webhook, the body of an event of an unknown kind")
+            raise ConformanceError("the test class gives no unknown_webhook, the body of an event of an unknown kind")
         events = await self._parsed(self.unknown_webhook)
         expect(
             all(event.type == "other" for event in events),
@@ -155,7 +155,7 @@ class Webhooks(Conformance):
         except WebhookError:
             raise
         except Exception as error:
-            raise Nonconformity(f"parse_webhook raised {type(error).__name__}: {error}") from error
+            raise ConformanceError(f"parse_webhook raised {type(error).__name__}: {error}") from error
 
     async def _refused_webhook(self, change: Any, body: bytes, how: str) -> None:
         with self.wire() as wire:
@@ -169,8 +169,8 @@ class Webhooks(Conformance):
                     return
                 except Exception as error:
                     seen = f"a webhook {how} raised {type(error).__name__}: {error}, not SignatureInvalid"
-                    raise Nonconformity(seen) from error
-        raise Nonconformity(f"a webhook {how} was taken: {events!r}")
+                    raise ConformanceError(seen) from error
+        raise ConformanceError(f"a webhook {how} was taken: {events!r}")
 
     def _samples(self) -> Sequence[WebhookSample]:
         expect(self.webhooks, "the transport takes webhooks, but the test class gives no samples in `webhooks`")

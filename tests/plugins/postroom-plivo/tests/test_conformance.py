@@ -6,7 +6,7 @@ from typing import Any
 
 from postroom.events import EventType
 from postroom.plugin import WebhookRequest
-from postroom.testing.conformance import HttpWire, SmsConformance, WebhookSample
+from postroom.testing.conformance import FakeHttpProvider, SmsConformance, WebhookSample
 from postroom.testing.http import Answer, RecordedRequest
 
 from postroom_plivo.settings import PlivoSettings
@@ -17,7 +17,7 @@ API_ID = "db342550-7f1d-11e1-8ea7-1231380bc196"
 REPORT = b"MessageUUID=m1&To=442079460958&From=442079460999&Type=sms&Units=1&"
 
 
-class PlivoWire(HttpWire):
+class PlivoWire(FakeHttpProvider):
     retry_after = None  # its documentation says nothing of a Retry-After
 
     def accepted(self, request: RecordedRequest, identifier: str) -> Answer:

@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from postroom.client import Postroom
 from postroom.errors import AuthenticationFailed, DeliveryError, MessageError, MessageRejected, QuotaExhausted, Scope
 from postroom.messages import Sms
-from postroom.room import Postroom
 from postroom.testing.http import Answer, HttpRecorder
 
 AUTH_ID = "MA" + "X0" * 9

@@ -1,0 +1,234 @@
+"""The accounts of one `Postroom`: settings validated and transports opened when first used."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from postroom.config.accounts import account_settings, settings_for_message, settings_from_environment
+from postroom.delivery.dispatcher import AccountDispatcher, early_fault, own_copy
+from postroom.errors import ConfigError, DeliveryError, PostroomError
+from postroom.plugin.resources import Resources
+from postroom.plugin.transport import Transport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+
+    from pydantic import SecretStr
+
+    from postroom.config.model import Config
+    from postroom.delivery.middleware import SendMiddleware
+    from postroom.events import Event
+    from postroom.messages import Message
+    from postroom.plugin.settings import AccountSettings, OnUnknown
+    from postroom.plugin.transport import Capabilities, CheckReport, WebhookRequest
+    from postroom.receipts import Channel
+    from postroom.registry.registry import Registry
+
+K = TypeVar("K", bound=tuple[object, ...])
+
+MOST_BORROWED = 256
+"""Accounts made from credentials that messages brought; the one idle longest makes room for the next."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An account a message may go through: one of the configuration, or a provider used on its own."""
+
+    name: str
+    provider: str
+    configured: bool = True
+
+
+class Accounts:
+    """Hands out a lane per account and channel, and closes them all in the end."""
+
+    def __init__(self, config: Config, registry: Registry, gates: SendMiddleware) -> None:
+        self._config = config
+        self._registry = registry
+        self._gates = gates
+        self.environment = Resources()
+        self._settings: dict[tuple[str, Channel], AccountSettings] = {}
+        self._lanes: dict[tuple[str, Channel], AccountDispatcher] = {}
+        self._borrowed: OrderedDict[tuple[str, Channel, bytes], AccountDispatcher] = OrderedDict()
+        self._opening: dict[tuple[object, ...], asyncio.Task[AccountDispatcher]] = {}
+        self._closed = False
+
+    def ready(self, target: Target, message: Message) -> AccountDispatcher | None:
+        """Return the lane of `target` if it is open already and the message brings no credentials."""
+        return None if message.options else self.opened(target, message.channel_name)
+
+    def opened(self, target: Target, channel: Channel) -> AccountDispatcher | None:
+        """Return the lane of `target` if it is open already."""
+        return self._lanes.get((target.name, channel))
+
+    async def lane(self, target: Target, message: Message) -> AccountDispatcher:
+        """Return the lane for `message`, opening its transport when it is the first.
+
+        Raises PluginError when the provider cannot be used, ConfigError when the settings are wrong.
+        """
+        if message.options:
+            return await self._lane_for_options(target, message.channel_name, message.options)
+        return await self.own_lane(target, message.channel_name)
+
+    async def own_lane(self, target: Target, channel: Channel) -> AccountDispatcher:
+        """Return the lane with the account's own credentials; raises as `lane` does."""
+        lane = self._lanes.get((target.name, channel))
+        if lane is not None:
+            return lane
+        settings = self.settings(target, channel)
+        return await self._once(self._lanes, (target.name, channel), lambda: self._open(target, channel, settings))
+
+    def settings(self, target: Target, channel: Channel) -> AccountSettings:
+        """Return the validated settings of an account; raises ConfigError or PluginError."""
+        key = (target.name, channel)
+        if key not in self._settings:
+            self._settings[key] = self._validated(target, channel)
+        return self._settings[key]
+
+    def capabilities(self, target: Target, channel: Channel) -> Capabilities:
+        """Return what the account's transport can do; raises PluginError."""
+        return self._registry.transport(target.provider, channel).capabilities
+
+    def reports(self, account: str, channel: Channel) -> bool:
+        """Whether the account's provider sends reports that its transport can read; yes when it is not open."""
+        lane = self._lanes.get((account, channel))
+        return lane is None or type(lane.transport).parse_webhook is not Transport.parse_webhook
+
+    async def read_report(self, target: Target, channel: Channel, request: WebhookRequest) -> list[Event] | None:
+        """Return what the account's provider reports, with the account's name; None when it never reports.
+
+        Raises WebhookError for what is not the provider's or cannot be read, and what `lane` raises.
+        """
+        kind = self._registry.transport(target.provider, channel)
+        if kind.parse_webhook is Transport.parse_webhook:
+            return None  # before its settings are looked at: an account of two channels may be set up for one
+        transport = (await self.own_lane(target, channel)).transport
+        with _plugin_faults(target, "reading a report"):
+            events = transport.parse_webhook(request)
+        return [event.model_copy(update={"account": target.name}) for event in events]
+
+    def on_unknown(self, target: Target, channel: Channel) -> OnUnknown:
+        """Return the account's policy for unknown outcomes; its provider's when its settings are incomplete.
+
+        A message may bring the credentials that the account lacks. Raises PluginError.
+        """
+        try:
+            return self.settings(target, channel).on_unknown
+        except ConfigError:
+            model = self._registry.transport(target.provider, channel).settings_model
+            default: OnUnknown = model.model_fields["on_unknown"].default
+            return default
+
+    async def check(self, target: Target, channel: Channel) -> CheckReport:
+        """Let a transport of the account's own try its credentials; it is closed again at once."""
+        settings = self.settings(target, channel)
+        with _plugin_faults(target, "checked"):
+            transport = self._transport(target, channel, settings)
+            await transport.open()
+            try:
+                return await transport.check()
+            finally:
+                await transport.close()
+
+    async def close(self) -> None:
+        """Close every transport, then what they share. One that fails to close does not keep the others."""
+        self._closed = True
+        if self._opening:
+            await asyncio.wait(self._opening.values())
+        lanes = [*self._lanes.values(), *self._borrowed.values()]
+        self._lanes.clear()
+        self._borrowed.clear()
+        await asyncio.gather(*(lane.close() for lane in lanes))
+        await self.environment.close()
+
+    def _validated(self, target: Target, channel: Channel) -> AccountSettings:
+        model = self._registry.transport(target.provider, channel).settings_model
+        if target.configured:
+            return account_settings(target.name, self._config.accounts[target.name], model)
+        return settings_from_environment(target.provider, model) or account_settings(
+            target.name, {"provider": target.provider}, model
+        )
+
+    async def _lane_for_options(
+        self, target: Target, channel: Channel, options: Mapping[str, SecretStr]
+    ) -> AccountDispatcher:
+        key = (target.name, channel, _fingerprint(options))
+        if len(self._borrowed) >= MOST_BORROWED and key not in self._borrowed:
+            await self._drop_idle()
+        lane = self._borrowed.get(key) or await self._once(
+            self._borrowed, key, lambda: self._borrow(target, channel, options)
+        )
+        if key in self._borrowed:
+            self._borrowed.move_to_end(key)
+        lane.asked_for = True
+        return lane
+
+    async def _once(
+        self, lanes: dict[K, AccountDispatcher], key: K, make: Callable[[], Coroutine[Any, Any, AccountDispatcher]]
+    ) -> AccountDispatcher:
+        """Open one lane for all who ask for it at the same time; one of them cancelled does not stop it."""
+        if self._closed:
+            raise PostroomError("this Postroom is closed; make a new one to send again")
+        task = self._opening.get(key)
+        if task is None:
+            task = self._opening[key] = asyncio.create_task(make())
+            task.add_done_callback(lambda done: self._opened(lanes, key, done))
+        try:
+            return await asyncio.shield(task)
+        except DeliveryError as error:
+            raise own_copy(error) from error.__cause__
+
+    def _opened(self, lanes: dict[K, AccountDispatcher], key: K, task: asyncio.Task[AccountDispatcher]) -> None:
+        del self._opening[key]
+        if not task.cancelled() and task.exception() is None:
+            lanes[key] = task.result()
+
+    async def _borrow(self, target: Target, channel: Channel, options: Mapping[str, SecretStr]) -> AccountDispatcher:
+        model = self._registry.transport(target.provider, channel).settings_model
+        base = self._config.accounts[target.name] if target.configured else {"provider": target.provider}
+        settings = settings_for_message(target.name, base, model, options)
+        return await self._open(target, channel, settings)
+
+    async def _open(self, target: Target, channel: Channel, settings: AccountSettings) -> AccountDispatcher:
+        with _plugin_faults(target, "opened"):
+            lane = AccountDispatcher(self._transport(target, channel, settings), self._gates)
+            await lane.transport.open()
+        return lane
+
+    def _transport(self, target: Target, channel: Channel, settings: AccountSettings) -> Transport[Any, Any]:
+        return self._registry.transport(target.provider, channel)(target.name, settings, self.environment)
+
+    async def _drop_idle(self) -> None:
+        idle = next((key for key, lane in self._borrowed.items() if lane.idle), None)
+        if idle is not None:
+            await self._borrowed.pop(idle).close()
+
+
+@contextmanager
+def _plugin_faults(target: Target, what: str) -> Iterator[None]:
+    """Whatever a plugin raises before a hand-over is one of our errors to the caller."""
+    try:
+        yield
+    except PostroomError:
+        raise
+    except Exception as error:
+        raise early_fault(target.name, target.provider, error, f"was {what}") from error
+
+
+def _fingerprint(options: Mapping[str, SecretStr]) -> bytes:
+    """Tell sets of credentials apart without keeping them as keys."""
+    digest = hashlib.sha256()
+    for part in _flat(sorted(options.items())):
+        digest.update(len(part).to_bytes(4, "big") + part)
+    return digest.digest()
+
+
+def _flat(options: Iterable[tuple[str, SecretStr]]) -> Iterable[bytes]:
+    for name, secret in options:
+        yield name.encode()
+        yield secret.get_secret_value().encode()

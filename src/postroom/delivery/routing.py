@@ -1,0 +1,195 @@
+"""Which accounts a message may go through, in which order: provider field, else rule, else default."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from postroom.config.model import nearest
+from postroom.delivery.accounts import Target
+from postroom.errors import PluginError, ProviderNotFound
+from postroom.messages import Email, Message, Sms
+from postroom.receipts import Channel
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from postroom.config.model import Config, RouteSettings, Rule
+    from postroom.registry.registry import Registry
+
+
+class Router:
+    """Turns a message into the accounts to try, in order.
+
+    Round-robin routes begin with the next account each time; weighted ones draw from `dice`.
+    """
+
+    def __init__(self, config: Config, registry: Registry, *, rng: random.Random | None = None) -> None:
+        self._config = config
+        self._registry = registry
+        self._dice = rng or random.Random()  # noqa: S311 - shares load, guards nothing
+        self._turns: Counter[str] = Counter()
+        self._only_accounts: dict[Channel, str] = {}
+        self._targets = {name: Target(name, config.provider_of(name)) for name in config.accounts}
+
+    def plan(self, message: Message) -> tuple[Target, ...]:
+        """Return the accounts to try for `message`, in order, and let round-robin routes turn.
+
+        Raises ProviderNotFound.
+        """
+        name = self.choice(message)
+        found = self.targets(name, message.channel_name)
+        self._turns[name] += 1
+        return found
+
+    def parts(self, message: Message) -> list[Message]:
+        """Split an SMS to several recipients where the rules send them different ways."""
+        if message.provider or not self._config.rules or not isinstance(message, Sms):
+            return [message]
+        ways: dict[str, list[str]] = {}
+        for recipient in message.recipients:
+            alone = message.stamped(to=(recipient,), recipients=(recipient,))
+            ways.setdefault(self.choice(alone), []).append(recipient)
+        return [message.for_recipients(group) for group in ways.values()]
+
+    def names(self) -> list[tuple[str, Channel]]:
+        """Every name that defaults and rules choose, with each channel it is chosen for."""
+        defaults = self._config.defaults
+        chosen = [(name, channel) for channel in Channel if (name := defaults.for_channel(channel))]
+        ruled = [(rule.use, channel) for rule in self._config.rules for channel in _channels(rule)]
+        return chosen + ruled
+
+    def choice(self, message: Message) -> str:
+        """Return the route, account or provider name that takes `message`."""
+        if message.provider:
+            return message.provider
+        for rule in self._config.rules:
+            if _matches(rule, message):
+                return rule.use
+        return self._config.defaults.for_channel(message.channel_name) or self._only_account(message.channel_name)
+
+    def targets(self, name: str, channel: Channel) -> tuple[Target, ...]:
+        """Return the accounts behind a route, account or provider name, in the order to try them now."""
+        route = self._config.routes.get(name)
+        if route:
+            return tuple(self._targets[account] for account in self._ordered(name, route))
+        account = self._targets.get(name)
+        if account:
+            return (account,)
+        return (self._provider(name, channel),)
+
+    def account(self, name: str) -> Target:
+        """Return the account of that name, or the provider used on its own. Raises ProviderNotFound."""
+        found = self._targets.get(name)
+        if found or self._registry.knows(name):
+            return found or Target(name, name, configured=False)
+        hint = nearest(name, self._targets)
+        raise ProviderNotFound(f"no account {name!r}; accounts: {', '.join(sorted(self._targets)) or 'none'}{hint}")
+
+    def _ordered(self, name: str, route: RouteSettings) -> Sequence[str]:
+        if route.strategy == "round_robin":
+            turn = self._turns[name] % len(route.via)
+            return route.via[turn:] + route.via[:turn]
+        if route.strategy == "weighted":
+            return self._drawn(route)
+        return route.via
+
+    def _drawn(self, route: RouteSettings) -> list[str]:
+        left, order = list(route.via), []
+        while left:
+            weights = [route.weights.get(account, 1.0) for account in left]
+            order.append(self._dice.choices(left, weights)[0])
+            left.remove(order[-1])
+        return order
+
+    def _provider(self, name: str, channel: Channel) -> Target:
+        own = [account for account in self._config.accounts if self._config.provider_of(account) == name]
+        if len(own) == 1:
+            return self._targets[own[0]]
+        if len(own) > 1:
+            raise ProviderNotFound(
+                f"provider {name!r} has several accounts ({', '.join(sorted(own))}); name the account or a route"
+            )
+        if self._registry.knows(name):
+            return Target(name, name, configured=False)
+        self._explain(name, channel)
+        raise AssertionError(name)
+
+    def _explain(self, name: str, channel: Channel) -> None:
+        ours = [*self._config.routes, *self._config.accounts]
+        try:
+            self._registry.transport(name, channel)
+        except ProviderNotFound as error:
+            hint = nearest(name, ours)
+            configured = f"; routes and accounts: {', '.join(sorted(ours)) or 'none'}{hint}"
+            raise ProviderNotFound(f"{error}{configured}") from None
+
+    def _only_account(self, channel: Channel) -> str:
+        if channel not in self._only_accounts:
+            self._only_accounts[channel] = self._sole_carrier(channel)
+        return self._only_accounts[channel]
+
+    def _sole_carrier(self, channel: Channel) -> str:
+        able = [name for name in self._config.accounts if self._carries(name, channel)]
+        if len(able) == 1:
+            return able[0]
+        if not able:
+            self._explain_accounts()
+            raise ProviderNotFound(
+                f"no account for {channel}: add one to the configuration (`postroom init` writes a first one), set "
+                f"POSTROOM_{channel.upper()}_URL, or name an installed provider: {', '.join(self._registry.names())}"
+            )
+        raise ProviderNotFound(
+            f"several accounts carry {channel} ({', '.join(able)}): choose one as [defaults] {channel}, or name one "
+            "as the message's provider"
+        )
+
+    def _explain_accounts(self) -> None:
+        """Raise the PluginError of the first account whose provider cannot be used."""
+        for name in self._config.accounts:
+            self._registry.channels(self._config.provider_of(name))
+
+    def _carries(self, account: str, channel: Channel) -> bool:
+        try:
+            return channel in self._registry.channels(self._config.provider_of(account))
+        except PluginError:
+            return False
+
+
+def _channels(rule: Rule) -> list[Channel]:
+    """The channel a rule is for; none when it does not say, since its account may carry one only."""
+    if rule.channel:
+        return [rule.channel]
+    return ([Channel.SMS] if rule.country else []) + ([Channel.EMAIL] if rule.domain else [])
+
+
+def _matches(rule: Rule, message: Message) -> bool:
+    return (
+        (rule.channel is None or rule.channel is message.channel_name)
+        and (rule.category is None or rule.category == message.category)
+        and (not rule.country or _goes_to_country(rule, message))
+        and (not rule.domain or _goes_to_domain(rule, message))
+    )
+
+
+def _goes_to_country(rule: Rule, message: Message) -> bool:
+    if not isinstance(message, Sms):
+        return False
+    return all(country_of(number) in rule.country for number in message.recipients)
+
+
+def _goes_to_domain(rule: Rule, message: Message) -> bool:
+    if not isinstance(message, Email):
+        return False
+    return all(address.rpartition("@")[2].lower() in rule.domain for address in message.recipients)
+
+
+def country_of(number: str) -> str | None:
+    """Return the ISO 3166 code of the country an E.164 number belongs to, or None when it has none."""
+    import phonenumbers  # noqa: PLC0415 - costly to import
+
+    parsed = phonenumbers.parse(number)
+    return phonenumbers.region_code_for_number(parsed) or phonenumbers.region_code_for_country_code(
+        parsed.country_code or 0
+    )

@@ -1,0 +1,142 @@
+"""API keys: how they look, how they are kept, and the four ways a request presents one."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import re
+import secrets
+from datetime import datetime
+from http.cookies import CookieError, SimpleCookie
+from typing import TYPE_CHECKING, Literal, Self
+from urllib.parse import parse_qsl
+
+from postroom.gateway.http.errors import ApiError
+from postroom.receipts import Channel, Record
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from postroom.messages import Email, Sms
+
+KEY = re.compile(r"[a-z]{2}--[A-Za-z0-9_\-]{16,128}")
+COOKIE = "auth_token"
+QUERY = "auth_token"
+
+Way = Literal["header", "bearer", "query", "cookie"]
+WAYS: tuple[Way, ...] = ("header", "bearer", "query", "cookie")
+"""In which order the places are looked at: `Auth-token`, `Authorization: Bearer`, `?auth_token=`, the cookie.
+
+The first that holds anything counts, and a wrong key there is not made good by a right one further on.
+"""
+
+
+class Scope(Record):
+    """What a key may do; an empty list allows everything.
+
+    `channels`, and `accounts` (accounts, routes or providers, as `provider` names them). `senders` are what an
+    SMS or an e-mail may give as `from`; an e-mail may only choose a sender that is listed. With `suppressions` it may
+    see and change who is not written to.
+    """
+
+    channels: tuple[Channel, ...] = ()
+    accounts: tuple[str, ...] = ()
+    senders: tuple[str, ...] = ()
+    suppressions: bool = False
+
+    @property
+    def restricted(self) -> bool:
+        return bool(self.channels or self.accounts or self.senders)
+
+
+class Key(Record):
+    """An API key as it is kept: never its text."""
+
+    id: str
+    name: str = ""
+    digest: str
+    scope: Scope = Scope()
+    created_at: datetime
+    revoked_at: datetime | None = None
+    flagged_at: datetime | None = None
+    suspended_at: datetime | None = None
+
+    @classmethod
+    def made(cls, region: str, *, name: str, scope: Scope, now: datetime) -> tuple[Self, str]:
+        """Return a new key and its text, which nobody can read again later."""
+        text = f"{region}--{secrets.token_urlsafe(32)}"
+        return cls(id=f"key_{secrets.token_hex(8)}", name=name, digest=digest(text), scope=scope, created_at=now), text
+
+    def fits(self, text: str) -> bool:
+        """Whether `text` is this key, in a time that does not depend on where they differ."""
+        return hmac.compare_digest(self.digest, digest(text))
+
+
+def digest(text: str) -> str:
+    """Return what is stored of a key.
+
+    A plain SHA-256 is right here, where it would be wrong for a password: a key is 256 random bits, so there
+    is no list of likely ones to try, and a slow hash would only slow down every request.
+    """
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def presented(headers: Mapping[str, str], query: str) -> tuple[str, Way] | None:
+    """Return the key a request presents and the way it came, or None; `headers` have lower-case names."""
+    found = {
+        "header": headers.get("auth-token", "").strip(),
+        "bearer": _bearer(headers.get("authorization", "")),
+        "query": dict(parse_qsl(query)).get(QUERY, "") if QUERY in query else "",
+        "cookie": _cookie(headers.get("cookie", "")),
+    }
+    return next(((found[way], way) for way in WAYS if found[way]), None)
+
+
+def _bearer(value: str) -> str:
+    """Return a bearer token, given as it is or in base64 (as the pages of the API show it)."""
+    scheme, _, token = value.strip().partition(" ")
+    token = token.strip()
+    if scheme.lower() != "bearer" or KEY.fullmatch(token):
+        return token if scheme.lower() == "bearer" else ""
+    try:
+        decoded = base64.b64decode(token, validate=True).decode("ascii").strip()
+    except (binascii.Error, ValueError):
+        return token
+    return decoded if KEY.fullmatch(decoded) else token
+
+
+def _cookie(header: str) -> str:
+    if COOKIE not in header:
+        return ""
+    try:
+        morsel = SimpleCookie(header).get(COOKIE)
+    except CookieError:
+        return ""
+    return morsel.value if morsel else ""
+
+
+def not_authorised(message: str) -> ApiError:
+    return ApiError(401, "not_authorised", message, headers={"www-authenticate": "Bearer"})
+
+
+def check_scope(scope: Scope, message: Email | Sms, accounts: tuple[str, ...]) -> None:
+    """Raise Refusal (403) unless a key of `scope` may send `message`.
+
+    `accounts` are the names that stand for where it would go: the choice itself and each account of its route.
+    """
+    if scope.channels and message.channel_name not in scope.channels:
+        raise _forbidden(f"This key may not send {message.channel_name}.")
+    if scope.accounts and not set(accounts) & set(scope.accounts):
+        raise _forbidden("This key may not use that provider or account.")
+    sender = message.from_
+    if sender is None:
+        return
+    named = sender if isinstance(sender, str) else sender.email
+    if (scope.senders and named not in scope.senders) or (not scope.senders and not isinstance(sender, str)):
+        raise _forbidden("This key may not send from that sender; leave it out for the account's own.")
+
+
+def _forbidden(message: str) -> ApiError:
+    return ApiError(403, "forbidden", message)

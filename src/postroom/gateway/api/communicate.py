@@ -1,0 +1,181 @@
+"""The four endpoints of the Communicate REST API."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from postroom.errors import PostroomError
+from postroom.gateway.access.keys import check_scope
+from postroom.gateway.access.quotas import Guards
+from postroom.gateway.http.errors import ApiError, Problem, invalid_message
+from postroom.gateway.http.middleware import JsonAnswer
+from postroom.gateway.http.postroom_errors import from_postroom_error
+from postroom.gateway.parsing.email import read_email
+from postroom.gateway.parsing.sms import read_sms
+from postroom.messages import Email
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from postroom.client import Postroom
+    from postroom.config.gateway import GatewaySettings
+    from postroom.gateway.access.authentication import Authenticator
+    from postroom.gateway.access.keys import Key
+    from postroom.gateway.access.storage import AccessStorage
+    from postroom.gateway.api.unsubscribe import Unsubscribing
+    from postroom.gateway.http.body import Reader
+    from postroom.messages import Sms
+    from postroom.outbox.records import EnqueueResult
+
+    Read = Callable[[dict[str, Any], GatewaySettings], Email | Sms]
+
+_LONGEST_KEY = 200
+_TOGETHER = 50
+"""Items of a batch that are read before other requests get their turn."""
+
+
+class Communicate:
+    """Takes messages in: 202 means that they are on disk."""
+
+    def __init__(
+        self,
+        room: Postroom,
+        access_storage: AccessStorage,
+        admission: Authenticator,
+        reader: Reader,
+        unsubscribing: Unsubscribing,
+    ) -> None:
+        self._room = room
+        self._settings = room.config.gateway
+        self._guards = Guards(access_storage, self._settings)
+        self._admission = admission
+        self._reader = reader
+        self._unsubscribing = unsubscribing
+
+    async def email(self, request: Request) -> Response:
+        return await self._single(request, read_email)
+
+    async def sms(self, request: Request) -> Response:
+        return await self._single(request, read_sms)
+
+    async def emails(self, request: Request) -> Response:
+        return await self._batch(request, "emails", read_email)
+
+    async def many_sms(self, request: Request) -> Response:
+        return await self._batch(request, "sms", read_sms)
+
+    async def _single(self, request: Request, read: Read) -> Response:
+        key = self._admission.key(request)
+        headers = await self._admission.count(key, "requests")
+        idempotency_key = idempotency_key_of(request.headers)
+        fields = await self._reader.fields(request)
+        message = self._read(read, fields, key, idempotency_key)
+        headers |= await self._admission.count(key, "messages")
+        (answer,) = await self._store([message], key)
+        if isinstance(answer, ApiError):
+            raise answer
+        request.scope["postroom.messages"] = 1
+        if answer.replayed:
+            headers["idempotency-replayed"] = "true"
+        return JsonAnswer(202, accepted(answer, message), headers)
+
+    async def _batch(self, request: Request, name: str, read: Read) -> Response:
+        key = self._admission.key(request)
+        headers = await self._admission.count(key, "requests")
+        idempotency_key = idempotency_key_of(request.headers)
+        items = self._items(await self._reader.fields(request), name)
+        results: list[dict[str, Any] | None] = [None] * len(items)
+        good: dict[int, Email | Sms] = {}
+        for index, item in enumerate(items):
+            if index % _TOGETHER == _TOGETHER - 1:
+                await asyncio.sleep(0)
+            own_key = f"{idempotency_key}/{index}" if idempotency_key else None
+            try:
+                good[index] = self._read(read, item, key, own_key)
+            except ApiError as refusal:
+                results[index] = _rejected(index, refusal)
+        if good:
+            headers |= await self._admission.count(key, "messages", len(good))
+            answers = await self._store(list(good.values()), key)
+            for (index, message), answer in zip(good.items(), answers, strict=True):
+                results[index] = _result(index, answer, message)
+        return _summed_up(request, results, headers)
+
+    def _items(self, fields: Mapping[str, Any], name: str) -> list[Any]:
+        items = fields.get(name)
+        if not isinstance(items, list) or not items:
+            raise invalid_message((Problem(name, "must be a list with at least one message"),))
+        if len(items) > self._settings.max_batch:
+            most = f"at most {self._settings.max_batch:,} are taken. Send several batches"
+            raise ApiError(413, "too_large", f"{name} has {len(items):,} messages; {most}.")
+        return items
+
+    def _read(self, read: Read, item: object, key: Key, idempotency_key: str | None) -> Email | Sms:
+        """Return the message in `item`, if the key may send it. Raises Refusal."""
+        if not isinstance(item, dict):
+            raise invalid_message((Problem("", "must be an object"),))
+        message = read(item, self._settings)
+        watched = self._guards.watches_countries(message)
+        destinations = self._destinations(message) if key.scope.accounts or watched else ()
+        if key.scope.restricted or message.from_ is not None:
+            check_scope(key.scope, message, destinations)
+        if watched:
+            self._guards.check_countries(message, destinations)
+        if isinstance(message, Email):
+            message = self._unsubscribing.offered(message)
+        return message.stamped(idempotency_key=idempotency_key) if idempotency_key else message
+
+    def _destinations(self, message: Email | Sms) -> tuple[str, ...]:
+        try:
+            targets = self._room.targets(message)
+        except PostroomError as error:
+            raise from_postroom_error(error) from None
+        return (*((message.provider,) if message.provider else ()), *(target.name for target in targets))
+
+    async def _store(self, messages: Sequence[Email | Sms], key: Key) -> list[EnqueueResult | ApiError]:
+        held_until = await self._guards.flows_at(key, messages)
+        answers = await self._room.outbox.add(messages, tenant=key.id, held_until=held_until)
+        return [from_postroom_error(answer) if isinstance(answer, PostroomError) else answer for answer in answers]
+
+
+def idempotency_key_of(headers: Mapping[str, str]) -> str | None:
+    """Return the Idempotency-Key, with or without the quotes draft-ietf-httpapi-idempotency-key-header asks for."""
+    given = headers.get("idempotency-key")
+    if given is None:
+        return None
+    bare = given[1:-1] if len(given) > 1 and given[0] == given[-1] == '"' else given
+    if not bare.strip() or len(bare) > _LONGEST_KEY or not bare.isascii() or not bare.isprintable():
+        raise ApiError(
+            400, "invalid_idempotency_key", f"Idempotency-Key must be 1 to {_LONGEST_KEY} printable ASCII characters."
+        )
+    return bare
+
+
+def accepted(stored: EnqueueResult, message: Email | Sms) -> dict[str, Any]:
+    """Return what the API says of a message it has taken; of one that is repeated, what it said before."""
+    status = str(stored.accepted_as)
+    recipients = [{"address": address, "status": status} for address in message.recipients]
+    return {"id": stored.receipt.id, "status": status, "recipients": recipients}
+
+
+def _result(index: int, answer: EnqueueResult | ApiError, message: Email | Sms) -> dict[str, Any]:
+    return _rejected(index, answer) if isinstance(answer, ApiError) else {"index": index, **accepted(answer, message)}
+
+
+def _rejected(index: int, refusal: ApiError) -> dict[str, Any]:
+    return {"index": index, **refusal.body()}
+
+
+def _summed_up(request: Request, results: Sequence[Mapping[str, Any] | None], headers: Mapping[str, str]) -> Response:
+    rejected = sum("error" in result for result in results if result)
+    body: dict[str, Any] = {"accepted": len(results) - rejected, "rejected": rejected, "results": results}
+    request.scope["postroom.messages"] = body["accepted"]
+    if rejected < len(results):
+        return JsonAnswer(202, body, headers)
+    request.scope["postroom.error"] = "invalid_batch"
+    told = {"error": "invalid_batch", "message": "No message of the batch could be taken; see results.", "details": []}
+    return JsonAnswer(400, {**told, **body}, headers)

@@ -1,0 +1,218 @@
+"""Looking messages up, and doing with them what a person decides; a key sees only its own."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from postroom.errors import MessageNotFound, OutboxError, StateConflict
+from postroom.gateway.http.errors import ApiError, Problem
+from postroom.gateway.http.middleware import JsonAnswer
+from postroom.gateway.http.postroom_errors import from_postroom_error
+from postroom.outbox.records import MessageFilter
+from postroom.receipts import Channel, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from datetime import datetime
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from postroom.events import Event
+    from postroom.gateway.access.authentication import Authenticator
+    from postroom.gateway.http.body import Reader
+    from postroom.outbox.outbox import Outbox
+    from postroom.outbox.records import MessageDetails, MessageSummary
+    from postroom.receipts import Receipt
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def _split(value: object) -> object:
+    return value.split(",") if isinstance(value, str) else value
+
+
+def _seq_at(value: object) -> object:
+    """Read a cursor: the place of a page's last message, in a form nobody is tempted to count with."""
+    try:
+        return int(base64.urlsafe_b64decode(f"{value}==").decode("ascii"))
+    except (ValueError, binascii.Error):
+        raise ValueError("is no cursor of this service") from None
+
+
+def _iso(value: object) -> object:
+    if isinstance(value, str) and "T" not in value.upper():
+        raise ValueError("must be a time such as 2026-01-31T12:00:00Z")
+    return value
+
+
+Time = Annotated[AwareDatetime, BeforeValidator(_iso)]
+
+
+class Filter(BaseModel):
+    """The query of `GET /v1/messages`."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    status: Annotated[tuple[Status, ...], BeforeValidator(_split)] = Field(
+        (), description="Only these statuses, with commas between them."
+    )
+    channel: Channel | None = None
+    account: str | None = None
+    to: str | None = Field(None, description="Only messages to recipients whose address holds this.")
+    since: Time | None = Field(None, description="Accepted at this time or later.")
+    until: Time | None = Field(None, description="Accepted before this time.")
+    limit: Annotated[int, Field(ge=1, le=500)] = 50
+    cursor: Annotated[int | None, Field(ge=1, lt=2**63), BeforeValidator(_seq_at)] = Field(
+        None, description="`next` of the page before.", json_schema_extra={"type": "string"}
+    )
+
+
+class Resolution(BaseModel):
+    """The body of `POST /v1/messages/{id}/resolve`."""
+
+    outcome: Literal["sent", "failed", "retry"] = Field(
+        description="It was sent; it was not and is given up; or it was not and is to be sent again."
+    )
+    note: str = Field("", max_length=500)
+
+
+class Lookups:
+    """The endpoints under `/v1/messages`."""
+
+    def __init__(self, outbox: Outbox, admission: Authenticator, reader: Reader) -> None:
+        self._outbox = outbox
+        self._admission = admission
+        self._reader = reader
+
+    async def listed(self, request: Request) -> Response:
+        """List messages, the newest first."""
+        key = self._admission.key(request)
+        wanted = valid(Filter, query_of_endpoint(request))
+        choice = MessageFilter(
+            status=wanted.status,
+            channel=wanted.channel,
+            account=wanted.account,
+            tenant=key.id,
+            to=wanted.to,
+            since=wanted.since.timestamp() if wanted.since else None,
+            until=wanted.until.timestamp() if wanted.until else None,
+            before_seq=wanted.cursor,
+            limit=wanted.limit + 1,
+        )
+        try:
+            found = await self._outbox.list(choice)
+        except OutboxError as error:
+            raise from_postroom_error(error) from None
+        page, more = found[: wanted.limit], len(found) > wanted.limit
+        return JsonAnswer(
+            200, {"messages": [_line(line) for line in page], "next": _cursor(page[-1].seq) if more else None}
+        )
+
+    async def shown(self, request: Request) -> Response:
+        """Show everything known of one message but its contents."""
+        key = self._admission.key(request)
+        shown = await _found(self._outbox.get(request.path_params["id"], tenant=key.id))
+        return JsonAnswer(200, told(shown))
+
+    async def cancelled(self, request: Request) -> Response:
+        """Stop a message that still waits."""
+        return await self._changed(request, self._outbox.cancel)
+
+    async def retried(self, request: Request) -> Response:
+        """Send again what failed, expired, was cancelled or is in doubt; not to those who were accepted."""
+
+        async def retry(message_id: str, *, tenant: str | None) -> Receipt:
+            shown = await self._outbox.get(message_id, tenant=tenant)
+            if shown.receipt.status is Status.HELD:  # by a quota, which its key must not overrule
+                raise StateConflict("a held message flows when its quota allows, or its operator lets it go")
+            return await self._outbox.retry(message_id, tenant=tenant)
+
+        return await self._changed(request, retry)
+
+    async def resolved(self, request: Request) -> Response:
+        """Settle a message in doubt."""
+
+        async def resolve(message_id: str, *, tenant: str | None) -> Receipt:
+            wanted = valid(Resolution, await self._reader.fields(request))
+            return await self._outbox.resolve(message_id, wanted.outcome, note=wanted.note, tenant=tenant)
+
+        return await self._changed(request, resolve)
+
+    async def _changed(self, request: Request, change: Callable[..., Awaitable[Receipt]]) -> Response:
+        key = self._admission.key(request)
+        message_id = request.path_params["id"]
+        await _found(self._outbox.get(message_id, tenant=key.id))
+        try:
+            await change(message_id, tenant=key.id)
+        except StateConflict as error:
+            raise ApiError(409, error.code, str(error)) from None
+        except OutboxError as error:
+            raise from_postroom_error(error) from None
+        return JsonAnswer(200, told(await self._outbox.get(message_id, tenant=key.id)))
+
+
+def query_of_endpoint(request: Request) -> dict[str, str]:
+    """Return the parameters of a query, but for the key. Raises Refusal (400) for one that is given twice."""
+    given = [(name, value) for name, value in request.query_params.multi_items() if name != "auth_token"]
+    query = dict(given)
+    if len(query) < len(given):
+        twice = next(name for name in query if sum(name == other for other, _ in given) > 1)
+        problem = Problem(twice[:100], "is given twice; several statuses stand with commas between them")
+        raise ApiError(400, "invalid_request", f"{problem.field}: {problem.message}", (problem,))
+    return query
+
+
+def told(shown: MessageDetails) -> dict[str, Any]:
+    """Return a message as the API shows it: what became of it, never its contents or credentials."""
+    receipt: dict[str, Any] = shown.receipt.model_dump(mode="json")
+    return {
+        **receipt,
+        "account": receipt["account"] or shown.account,
+        "events": [_event(event) for event in shown.events],
+        "created_at": _written(shown.created_at),
+        "due_at": _written(shown.due_at),
+        "expires_at": _written(shown.expires_at),
+        "settled_at": _written(shown.settled_at),
+    }
+
+
+async def _found(asked: Awaitable[MessageDetails]) -> MessageDetails:
+    try:
+        return await asked
+    except MessageNotFound:
+        raise ApiError(404, "not_found", "There is no such message, or it is another key's.") from None
+    except OutboxError as error:
+        raise from_postroom_error(error) from None
+
+
+def valid(model: type[M], values: dict[str, Any]) -> M:
+    """Return a body or query in its shape. Raises Refusal (400) with each wrong field."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        problems = tuple(
+            Problem(".".join(map(str, problem["loc"])), problem["msg"].removeprefix("Value error, "))
+            for problem in error.errors(include_url=False, include_input=False)
+        )
+        raise ApiError(400, "invalid_request", f"{problems[0].field}: {problems[0].message}", problems) from None
+
+
+def _line(line: MessageSummary) -> dict[str, Any]:
+    return line.model_dump(mode="json", exclude={"seq"})
+
+
+def _event(event: Event) -> dict[str, Any]:
+    return event.model_dump(mode="json", include={"type", "occurred_at", "recipient", "provider", "code", "detail"})
+
+
+def _cursor(seq: int) -> str:
+    return base64.urlsafe_b64encode(str(seq).encode()).decode().rstrip("=")
+
+
+def _written(moment: datetime | None) -> str | None:
+    return moment.isoformat() if moment else None

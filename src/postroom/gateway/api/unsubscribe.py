@@ -1,0 +1,97 @@
+"""Leaving a list with one click (RFC 8058): the headers of marketing mail, and the page they lead to."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+from datetime import UTC, datetime
+from html import escape
+from typing import TYPE_CHECKING, Final
+
+from starlette.responses import HTMLResponse
+
+from postroom.gateway.http.errors import ApiError
+from postroom.outbox.suppression import Suppression, plain
+from postroom.receipts import Channel
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from postroom.messages import Email
+    from postroom.outbox.suppression import SuppressionList
+
+_MAC = 16
+"""Bytes of the signature: nobody guesses one of 2^128."""
+
+_HEADERS: Final = {
+    "content-security-policy": "default-src 'none'; form-action 'self'; frame-ancestors 'none'",
+    "referrer-policy": "no-referrer",
+}
+
+
+class Unsubscribing:
+    """Makes links that unsubscribe one recipient, and does what they say. `secret` signs them."""
+
+    def __init__(self, suppressions: SuppressionList, public_url: str | None) -> None:
+        self._suppressions = suppressions
+        self._public_url = public_url.rstrip("/") if public_url else None
+        self.secret = b""
+
+    def offered(self, message: Email) -> Email:
+        """Return marketing mail with the headers mail programs make their button of.
+
+        A link unsubscribes one person, so mail to several gets none; neither does mail that brings its own.
+        """
+        given = {name.lower() for name in message.headers}
+        alone = message.category == "marketing" and len(message.recipients) == 1
+        if not alone or self._public_url is None or "list-unsubscribe" in given:
+            return message
+        link = f"{self._public_url}/v1/unsubscribe/{self._token(message.recipients[0])}"
+        headers = {"List-Unsubscribe": f"<{link}>", "List-Unsubscribe-Post": "List-Unsubscribe=One-Click"}
+        return message.stamped(headers={**message.headers, **headers})
+
+    async def asked(self, request: Request) -> Response:
+        """Ask whether somebody wants to unsubscribe; mail filters open links, so opening it changes nothing."""
+        address = self._address(request)
+        form = '<form method="post"><button>Unsubscribe</button></form>'
+        return _page(f"<p>No more marketing mail to {escape(address)}?</p>{form}")
+
+    async def done(self, request: Request) -> Response:
+        """Unsubscribe one recipient from marketing mail."""
+        address = self._address(request)
+        await self._suppressions.add(
+            Suppression(
+                channel=Channel.EMAIL,
+                address=plain(Channel.EMAIL, address),
+                category="marketing",
+                reason="unsubscribed",
+                since=datetime.now(UTC),
+            )
+        )
+        return _page(f"<p>{escape(address)} gets no more marketing mail.</p>")
+
+    def _token(self, address: str) -> str:
+        text = address.encode()
+        return base64.urlsafe_b64encode(self._signature(text) + text).decode().rstrip("=")
+
+    def _address(self, request: Request) -> str:
+        token = request.path_params["token"]
+        try:
+            dump_message = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
+            text = dump_message[_MAC:].decode()
+        except (binascii.Error, ValueError):
+            dump_message, text = b"", ""
+        if not text or not hmac.compare_digest(dump_message[:_MAC], self._signature(dump_message[_MAC:])):
+            raise ApiError(404, "not_found", "This link is not one of ours, or was cut; open it from the mail again.")
+        return text
+
+    def _signature(self, text: bytes) -> bytes:
+        return hmac.digest(self.secret, b"unsubscribe " + text, hashlib.sha256)[:_MAC]
+
+
+def _page(body: str) -> Response:
+    head = '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="robots" content="noindex">'
+    return HTMLResponse(f"{head}<title>Unsubscribe</title>{body}</html>", headers=_HEADERS)

@@ -1,0 +1,73 @@
+"""`/v1/webhooks/{account}`: what providers report of messages, and the replies people send."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from starlette.responses import Response
+
+from postroom.errors import PayloadInvalid, PostroomError, ProviderNotFound, SignatureInvalid, WebhookError
+from postroom.gateway.http.errors import ApiError, bad_request
+from postroom.gateway.http.middleware import headers_of
+from postroom.gateway.http.postroom_errors import UNAVAILABLE
+from postroom.plugin import WebhookRequest
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from postroom.client import Postroom
+    from postroom.config.gateway import GatewaySettings
+    from postroom.gateway.http.body import Reader
+
+_log = logging.getLogger("postroom.gateway")
+
+THANKS = Response(b"<Response/>", 200, media_type="text/xml")
+"""What every provider takes for a yes.
+
+Vonage repeats what is not answered 200 (api.support.vonage.com, article 360028543292); Twilio takes text for an SMS
+to send back, and anything else that is not XML for an error (twilio.com/docs/api/errors/12300).
+"""
+
+
+class Webhooks:
+    """Takes in reports. Who may report is shown by the signature, which the account's provider checks."""
+
+    def __init__(self, room: Postroom, settings: GatewaySettings, reader: Reader) -> None:
+        self._room = room
+        self._settings = settings
+        self._reader = reader
+
+    async def received(self, request: Request) -> Response:
+        """Take in a provider's report."""
+        account = request.path_params["account"]
+        told = WebhookRequest(
+            method=request.method,
+            url=self._public(request),
+            headers=headers_of(request.scope),
+            body=await self._reader.body(request),
+        )
+        try:
+            events = await self._room.receive(account, told)
+        except SignatureInvalid as error:
+            _log.warning("a report for account %r was refused: %s", account, error)
+            raise ApiError(403, error.code, "The signature is missing, or does not fit; nothing was kept.") from None
+        except PayloadInvalid as error:
+            raise bad_request(error.code, str(error)) from None
+        except (ProviderNotFound, WebhookError) as error:
+            _log.warning("a report for account %r was refused: %s", account, error)
+            raise ApiError(404, "not_found", "No account of that name takes reports.") from None
+        except PostroomError as error:  # whoever asks has shown no key, so only the log says what is wrong
+            _log.error("a report for account %r could not be taken in: %s", account, error)
+            raise ApiError(
+                503, error.code, "The report cannot be taken in now; send it again.", headers=UNAVAILABLE
+            ) from None
+        request.scope["postroom.messages"] = len(events)
+        return THANKS
+
+    def _public(self, request: Request) -> str:
+        """Return the address the provider called, which some of them sign."""
+        if self._settings.public_url is None:
+            return str(request.url)
+        query = f"?{request.url.query}" if request.url.query else ""
+        return f"{self._settings.public_url.rstrip('/')}{request.url.path}{query}"

@@ -1,0 +1,49 @@
+"""The fields that e-mail and SMS of the wire share."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from postroom.gateway.http.errors import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from postroom.errors import MessageError
+
+_TRUE: Sequence[object] = (True, 1, "true", "1")
+_FALSE: Sequence[object] = (False, 0, "false", "0", "", None)
+
+_TAKEN_AS_THEY_ARE = ("provider", "category", "send_at", "expires_at", "priority")
+
+
+def read_shared(item: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of `Message` that the wire names alike; empty ones are left out."""
+    return {name: item[name] for name in _TAKEN_AS_THEY_ARE if item.get(name) not in (None, "")}
+
+
+def truth(value: object, path: str, problems: list[Problem]) -> bool:
+    """Read true or false, also as the texts that url-encoded bodies have."""
+    if value in _TRUE:
+        return True
+    if value not in _FALSE:
+        problems.append(Problem(path, "must be true or false"))
+    return False
+
+
+def told(error: MessageError) -> tuple[tuple[str, str], ...]:
+    """Return what a message's own check found: the path of each field, and what is wrong with it."""
+    return error.problems or (("", str(error)),)
+
+
+def place_in(where: str, places: Mapping[str, str]) -> str:
+    """Return the path a field of a message stood at in the body; `places` has those that differ."""
+    for ours, theirs in places.items():
+        if where == ours or where.startswith(f"{ours}."):
+            return theirs + _indexed(where[len(ours) :])
+    return _indexed(where)
+
+
+def _indexed(path: str) -> str:
+    return re.sub(r"\.(\d+)(?=\.|$)", r"[\1]", path)

@@ -1,0 +1,169 @@
+"""How accounts do: trouble is noticed at once, fades with time, and moves what is tried and how often."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from typing import TYPE_CHECKING
+
+from postroom.outbox.records import AccountHealth, queue_of
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Mapping, Sequence
+
+    from postroom.delivery.accounts import Target
+    from postroom.receipts import Channel
+
+FADES_BY_HALF = 30.0
+"""Seconds after which half of an account's trouble is forgotten."""
+
+WEIGHT = 0.2
+"""How much one hand-over counts against all before it."""
+
+LEAST_SHARE = 0.02
+"""Part of the messages that go to an account in trouble all the same, so that it shows when that has ended."""
+
+SLOW = 4.0
+"""An account this many times slower than the fastest of its route gets less."""
+
+LONGEST_REST = 30.0
+SHORTEST_REST = 0.25
+MOST_FAILURES_IN_A_ROW = 3
+"""Failures in a row, for the account's sake, after which it rests between attempts."""
+
+LONG_REST = 2.0
+"""Seconds; for less it is not worth moving messages."""
+
+FIRST_PAUSE = 60.0
+LONGEST_PAUSE = 3600.0
+
+
+def fresh(lane: str) -> AccountHealth:
+    """The health of an account that nothing is known of."""
+    return AccountHealth(lane=lane)
+
+
+def failure_rate_now(health: AccountHealth, now: float) -> float:
+    """How much of the trouble is left."""
+    passed = max(0.0, now - health.observed_at)
+    return health.failure_rate * math.pow(0.5, passed / FADES_BY_HALF)
+
+
+def record_success(health: AccountHealth, now: float, latency: float, times: int = 1) -> AccountHealth:
+    """After hand-overs that the account answered as it should, whatever it said of the messages."""
+    old = (1 - WEIGHT) ** times
+    usual = latency if not health.latency else latency + old * (health.latency - latency)
+    return AccountHealth(
+        lane=health.lane,
+        failure_rate=_rounded(failure_rate_now(health, now) * old),
+        latency=usual,
+        observed_at=now,
+    )
+
+
+def record_failure(
+    health: AccountHealth, now: float, rng: random.Random, *, reason: str, retry_after: float | None
+) -> AccountHealth:
+    """After one that failed for the account's sake: it rests when it was asked to, or failed again and again."""
+    consecutive_failures = health.consecutive_failures + 1
+    rest = retry_after or 0.0
+    if consecutive_failures >= MOST_FAILURES_IN_A_ROW:
+        longest = min(LONGEST_REST, SHORTEST_REST * 2.0 ** min(consecutive_failures - MOST_FAILURES_IN_A_ROW, 20))
+        rest = max(rest, rng.uniform(longest / 2, longest))
+    failure_rate = failure_rate_now(health, now)
+    return AccountHealth(
+        lane=health.lane,
+        failure_rate=failure_rate + WEIGHT * (1 - failure_rate),
+        latency=health.latency,
+        consecutive_failures=consecutive_failures,
+        observed_at=now,
+        cooldown_until=max(health.cooldown_until if in_cooldown(health, now) else 0.0, now + rest),
+        paused=health.paused,
+        reason=reason,
+    )
+
+
+def paused(health: AccountHealth, now: float, *, reason: str) -> AccountHealth:
+    """After the account itself was refused: one message tries again later, and later still."""
+    consecutive_failures = health.consecutive_failures + 1
+    rest = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(consecutive_failures - 1, 20))
+    return AccountHealth(
+        lane=health.lane,
+        failure_rate=1.0,
+        latency=health.latency,
+        consecutive_failures=consecutive_failures,
+        observed_at=now,
+        cooldown_until=now + rest,
+        paused=True,
+        reason=reason,
+    )
+
+
+def in_cooldown(health: AccountHealth, now: float) -> bool:
+    """Whether nothing is tried now. A clock that was set back does not make a rest longer."""
+    return health.observed_at - 1 <= now < health.cooldown_until
+
+
+def most_at_once(health: AccountHealth, at_once: int, now: float) -> int:
+    """How many messages may be under way: fewer the more trouble there is, one after a row of failures."""
+    if in_cooldown(health, now):
+        return 0
+    if health.paused or health.consecutive_failures >= MOST_FAILURES_IN_A_ROW:
+        return 1
+    return max(1, round(at_once * (1 - failure_rate_now(health, now)) ** 2))
+
+
+def ordered(
+    targets: Sequence[Target], channel: Channel, known: Mapping[str, AccountHealth], message_id: str, now: float
+) -> list[Target]:
+    """Return a route's accounts in the order to try them.
+
+    One in trouble keeps its place for a share of the messages only; which ones, their ids decide.
+    """
+    if len(targets) < 2:
+        return list(targets)
+    shares = _shares(targets, channel, known, now)
+    kept = [t for t in targets if _draw(message_id, t.name) < shares[t.name]]
+    passed_over = sorted((t for t in targets if t not in kept), key=lambda t: -shares[t.name])
+    return kept + passed_over
+
+
+def share(health: AccountHealth, now: float) -> float:
+    """Which part of the messages meant for it an account gets."""
+    if in_cooldown(health, now):
+        return 0.0 if health.paused else LEAST_SHARE
+    return LEAST_SHARE if health.paused else max(LEAST_SHARE, 1 - failure_rate_now(health, now))
+
+
+def should_drain(health: AccountHealth, now: float) -> bool:
+    """Whether messages that wait for this account go to another of their route instead."""
+    long_rest = health.cooldown_until - now > LONG_REST
+    return in_cooldown(health, now) and (
+        health.paused or health.consecutive_failures >= MOST_FAILURES_IN_A_ROW or long_rest
+    )
+
+
+def _shares(
+    targets: Sequence[Target], channel: Channel, known: Mapping[str, AccountHealth], now: float
+) -> dict[str, float]:
+    healths = {t.name: known.get(queue_of(t.name, channel)) or fresh(t.name) for t in targets}
+    fastest = min((h.latency for h in healths.values() if h.latency), default=0.0)
+    shares = {}
+    for name, health in healths.items():
+        slow = health.latency / (SLOW * fastest) if fastest and health.latency > _NOTICED else 1.0
+        shares[name] = share(health, now) / max(1.0, slow)
+    return shares
+
+
+_NOTICED = 0.5
+"""Seconds; a faster answer is never slow."""
+
+
+def _rounded(failure_rate: float) -> float:
+    return failure_rate if failure_rate > 0.001 else 0.0
+
+
+def _draw(message_id: str, account: str) -> float:
+    digest = hashlib.blake2b(f"{message_id} {account}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2.0**64

@@ -1,0 +1,65 @@
+"""Where a message goes next: which account, for which of its recipients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from postroom.messages import Sms
+from postroom.outbox.account_health import ordered
+from postroom.outbox.records import queue_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from postroom.delivery.accounts import Target
+    from postroom.delivery.routing import Router
+    from postroom.messages import Message
+    from postroom.outbox.records import AccountHealth
+
+MOST_TOGETHER = 50
+"""Recipients of an SMS in one hand-over; a crash puts no more of them in doubt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """The next hand-over: in which queue, by which route. `aim` None stands for every recipient of the message."""
+
+    lane: str
+    choice: str
+    aim: tuple[str, ...] | None
+
+
+def next_hop(
+    router: Router,
+    message: Message,
+    known: Mapping[str, AccountHealth],
+    now: float,
+    *,
+    left: tuple[str, ...] | None = None,
+    tried: Mapping[str, list[str]] | None = None,
+) -> Hop | None:
+    """Return the next account of a recipient's route that has not had them in this round; None when all had.
+
+    `left` are the recipients still to be served (None: all), `tried` whom each account had in this round.
+    Raises ProviderNotFound when the configuration has no account for the message.
+    """
+    everyone = left is None or len(left) == len(message.recipients)
+    pending = message if left is None or everyone else message.for_recipients(left)
+    assert message.id
+    for part in router.parts(pending):
+        targets = ordered(router.plan(part), message.channel_name, known, message.id, now)
+        for target in targets:
+            had = tried.get(target.name, ()) if tried else ()
+            aim = tuple(recipient for recipient in part.recipients if recipient not in had)
+            if aim:
+                return _turn(router, message, part, target, aim)
+    return None
+
+
+def _turn(router: Router, message: Message, part: Message, target: Target, aim: tuple[str, ...]) -> Hop:
+    if isinstance(message, Sms):
+        aim = aim[:MOST_TOGETHER]
+    lane = queue_of(target.name, message.channel_name, own_credentials=bool(message.options))
+    whole = len(aim) == len(message.recipients)
+    return Hop(lane, router.choice(part), None if whole else aim)

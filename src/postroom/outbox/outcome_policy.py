@@ -1,0 +1,225 @@
+"""What is next for a message after a hand-over: another account, another round, doubt, or an end."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from postroom.errors import MessageError, Outcome, PluginError, PostroomError, Scope
+from postroom.outbox.next_hop import Hop, next_hop
+from postroom.outbox.records import NEVER, Progress, Settlement, account_of
+from postroom.outbox.retry_policy import QUESTIONS, backoff
+from postroom.outbox.states import Transition, apply
+from postroom.plugin.transport import Capabilities
+from postroom.receipts import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from postroom.config.outbox import OutboxSettings
+    from postroom.delivery.accounts import Accounts, Target
+    from postroom.delivery.progress import DeliveryProgress
+    from postroom.delivery.routing import Router
+    from postroom.outbox.records import AccountHealth, ClaimedMessage
+    from postroom.plugin.settings import OnUnknown
+
+_log = logging.getLogger("postroom.outbox")
+
+
+class OutcomePolicy:
+    """Decides by the configuration, the accounts' policies for unknown outcomes, and what their providers can do.
+
+    `clock` gives seconds since 1970; `dice` spreads what is tried again.
+    """
+
+    def __init__(
+        self,
+        accounts: Accounts,
+        router: Router,
+        settings: OutboxSettings,
+        *,
+        clock: Callable[[], float] = time.time,
+        rng: random.Random | None = None,
+    ) -> None:
+        self.accounts = accounts
+        self.router = router
+        self.settings = settings
+        self.clock = clock
+        self.rng = rng or random.Random()  # noqa: S311 - spreads load, guards nothing
+
+    def next(
+        self,
+        entry: ClaimedMessage,
+        journey: DeliveryProgress,
+        aim: tuple[str, ...],
+        known: Mapping[str, AccountHealth],
+        *,
+        asked: int = 0,
+    ) -> Settlement:
+        """Decide: another account, another round, in doubt, or done."""
+        reconciles = self._reconciles(entry)
+        again = self._release(entry, journey, asked=asked, reconciles=reconciles)
+        if journey.left(entry.message.recipients):
+            return self._go_on(entry, journey, aim, known, again=again)
+        if journey.doubted:
+            return self._doubt(entry, journey, asked, reconciles=reconciles)
+        return self.settled(entry, journey, journey.status)
+
+    def _release(
+        self, entry: ClaimedMessage, journey: DeliveryProgress, *, asked: int, reconciles: bool
+    ) -> tuple[str, ...]:
+        """Follow the account's policy for recipients in doubt, once the provider was asked in vain.
+
+        Returns those who are to be tried again at the same account.
+        """
+        doubted = journey.doubted
+        if not doubted or (reconciles and asked < len(QUESTIONS)):
+            return ()
+        if self.on_unknown(entry) == "assume_sent":
+            journey.assume_sent(doubted)
+            return ()
+        if not self.may_resend(entry):
+            return ()
+        journey.release(doubted)
+        return doubted
+
+    def _go_on(
+        self,
+        entry: ClaimedMessage,
+        journey: DeliveryProgress,
+        aim: tuple[str, ...],
+        known: Mapping[str, AccountHealth],
+        *,
+        again: tuple[str, ...],
+    ) -> Settlement:
+        """Try the next account of this round, or begin another round later."""
+        progress, account = entry.progress, account_of(entry.lane)
+        left = journey.left(entry.message.recipients)
+        tried = {**progress.tried, account: sorted({*progress.tried.get(account, ()), *aim})}
+        turn = None if again else self._turn(entry, left, tried, known)
+        if turn:
+            return self._retrying(entry, journey, turn, Progress(tried=tried, rounds=progress.rounds), 0.0)
+        rounds = progress.rounds + 1
+        if entry.once or rounds >= self.settings.attempts or self._never_deliverable(entry, journey, left):
+            return self.settled(entry, journey, journey.status)
+        wait = backoff(self.settings, rounds, self.rng, _asked_to_wait(journey))
+        turn = self._same_turn(entry, again) if again else self._turn(entry, left, {}, known)
+        return self._retrying(entry, journey, turn or self._same_turn(entry, left), Progress(rounds=rounds), wait)
+
+    def _retrying(
+        self, entry: ClaimedMessage, journey: DeliveryProgress, turn: Hop, progress: Progress, wait: float
+    ) -> Settlement:
+        left = journey.left(entry.message.recipients)
+        everyone = len(left) == len(entry.message.recipients)
+        move = Transition.LEARN_NOT_TAKEN if entry.status is Status.IN_DOUBT else Transition.RETRY_LATER
+        status = apply(entry.status, move)
+        return Settlement(
+            seq=entry.seq,
+            attempts=entry.attempts,
+            status=status,
+            receipt=journey.receipt(status),
+            lane=turn.lane,
+            choice=turn.choice,
+            due_at=min(self.clock() + wait, max(entry.expires_at, 1.0)),
+            progress=replace(progress, left=None if everyone else left, aim=turn.aim),
+            provider_ids=self._handles(entry, journey),
+        )
+
+    def _same_turn(self, entry: ClaimedMessage, aim: tuple[str, ...]) -> Hop:
+        everyone = len(aim) == len(entry.message.recipients)
+        return Hop(lane=entry.lane, choice=entry.choice, aim=None if everyone else aim)
+
+    def _turn(
+        self,
+        entry: ClaimedMessage,
+        left: tuple[str, ...],
+        tried: Mapping[str, list[str]],
+        known: Mapping[str, AccountHealth],
+    ) -> Hop | None:
+        try:
+            return next_hop(self.router, entry.message, known, self.clock(), left=left, tried=tried)
+        except PostroomError as error:
+            _log.warning("message %s waits: %s", entry.id, error)
+            return None
+
+    def _doubt(self, entry: ClaimedMessage, journey: DeliveryProgress, asked: int, *, reconciles: bool) -> Settlement:
+        more = reconciles and asked < len(QUESTIONS)
+        return Settlement(
+            seq=entry.seq,
+            attempts=entry.attempts,
+            status=Status.IN_DOUBT,
+            receipt=journey.receipt(),
+            lane=entry.lane,
+            choice=entry.choice,
+            due_at=self.clock() + QUESTIONS[asked] if more else NEVER,
+            progress=Progress(left=(), asked=asked),
+            provider_ids=self._handles(entry, journey),
+        )
+
+    def settled(self, entry: ClaimedMessage, journey: DeliveryProgress, status: Status) -> Settlement:
+        return Settlement(
+            seq=entry.seq,
+            attempts=entry.attempts,
+            status=status,
+            receipt=journey.receipt(status),
+            lane=entry.lane,
+            choice=entry.choice,
+            provider_ids=self._handles(entry, journey),
+        )
+
+    def expired(self, entry: ClaimedMessage, journey: DeliveryProgress) -> Settlement:
+        if journey.doubted:
+            return self.settled(entry, journey, Status.IN_DOUBT)
+        served = journey.receipt().accepted
+        return self.settled(entry, journey, Status.SENT if served else apply(entry.status, Transition.EXPIRE))
+
+    def target(self, entry: ClaimedMessage) -> Target:
+        return self.router.account(account_of(entry.lane))
+
+    def on_unknown(self, entry: ClaimedMessage) -> OnUnknown:
+        """The account's policy; without the account or its plugin, the message is held for a person."""
+        try:
+            return self.accounts.on_unknown(self.target(entry), entry.message.channel_name)
+        except PluginError:
+            return "hold"
+
+    def may_resend(self, entry: ClaimedMessage) -> bool:
+        """Whether a message in doubt may simply be sent again: by policy, or since the provider drops copies."""
+        return self.on_unknown(entry) == "retry" or self._capabilities(entry).deduplicates
+
+    def _reconciles(self, entry: ClaimedMessage) -> bool:
+        return self._capabilities(entry).reconciles
+
+    def _capabilities(self, entry: ClaimedMessage) -> Capabilities:
+        try:
+            return self.accounts.capabilities(self.target(entry), entry.message.channel_name)
+        except PluginError:
+            return Capabilities()
+
+    def _handles(self, entry: ClaimedMessage, journey: DeliveryProgress) -> tuple[str, ...]:
+        """The provider's ids, if its reports can come here and name them."""
+        if not self.accounts.reports(account_of(entry.lane), entry.message.channel_name):
+            return ()
+        return tuple({r.provider_message_id for r in journey.results if r.provider_message_id})
+
+    def _never_deliverable(self, entry: ClaimedMessage, journey: DeliveryProgress, left: tuple[str, ...]) -> bool:
+        """Whether no account will ever take this message for those who are left.
+
+        What an account refuses for the account's sake may go later, unless the credentials are the message's own.
+        """
+        results = [journey.result(recipient) for recipient in left]
+        if any(result is None or result.outcome is not Outcome.PERMANENT for result in results):
+            return False
+        return bool(entry.message.options) or all(result and result.code in _MESSAGE_ERRORS for result in results)
+
+
+def _asked_to_wait(journey: DeliveryProgress) -> float | None:
+    """Seconds the provider asked for this message; what it asked of the account, the account keeps."""
+    attempt = journey.last_attempt
+    return attempt.retry_after if attempt and attempt.scope is not Scope.ACCOUNT else None
+
+
+_MESSAGE_ERRORS = {MessageError.code} | {kind.code for kind in MessageError.__subclasses__()}

@@ -1,0 +1,169 @@
+"""One thread that writes: what is asked for at the same time shares one transaction, and one fsync."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import sqlite3
+import threading
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from postroom.errors import OutboxError, PostroomError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+T = TypeVar("T")
+
+BUSY_TIMEOUT = 30.0
+"""Seconds to wait for another process that holds the file locked."""
+
+_CACHE_KIB = 32_768
+
+
+@dataclass(slots=True)
+class _Request:
+    operation: Callable[[sqlite3.Connection], Any]
+    future: asyncio.Future[Any]
+    answer: Any = None
+    error: BaseException | None = None
+
+
+def connect(path: Path, *, any_thread: bool = False, patience: float = BUSY_TIMEOUT) -> sqlite3.Connection:
+    """Open the file: WAL, and every commit on disk before it returns (synchronous=FULL)."""
+    try:
+        connection = sqlite3.connect(path, timeout=patience, isolation_level=None, check_same_thread=not any_thread)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+    except sqlite3.Error as error:
+        raise explained(error, path) from error
+    return connection
+
+
+class Writer:
+    """Runs operations on the one connection that writes. An operation may run twice, so it only touches that.
+
+    What is asked for in one turn of the loop, or while a transaction is being written, is in the next one
+    together. When one operation fails the transaction is undone, and each runs in one of its own. A writer
+    belongs to one event loop.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self._connection = connection
+        self._path = path
+        self._asked: list[_Request] = []
+        self._requests: queue.SimpleQueue[list[_Request] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._serve, name="postroom outbox", daemon=True)
+        self._thread.start()
+        self.transactions = 0
+
+    async def run(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `operation` in a transaction and return its answer once that is on disk.
+
+        Raises what it raised, or OutboxError when the file cannot be written. Being cancelled does not undo it.
+        """
+        loop = asyncio.get_running_loop()
+        request = _Request(operation, loop.create_future())
+        if not self._asked:
+            loop.call_soon(self._hand_on)
+        self._asked.append(request)
+        answer: T = await request.future
+        return answer
+
+    def close(self) -> None:
+        """End once everything asked for is written."""
+        self._hand_on()
+        self._requests.put(None)
+        self._thread.join()
+        self._connection.close()
+
+    def _hand_on(self) -> None:
+        asked, self._asked = self._asked, []
+        if asked:
+            self._requests.put(asked)
+
+    def _serve(self) -> None:
+        while (together := self._requests.get()) is not None:
+            ending = False
+            while not (ending or self._requests.empty()):
+                more = self._requests.get()
+                ending = more is None
+                together += more or []
+            self._commit(together)
+            _answer(together)
+            if ending:
+                return
+
+    def _commit(self, together: list[_Request]) -> None:
+        try:
+            self._transact(together)
+        except _Locked as locked:
+            for request in together:
+                request.error = OutboxError(str(locked))
+        except BaseException as error:  # noqa: BLE001 - each caller gets its own error
+            if len(together) == 1:
+                together[0].error = error
+                return
+            for request in together:
+                self._commit([request])
+
+    def _transact(self, together: list[_Request]) -> None:
+        connection = self._connection
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            for request in together:
+                request.answer = request.operation(connection)
+            connection.execute("COMMIT")
+            self.transactions += 1
+        except BaseException as error:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            if isinstance(error, sqlite3.Error):
+                raise explained(error, self._path) from error
+            raise
+
+
+class _Locked(OutboxError):
+    """The whole patience was spent; to wait as long again for each of many callers would help none."""
+
+
+def explained(error: sqlite3.Error, path: Path) -> PostroomError:
+    """Return the error a person can act on."""
+    said = str(error)
+    if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
+        return _Locked(f"{path}: {said}; another process kept it locked; nothing was accepted, end it or try again")
+    for part, advice in _ADVICE.items():
+        if part in said:
+            return OutboxError(f"{path}: {said}; {advice}")
+    return OutboxError(f"{path}: {said}; nothing was accepted, look at the file and try again")
+
+
+_ADVICE = {
+    "disk is full": "nothing was accepted; make room, and go on: what was accepted before is safe",
+    "readonly": "nothing was accepted; give this user the right to write the file and its folder",
+    "unable to open": "make its folder, and give this user the right to write there",
+    "malformed": "the file is damaged; keep a copy, and restore a backup or run `sqlite3 FILE .recover`",
+    "not a database": "name another file in [outbox] url",
+    "disk I/O error": "nothing was accepted; look at the disk, and try again",
+}
+
+
+def _answer(together: list[_Request]) -> None:
+    """Wake all who wait with one call into their loop."""
+    with suppress(RuntimeError):  # the loop has ended, and with it whoever waited
+        together[0].future.get_loop().call_soon_threadsafe(_resolve, together)
+
+
+def _resolve(requests: list[_Request]) -> None:
+    for request in requests:
+        if request.future.done():
+            continue
+        if request.error is not None:
+            request.future.set_exception(request.error)
+        else:
+            request.future.set_result(request.answer)

@@ -1,0 +1,145 @@
+"""The provider's end of the wire: a loopback server that plays situations and remembers what came."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from abc import ABC, abstractmethod
+from datetime import datetime
+from email.utils import format_datetime
+from typing import TYPE_CHECKING, Any, Literal, Self
+from uuid import uuid4
+
+from postroom.testing.conformance.rule import ConformanceError
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from contextlib import AbstractAsyncContextManager
+
+    from postroom.testing.conformance.scenarios import Scenario
+
+Lookup = Literal["found", "missing", "failed"]
+
+PATIENCE = 5.0
+"""Seconds the kit waits for what should come at once."""
+
+
+class FakeProvider(ABC):
+    """A provider on 127.0.0.1, for one test: `with Wire() as wire`.
+
+    It runs in a thread of its own, so that a transport that blocks its event loop is still answered and can be
+    measured. Derive from FakeHttpProvider or FakeSmtpProvider, or from this for another protocol.
+
+    `sent` holds what carried a message and arrived whole, in order; `retry_after` is the wait in seconds that
+    Situation.RATE_LIMITED asks for, None when the protocol cannot say it.
+    """
+
+    retry_after: float | None = 17.0
+
+    def __init__(self) -> None:
+        self.sent: list[Any] = []
+        self._identifiers: dict[int, str] = {}
+        self._started = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._live()), daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._started.wait(PATIENCE)
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._loop.call_soon_threadsafe(self._ended.set)
+        self._thread.join(PATIENCE)
+
+    @abstractmethod
+    def server(self) -> AbstractAsyncContextManager[Any]:
+        """The loopback server; entered in the wire's own thread."""
+
+    @abstractmethod
+    def play(self, situation: Scenario, *, to: str = "") -> None:
+        """From now on do `situation` when a message comes; with `to`, only when it is to that address."""
+
+    @abstractmethod
+    def answer_after(self, seconds: float, *, to: str = "") -> None:
+        """Answer that much later; with `to`, only messages to that address."""
+
+    @property
+    @abstractmethod
+    def tries(self) -> int:
+        """How often a client began to hand something over, successful or not."""
+
+    @abstractmethod
+    def texts(self, sent: Any) -> list[str]:
+        """Every text of `sent` in which a value of the message may stand, decoded."""
+
+    @abstractmethod
+    def recipients(self, sent: Any) -> str:
+        """The part of `sent` that names whom it is for."""
+
+    @abstractmethod
+    def credentials(self, sent: Any) -> list[str]:
+        """What `sent` carried to prove who sends, as it stood on the wire."""
+
+    def answer_lookups(self, lookup: Lookup, identifier: str = "") -> None:
+        """From now on answer what `reconcile` asks: a message `found` as `identifier`, `missing`, or an error."""
+        del lookup, identifier
+        raise ConformanceError(f"{type(self).__name__} answers no lookups; implement answer_lookups for reconcile")
+
+    def holds(self, sent: Any, field: str, value: object) -> bool:
+        """Whether `value`, of the message's `field`, is in `sent`.
+
+        Override for a field that the provider spells its own way; ask `super()` for the rest.
+        """
+        del field
+        texts = self.texts(sent)
+        return any(spelling in text for spelling in spellings(value) for text in texts)
+
+    def identifier(self, sent: Any) -> str | None:
+        """The id that the wire's yes to `sent` gave."""
+        return self._identifiers.get(id(sent))
+
+    def new_identifier(self) -> str:
+        """An id as the provider makes them."""
+        return str(uuid4())
+
+    async def received(self, count: int = 1) -> None:
+        """Wait until `count` whole messages came."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._there(self._arrived(count))
+        except TimeoutError:
+            raise ConformanceError(f"{len(self.sent)} of {count} messages reached the wire in {PATIENCE:g} s") from None
+
+    def take(self, sent: Any) -> None:
+        """Remember what came; called in the wire's thread."""
+        self.sent.append(sent)
+        self._news.set()
+
+    async def _arrived(self, count: int) -> None:
+        while len(self.sent) < count:
+            self._news.clear()
+            await self._news.wait()
+
+    async def _there(self, work: Coroutine[Any, Any, None]) -> None:
+        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
+
+    async def _live(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._ended, self._news = asyncio.Event(), asyncio.Event()
+        try:
+            async with self.server():
+                self._started.set()
+                await self._ended.wait()
+        finally:
+            self._started.set()
+
+
+def spellings(value: object) -> list[str]:
+    """The ways in which providers write a value."""
+    if isinstance(value, datetime):
+        stamp = int(value.timestamp())
+        forms = ("%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y%m%d%H%M%S")
+        return [str(stamp), format_datetime(value), *(value.strftime(form) for form in forms)]
+    text = str(value).replace("\r\n", "\n")
+    bare_number = text.removeprefix("+")
+    return [bare_number if bare_number.isdigit() else text]

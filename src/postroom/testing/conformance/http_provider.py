@@ -1,0 +1,226 @@
+"""A provider's HTTP API on loopback."""
+
+from __future__ import annotations
+
+import base64
+from abc import abstractmethod
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from postroom.testing.conformance.fake_provider import FakeProvider
+from postroom.testing.conformance.readings import request_texts
+from postroom.testing.conformance.scenarios import Scenario
+from postroom.testing.http import Answer, Drop, Hang, HttpRecorder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractAsyncContextManager
+
+    from postroom.testing.conformance.fake_provider import Lookup
+    from postroom.testing.http import RecordedRequest, Step
+
+T = TypeVar("T")
+
+_PAGE = "<html><head><title>502 Bad Gateway</title></head><body>nginx</body></html>"
+_CREDENTIAL_HEADERS = ("authorization", "x-api-key", "api-key", "x-auth-token")
+
+
+class FakeHttpProvider(FakeProvider):
+    """What the vendor's API answers. An author gives `accepted`, and the vendor's own words for the refusals.
+
+    `url` is for the account's `base_url`. Every method takes the request and returns an Answer, so that it may be
+    as exact as the vendor is.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._recorder = HttpRecorder()
+        self._recorder.answer_with(self._step)
+        self._playing: dict[str, Scenario] = {}
+        self._delays: dict[str, float] = {}
+        self._others = 0
+        self._lookup: Callable[[RecordedRequest], Answer] = self.other
+
+    @property
+    def url(self) -> str:
+        return self._recorder.url
+
+    # --- what the vendor answers
+
+    @abstractmethod
+    def accepted(self, request: RecordedRequest, identifier: str) -> Answer:
+        """A yes that gives the message the id `identifier`, or several messages ids that begin with it."""
+
+    def rejected(self, request: RecordedRequest) -> Answer:
+        """A no for this message, such as a wrong parameter."""
+        del request
+        return Answer(400, {"error": "invalid", "message": "the message is not valid"})
+
+    def rejected_among(self, request: RecordedRequest, recipient: str, identifier: str) -> Answer:
+        """The answer to a request that carries several messages, of which only the one to `recipient` is wrong.
+
+        By default the whole request is refused. Ids of the others begin with `identifier`.
+        """
+        del recipient, identifier
+        return self.rejected(request)
+
+    def unauthorised(self, request: RecordedRequest) -> Answer:
+        """A no for wrong credentials."""
+        del request
+        return Answer(401, {"error": "unauthorized", "message": "wrong credentials"})
+
+    def forbidden(self, request: RecordedRequest) -> Answer:
+        """A no for right credentials that may not do this."""
+        del request
+        return Answer(403, {"error": "forbidden", "message": "not allowed"})
+
+    def too_large(self, request: RecordedRequest) -> Answer:
+        """A no for a message that is too large."""
+        del request
+        return Answer(413, {"error": "too_large", "message": "the message is too large"})
+
+    def rate_limited(self, request: RecordedRequest, seconds: int) -> Answer:
+        """A no for now, for `seconds`."""
+        del request
+        headers = {"Retry-After": str(seconds)}
+        return Answer(429, {"error": "rate_limited", "message": "too many requests"}, headers)
+
+    def server_error(self, request: RecordedRequest) -> Answer:
+        """An error of the vendor's own."""
+        del request
+        return Answer(500, {"error": "internal", "message": "something went wrong"})
+
+    def empty_yes(self, request: RecordedRequest) -> Answer:
+        """A success that does not say what a yes of the vendor says."""
+        yes = self.accepted(request, self.new_identifier())
+        return Answer(yes.status if yes.body else 200)
+
+    def carries_message(self, request: RecordedRequest) -> bool:
+        """Whether a request hands a message over; anything else is answered by `other`."""
+        return request.method in {"POST", "PUT"}
+
+    def other(self, request: RecordedRequest) -> Answer:
+        """The answer to a request that carries no message: a token, an account, a lookup."""
+        del request
+        return Answer(404, {"error": "not_found", "message": "nothing here"})
+
+    def found(self, request: RecordedRequest, identifier: str) -> Answer:
+        """The answer to a lookup by `reconcile` for a message that the vendor has, as `identifier`."""
+        del identifier
+        return self.other(request)
+
+    def missing(self, request: RecordedRequest) -> Answer:
+        """The answer to a lookup by `reconcile` for a message that the vendor never took."""
+        return self.other(request)
+
+    # --- what the kit does with it
+
+    def server(self) -> AbstractAsyncContextManager[Any]:
+        return self._recorder
+
+    def play(self, situation: Scenario, *, to: str = "") -> None:
+        if situation is Scenario.RESET_ON_CONNECT:
+            self._recorder.answer(Drop("accept", reset=True))
+            return
+        self._playing[to] = situation
+        self._recorder.answer_with(self._step)
+
+    def answer_after(self, seconds: float, *, to: str = "") -> None:
+        self._delays[to] = seconds
+
+    def answer_lookups(self, lookup: Lookup, identifier: str = "") -> None:
+        answers = {"found": lambda r: self.found(r, identifier), "missing": self.missing, "failed": self.server_error}
+        self._lookup = answers[lookup]
+
+    @property
+    def tries(self) -> int:
+        if self._others:
+            return self._recorder.begun - self._others
+        return max(self._recorder.connections, self._recorder.begun)
+
+    def texts(self, sent: RecordedRequest) -> list[str]:
+        return request_texts(sent)
+
+    def recipients(self, sent: RecordedRequest) -> str:
+        return "\n".join(request_texts(sent))
+
+    def credentials(self, sent: RecordedRequest) -> list[str]:
+        given = [sent.headers[name] for name in _CREDENTIAL_HEADERS if name in sent.headers]
+        return [value.rpartition(" ")[2] for value in given]
+
+    def _step(self, request: RecordedRequest) -> Step:
+        if not self.carries_message(request):
+            self._others += 1
+            return self._lookup(request)
+        self.take(request)
+        to, situation = self._for(request, self._playing, Scenario.ACCEPTED)
+        step = self._played(situation, request, to)
+        _, delay = self._for(request, self._delays, 0.0)
+        return replace(step, delay=delay) if delay and isinstance(step, Answer) else step
+
+    def _for(self, request: RecordedRequest, plans: dict[str, T], usual: T) -> tuple[str, T]:
+        """The plan for one of the request's recipients, and which, else the plan for all."""
+        whom = self.recipients(request)
+        for to, plan in plans.items():
+            if to and to.removeprefix("+") in whom:
+                return to, plan
+        return "", plans.get("", usual)
+
+    def _played(self, situation: Scenario, request: RecordedRequest, to: str) -> Step:
+        if to and situation is Scenario.REJECTED:
+            return self.rejected_among(request, to, self.new_identifier())
+        if situation in _BREAKS:
+            return _BREAKS[situation]
+        if situation is Scenario.TRUNCATED_YES:
+            return Drop("answer", of=self.accepted(request, self.new_identifier()))
+        return self._answered(situation, request)
+
+    def _answered(self, situation: Scenario, request: RecordedRequest) -> Answer:
+        answers = {
+            Scenario.ACCEPTED: self._accept,
+            Scenario.REJECTED: self.rejected,
+            Scenario.REJECTED_WITH_ECHO: self._echo,
+            Scenario.UNAUTHORISED: self.unauthorised,
+            Scenario.FORBIDDEN: self.forbidden,
+            Scenario.TOO_LARGE: self.too_large,
+            Scenario.RATE_LIMITED: lambda r: self.rate_limited(r, int(self.retry_after or 0)),
+            Scenario.SERVER_ERROR: self.server_error,
+            Scenario.UNAVAILABLE: lambda _: Answer(503, "<html><body>Service unavailable</body></html>"),
+            Scenario.GATEWAY_PAGE: lambda _: Answer(502, _PAGE),
+            Scenario.FOREIGN_YES: lambda _: Answer(200, "<html><body>Welcome to the hotel's network</body></html>"),
+            Scenario.EMPTY_YES: self.empty_yes,
+        }
+        return answers[situation](request)
+
+    def _accept(self, request: RecordedRequest) -> Answer:
+        identifier = self._identifiers[id(request)] = self.new_identifier()
+        return self.accepted(request, identifier)
+
+    def _echo(self, request: RecordedRequest) -> Answer:
+        """A refusal that quotes what it was given, as careless servers do."""
+        answer = self.rejected(request)
+        quoted = [part for text in self.credentials(request) for part in (text, *_basic(text))]
+        return replace(answer, body=_quoting(answer.body, " ".join(quoted)))
+
+
+_BREAKS: dict[Scenario, Step] = {
+    Scenario.CLOSED_AFTER_READ: Drop("request"),
+    Scenario.RESET_AFTER_READ: Drop("request", reset=True),
+    Scenario.SILENT: Hang("request"),
+}
+
+
+def _basic(credentials: str) -> list[str]:
+    """User name and password, if they are in there (RFC 7617)."""
+    try:
+        return base64.b64decode(credentials, validate=True).decode().split(":")
+    except ValueError:
+        return []
+
+
+def _quoting(tree: Any, secret: str) -> Any:
+    if isinstance(tree, dict):
+        return {name: _quoting(value, secret) for name, value in tree.items()}
+    if isinstance(tree, list):
+        return [_quoting(value, secret) for value in tree]
+    return f"{tree} {secret}" if isinstance(tree, str) and not tree.isdigit() else tree

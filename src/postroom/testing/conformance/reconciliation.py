@@ -1,0 +1,93 @@
+"""`check` and `reconcile`: they ask, and send nothing."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from postroom.errors import DeliveryError, PostroomError
+from postroom.plugin import CheckReport, Transport, UnknownAttempt
+from postroom.receipts import Accepted, NotTaken
+from postroom.testing.conformance.kit import Conformance, expect
+from postroom.testing.conformance.rule import ConformanceError, rule
+from postroom.testing.conformance.scenarios import Scenario
+
+if TYPE_CHECKING:
+    from postroom.testing.conformance.fake_provider import Lookup
+
+
+def _reconciles(kit: Any) -> bool:
+    return bool(kit.transport.capabilities.reconciles)
+
+
+NOT_DECLARED = "capabilities do not say reconciles"
+
+
+class Lookups(Conformance):
+    """Questions to the provider."""
+
+    @rule("send no message in `check`; answer a CheckReport or raise a PostroomError")
+    async def test_a_check_sends_nothing(self) -> None:
+        with self.wire() as wire:
+            async with self.opened(wire) as transport:
+                try:
+                    report = await transport.check()
+                except PostroomError:
+                    report = CheckReport(ok=False, summary="refused")
+            expect(isinstance(report, CheckReport), f"check returned {report!r}")
+            expect(wire.sent == [], "check handed a message to the provider")
+
+    @rule("set reconciles = True in capabilities when `reconcile` is implemented, and only then")
+    async def test_reconcile_is_declared_if_and_only_if_it_is_there(self) -> None:
+        there = self.transport.reconcile is not Transport.reconcile
+        expect(there is _reconciles(self), f"reconcile implemented: {there}, declared: {_reconciles(self)}")
+
+    @rule(
+        "ask the provider for the message by its id, and return Accepted with the provider's id",
+        applies=_reconciles,
+        otherwise=NOT_DECLARED,
+    )
+    async def test_a_message_that_the_provider_has_is_reconciled_as_accepted(self) -> None:
+        found, identifier = await self._reconciled("found")
+        expect(
+            isinstance(found, Accepted) and found.provider_message_id == identifier,
+            f"the provider has it as {identifier!r}, reconcile answered {found!r}",
+        )
+
+    @rule(
+        "return NotTaken when the provider would surely know, else None: the message is sent again after NotTaken",
+        applies=_reconciles,
+        otherwise=NOT_DECLARED,
+    )
+    async def test_a_message_that_the_provider_has_not_is_never_reconciled_as_accepted(self) -> None:
+        found, _ = await self._reconciled("missing")
+        expect(
+            found is None or isinstance(found, NotTaken),
+            f"the provider has no such message, reconcile answered {found!r}",
+        )
+
+    @rule(
+        "raise a DeliveryError or return None when the provider cannot be asked; NotTaken would send a second copy",
+        applies=_reconciles,
+        otherwise=NOT_DECLARED,
+    )
+    async def test_a_failed_lookup_settles_nothing(self) -> None:
+        found, _ = await self._reconciled("failed")
+        expect(found is None or isinstance(found, DeliveryError), f"the lookup failed, reconcile answered {found!r}")
+
+    async def _reconciled(self, lookup: Lookup) -> tuple[object, str]:
+        with self.wire() as wire:
+            wire.play(Scenario.CLOSED_AFTER_READ)
+            identifier = wire.new_identifier()
+            async with self.opened(wire) as transport:
+                message, started_at = self.message(), datetime.now(UTC)
+                await self.hand_over(transport, message)
+                wire.answer_lookups(lookup, identifier)
+                try:
+                    found: object = await transport.reconcile(UnknownAttempt(message, started_at))
+                except DeliveryError as error:
+                    found = error
+                except Exception as error:
+                    raise ConformanceError(f"reconcile raised {type(error).__name__}: {error}") from error
+            expect(len(wire.sent) == 1, "reconcile handed the message over again")
+        return found, identifier

@@ -1,0 +1,674 @@
+"""One message to one account: limits, timeout, batches, and which outcome it was."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from postroom import (
+    ContractViolation,
+    Email,
+    MessageRejected,
+    Outcome,
+    OutcomeUnknown,
+    Postroom,
+    PostroomError,
+    ProviderUnavailable,
+    Sms,
+    Status,
+)
+from postroom.delivery.dispatcher import RateLimiter, own_copy
+from postroom.errors import ConfigError, UnsupportedFeature
+from postroom.receipts import Accepted
+
+NUMBER = "+442079460958"
+
+
+def sms(body="hello", **more):
+    return Sms(to=more.pop("to", NUMBER), body=body, **more)
+
+
+class FakeClockLoop(asyncio.SelectorEventLoop):
+    """A loop whose time is that of the next timer: hours pass in no time, and exactly."""
+
+    now = 1000.0
+
+    def time(self):
+        return self.now
+
+    def _run_once(self):
+        if not self._ready and self._scheduled:
+            self.now = max(self.now, self._scheduled[0].when())
+        super()._run_once()
+
+
+def on_fake_clock(work):
+    with asyncio.Runner(loop_factory=FakeClockLoop) as runner:
+        return runner.run(work)
+
+
+def room_of(stage, script, provider="stage", **settings):
+    return Postroom(accounts={"a": stage.StageSettings(provider=provider, script=script, **settings)})
+
+
+class Turnstile:
+    """A transport's act that counts who is inside and lets them out one by one."""
+
+    def __init__(self):
+        self.inside = 0
+        self.most = 0
+        self.exit = asyncio.Event()
+
+    async def __call__(self, message):
+        self.inside += 1
+        self.most = max(self.most, self.inside)
+        await self.exit.wait()
+        self.inside -= 1
+        return Accepted()
+
+
+async def settled():
+    """Let everything that can run now, run."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("limit", [1, 3, 7])
+async def test_no_more_hand_overs_are_under_way_than_the_account_allows(stage, limit):
+    act = Turnstile()
+    script = stage.Script(act)
+    async with room_of(stage, script, concurrency=limit) as room, asyncio.TaskGroup() as group:
+        for _ in range(20):
+            group.create_task(room.send(sms()))
+        await settled()
+        assert act.inside == limit
+        assert len(script.calls) == limit
+        act.exit.set()
+    assert act.most == limit
+    assert len(script.calls) == 20
+
+
+async def test_no_more_batches_are_under_way_than_the_account_allows(stage):
+    act = Turnstile()
+
+    async def many(batch):
+        await act(batch)
+        return [Accepted() for _ in batch]
+
+    script = stage.Script(act, many=many)
+    async with room_of(stage, script, "stage-batch", concurrency=2) as room:
+        results = asyncio.ensure_future(room.send_many([sms() for _ in range(5000)], at_once=5000))
+        await settled()
+        assert act.inside == 2
+        act.exit.set()
+        assert len(await results) == 5000
+    assert act.most == 2
+    assert [len(call) for call in script.calls] == [1000] * 5
+
+
+@pytest.mark.parametrize(("rate", "per_second"), [("10/s", 10), ("50/s", 50), ("300/m", 5), ("20/30s", 2 / 3)])
+@pytest.mark.parametrize("provider", ["stage", "stage-batch"])
+def test_a_rate_is_kept_in_every_second(stage, rate, per_second, provider):
+    moments = []
+
+    async def act(message):
+        moments.append(asyncio.get_running_loop().time())
+        return Accepted()
+
+    async def many(batch):
+        return [await act(message) for message in batch]
+
+    async def work():
+        async with room_of(stage, stage.Script(act, many=many), provider, rate=rate) as room:
+            await room.send_many([sms() for _ in range(200)])
+            await asyncio.sleep(10)
+            await room.send_many([sms() for _ in range(200)])
+
+    on_fake_clock(work())
+    assert len(moments) == 400
+    for index, moment in enumerate(moments):
+        within = sum(1 for other in moments[index:] if other < moment + 1)
+        assert within <= per_second * 1.05 + 1
+    assert moments[199] - moments[0] <= 200 / per_second + 1.1
+
+
+@given(
+    rate=st.floats(0.5, 200),
+    turns=st.lists(st.tuples(st.floats(0, 2), st.integers(1, 200)), min_size=1, max_size=60),
+)
+@settings(deadline=None, max_examples=60)
+def test_no_pattern_of_messages_outruns_the_pace(rate, turns):
+    starts = []
+
+    async def work():
+        pace = RateLimiter(rate)
+
+        async def one(count):
+            await pace.turn(count)
+            starts.append((asyncio.get_running_loop().time(), count))
+
+        async with asyncio.TaskGroup() as group:
+            for pause, count in turns:
+                group.create_task(one(min(count, max(1, int(rate)))))
+                await asyncio.sleep(pause)
+
+    on_fake_clock(work())
+    for index, (start, _) in enumerate(starts):
+        within = sum(count for other, count in starts[index:] if other < start + 1 - 1e-6)
+        assert within <= rate * 1.05 + 1
+
+
+def test_an_account_without_a_rate_waits_for_nothing(stage):
+    async def work():
+        async with room_of(stage, stage.Script()) as room:
+            await room.send_many([sms() for _ in range(500)])
+        return asyncio.get_running_loop().time()
+
+    assert on_fake_clock(work()) == FakeClockLoop.now
+
+
+@pytest.mark.parametrize("provider", ["stage", "stage-batch"])
+def test_a_transport_that_never_answers_is_unknown_when_its_time_is_up(stage, provider):
+    async def hang(_):
+        await asyncio.Event().wait()
+
+    async def work():
+        script = stage.Script(hang, many=hang)
+        async with room_of(stage, script, provider, timeout=7.5) as room:
+            results = await room.send_many([sms(), sms()])
+        return results, script, asyncio.get_running_loop().time()
+
+    results, script, now = on_fake_clock(work())
+    assert now == pytest.approx(FakeClockLoop.now + 7.5)
+    for result in results:
+        assert isinstance(result, OutcomeUnknown)
+        assert isinstance(result.__cause__, TimeoutError)
+        assert "no answer within 7.5 s" in str(result)
+        assert result.receipt.status is Status.IN_DOUBT
+    assert len(script.messages) == 2
+
+
+async def test_a_thousand_concurrent_sends_become_one_call(stage):
+    script = stage.Script()
+    async with room_of(stage, script, "stage-batch") as room:
+        receipts = await asyncio.gather(*(room.send(sms(f"number {n}")) for n in range(1000)))
+    assert [len(call) for call in script.calls] == [1000]
+    assert [m.body for m in script.messages] == [f"number {n}" for n in range(1000)]
+    assert [r.provider_message_id for r in receipts] == [f"stage-{r.id}" for r in receipts]
+
+
+async def test_a_slow_opening_does_not_tear_the_first_batch_apart(stage):
+    opened = asyncio.Event()
+    script = stage.Script(opening=opened.wait)
+    async with room_of(stage, script, "stage-batch") as room, asyncio.TaskGroup() as group:
+        for _ in range(1000):
+            group.create_task(room.send(sms()))
+        await settled()
+        opened.set()
+    assert [len(call) for call in script.calls] == [1000]
+    assert (script.opened, script.closed) == (1, 1)
+
+
+async def test_a_slow_opening_keeps_no_other_account_waiting(stage):
+    never = asyncio.Event()
+    slow, quick = stage.Script(opening=never.wait), stage.Script()
+    accounts = {"slow": stage.StageSettings(script=slow), "quick": stage.StageSettings(script=quick)}
+    async with Postroom(accounts=accounts) as room:
+        waiting = asyncio.ensure_future(room.send(sms(provider="slow")))
+        await settled()
+        await asyncio.wait_for(room.send(sms(provider="quick")), 5)
+        never.set()
+        await waiting
+
+
+async def test_one_message_alone_is_sent_by_send(stage):
+    async def many(batch):
+        raise AssertionError("a batch of one")
+
+    async with room_of(stage, stage.Script(many=many), "stage-batch") as room:
+        assert (await room.send(sms())).status is Status.SENT
+
+
+ILL = {
+    "too few": lambda batch: [Accepted() for _ in batch][1:],
+    "too many": lambda batch: [Accepted() for _ in [*batch, 1]],
+    "none": lambda batch: [],
+    "None": lambda batch: None,
+    "a dict": lambda batch: dict.fromkeys(range(len(batch)), Accepted()),
+    "text": lambda batch: "ok!"[: len(batch)],
+    "one Accepted": lambda batch: Accepted(),
+    "a list of nothing": lambda batch: [None for _ in batch],
+    "a list of wrong exceptions": lambda batch: [ValueError("no") for _ in batch],
+}
+
+
+@pytest.mark.parametrize("case", ILL)
+async def test_an_ill_answer_to_a_batch_leaves_every_message_in_doubt(stage, case):
+    async def many(batch):
+        return ILL[case](batch)
+
+    script = stage.Script(many=many)
+    async with room_of(stage, script, "stage-batch") as room:
+        results = await room.send_many([sms(), sms(), sms()])
+    for result in results:
+        assert isinstance(result, OutcomeUnknown)
+        assert result.receipt.status is Status.IN_DOUBT
+    assert len(script.calls) == 1
+
+
+@pytest.mark.parametrize("answer", [None, True, "ok", {"id": 1}, Accepted, MessageRejected("no")])
+async def test_an_ill_answer_to_a_send_leaves_the_message_in_doubt(stage, answer):
+    async def act(_):
+        return answer
+
+    async with room_of(stage, stage.Script(act)) as room:
+        with pytest.raises(OutcomeUnknown, match="fault in the plugin") as caught:
+            await room.send(sms())
+    assert caught.value.receipt.status is Status.IN_DOUBT
+
+
+RAW = [
+    ValueError("the key is s3cret"),
+    KeyError("s3cret"),
+    OSError(5, "s3cret"),
+    AssertionError("s3cret"),
+    StopAsyncIteration(),
+]
+
+
+@pytest.mark.parametrize("raw", RAW, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("provider", ["stage", "stage-batch"])
+async def test_an_exception_that_is_not_ours_leaves_the_message_in_doubt(stage, raw, provider):
+    async def act(_):
+        raise raw
+
+    async with room_of(stage, stage.Script(act, many=act), provider) as room:
+        for result in await room.send_many([sms(), sms()]):
+            assert isinstance(result, OutcomeUnknown)
+            assert result.__cause__ is raw
+            assert "s3cret" not in str(result)
+            assert type(raw).__name__ in str(result)
+
+
+@pytest.mark.parametrize("provider", ["stage", "stage-batch"])
+async def test_a_send_that_is_no_coroutine_leaves_the_message_in_doubt(stage, provider):
+    def act(_):
+        raise ValueError("raised before anything could be awaited")
+
+    async with room_of(stage, stage.Script(act, many=act), provider) as room:
+        for result in await room.send_many([sms(), sms()]):
+            assert isinstance(result, OutcomeUnknown)
+
+
+@pytest.mark.parametrize("provider", ["stage", "stage-batch"])
+async def test_a_transport_that_cancels_its_own_work_leaves_the_message_in_doubt(stage, provider):
+    async def act(_):
+        raise asyncio.CancelledError
+
+    async with room_of(stage, stage.Script(act, many=act), provider) as room:
+        results = await room.send_many([sms(), sms(), sms()])
+    assert [type(result) for result in results] == [OutcomeUnknown] * 3
+
+
+async def test_a_validation_that_breaks_is_the_plugins_fault_and_sends_nothing(stage):
+    def validate(message):
+        raise KeyError("oh")
+
+    script = stage.Script(validate=validate)
+    async with room_of(stage, script) as room:
+        with pytest.raises(ContractViolation, match="KeyError"):
+            await room.send(sms())
+    assert script.calls == []
+
+
+async def test_an_opening_that_breaks_is_the_plugins_fault_and_is_tried_again(stage):
+    async def opening():
+        if script.opened == 1:
+            raise RuntimeError("s3cret")
+
+    script = stage.Script(opening=opening)
+    async with room_of(stage, script) as room:
+        with pytest.raises(ContractViolation, match="RuntimeError.*nothing was sent") as caught:
+            await room.send(sms())
+        assert "s3cret" not in str(caught.value)
+        assert (await room.send(sms())).status is Status.SENT
+
+
+async def test_an_opening_that_cannot_reach_the_provider_is_an_attempt_like_any_other(stage):
+    async def opening():
+        raise ProviderUnavailable("closed today", retry_after=60)
+
+    script = stage.Script(opening=opening)
+    async with room_of(stage, script) as room:
+        results = await room.send_many([sms(), sms()])
+    assert [type(result) for result in results] == [ProviderUnavailable] * 2
+    assert results[0].receipt.id != results[1].receipt.id
+    assert results[0].receipt.attempts[0].retry_after == 60
+    assert script.calls == []
+
+
+@pytest.mark.parametrize("provider", ["stage", "stage-batch"])
+async def test_a_message_cancelled_while_it_waits_is_never_sent(stage, provider):
+    act = Turnstile()
+    script = stage.Script(act, many=act)
+    async with room_of(stage, script, provider, concurrency=1) as room:
+        first = asyncio.ensure_future(room.send(sms("first")))
+        await settled()
+        second = asyncio.ensure_future(room.send(sms("second")))
+        await settled()
+        second.cancel()
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await second
+        assert not getattr(caught.value, "__notes__", [])
+        act.exit.set()
+        await first
+        await settled()
+    assert [message.body for message in script.messages] == ["first"]
+
+
+@pytest.mark.parametrize("provider", ["stage", "stage-batch"])
+def test_a_message_cancelled_while_it_waits_for_its_turn_is_never_sent(stage, provider):
+    async def work():
+        script = stage.Script()
+        async with room_of(stage, script, provider, rate="1/m") as room:
+            await room.send(sms("first"))
+            second = asyncio.ensure_future(room.send(sms("second")))
+            await settled()
+            second.cancel()
+            await asyncio.wait([second])
+            assert second.cancelled()
+            await room.send(sms("third"))
+        return [message.body for message in script.messages]
+
+    assert on_fake_clock(work()) == ["first", "third"]
+
+
+async def test_cancelling_one_message_of_a_batch_in_flight_leaves_the_others_alone(stage, caplog):
+    act = Turnstile()
+
+    async def many(batch):
+        await act(batch)
+        return [Accepted(provider_message_id=message.body) for message in batch]
+
+    script = stage.Script(many=many)
+    async with room_of(stage, script, "stage-batch") as room:
+        tasks = [asyncio.ensure_future(room.send(sms(str(n)))) for n in range(3)]
+        await settled()
+        tasks[1].cancel()
+        with caplog.at_level(logging.WARNING, "postroom"), pytest.raises(asyncio.CancelledError) as caught:
+            await tasks[1]
+        assert "handed over; outcome unknown" in caught.value.__notes__[0]
+        assert "outcome unknown" in caplog.text
+        act.exit.set()
+        assert [(await tasks[n]).provider_message_id for n in (0, 2)] == ["0", "2"]
+    assert len(script.calls) == 1
+
+
+async def test_each_message_of_a_failed_batch_has_an_error_and_a_receipt_of_its_own(stage):
+    shared = ProviderUnavailable("the whole batch", retry_after=3, provider_code="X1")
+
+    async def many(batch):
+        raise shared
+
+    async with room_of(stage, stage.Script(many=many), "stage-batch") as room:
+        results = await room.send_many([sms(str(n)) for n in range(4)])
+    assert len({id(result) for result in results}) == 4
+    assert len({result.receipt.id for result in results}) == 4
+    assert all(result.retry_after == 3 and result.provider_code == "X1" for result in results)
+    assert shared.receipt is None
+
+
+class Awkward(MessageRejected):
+    def __init__(self, first, second):
+        super().__init__(f"{first} {second}")
+
+
+async def test_an_error_class_with_its_own_constructor_reaches_every_message(stage):
+    async def many(batch):
+        raise Awkward("one", "two")
+
+    async with room_of(stage, stage.Script(many=many), "stage-batch") as room:
+        results = await asyncio.wait_for(room.send_many([sms(), sms()]), 5)
+    assert [type(result) for result in results] == [Awkward, Awkward]
+    assert str(results[0]) == "one two"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MessageRejected("m", provider_code="1"),
+        ConfigError("m", path="a.b"),
+        UnsupportedFeature("m", feature="cc", provider="x"),
+        PostroomError("plain"),
+    ],
+)
+def test_a_copy_of_an_error_equals_it_but_for_its_identity(error):
+    error.__cause__ = ValueError("why")
+    copied = own_copy(error)
+    assert copied is not error
+    assert type(copied) is type(error)
+    assert (str(copied), copied.__dict__, copied.__cause__) == (str(error), error.__dict__, error.__cause__)
+
+
+async def test_answers_of_a_batch_reach_the_right_messages(stage):
+    async def many(batch):
+        return [
+            MessageRejected(f"no {m.body}", provider_code=m.body)
+            if int(m.body) % 2
+            else Accepted(provider_message_id=m.body)
+            for m in batch
+        ]
+
+    async with room_of(stage, stage.Script(many=many), "stage-batch") as room:
+        results = await room.send_many([sms(str(n)) for n in range(10)])
+    for n, result in enumerate(results):
+        found = result.provider_code if n % 2 else result.provider_message_id
+        assert found == str(n)
+
+
+class Stop(BaseException):
+    """Stands for KeyboardInterrupt, which asyncio treats on its own."""
+
+
+@pytest.mark.parametrize("provider", ["stage", "stage-batch"])
+async def test_what_ends_a_program_passes_through_and_leaves_nobody_waiting(stage, provider):
+    async def act(_):
+        raise Stop
+
+    async with room_of(stage, stage.Script(act, many=act), provider) as room:
+        tasks = [asyncio.ensure_future(room.send(sms())) for _ in range(2)]
+        done, pending = await asyncio.wait(tasks, timeout=5)
+        assert not pending
+        assert [type(task.exception()) for task in tasks] == [Stop, Stop]
+
+
+async def test_an_sms_to_several_numbers_is_split_and_told_apart(stage):
+    async def act(message):
+        (number,) = message.recipients
+        if number.endswith("2"):
+            raise MessageRejected("no", provider_code="22")
+        if number.endswith("3"):
+            raise OutcomeUnknown("gone quiet")
+        return Accepted(provider_message_id=number)
+
+    script = stage.Script(act)
+    numbers = ["+442079460951", "+442079460952", "+442079460953", "+442079460954", "+442079460951"]
+    async with room_of(stage, script) as room:
+        receipt = await room.send(sms(to=numbers))
+    assert sorted(script.recipients) == sorted(set(numbers))
+    assert all(message.to == message.recipients for message in script.messages)
+    told = {r.address[-1]: (r.outcome, r.provider_message_id and r.provider_message_id[-1]) for r in receipt.recipients}
+    assert told == {
+        "1": (Outcome.ACCEPTED, "1"),
+        "2": (Outcome.PERMANENT, None),
+        "3": (Outcome.UNKNOWN, None),
+        "4": (Outcome.ACCEPTED, "4"),
+    }
+    assert [r.address for r in receipt.recipients] == numbers[:4]
+    assert receipt.status is Status.IN_DOUBT
+
+
+async def test_an_sms_is_split_as_finely_as_the_provider_needs(stage):
+    script = stage.Script()
+    numbers = [f"+44207946095{n}" for n in range(5)]
+    async with room_of(stage, script, "stage-pairs") as room:
+        await room.send(sms(to=numbers))
+    assert [message.to for message in script.messages] == [tuple(numbers[:2]), tuple(numbers[2:4]), tuple(numbers[4:])]
+
+
+async def test_closing_waits_for_what_is_under_way(stage):
+    act = Turnstile()
+    script = stage.Script(act)
+    room = room_of(stage, script)
+    sending = asyncio.ensure_future(room.send(sms()))
+    await settled()
+    closing = asyncio.ensure_future(room.close())
+    await settled()
+    assert not closing.done()
+    assert script.closed == 0
+    act.exit.set()
+    await closing
+    assert (await sending).status is Status.SENT
+    assert script.closed == 1
+
+
+async def test_closing_waits_for_batches_and_for_those_in_the_queue(stage):
+    act = Turnstile()
+
+    async def many(batch):
+        assert script.closed == 0
+        await act(batch)
+        return [Accepted() for _ in batch]
+
+    script = stage.Script(many=many)
+    room = room_of(stage, script, "stage-batch", concurrency=1)
+    sending = asyncio.ensure_future(room.send_many([sms() for _ in range(3000)], at_once=3000))
+    await settled()
+    closing = asyncio.ensure_future(room.close())
+    await settled()
+    assert script.closed == 0
+    act.exit.set()
+    await closing
+    assert [receipt.status for receipt in await sending] == [Status.SENT] * 3000
+
+
+async def test_closing_while_an_account_opens_closes_it_too(stage):
+    gate = asyncio.Event()
+    script = stage.Script(opening=gate.wait)
+    room = room_of(stage, script)
+    sending = asyncio.ensure_future(room.send(sms()))
+    await settled()
+    closing = asyncio.ensure_future(room.close())
+    await settled()
+    gate.set()
+    await closing
+    await asyncio.wait([sending])
+    assert (script.opened, script.closed) == (1, 1)
+
+
+async def test_a_transport_that_fails_to_close_is_logged_and_the_others_are_closed(stage, caplog):
+    async def closing():
+        raise RuntimeError("stuck")
+
+    bad, good = stage.Script(closing=closing), stage.Script()
+    accounts = {"bad": stage.StageSettings(script=bad), "good": stage.StageSettings(script=good)}
+    async with Postroom(accounts=accounts) as room:
+        await room.send(sms(provider="bad"))
+        await room.send(sms(provider="good"))
+    assert good.closed == 1
+    assert "bad: closing failed" in caplog.text
+
+
+async def test_a_wrong_sender_of_an_account_is_a_configuration_error_and_opens_nothing(stage):
+    script = stage.Script()
+    async with room_of(stage, script, from_="nobody at all") as room:
+        with pytest.raises(ConfigError, match=r"accounts\.a\.from"):
+            await room.send(Email(to="b@example.org", text="hello"))
+    assert script.opened == 0
+
+
+async def test_the_unsupported_is_refused_or_warned_about_as_the_account_says(stage, caplog):
+    email = Email(to="b@example.org", from_="a@example.org", html="<p>hello", tags=("x",))
+    script = stage.Script()
+    async with room_of(stage, script, "stage-plain") as room:
+        with pytest.raises(UnsupportedFeature, match="html, tags") as caught:
+            await room.send(email)
+    assert (caught.value.feature, caught.value.provider) == ("html", "stage-plain")
+    assert script.calls == []
+    async with room_of(stage, script, "stage-plain", unsupported="warn") as room:
+        assert (await room.send(email)).status is Status.SENT
+    assert "without html, tags" in caplog.text
+
+
+async def test_a_message_cancelled_while_it_is_handed_over_says_so(stage, caplog):
+    act = Turnstile()
+    async with room_of(stage, stage.Script(act)) as room:
+        sending = asyncio.ensure_future(room.send(sms()))
+        await settled()
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await sending
+    assert caught.value.__notes__ == ["a: cancelled while it was handed over; outcome unknown"]
+    assert "outcome unknown" in caplog.text
+
+
+async def test_every_number_of_a_cancelled_sms_is_told_of_in_the_log(stage, caplog):
+    act = Turnstile()
+    async with room_of(stage, stage.Script(act)) as room:
+        sending = asyncio.ensure_future(room.send(sms(to=["+442079460951", "+442079460952"])))
+        await settled()
+        sending.cancel()
+        await asyncio.wait([sending])
+    assert caplog.text.count("outcome unknown") == 2
+
+
+@pytest.mark.timeout(20)
+async def test_an_sms_to_thousands_is_split_in_no_time(stage):
+    script = stage.Script()
+    numbers = tuple(f"+4420{70000000 + n}" for n in range(3000))
+    message = sms(to=numbers)
+    started = asyncio.get_running_loop().time()
+    async with room_of(stage, script, "stage-batch") as room:
+        receipt = await room.send(message)
+    assert [result.address for result in receipt.recipients] == list(numbers)
+    assert sorted(script.recipients) == sorted(numbers)
+    assert asyncio.get_running_loop().time() - started < 5
+
+
+@given(data=st.data())
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_is_cancelled_when_nobody_is_sent_twice_and_nobody_waits_for_ever(stage, data):
+    count = data.draw(st.integers(1, 30))
+    cancelled = data.draw(st.dictionaries(st.integers(0, count - 1), st.integers(0, 30)))
+    provider = data.draw(st.sampled_from(["stage", "stage-batch"]))
+    concurrency = data.draw(st.integers(1, 4))
+    rate = data.draw(st.sampled_from([None, "5/s", "100/s"]))
+    script = stage.Script(lambda _: slow(), many=lambda batch: slow(batch))
+
+    async def slow(batch=None):
+        await asyncio.sleep(0.5)
+        return Accepted() if batch is None else [Accepted() for _ in batch]
+
+    async def work():
+        async with room_of(stage, script, provider, concurrency=concurrency, rate=rate) as room:
+            tasks = [asyncio.ensure_future(room.send(sms(str(n)))) for n in range(count)]
+            for tick in range(31):
+                for index in (i for i, when in cancelled.items() if when == tick):
+                    tasks[index].cancel()
+                await asyncio.sleep(0.1)
+            await asyncio.wait(tasks)
+            return [None if task.cancelled() else task.result().status for task in tasks]
+
+    ends = on_fake_clock(work())
+    bodies = [message.body for message in script.messages]
+    assert len(set(bodies)) == len(bodies)
+    for index, end in enumerate(ends):
+        if end is None:
+            assert index in cancelled
+        else:
+            assert end is Status.SENT
+            assert str(index) in bodies

@@ -1,0 +1,341 @@
+"""Failover that is safe: who may be handed over again, and who never, whatever the accounts answer."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from postroom import (
+    AuthenticationFailed,
+    ConfigError,
+    DeliveryError,
+    Email,
+    MessageRejected,
+    Outcome,
+    OutcomeUnknown,
+    Postroom,
+    PostroomError,
+    ProviderUnavailable,
+    RecipientResult,
+    RecipientsRefused,
+    Scope,
+    Sms,
+    Status,
+)
+from postroom.delivery.accounts import Target
+from postroom.delivery.progress import DeliveryProgress, AttemptResult
+from postroom.receipts import Accepted
+
+TO = ("one@example.org", "two@example.org", "three@example.org")
+NUMBERS = ("+442079460951", "+442079460952", "+442079460953")
+
+GOES_ON = {
+    (Outcome.TRANSIENT, Scope.RECIPIENT): True,
+    (Outcome.TRANSIENT, Scope.MESSAGE): True,
+    (Outcome.TRANSIENT, Scope.ACCOUNT): True,
+    (Outcome.PERMANENT, Scope.RECIPIENT): False,
+    (Outcome.PERMANENT, Scope.MESSAGE): False,
+    (Outcome.PERMANENT, Scope.ACCOUNT): True,
+    (Outcome.UNKNOWN, Scope.RECIPIENT): False,
+    (Outcome.UNKNOWN, Scope.MESSAGE): False,
+    (Outcome.UNKNOWN, Scope.ACCOUNT): False,
+}
+
+
+def raising(error):
+    async def act(_):
+        raise error
+
+    return act
+
+
+def answering(**outcomes):
+    """Answer with an outcome per recipient, by the word before its @."""
+
+    async def act(message):
+        results = tuple(
+            RecipientResult(address=r, outcome=outcomes[r.partition("@")[0]], code="x") for r in message.recipients
+        )
+        if any(result.outcome is Outcome.ACCEPTED for result in results):
+            return Accepted(provider_message_id="p", recipients=results)
+        raise RecipientsRefused("nobody", outcome=Outcome.TRANSIENT, recipients=results)
+
+    return act
+
+
+def route_of(stage, *scripts, providers=None, on_unknown="hold"):
+    names = [f"a{n}" for n in range(len(scripts))]
+    providers = providers or ["stage"] * len(scripts)
+    accounts = {
+        name: stage.StageSettings(provider=p, script=s, from_="post@example.org", on_unknown=on_unknown)
+        for name, s, p in zip(names, scripts, providers, strict=True)
+    }
+    return Postroom(accounts=accounts, routes={"r": {"via": names}}, defaults={"email": "r", "sms": "r"})
+
+
+def email(to=TO[:1], **more):
+    return Email(to=to, text="hello", **more)
+
+
+@pytest.mark.parametrize(("outcome", "scope"), GOES_ON)
+@pytest.mark.parametrize("kind", ["email", "sms"])
+async def test_the_next_account_gets_only_what_surely_was_not_taken(stage, outcome, scope, kind):
+    first = stage.Script(raising(DeliveryError("why", outcome=outcome, scope=scope, provider_code="77")))
+    second = stage.Script()
+    message = email() if kind == "email" else Sms(to=NUMBERS[0], body="hello")
+    async with route_of(stage, first, second) as room:
+        if GOES_ON[outcome, scope]:
+            receipt = await room.send(message)
+            assert (receipt.account, receipt.status) == ("a1", Status.SENT)
+        else:
+            with pytest.raises(DeliveryError) as caught:
+                await room.send(message)
+            receipt = caught.value.receipt
+            assert receipt.status is (Status.IN_DOUBT if outcome is Outcome.UNKNOWN else Status.FAILED)
+    assert len(first.calls) == 1
+    assert len(second.calls) == GOES_ON[outcome, scope]
+    assert receipt.attempts[0].provider_code == "77"
+    assert (receipt.attempts[0].outcome, receipt.attempts[0].scope) == (outcome, scope)
+    assert len(receipt.recipients) == 1
+
+
+async def test_only_those_refused_for_now_go_on_to_the_next_account(stage):
+    first = stage.Script(answering(one=Outcome.ACCEPTED, two=Outcome.TRANSIENT, three=Outcome.PERMANENT))
+    second = stage.Script()
+    async with route_of(stage, first, second) as room:
+        receipt = await room.send(email(TO))
+    (narrowed,) = second.messages
+    assert narrowed.recipients == ("two@example.org",)
+    assert [a.email for a in narrowed.to] == list(TO)
+    assert [(r.address, r.outcome) for r in receipt.recipients] == [
+        (TO[0], Outcome.ACCEPTED),
+        (TO[1], Outcome.ACCEPTED),
+        (TO[2], Outcome.PERMANENT),
+    ]
+    assert (receipt.status, receipt.account, receipt.provider_message_id) == (Status.SENT, "a0", "p")
+    assert [attempt.recipients for attempt in receipt.attempts] == [TO, TO[1:2]]
+
+
+async def test_an_account_that_cannot_narrow_an_email_is_passed_over(stage):
+    first = stage.Script(answering(one=Outcome.ACCEPTED, two=Outcome.TRANSIENT))
+    second, third = stage.Script(), stage.Script()
+    async with route_of(stage, first, second, third, providers=["stage", "stage-whole", "stage"]) as room:
+        receipt = await room.send(email(TO[:2]))
+    assert second.calls == []
+    assert third.recipients == ["two@example.org"]
+    assert [r.outcome for r in receipt.recipients] == [Outcome.ACCEPTED] * 2
+
+
+async def test_a_whole_email_may_fail_over_to_an_account_that_cannot_narrow(stage):
+    first, second = stage.Script(raising(ProviderUnavailable("later"))), stage.Script()
+    async with route_of(stage, first, second, providers=["stage", "stage-whole"]) as room:
+        assert (await room.send(email(TO))).account == "a1"
+    assert second.recipients == list(TO)
+
+
+async def test_numbers_of_one_sms_go_their_own_ways(stage):
+    def by_number(answers):
+        async def act(message):
+            answer = answers[message.recipients[0]]
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        return act
+
+    first = stage.Script(
+        by_number({NUMBERS[0]: Accepted(), NUMBERS[1]: ProviderUnavailable("later"), NUMBERS[2]: OutcomeUnknown("?")})
+    )
+    second = stage.Script(by_number({NUMBERS[1]: MessageRejected("no")}))
+    async with route_of(stage, first, second) as room:
+        receipt = await room.send(Sms(to=NUMBERS, body="hello"))
+    assert [r.outcome for r in receipt.recipients] == [Outcome.ACCEPTED, Outcome.PERMANENT, Outcome.UNKNOWN]
+    assert receipt.status is Status.IN_DOUBT
+    assert second.recipients == [NUMBERS[1]]
+    assert len(receipt.attempts) == 4
+
+
+async def test_an_account_may_assume_that_an_unknown_message_was_sent(stage):
+    first, second = stage.Script(raising(OutcomeUnknown("quiet"))), stage.Script()
+    async with route_of(stage, first, second, on_unknown="assume_sent") as room:
+        receipt = await room.send(email())
+    assert receipt.status is Status.SENT
+    assert receipt.recipients[0].outcome is Outcome.UNKNOWN
+    assert second.calls == []
+
+
+@pytest.mark.parametrize("on_unknown", ["hold", "retry"])
+async def test_an_unknown_message_is_not_sent_again_by_a_direct_send(stage, on_unknown):
+    first, second = stage.Script(raising(OutcomeUnknown("quiet"))), stage.Script()
+    async with route_of(stage, first, second, on_unknown=on_unknown) as room:
+        with pytest.raises(OutcomeUnknown):
+            await room.send(email())
+    assert (len(first.calls), len(second.calls)) == (1, 0)
+
+
+async def test_a_yes_for_nobody_is_no_yes(stage):
+    async def act(message):
+        return Accepted(
+            recipients=tuple(RecipientResult(address=r, outcome=Outcome.TRANSIENT) for r in message.recipients)
+        )
+
+    async with route_of(stage, stage.Script(act)) as room:
+        with pytest.raises(RecipientsRefused) as caught:
+            await room.send(email(TO))
+    assert caught.value.outcome is Outcome.TRANSIENT
+    assert caught.value.receipt.status is Status.FAILED
+
+
+async def test_a_yes_for_nobody_with_a_doubt_in_it_is_unknown(stage):
+    async def act(message):
+        outcomes = [Outcome.UNKNOWN, Outcome.PERMANENT, Outcome.TRANSIENT]
+        return Accepted(
+            recipients=tuple(
+                RecipientResult(address=r, outcome=o) for r, o in zip(message.recipients, outcomes, strict=True)
+            )
+        )
+
+    second = stage.Script()
+    async with route_of(stage, stage.Script(act), second) as room:
+        receipt = await room.send(email(TO))
+    assert second.recipients == [TO[2]]
+    assert receipt.status is Status.IN_DOUBT
+
+
+async def test_an_error_that_admits_an_acceptance_is_not_raised(stage):
+    async def act(message):
+        results = [RecipientResult(address=message.recipients[0], outcome=Outcome.ACCEPTED)]
+        raise RecipientsRefused("some", recipients=tuple(results))
+
+    async with route_of(stage, stage.Script(act)) as room:
+        receipt = await room.send(email(TO[:2]))
+    assert receipt.status is Status.SENT
+    assert [r.outcome for r in receipt.recipients] == [Outcome.ACCEPTED, Outcome.PERMANENT]
+
+
+async def test_a_doubt_outweighs_a_later_refusal(stage):
+    first = stage.Script(answering(one=Outcome.UNKNOWN, two=Outcome.TRANSIENT))
+    second = stage.Script(raising(MessageRejected("no")))
+    async with route_of(stage, first, second) as room:
+        with pytest.raises(DeliveryError) as caught:
+            await room.send(email(TO[:2]))
+    assert caught.value.outcome is Outcome.UNKNOWN
+    assert caught.value.receipt.status is Status.IN_DOUBT
+
+
+async def test_an_account_with_wrong_settings_is_passed_over_and_the_receipt_kept(stage):
+    first = stage.Script(answering(one=Outcome.ACCEPTED, two=Outcome.TRANSIENT))
+    accounts = {
+        "a0": stage.StageSettings(script=first, from_="post@example.org"),
+        "a1": {"provider": "stage", "token": {"env": "NOT_SET_AT_ALL"}},
+        "a2": stage.StageSettings(script=(third := stage.Script())),
+    }
+    async with Postroom(accounts=accounts, routes={"r": {"via": ["a0", "a1"]}, "s": {"via": ["a1", "a2"]}}) as room:
+        receipt = await room.send(email(TO[:2], provider="r"))
+        assert [r.outcome for r in receipt.recipients] == [Outcome.ACCEPTED, Outcome.TRANSIENT]
+        assert (await room.send(Sms(to=NUMBERS[0], body="x", provider="s"))).account == "a2"
+        with pytest.raises(ConfigError, match=r"accounts\.a1\.token"):
+            await room.send(Sms(to=NUMBERS[0], body="x", provider="a1"))
+    assert len(third.calls) == 1
+
+
+async def test_an_error_is_raised_with_the_whole_journey_in_its_receipt(stage):
+    scripts = [stage.Script(raising(AuthenticationFailed("401"))), stage.Script(raising(ProviderUnavailable("503")))]
+    async with route_of(stage, *scripts) as room:
+        with pytest.raises(ProviderUnavailable) as caught:
+            await room.send(email())
+    assert [(a.account, a.error) for a in caught.value.receipt.attempts] == [
+        ("a0", "authentication_failed"),
+        ("a1", "provider_unavailable"),
+    ]
+
+
+@dataclass
+class World:
+    """A route's accounts, each with the fate it deals to a recipient; what really was handed over."""
+
+    fates: list[dict[str, tuple[Outcome, Scope]]]
+    handed: list[tuple[int, str]] = field(default_factory=list)
+
+    def act(self, index):
+        async def hand_over(message):
+            self.handed += [(index, r) for r in message.recipients]
+            return self.answer(index, message)
+
+        return hand_over
+
+    def answer(self, index, message):
+        fates = [self.fates[index][r] for r in message.recipients]
+        results = tuple(
+            RecipientResult(address=r, outcome=outcome)
+            for r, (outcome, _) in zip(message.recipients, fates, strict=True)
+        )
+        if any(r.outcome is Outcome.ACCEPTED for r in results):
+            return Accepted(recipients=results)
+        worst = max(fates, key=lambda fate: fate[0] is Outcome.UNKNOWN)
+        raise DeliveryError("no", outcome=worst[0], scope=fates[0][1], recipients=results)
+
+    def judge(self, recipients, receipt, error):
+        final = {}
+        for index, recipient in self.handed:
+            before = final.get(recipient)
+            assert before not in (Outcome.ACCEPTED, Outcome.UNKNOWN), f"{recipient} was handed over twice"
+            final[recipient] = self.fates[index][recipient][0]
+        told = {r.address: r.outcome for r in receipt.recipients}
+        assert len(receipt.recipients) == len(set(recipients))
+        assert told == final
+        assert (error is None) == (Outcome.ACCEPTED in final.values())
+        in_doubt = Outcome.UNKNOWN in final.values()
+        assert (receipt.status is Status.IN_DOUBT) == in_doubt
+        if error is not None and in_doubt:
+            assert error.outcome is Outcome.UNKNOWN
+
+
+FATES = [(outcome, scope) for outcome in Outcome for scope in Scope]
+
+
+async def fate_of(stage, world, message):
+    scripts = [stage.Script(world.act(index)) for index in range(len(world.fates))]
+    async with route_of(stage, *scripts) as room:
+        try:
+            return await room.send(message), None
+        except PostroomError as error:
+            return error.receipt, error
+
+
+@given(data=st.data())
+@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_nobody_is_ever_served_twice_and_everybody_ends_with_one_result(stage, data):
+    recipients = data.draw(st.sampled_from([NUMBERS[:1], NUMBERS, TO[:1], TO[:2], TO]))
+    fate = st.fixed_dictionaries({r: st.sampled_from(FATES) for r in recipients})
+    world = World(data.draw(st.lists(fate, min_size=1, max_size=3)))
+    message = Sms(to=recipients, body="hello") if recipients[0][0] == "+" else email(recipients)
+    receipt, error = asyncio.run(fate_of(stage, world, message))
+    world.judge(recipients, receipt, error)
+
+
+async def test_every_pair_of_fates_of_one_recipient_on_two_accounts(stage):
+    for first, second in itertools.product(FATES, repeat=2):
+        world = World([{TO[0]: first}, {TO[0]: second}])
+        receipt, error = await fate_of(stage, world, email())
+        world.judge(TO[:1], receipt, error)
+        goes_on = first[0] is not Outcome.ACCEPTED and GOES_ON[first]
+        assert len(world.handed) == 1 + goes_on
+
+
+def test_assuming_at_one_account_does_not_hide_a_doubt_at_another():
+    message = Sms(to=["+15005550001", "+15005550002"], body="x")
+    journey = DeliveryProgress(message, "0" * 32)
+    moment = datetime.now(UTC)
+    one, two = Target("one", "stage"), Target("two", "stage")
+    journey.add(one, AttemptResult(("+15005550001",), moment, 0.1, OutcomeUnknown("one")), assume_sent=True)
+    journey.add(two, AttemptResult(("+15005550002",), moment, 0.1, OutcomeUnknown("two")))
+
+    assert journey.receipt().status is Status.IN_DOUBT
+    assert isinstance(journey.error(), OutcomeUnknown)

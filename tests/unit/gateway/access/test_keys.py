@@ -1,0 +1,120 @@
+"""API keys: their form, what is kept of them, how a request presents one, and what a scope allows."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given, strategies as st
+
+from postroom import Email, Sms
+from postroom.gateway.http.errors import ApiError
+from postroom.gateway.access.keys import KEY, Key, Scope, check_scope, presented
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+ONE, OTHER = "eu--abcdefg123456789", "us--abcdefg987654321"
+IN_BASE64 = "Bearer " + base64.b64encode(ONE.encode()).decode()
+
+
+def made():
+    return Key.made("eu", name="shop", scope=Scope(), now=NOW)
+
+
+def test_a_key_begins_with_its_region_and_only_a_digest_of_it_is_kept():
+    key, text = made()
+    assert KEY.fullmatch(text)
+    assert text.startswith("eu--")
+    assert text not in key.model_dump_json()
+    assert key.fits(text)
+    assert not key.fits(text[:-1])
+    assert not key.fits("\ud800")
+
+
+def test_no_two_keys_are_alike():
+    assert len({made()[1] for _ in range(100)}) == 100
+    assert len({made()[0].id for _ in range(100)}) == 100
+
+
+@pytest.mark.parametrize(
+    ("headers", "query", "way"),
+    [
+        ({"auth-token": ONE}, "", "header"),
+        ({"authorization": f"Bearer {ONE}"}, "", "bearer"),
+        ({"authorization": f"bearer  {ONE} "}, "", "bearer"),
+        ({"authorization": IN_BASE64}, "", "bearer"),
+        ({}, f"a=b&auth_token={ONE}", "query"),
+        ({"cookie": f"a=b; auth_token={ONE}; c=d"}, "", "cookie"),
+    ],
+)
+def test_each_of_the_four_ways(headers, query, way):
+    assert presented(headers, query) == (ONE, way)
+
+
+def test_the_page_of_the_apis_own_base64_example():
+    assert presented({"authorization": "Bearer ZXUtLWFiY2RlZmcxMjM0NTY3ODk="}, "") == (ONE, "bearer")
+
+
+WAYS = [
+    ({"auth-token": "{}"}, ""),
+    ({"authorization": "Bearer {}"}, ""),
+    ({}, "auth_token={}"),
+    ({"cookie": "auth_token={}"}, ""),
+]
+
+
+@pytest.mark.parametrize(("first", "second"), list(itertools.combinations(range(4), 2)))
+def test_the_earlier_way_counts_when_two_disagree(first, second):
+    headers, queries = {}, []
+    for number, text in ((second, OTHER), (first, ONE)):
+        headers |= {name: value.format(text) for name, value in WAYS[number][0].items()}
+        queries += [WAYS[number][1].format(text)] if WAYS[number][1] else []
+    assert presented(headers, "&".join(queries))[0] == ONE
+
+
+@pytest.mark.parametrize(
+    "headers", [{}, {"auth-token": " "}, {"authorization": "Basic eDp5"}, {"authorization": "Bearer"}]
+)
+def test_nothing_presented_is_nothing(headers):
+    assert presented({**headers, "cookie": "session=1"}, "a=b&auth_token=") is None
+
+
+@given(st.text(max_size=40), st.text(max_size=40), st.text(max_size=40))
+def test_no_header_or_query_breaks_the_reading(authorization, cookie, query):
+    found = presented({"authorization": f"Bearer {authorization}", "cookie": f"auth_token={cookie}"}, query)
+    assert found is None or found[1] in {"bearer", "query", "cookie"}
+
+
+def refused(scope, message, accounts=()) -> bool:
+    try:
+        check_scope(scope, message, accounts)
+    except ApiError as refusal:
+        assert (refusal.status, refusal.code) == (403, "forbidden")
+        return True
+    return False
+
+
+EMAIL = Email(to="a@example.org", text="x")
+SMS = Sms(to="+15005550006", body="x", from_="Shop")
+
+
+def test_a_scope_limits_channels_and_accounts():
+    assert not refused(Scope(), EMAIL)
+    assert refused(Scope(channels=("sms",)), EMAIL)
+    assert not refused(Scope(channels=("sms",)), SMS)
+    assert not refused(Scope(accounts=("sg",)), EMAIL, ("careful", "sg"))
+    assert refused(Scope(accounts=("sg",)), EMAIL, ("main",))
+
+
+def test_an_sms_may_choose_its_sender_unless_the_key_lists_others():
+    assert not refused(Scope(), SMS)
+    assert not refused(Scope(senders=("Shop",)), SMS)
+    assert refused(Scope(senders=("Bank",)), SMS)
+
+
+def test_an_email_may_choose_its_sender_only_where_the_key_lists_it():
+    chosen = Email(to="a@example.org", text="x", from_="Boss <boss@example.org>")
+    assert refused(Scope(), chosen)
+    assert refused(Scope(senders=("x@example.org",)), chosen)
+    assert not refused(Scope(senders=("boss@example.org",)), chosen)

@@ -1,0 +1,135 @@
+"""Reading JSON: what is taken, what is refused, and whether the answer says where the mistake is."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given, strategies as st
+
+from postroom.gateway.http.errors import ApiError
+from postroom.gateway.http.json_body import DEEPEST, MOST_OBJECTS, read_json
+
+SEED = Path(__file__).parents[4] / "shared" / "seed.md"
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+def refused(body: bytes) -> ApiError:
+    with pytest.raises(ApiError) as caught:
+        read_json(body)
+    assert caught.value.status == 400
+    return caught.value
+
+
+@given(st.dictionaries(st.text(), VALUES))
+def test_any_object_is_read_as_it_was_written(value):
+    assert read_json(json.dumps(value).encode()) == value
+    assert read_json(json.dumps(value, ensure_ascii=False, indent=1).encode("utf-8", "surrogatepass")) == value
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_are_an_object_or_a_400(body):
+    try:
+        assert isinstance(read_json(body), dict)
+    except ApiError as refusal:
+        assert refusal.status == 400
+        assert refusal.message.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("body", "line", "column", "hint"),
+    [
+        ("{\n  'to': 1}", 2, 3, "double quotes"),
+        ("{\"a\": 'b'}", 1, 7, "double quotes"),
+        ('{"a": 1, // why\n"b": 2}', 1, 10, "no comments"),
+        ('{"a": 1 /* why */}', 1, 9, "no comments"),
+        ('{"a": 1,\n# why\n"b": 2}', 2, 1, "no comments"),
+        ('{"a": "b\nc"}', 1, 9, "\\n"),
+        ('{"a": [1, 2', 1, 12, "too early"),
+        ("", 1, 1, "empty"),
+        ("<p>hi</p>", 1, 1, "found '<'"),
+    ],
+)
+def test_a_mistake_is_pointed_at_with_line_and_column(body, line, column, hint):
+    refusal = refused(body.encode())
+    assert refusal.code == "invalid_json"
+    assert (refusal.extra["line"], refusal.extra["column"]) == (line, column)
+    assert f"line {line}, column {column}" in refusal.message
+    assert hint in refusal.message
+
+
+@pytest.mark.parametrize("body", ['{"a": [1,]}', '{"a": 1,}'])
+def test_a_comma_too_many_is_named(body):
+    assert "comma" in refused(body.encode()).message
+
+
+@pytest.mark.skipif(not SEED.exists(), reason="the page of the API lies outside this checkout")
+def test_the_pages_two_sms_samples_as_printed_are_pointed_at():
+    samples = [block for block in re.findall(r"```json\n(.*?)(?:```|\Z)", SEED.read_text(), re.S) if "twilio" in block]
+    assert len(samples) == 2
+    for sample in samples:
+        refusal = refused(sample.encode())
+        printed = sample.splitlines()[refusal.extra["line"] - 1]
+        assert printed[refusal.extra["column"] - 1] == "'"
+    quoted = samples[0].replace("'", '"')
+    assert "no comments" in refused(quoted.encode()).message
+
+
+def test_a_name_given_twice_is_refused_since_others_may_have_read_the_other_one():
+    assert "'to' is given twice" in refused(b'{"x": {"to": 1, "to": 2}}').message
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
+def test_what_json_does_not_know_as_a_number_is_refused(number):
+    assert number in refused(f'{{"a": {number}}}'.encode()).message
+
+
+def test_a_number_of_ten_thousand_digits_is_refused():
+    assert "digits" in refused(b'{"a": ' + b"9" * 10_000 + b"}").message
+
+
+@pytest.mark.parametrize("levels", [DEEPEST + 1, 500, 100_000])
+@pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"a":', b"}")])
+def test_deep_nesting_is_refused(levels, opening, closing):
+    body = b'{"a":' + opening * levels + b"1" + closing * levels + b"}"
+    assert "levels deep" in refused(body).message
+
+
+def test_nesting_within_the_bound_is_taken_however_many_lists_there_are():
+    value = {"a": [[index] for index in range(500)]}
+    inner: object = 1
+    for _ in range(DEEPEST - 1):
+        inner = [inner]
+    assert read_json(json.dumps(value).encode()) == value
+    assert read_json(json.dumps({"a": inner}).encode()) == {"a": inner}
+
+
+@pytest.mark.parametrize(("body", "kind"), [("[]", "a list"), ('"x"', "a text"), ("1", "a number"), ("null", "null")])
+def test_what_is_no_object_is_refused_by_its_kind(body, kind):
+    assert f"not {kind}" in refused(body.encode()).message
+
+
+def test_a_byte_that_is_not_utf8_is_counted_out():
+    assert "byte 8" in refused(b'{"a": "\xff"}').message
+
+
+def test_a_byte_order_mark_is_skipped():
+    assert read_json(b'\xef\xbb\xbf{"a": 1}') == {"a": 1}
+
+
+def test_a_number_too_large_for_a_float_does_not_fail_the_reading():
+    assert math.isinf(read_json(b'{"a": 1e999}')["a"])
+
+
+def test_more_lists_and_objects_than_memory_is_meant_for_are_refused_before_they_are_made():
+    body = b'{"a": [' + b"[]," * MOST_OBJECTS + b"1]}"
+    with pytest.raises(ApiError, match="more than 1,000,000 lists and objects"):
+        read_json(body)
