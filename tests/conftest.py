@@ -21,7 +21,7 @@ collect_ignore = ["plugins"]
 
 
 @pytest.fixture
-def stage(monkeypatch):
+def stage(monkeypatch: pytest.MonkeyPatch):
     """The module `postroom_stage`, with its providers and extensions installed for this test."""
     monkeypatch.syspath_prepend(str(PLUGINS / "postroom-stage"))
     module = importlib.import_module("postroom_stage")
@@ -32,7 +32,7 @@ def stage(monkeypatch):
 
 
 @pytest.fixture
-def bare_surroundings(monkeypatch, tmp_path):
+def bare_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """No POSTROOM_ variable and an empty working directory, which is returned."""
     for name in [name for name in os.environ if name.startswith("POSTROOM_")]:
         monkeypatch.delenv(name)
@@ -79,7 +79,7 @@ class Site:
 
 
 @pytest.fixture
-def site(tmp_path):
+def site(tmp_path: Path):
     folder = tmp_path / "site"
     folder.mkdir()
     return Site(folder)

@@ -122,7 +122,7 @@ def broken(report):
     return found + (["mail in_doubt"] if accounts["mail"]["in_doubt"] else [])
 
 
-async def main():
+async def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--messages", type=int, default=20_000)

@@ -48,7 +48,7 @@ class Deadly(EmailTransport[DeadlySettings]):
 class _Provider:
     postroom_interface = 1
 
-    def __init__(self, transport):
+    def __init__(self, transport) -> None:
         self._transport = transport
 
     @hookimpl

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 import asyncio
 import os
 import shutil
@@ -20,12 +21,12 @@ from postroom.outbox.records import MessageFilter
 from postroom.receipts import Status
 
 
-def resize(folder, megabytes):
+def resize(folder, megabytes) -> None:
     subprocess.run(["mount", "-o", f"remount,size={megabytes}m", folder], check=True)
 
 
 @pytest.fixture
-def small_disk(tmp_path):
+def small_disk(tmp_path: Path):
     """A file system of one megabyte."""
     folder = tmp_path / "disk"
     folder.mkdir()
@@ -53,7 +54,7 @@ async def fill(room):
         acknowledged.add(receipt.id)
 
 
-async def test_a_full_disk_is_a_clear_error_and_keeps_what_was_accepted(small_disk):
+async def test_a_full_disk_is_a_clear_error_and_keeps_what_was_accepted(small_disk) -> None:
     config = written(small_disk, {"post": sink()})
     async with Postroom.from_config(config) as room:
         acknowledged, error = await fill(room)
@@ -65,7 +66,7 @@ async def test_a_full_disk_is_a_clear_error_and_keeps_what_was_accepted(small_di
     assert stored_ids(small_disk / "outbox.db") == acknowledged
 
 
-async def test_a_worker_on_a_full_disk_waits_and_sends_everything_once(small_disk):
+async def test_a_worker_on_a_full_disk_waits_and_sends_everything_once(small_disk) -> None:
     resize(small_disk, 12)  # the write-ahead log alone grows to four megabytes
     async with MailServer(delay=0.02) as mail:
         config = written(small_disk, {"post": smtp(mail, on_unknown="hold", concurrency=5)}, lease="60s")
@@ -89,7 +90,7 @@ async def test_a_worker_on_a_full_disk_waits_and_sends_everything_once(small_dis
             assert (await room.outbox.stats()).states == {Status.SENT: 300}
 
 
-async def test_a_file_that_may_not_grow_is_a_clear_error_until_it_may(tmp_path):
+async def test_a_file_that_may_not_grow_is_a_clear_error_until_it_may(tmp_path: Path) -> None:
     config = written(tmp_path, {"post": sink()})
     acknowledged = set()
     async with Crew(config) as crew:
@@ -113,7 +114,7 @@ def as_owner_without_privileges():
 
 
 @pytest.mark.parametrize("what", ["file", "folder", "new file in folder"])
-async def test_without_the_right_to_write_the_error_says_so(tmp_path, what):
+async def test_without_the_right_to_write_the_error_says_so(tmp_path: Path, what) -> None:
     folder = tmp_path / "var"
     folder.mkdir()
     config = written(tmp_path, {"post": sink()}, url=f"sqlite:///{folder}/outbox.db")
@@ -132,7 +133,7 @@ async def test_without_the_right_to_write_the_error_says_so(tmp_path, what):
         assert stored_ids(folder / "outbox.db") == {first}
 
 
-async def test_a_short_lock_is_waited_for(tmp_path):
+async def test_a_short_lock_is_waited_for(tmp_path: Path) -> None:
     config = written(tmp_path, {"post": sink()})
     async with Postroom.from_config(config) as room:
         await room.enqueue(Email(to="ann@example.org", subject="Hello", text="x"))
@@ -144,7 +145,7 @@ async def test_a_short_lock_is_waited_for(tmp_path):
         assert (await waiting).status is Status.QUEUED
 
 
-async def test_a_worker_waits_for_a_lock_and_sends_everything_once(tmp_path):
+async def test_a_worker_waits_for_a_lock_and_sends_everything_once(tmp_path: Path) -> None:
     async with MailServer() as mail:
         config = written(tmp_path, {"post": smtp(mail, on_unknown="hold")})
         async with Postroom.from_config(config) as room:

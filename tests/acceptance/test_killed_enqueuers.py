@@ -5,6 +5,7 @@ POSTROOM_KILLS says how often.
 
 from __future__ import annotations
 
+from pathlib import Path
 import asyncio
 import os
 import random
@@ -22,7 +23,7 @@ KILLS = int(os.environ.get("POSTROOM_KILLS", "5"))
 
 
 @pytest.mark.timeout(60 + 5 * KILLS)
-async def test_every_message_acknowledged_before_a_kill_is_there(tmp_path):
+async def test_every_message_acknowledged_before_a_kill_is_there(tmp_path: Path) -> None:
     config = written(tmp_path, {"post": sink()})
     dice = random.Random()
     acknowledged = set()

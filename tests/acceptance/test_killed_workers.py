@@ -5,6 +5,7 @@ POSTROOM_KILLS and POSTROOM_MESSAGES make it the whole trial of `kill_workers.py
 
 from __future__ import annotations
 
+from pathlib import Path
 import os
 import random
 
@@ -16,6 +17,6 @@ MESSAGES = int(os.environ.get("POSTROOM_MESSAGES", "2000"))
 
 
 @pytest.mark.timeout(60 + 5 * KILLS)
-async def test_killed_workers_lose_nothing_and_repeat_only_what_may_be_repeated(tmp_path):
+async def test_killed_workers_lose_nothing_and_repeat_only_what_may_be_repeated(tmp_path: Path) -> None:
     report = await kill_workers.trial(tmp_path, kills=KILLS, messages=MESSAGES, seed=random.randrange(2**32))
     assert kill_workers.broken(report) == [], report

@@ -6,6 +6,7 @@ the time of a claim, because they are the same on every run.
 
 from __future__ import annotations
 
+from pathlib import Path
 import asyncio
 import os
 import sqlite3
@@ -36,7 +37,7 @@ async def filled(config, many):
 def steps_of_a_claim(outbox):
     steps = 0
 
-    def count():
+    def count() -> None:
         nonlocal steps
         steps += 1
 
@@ -51,7 +52,7 @@ def steps_of_a_claim(outbox):
     return steps
 
 
-async def test_a_claim_costs_the_same_with_a_long_queue(tmp_path):
+async def test_a_claim_costs_the_same_with_a_long_queue(tmp_path: Path) -> None:
     found = {}
     for many in (FEW, MANY):
         folder = tmp_path / str(many)
@@ -61,7 +62,7 @@ async def test_a_claim_costs_the_same_with_a_long_queue(tmp_path):
     assert found[MANY] <= 1.3 * found[FEW], found
 
 
-async def test_a_workers_memory_stays_level_while_it_drains(tmp_path):
+async def test_a_workers_memory_stays_level_while_it_drains(tmp_path: Path) -> None:
     config = await filled(written(tmp_path, {"post": sink()}), MANY)
     halfway, most = 0, 0
     async with Crew(config) as crew:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 import asyncio
 
 from ordeal.configuration import smtp, twilio, written
@@ -12,13 +13,13 @@ from postroom import Email, Postroom, Sms
 from postroom.receipts import Status
 
 
-async def until(truth):
+async def until(truth) -> None:
     async with asyncio.timeout(50):
         while not truth():
             await asyncio.sleep(0.005)
 
 
-async def test_what_waited_for_a_provider_flows_when_it_is_back_the_most_urgent_first(tmp_path):
+async def test_what_waited_for_a_provider_flows_when_it_is_back_the_most_urgent_first(tmp_path: Path) -> None:
     mail = MailServer()
     await mail.start()
     await mail.stop()
@@ -46,7 +47,7 @@ async def test_what_waited_for_a_provider_flows_when_it_is_back_the_most_urgent_
     assert mail.repeated == {}
 
 
-async def test_what_waited_flows_within_the_rate_of_its_account(tmp_path):
+async def test_what_waited_flows_within_the_rate_of_its_account(tmp_path: Path) -> None:
     async with PhoneServer() as phones:
         phones.always = overloaded(1)
         config = written(tmp_path, {"texts": twilio(phones, rate="50/s")}, retry_first="20ms", retry_most="50ms")
@@ -66,7 +67,7 @@ async def test_what_waited_flows_within_the_rate_of_its_account(tmp_path):
     assert phones.repeated == {}
 
 
-async def test_a_dead_account_does_not_slow_another(tmp_path):
+async def test_a_dead_account_does_not_slow_another(tmp_path: Path) -> None:
     dead = MailServer()
     await dead.start()
     await dead.stop()

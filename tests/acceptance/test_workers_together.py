@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 import asyncio
 import os
 import signal
@@ -36,13 +37,13 @@ def emails(many, **more):
     return [Email(to=f"n{n}@example.org", subject=f"{n}", text="x", **more) for n in range(many)]
 
 
-async def until(truth):
+async def until(truth) -> None:
     async with asyncio.timeout(40):
         while not truth():
             await asyncio.sleep(0.005)
 
 
-async def freeze(worker, outbox):
+async def freeze(worker, outbox) -> None:
     """Stop a process where it holds no lock: SQLite lets nobody else write while one does, and says so."""
     with closing(sqlite3.connect(outbox, isolation_level=None, timeout=0.05)) as probe:
         while True:
@@ -63,7 +64,7 @@ def numbers(outbox):
         return {number for (number,) in connection.execute("SELECT number FROM workers")}
 
 
-async def test_a_frozen_worker_is_taken_over_and_when_it_wakes_it_repeats_nothing(tmp_path):
+async def test_a_frozen_worker_is_taken_over_and_when_it_wakes_it_repeats_nothing(tmp_path: Path) -> None:
     async with MailServer(delay=0.05) as mail:
         account = smtp(mail, on_unknown="hold", concurrency=4, pool=4)
         config = written(tmp_path, {"post": account}, lease="1s")
@@ -84,7 +85,7 @@ async def test_a_frozen_worker_is_taken_over_and_when_it_wakes_it_repeats_nothin
         assert sum(found.values()) == 120
 
 
-async def test_a_worker_that_wakes_while_messages_wait_goes_on_and_leaves_none_behind(tmp_path):
+async def test_a_worker_that_wakes_while_messages_wait_goes_on_and_leaves_none_behind(tmp_path: Path) -> None:
     outbox = tmp_path / "outbox.db"
     async with MailServer(delay=0.02) as mail:
         config = written(tmp_path, {"post": smtp(mail, on_unknown="hold", concurrency=4, pool=4)}, lease="1s")
@@ -107,7 +108,7 @@ async def test_a_worker_that_wakes_while_messages_wait_goes_on_and_leaves_none_b
         assert (await states(config)).keys() <= {Status.SENT, Status.IN_DOUBT}
 
 
-async def test_a_worker_asked_to_stop_ends_what_is_under_way_and_hands_back_the_rest(tmp_path):
+async def test_a_worker_asked_to_stop_ends_what_is_under_way_and_hands_back_the_rest(tmp_path: Path) -> None:
     async with MailServer(delay=0.3) as mail:
         config = written(tmp_path, {"post": smtp(mail, on_unknown="hold", concurrency=5, pool=5)})
         await filled(config, emails(100))
@@ -125,7 +126,7 @@ async def test_a_worker_asked_to_stop_ends_what_is_under_way_and_hands_back_the_
         assert len(mail.arrivals) == 100
 
 
-async def test_a_rate_holds_over_two_processes_in_every_second_and_is_used(tmp_path):
+async def test_a_rate_holds_over_two_processes_in_every_second_and_is_used(tmp_path: Path) -> None:
     async with PhoneServer() as phones:
         config = written(tmp_path, {"texts": twilio(phones, rate=f"{RATE}/s")})
         queued = await filled(config, [Sms(to=f"+1212{2_000_000 + n:07d}", body=f"{n}") for n in range(RATED)])
@@ -142,7 +143,7 @@ async def test_a_rate_holds_over_two_processes_in_every_second_and_is_used(tmp_p
     assert (len(steady) - 1) / (steady[-1] - steady[0]) >= 0.95 * RATE
 
 
-async def test_a_message_that_kills_its_worker_is_set_aside_and_the_others_flow(tmp_path):
+async def test_a_message_that_kills_its_worker_is_set_aside_and_the_others_flow(tmp_path: Path) -> None:
     log = tmp_path / "handed"
     account = {
         "provider": "deadly",

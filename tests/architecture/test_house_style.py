@@ -33,30 +33,30 @@ def entries(folder: Path) -> set[str]:
     return {top for top in tops if not top.startswith(".")}
 
 
-def test_the_top_level_holds_what_the_design_lists_and_nothing_else():
+def test_the_top_level_holds_what_the_design_lists_and_nothing_else() -> None:
     assert entries(ROOT) == TOP_LEVEL
 
 
 @pytest.mark.parametrize("plugin", sorted(ROOT.glob("plugins/*")), ids=lambda path: path.name)
-def test_a_plugin_is_a_whole_distribution_and_nothing_else(plugin):
+def test_a_plugin_is_a_whole_distribution_and_nothing_else(plugin) -> None:
     assert entries(plugin) == OF_A_PLUGIN
 
 
-def test_no_file_names_a_machines_path_or_a_registry():
+def test_no_file_names_a_machines_path_or_a_registry() -> None:
     named = [
         str(path.relative_to(ROOT)) for path in tracked() if path != Path(__file__) and FOREIGN.search(_text(path))
     ]
     assert named == []
 
 
-def test_tests_are_no_packages():
+def test_tests_are_no_packages() -> None:
     assert [
         path for path in tracked() if path.name == "__init__.py" and "tests" in path.parts and "src" not in path.parts
     ] == []
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_source_file_is_short_and_no_drawer_and_its_functions_are_short_and_annotated(path):
+def test_a_source_file_is_short_and_no_drawer_and_its_functions_are_short_and_annotated(path) -> None:
     assert path.stem not in DRAWERS
     text = path.read_text()
     assert text.count("\n") <= LONGEST_FILE

@@ -77,7 +77,7 @@ CORE = {
 
 
 @pytest.mark.parametrize("path", CORE, ids=CORE.values())
-def test_no_module_imports_from_a_layer_above_it(path):
+def test_no_module_imports_from_a_layer_above_it(path) -> None:
     own = level_of(part_of(CORE[path]))
     for module in imported(path):
         part = part_of(module)
@@ -87,7 +87,7 @@ def test_no_module_imports_from_a_layer_above_it(path):
             assert level_of(part) <= own, f"{path} imports {module}"
 
 
-def test_every_module_of_the_core_belongs_to_a_layer():
+def test_every_module_of_the_core_belongs_to_a_layer() -> None:
     parts = {
         path.stem for path in (SOURCE / "postroom").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
     }
@@ -95,7 +95,7 @@ def test_every_module_of_the_core_belongs_to_a_layer():
 
 
 @pytest.mark.parametrize("path", [*BUILTIN_FILES, *PLUGIN_FILES], ids=lambda path: f"{path.parent.name}.{path.stem}")
-def test_a_plugin_imports_public_modules_of_postroom_only(path):
+def test_a_plugin_imports_public_modules_of_postroom_only(path) -> None:
     own = path.parent.name
     for module in imported(path):
         if module.split(".")[0] == "postroom":
@@ -105,7 +105,7 @@ def test_a_plugin_imports_public_modules_of_postroom_only(path):
 
 
 @pytest.mark.parametrize("path", PLUGIN_FILES, ids=lambda path: f"{path.parent.name}.{path.stem}")
-def test_a_plugin_imports_public_names_of_postroom_only(path):
+def test_a_plugin_imports_public_names_of_postroom_only(path) -> None:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("postroom."):
             for alias in node.names:

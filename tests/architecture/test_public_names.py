@@ -14,7 +14,7 @@ MODULES = ["postroom", "postroom.plugin", "postroom.config", "postroom.outbox"]
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_all_is_sorted_complete_and_importable(name):
+def test_all_is_sorted_complete_and_importable(name) -> None:
     module = importlib.import_module(name)
     names = module.__all__
     assert len(set(names)) == len(names)
@@ -26,7 +26,7 @@ def test_all_is_sorted_complete_and_importable(name):
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_every_public_class_and_function_has_a_docstring_of_its_own(name):
+def test_every_public_class_and_function_has_a_docstring_of_its_own(name) -> None:
     module = importlib.import_module(name)
     for public in module.__all__:
         value = getattr(module, public)
@@ -44,7 +44,7 @@ def every_error(kind=errors.PostroomError):
             yield from every_error(derived)
 
 
-def test_every_error_is_public_has_a_code_of_its_own_and_stands_in_the_drawn_tree():
+def test_every_error_is_public_has_a_code_of_its_own_and_stands_in_the_drawn_tree() -> None:
     kinds = list(every_error())
     assert len({kind.code for kind in kinds}) == len(kinds)
     for kind in kinds:
@@ -52,7 +52,7 @@ def test_every_error_is_public_has_a_code_of_its_own_and_stands_in_the_drawn_tre
         assert kind.__name__ in errors.__doc__
 
 
-def test_the_version_is_that_of_the_distribution():
+def test_the_version_is_that_of_the_distribution() -> None:
     from importlib.metadata import version
 
     assert version("postroom").count(".") == 2

@@ -19,7 +19,7 @@ SECRETS = (
 
 
 @pytest.fixture
-def secrets(monkeypatch):
+def secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     """The variables that the pages' configurations take their secrets from, and no others of ours."""
     for name in list(os.environ):
         if name.startswith(OF_PROVIDERS):

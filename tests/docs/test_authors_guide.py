@@ -32,7 +32,7 @@ def section(hook: str) -> str:
 
 
 @pytest.mark.parametrize("hook", HOOKS)
-def test_a_hook_is_told_with_its_moment_its_arguments_and_an_example_that_defines_it(hook):
+def test_a_hook_is_told_with_its_moment_its_arguments_and_an_example_that_defines_it(hook) -> None:
     text = section(hook)
     assert "**When:**" in text
     assert "**Arguments:**" in text
@@ -49,12 +49,12 @@ def test_a_hook_is_told_with_its_moment_its_arguments_and_an_example_that_define
     assert "hookimpl" in [ast.unparse(decorator) for decorator in defined[hook].decorator_list]
 
 
-def test_no_section_is_about_a_hook_that_does_not_exist():
+def test_no_section_is_about_a_hook_that_does_not_exist() -> None:
     text = (ROOT / "docs" / "reference" / "plugin-hooks.md").read_text()
     assert set(re.findall(r"^### `(\w+)`$", text, re.MULTILINE)) == set(HOOKS)
 
 
-def test_every_failure_has_its_row_with_its_own_outcome_and_scope():
+def test_every_failure_has_its_row_with_its_own_outcome_and_scope() -> None:
     rows = re.findall(r"^\| [^|]+ \| `(\w+)`[^|]* \| (\w+) \| (\w+) \|$", page("choosing-outcomes"), re.MULTILINE)
     by_name = {cls.__name__: cls for cls in FAILURES}
     for name, outcome, scope in rows:
@@ -63,7 +63,7 @@ def test_every_failure_has_its_row_with_its_own_outcome_and_scope():
         assert cls is DeliveryError or f"`{cls.__name__}`" in page("choosing-outcomes"), cls
 
 
-def test_the_tutorial_names_every_file_that_the_scaffold_writes():
+def test_the_tutorial_names_every_file_that_the_scaffold_writes() -> None:
     told = set(re.findall(r"`([\w./-]+\.\w+)`", page("tutorial")))
     for target in _FILES:
         path = target.replace("$package", "postroom_acme")
@@ -71,26 +71,26 @@ def test_the_tutorial_names_every_file_that_the_scaffold_writes():
     assert MARK in page("tutorial")
 
 
-def test_the_promise_names_this_interface_and_the_range_that_the_scaffold_writes():
+def test_the_promise_names_this_interface_and_the_range_that_the_scaffold_writes() -> None:
     for name in ("compatibility", "writing-a-provider"):
         assert f"postroom_interface = {INTERFACE_VERSION}" in page(name)
     for name in ("compatibility", "tutorial"):
         assert f"postroom[http]{_compatible('0.1.0')}" in page(name)
 
 
-def test_the_promise_lists_what_the_four_may_import():
+def test_the_promise_lists_what_the_four_may_import() -> None:
     layers = (ROOT / "tests" / "architecture" / "test_layers.py").read_text()
     public = re.search(r"PUBLIC_TO_PLUGINS = (\{.*?\})", layers, re.DOTALL)
     for module in ast.literal_eval(public[1]):
         assert f"`{module}`" in page("compatibility"), module
 
 
-def test_every_optional_method_of_a_transport_is_spoken_of():
+def test_every_optional_method_of_a_transport_is_spoken_of() -> None:
     optional = {name for name, member in vars(Transport).items() if inspect.isfunction(member) and name[0] != "_"}
     told = page("tutorial") + page("writing-a-provider") + page("conformance-kit")
     for name in optional - {"open", "close"}:
         assert f"`{name}" in told, name
 
 
-def test_the_tutorial_is_about_a_channel_that_there_is_and_says_how_to_get_the_other():
+def test_the_tutorial_is_about_a_channel_that_there_is_and_says_how_to_get_the_other() -> None:
     assert all(f"--channel {channel}" in page("tutorial") for channel in Channel)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import re
 from pathlib import Path
 
@@ -22,7 +23,7 @@ def rows(heading):
     ]
 
 
-def test_every_setting_is_listed_with_its_default_and_no_other():
+def test_every_setting_is_listed_with_its_default_and_no_other() -> None:
     listed = {row[0].strip("`"): row[1] for row in rows("`[gateway]`")}
     assert listed.keys() == GatewaySettings.model_fields.keys()
     values = GatewaySettings().model_dump(mode="json")
@@ -32,7 +33,7 @@ def test_every_setting_is_listed_with_its_default_and_no_other():
         assert told == ("none" if value in (None, [], {}) else said), name
 
 
-def test_every_endpoint_is_listed_and_no_other(tmp_path, monkeypatch):
+def test_every_endpoint_is_listed_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     gateway = Gateway(Postroom(accounts={"box": {"provider": "memory"}}))
     routes = gateway._routes().routes
@@ -41,7 +42,7 @@ def test_every_endpoint_is_listed_and_no_other(tmp_path, monkeypatch):
     assert configured(gateway).ws == "none"
 
 
-def test_every_header_that_is_refused_and_every_encoding_is_told():
+def test_every_header_that_is_refused_and_every_encoding_is_told() -> None:
     told = set(re.findall(r"`([A-Za-z-]+)`", PAGE.split("Headers that are refused")[1].split("\n## ")[0]))
     assert {name.lower() for name in told} == DENIED_HEADERS | set(DENIED_PREFIXES)
     encodings = set(re.findall(r"`([a-z0-9]+)`", PAGE.split("how it is packed:")[1].split(". A Node")[0]))
@@ -49,7 +50,7 @@ def test_every_header_that_is_refused_and_every_encoding_is_told():
     assert {name.replace("-", "") for name in ENCODINGS} - encodings == {"ucs2"}
 
 
-def test_every_code_that_the_gateway_answers_with_is_told():
+def test_every_code_that_the_gateway_answers_with_is_told() -> None:
     told = set(re.findall(r"`([a-z_]+)`", PAGE.split("\n## Errors\n")[1].split("\n## ")[0]))
     sources = (Path(__file__).parents[2] / "src" / "postroom" / "gateway").glob("*.py")
     text = "\n".join(path.read_text() for path in sources)

@@ -18,7 +18,7 @@ def entry_points(page: str) -> dict[str, str]:
     return tomllib.loads(found)["project"]["entry-points"]["postroom"]
 
 
-def test_the_provider_of_the_guide_sends_and_tells_what_went_wrong(site):
+def test_the_provider_of_the_guide_sends_and_tells_what_went_wrong(site) -> None:
     (module,) = code("docs/plugins/writing-a-provider.md", "python")
     providers = entry_points("docs/plugins/writing-a-provider.md")
     assert providers == entry_points("README.md")
@@ -52,7 +52,7 @@ def test_the_provider_of_the_guide_sends_and_tells_what_went_wrong(site):
     assert refused == ["MessageRejected: E7", "UnexpectedResponse: None"]
 
 
-def test_the_extensions_of_the_guide_observe_and_gate(site):
+def test_the_extensions_of_the_guide_observe_and_gate(site) -> None:
     observer, gate = code("docs/how-to/extensions.md", "python")
     site.add("audit", extensions={"audit": "audit"}, modules={"audit": observer})
     site.add("office-hours", extensions={"office-hours": "office_hours"}, modules={"office_hours": gate})
@@ -80,7 +80,7 @@ def test_the_extensions_of_the_guide_observe_and_gate(site):
     assert taken == 1
 
 
-def test_the_choice_between_two_claimants_is_made_as_the_page_says(site):
+def test_the_choice_between_two_claimants_is_made_as_the_page_says(site) -> None:
     site.add("other-smtp", providers={"smtp": "other_smtp"}, modules={"other_smtp": "raise SystemExit"})
     choice, _ = code("docs/explanation/plugins.md", "toml")
     (site.folder / "postroom.toml").write_text(choice)

@@ -84,7 +84,7 @@ def own_fields(model) -> dict:
     ("heading", "model"),
     [("Fields of both", Message), ("Email", Email), ("Sms", Sms), ("Attachment", Attachment), ("Address", Address)],
 )
-def test_a_messages_tables_have_every_field_with_its_default_and_its_limits(heading, model):
+def test_a_messages_tables_have_every_field_with_its_default_and_its_limits(heading, model) -> None:
     rows = described(page("messages", heading))
     assert rows.keys() == own_fields(model).keys()
     for name, field in own_fields(model).items():
@@ -101,14 +101,14 @@ def _written(default: object) -> str:
     return f"`{json.dumps(default) if isinstance(default, str) else default}`"
 
 
-def test_the_size_of_an_email_and_the_headers_it_refuses_are_told():
+def test_the_size_of_an_email_and_the_headers_it_refuses_are_told() -> None:
     text = page("messages")
     assert f"{LARGEST_EMAIL:,} bytes" in text
     assert {name.lower() for name in quoted(text)} >= MODELLED_HEADERS
 
 
 @pytest.mark.parametrize("model", [Receipt, RecipientResult, Attempt])
-def test_a_receipts_tables_have_every_field(model):
+def test_a_receipts_tables_have_every_field(model) -> None:
     rows = described(page("receipts", model.__name__))
     statuses = {"sent", "in_doubt", "failed"} if model is Receipt else set()
     assert rows.keys() == model.model_fields.keys() | statuses
@@ -125,7 +125,7 @@ def test_a_receipts_tables_have_every_field(model):
         ("`[plugins]`", Plugins),
     ],
 )
-def test_the_configurations_tables_have_every_key_with_its_default_and_its_limits(heading, model):
+def test_the_configurations_tables_have_every_key_with_its_default_and_its_limits(heading, model) -> None:
     rows = described(page("configuration", heading))
     assert rows.keys() == setting_names(model).keys()
     for name, field in setting_names(model).items():
@@ -141,7 +141,7 @@ def test_the_configurations_tables_have_every_key_with_its_default_and_its_limit
             assert str(bound) in meaning, name
 
 
-def test_where_smtp_differs_from_other_accounts_the_table_says_so():
+def test_where_smtp_differs_from_other_accounts_the_table_says_so() -> None:
     rows = described(page("configuration", "`[accounts.NAME]`"))
     smtp = setting_names(Registry().settings_model("smtp"))
     for name, field in setting_names(AccountSettings).items():
@@ -151,7 +151,7 @@ def test_where_smtp_differs_from_other_accounts_the_table_says_so():
         assert (told and told[1]) == ((f'`"{value}"`' if isinstance(value, str) else f"{value:g}") if differs else None)
 
 
-def test_the_outboxs_table_has_every_key_with_its_default():
+def test_the_outboxs_table_has_every_key_with_its_default() -> None:
     rows = described(page("configuration", "`[outbox]`"))
     defaults = {name: field.default for name, field in OutboxSettings.model_fields.items()}
     told = {name: f'`"{value}"`' if isinstance(value, str) else f"{value:g}" for name, value in defaults.items()}
@@ -161,12 +161,12 @@ def test_the_outboxs_table_has_every_key_with_its_default():
 @pytest.mark.parametrize(
     "record", [MessageFilter, MessageSummary, MessageDetails, OutboxStats, QueueBacklog, AccountHealth, EnqueueResult]
 )
-def test_an_outbox_records_table_has_every_field(record):
+def test_an_outbox_records_table_has_every_field(record) -> None:
     there = record.model_fields if hasattr(record, "model_fields") else {field.name for field in fields(record)}
     assert described(page("outbox", record.__name__)).keys() == set(there)
 
 
-def test_every_method_of_the_outbox_is_listed_with_its_parameters_and_no_other():
+def test_every_method_of_the_outbox_is_listed_with_its_parameters_and_no_other() -> None:
     listed = {}
     for name in described(page("outbox", "Methods")):
         called = re.fullmatch(r"await outbox\.(\w+)\((.*)\)", name)
@@ -188,24 +188,24 @@ def test_every_method_of_the_outbox_is_listed_with_its_parameters_and_no_other()
         ("resolve", Transition.LEARN_SENT),
     ],
 )
-def test_from_which_states_a_message_can_be_moved_is_told(method, move):
+def test_from_which_states_a_message_can_be_moved_is_told(method, move) -> None:
     rows = {name.split("(")[0]: row for name, row in described(page("outbox", "Methods")).items()}
     assert set(quoted(rows[f"await outbox.{method}"][0])) == set(allowed_from(move))
 
 
-def test_every_state_is_explained():
+def test_every_state_is_explained() -> None:
     text = (ROOT / "docs" / "explanation" / "delivery-guarantees.md").read_text()
     assert described(text.split("## The states\n")[1].split("\n## ")[0]).keys() == set(Status)
     assert set(Status) <= set(quoted(page("outbox", "States")))
 
 
-def test_every_section_of_the_file_is_described():
+def test_every_section_of_the_file_is_described() -> None:
     for section in Config.model_fields:
         assert re.search(rf"`\[+{section}[\].]", page("configuration")), section
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
-def test_a_providers_page_has_every_setting_and_option_of_its_own_and_no_other(provider):
+def test_a_providers_page_has_every_setting_and_option_of_its_own_and_no_other(provider) -> None:
     text = (ROOT / "plugins" / f"postroom-{provider}" / "README.md").read_text()
     listed = set(described(text.split("## Settings\n")[1].split("\n## ")[0]))
     model = Registry().settings_model(provider)
@@ -215,7 +215,7 @@ def test_a_providers_page_has_every_setting_and_option_of_its_own_and_no_other(p
     assert set(model.environment.values()) | set(model.message_options) <= set(quoted(text))
 
 
-def test_every_variable_is_listed_and_no_other():
+def test_every_variable_is_listed_and_no_other() -> None:
     own = {CONFIG_VARIABLE, PLUGINS_VARIABLE, KEY_VARIABLE, *URL_VARIABLES.values(), "POSTROOM_SECTION__NAME__KEY"}
     assert described(page("environment", "postroom's own variables")).keys() == own
 
@@ -228,7 +228,7 @@ def test_every_variable_is_listed_and_no_other():
     assert {variable: tuple(quoted(row[0])) for variable, row in rows.items()} == usual
 
 
-def test_no_text_and_no_source_speaks_of_a_variable_that_does_not_exist():
+def test_no_text_and_no_source_speaks_of_a_variable_that_does_not_exist() -> None:
     known = {CONFIG_VARIABLE, PLUGINS_VARIABLE, KEY_VARIABLE, *URL_VARIABLES.values()}
     sections = "|".join((*SECTIONS, "section")).upper()
     for folder, kind in (("docs", "md"), ("src", "py"), ("plugins", "md"), ("plugins", "py"), (".", "md")):
@@ -237,7 +237,7 @@ def test_no_text_and_no_source_speaks_of_a_variable_that_does_not_exist():
             assert not [name for name in named if not re.match(rf"POSTROOM_({sections})__", name)], path
 
 
-def test_every_error_is_listed_in_its_place_with_code_outcome_and_scope():
+def test_every_error_is_listed_in_its_place_with_code_outcome_and_scope() -> None:
     tree = [cls for cls in vars(errors).values() if isinstance(cls, type) and issubclass(cls, errors.PostroomError)]
     rows = table(page("errors").split("\n## ")[0])
     assert [quoted(row[0])[0] for row in rows] == [cls.__name__ for cls in tree]
@@ -248,12 +248,12 @@ def test_every_error_is_listed_in_its_place_with_code_outcome_and_scope():
         assert row[2] == told, cls
 
 
-def test_everything_a_delivery_error_carries_is_listed():
+def test_everything_a_delivery_error_carries_is_listed() -> None:
     taken = set(inspect.signature(DeliveryError).parameters) - {"message"}
     assert described(page("errors").split("carries\n")[1].split("| outcome | what")[0]).keys() == taken | {"receipt"}
 
 
-def test_every_hook_is_listed_with_its_signature_and_no_other():
+def test_every_hook_is_listed_with_its_signature_and_no_other() -> None:
     listed = {hook for row in table(page("plugin-hooks")) for hook in quoted(row[0]) if hook.startswith("postroom_")}
     assert listed == {
         name + str(inspect.signature(hook)).replace("'", "").replace("|", "\\|")
@@ -262,11 +262,11 @@ def test_every_hook_is_listed_with_its_signature_and_no_other():
     }
 
 
-def test_every_field_of_an_event_is_listed():
+def test_every_field_of_an_event_is_listed() -> None:
     assert described(page("plugin-hooks", "Event")).keys() == Event.model_fields.keys()
 
 
-def test_every_capability_is_listed_with_its_default():
+def test_every_capability_is_listed_with_its_default() -> None:
     rows = described(page("capabilities").split("\n## ")[0])
     assert rows.keys() == {field.name for field in fields(Capabilities)}
     for field in fields(Capabilities):
@@ -278,7 +278,7 @@ def test_every_capability_is_listed_with_its_default():
     ("heading", "channel", "features"),
     [("E-mail", Channel.EMAIL, EMAIL_FEATURES), ("SMS", Channel.SMS, SMS_FEATURES)],
 )
-def test_the_table_of_features_says_who_has_which(heading, channel, features):
+def test_the_table_of_features_says_who_has_which(heading, channel, features) -> None:
     text = page("capabilities", heading)
     assert described(text).keys() == features
     registry = Registry()
@@ -288,7 +288,7 @@ def test_the_table_of_features_says_who_has_which(heading, channel, features):
             assert told == registry.transport(provider, channel).capabilities.features, provider
 
 
-def test_every_member_of_a_transport_is_listed_and_no_other():
+def test_every_member_of_a_transport_is_listed_and_no_other() -> None:
     def public(cls):
         return {name for name in (*vars(cls), *cls.__annotations__) if not name.startswith("_")}
 
@@ -301,7 +301,7 @@ def test_every_member_of_a_transport_is_listed_and_no_other():
     assert {word.removesuffix("()") for word in quoted(page("transport", "Over HTTP"))} >= public(Reply)
 
 
-def test_the_signatures_of_the_http_base_are_its_own():
+def test_the_signatures_of_the_http_base_are_its_own() -> None:
     for name in described(page("transport", "Over HTTP")):
         called = re.match(r"(?:await )?(\w+)\((.*)\)", name)
         if called:
@@ -309,7 +309,7 @@ def test_the_signatures_of_the_http_base_are_its_own():
             assert [word for word in called[2].split(", ") if word and word != "*"] == there
 
 
-def test_the_table_of_http_statuses_is_what_the_base_does():
+def test_the_table_of_http_statuses_is_what_the_base_does() -> None:
     rows = re.findall(r"^\| ([\d, ]+|other [45]xx|3xx) \| `(\w+)`", page("transport"), re.MULTILINE)
     assert len(rows) == 8
     for statuses, error in rows:
@@ -318,12 +318,12 @@ def test_the_table_of_http_statuses_is_what_the_base_does():
             assert error_for_status(int(status)).__name__ == error, status
 
 
-def test_every_class_variable_of_settings_is_listed():
+def test_every_class_variable_of_settings_is_listed() -> None:
     named = {name for name, kind in AccountSettings.__annotations__.items() if "ClassVar[dict" in str(kind)}
     assert described(page("transport", "Settings")).keys() == named
 
 
-def test_every_method_of_the_room_is_listed_with_its_parameters_and_no_other():
+def test_every_method_of_the_room_is_listed_with_its_parameters_and_no_other() -> None:
     listed = {}
     for name in described(page("library", "`Postroom`")):
         called = re.fullmatch(r"(?:await )?(?:room\.|Postroom\.)?(\w+)(?:\((.*)\))?", name)
@@ -337,14 +337,14 @@ def test_every_method_of_the_room_is_listed_with_its_parameters_and_no_other():
     assert {name: [word for word in words if word] for name, words in listed.items()} == there
 
 
-def test_the_blocking_twin_has_every_method_of_the_room():
+def test_the_blocking_twin_has_every_method_of_the_room() -> None:
     def methods(cls):
         return {name for name in vars(cls) if not name.startswith("_")}
 
     assert methods(Postroom) <= methods(SyncPostroom)
 
 
-def test_every_public_name_is_told():
+def test_every_public_name_is_told() -> None:
     told = set(re.findall(r"\w+", " ".join(quoted(page("library") + page("errors")))))
     assert set(postroom.__all__) <= told
     for name in quoted(" ".join(row[0] for row in table(page("library", "Other names")))):
@@ -359,13 +359,13 @@ def commands(command, path: str = "") -> dict[str, set[str]]:
     return found
 
 
-def test_every_option_of_the_command_line_is_described_and_no_other():
+def test_every_option_of_the_command_line_is_described_and_no_other() -> None:
     there = set().union(*commands(typer.main.get_command(build())).values())
     told = set(re.findall(r"--[a-z][a-z-]+", page("cli")))
     assert told - {"--help"} == there - {"--help"}
 
 
-def test_every_command_that_a_page_names_exists():
+def test_every_command_that_a_page_names_exists() -> None:
     there = set(commands(typer.main.get_command(build())))
     for path in (ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("plugins/*/README.md")):
         for words in re.findall(r"`postroom ([a-z][a-z-]*(?: [a-z][a-z-]*)?)", path.read_text()):

@@ -72,7 +72,7 @@ def blocks(kind: str = "") -> list[Block]:
 
 
 @pytest.mark.parametrize("block", blocks("python"), ids=str)
-def test_a_python_block_runs(block, tmp_path, secrets):
+def test_a_python_block_runs(block, tmp_path: Path, secrets) -> None:
     kind, _, name = block.mark.partition(": ")
     assert kind == "run", f"{block} has no <!-- run: … --> before it"
     (tmp_path / "postroom.toml").write_text(CONFIGURATIONS[name])
@@ -83,7 +83,9 @@ def test_a_python_block_runs(block, tmp_path, secrets):
 
 
 @pytest.mark.parametrize("block", [b for b in blocks("toml") if not b.mark], ids=str)
-def test_a_configuration_block_loads_with_every_account(block, tmp_path, secrets, monkeypatch):
+def test_a_configuration_block_loads_with_every_account(
+    block, tmp_path: Path, secrets, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "sendgrid.key").write_text("secret\n")
     file = tmp_path / "postroom.toml"
@@ -92,7 +94,7 @@ def test_a_configuration_block_loads_with_every_account(block, tmp_path, secrets
 
 
 @pytest.mark.parametrize("block", [b for b in blocks("sh") if b.mark != WALKED], ids=str)
-def test_every_command_line_works(block, tmp_path, secrets):
+def test_every_command_line_works(block, tmp_path: Path, secrets) -> None:
     name, _, content = block.mark.removeprefix("file: ").partition("\n")
     if content:
         (tmp_path / name).write_text(content)
@@ -133,43 +135,43 @@ def run_postroom(arguments: list[str], folder: Path) -> None:
     assert done.returncode == 0, f"{arguments}\n{done.stderr}"
 
 
-def test_every_fence_belongs_to_a_block_of_a_kind_that_is_run():
+def test_every_fence_belongs_to_a_block_of_a_kind_that_is_run() -> None:
     for page in PAGES:
         fences = [line for line in page.read_text().splitlines() if line.lstrip("> ").startswith(("```", "~~~"))]
         assert len(fences) == 2 * len([b for b in blocks() if b.page == page]), page
     assert {block.kind for block in blocks()} == {"python", "toml", "sh"}
 
 
-def test_only_so_many_blocks_are_part_of_something_larger_and_each_says_of_what():
+def test_only_so_many_blocks_are_part_of_something_larger_and_each_says_of_what() -> None:
     parts = [block for block in blocks("toml") if block.mark]
     assert all(re.fullmatch(r"not configuration: \w.+", block.mark) for block in parts)
     names = [block.page_name for block in parts]
     assert {name: names.count(name) for name in names} == PARTS
 
 
-def test_only_the_authors_tutorial_is_walked_by_the_packaging_tests():
+def test_only_the_authors_tutorial_is_walked_by_the_packaging_tests() -> None:
     assert {block.page_name for block in blocks("sh") if block.mark == WALKED} == {"docs/plugins/tutorial.md"}
 
 
-def test_both_commands_of_the_readme_stand_there_and_ci_runs_the_second():
+def test_both_commands_of_the_readme_stand_there_and_ci_runs_the_second() -> None:
     lines = (ROOT / "README.md").read_text().splitlines()
     assert SETS_UP <= set(lines)
     assert max(SETS_UP, key=lambda line: "pytest" in line) in (ROOT / ".ci" / "run").read_text()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_link_leads_somewhere(page):
+def test_every_link_leads_somewhere(page) -> None:
     for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
         if not target.startswith(("http:", "https:")):
             assert (page.parent / target).exists(), target
 
 
-def test_every_page_is_reached_from_the_index():
+def test_every_page_is_reached_from_the_index() -> None:
     index = (ROOT / "docs" / "index.md").read_text()
     for page in ROOT.glob("docs/**/*.md"):
         if page.name != "index.md":
             assert f"({page.relative_to(ROOT / 'docs')})" in index
 
 
-def test_all_four_providers_are_installed_for_these_tests():
+def test_all_four_providers_are_installed_for_these_tests() -> None:
     assert {"smtp", "sendgrid", "twilio", "vonage"} <= set(Registry().names())

@@ -15,7 +15,7 @@ CLEAN = {name: value for name, value in os.environ.items() if not name.startswit
 
 
 @pytest.fixture
-def installed(tmp_path):
+def installed(tmp_path: Path):
     """The environment in which the example's distribution is installed, as an installer would lay it out."""
     project = tomllib.loads((PLIVO / "pyproject.toml").read_text())["project"]
     info = tmp_path / "postroom_plivo-0.1.0.dist-info"
@@ -35,26 +35,26 @@ def run(*command: str, environment: dict[str, str]) -> str:
 
 
 @pytest.mark.timeout(120)
-def test_the_example_passes_its_tests_and_says_where_it_deviates(installed):
+def test_the_example_passes_its_tests_and_says_where_it_deviates(installed) -> None:
     told = run("pytest", "-p", "no:asyncio", "-p", "no:benchmark", "-p", "no:cacheprovider", environment=installed)
     assert "PlivoSms (TestPlivo)" in told
     assert "1 deviating" in told
     assert "signature covers the URL and a nonce" in told
 
 
-def test_the_users_of_the_example_see_where_it_deviates(installed):
+def test_the_users_of_the_example_see_where_it_deviates(installed) -> None:
     told = run("postroom", "providers", environment=installed)
     assert "plivo (sms) deviates from the contract: Plivo's signature covers the URL and a nonce" in told
 
 
-def test_the_example_is_linted_and_typed_like_the_scaffold(installed):
+def test_the_example_is_linted_and_typed_like_the_scaffold(installed) -> None:
     run("ruff", "check", "--no-cache", environment=installed)
     run("ruff", "format", "--check", "--no-cache", environment=installed)
     source = Path(__file__).parents[2] / "src"
     run("mypy", "--cache-dir", os.devnull, "src", environment=installed | {"MYPYPATH": f"src:{source}"})
 
 
-def test_nothing_is_left_for_the_author_to_fill_in():
+def test_nothing_is_left_for_the_author_to_fill_in() -> None:
     texts = {path: path.read_text() for kind in ("py", "md", "toml") for path in PLIVO.rglob(f"*.{kind}")}
     assert len(texts) > 8
     assert [path for path, text in texts.items() if "FILL IN" in text] == []

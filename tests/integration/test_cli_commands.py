@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 import json
 import os
 import re
@@ -22,7 +23,7 @@ from = "post@example.org"
 """
 
 
-def test_the_starter_file_works_as_it_is(cli, tmp_path):
+def test_the_starter_file_works_as_it_is(cli, tmp_path: Path) -> None:
     assert cli("init").code == 0
     done = cli("send", "sms", "--to", "+442079460958", "--body", "Hello")
     assert done.code == 0
@@ -34,7 +35,7 @@ def test_the_starter_file_works_as_it_is(cli, tmp_path):
     assert cli("init", "--force").code == 0
 
 
-def test_every_commented_setting_of_the_starter_file_is_one(cli, tmp_path):
+def test_every_commented_setting_of_the_starter_file_is_one(cli, tmp_path: Path) -> None:
     cli("init")
     opened = re.sub(r"^# (\[|[a-z_]+ = )", r"\1", (tmp_path / "postroom.toml").read_text(), flags=re.MULTILINE)
     (tmp_path / "postroom.toml").write_text(opened)
@@ -45,7 +46,7 @@ def test_every_commented_setting_of_the_starter_file_is_one(cli, tmp_path):
     assert set(done.json["accounts"]) == {"screen", "main", "sg", "texts"}
 
 
-def test_providers_tells_what_loads_and_what_each_can_do(cli):
+def test_providers_tells_what_loads_and_what_each_can_do(cli) -> None:
     found = {provider["name"]: provider for provider in cli("providers", "--json").json}
     assert {"console", "file", "memory", "sendgrid", "smtp", "twilio", "vonage"} <= set(found)
     assert found["smtp"]["status"] == "loaded"
@@ -53,7 +54,7 @@ def test_providers_tells_what_loads_and_what_each_can_do(cli):
     assert "attachments" in found["smtp"]["channels"]["email"]["features"]
 
 
-def test_postroom_plugins_restricts_what_loads(cli):
+def test_postroom_plugins_restricts_what_loads(cli) -> None:
     found = cli("providers", "--json", env={"POSTROOM_PLUGINS": "smtp"}).json
     told = {provider["name"]: provider["status"] for provider in found}
     assert told.pop("smtp") == "loaded"
@@ -62,7 +63,7 @@ def test_postroom_plugins_restricts_what_loads(cli):
     assert {provider["status"] for provider in found} == {"not allowed"}
 
 
-def test_config_show_masks_secrets(cli, tmp_path):
+def test_config_show_masks_secrets(cli, tmp_path: Path) -> None:
     (tmp_path / "postroom.toml").write_text(SMTP)
     for arguments in (("config", "show"), ("config", "show", "--json")):
         done = cli(*arguments)
@@ -71,7 +72,7 @@ def test_config_show_masks_secrets(cli, tmp_path):
         assert CANARY not in done.everything
 
 
-def test_config_show_shows_the_sections_of_outbox_and_gateway_as_far_as_they_are_set(cli, tmp_path):
+def test_config_show_shows_the_sections_of_outbox_and_gateway_as_far_as_they_are_set(cli, tmp_path: Path) -> None:
     (tmp_path / "postroom.toml").write_text(
         '[outbox]\nurl = "sqlite:///post.db"\n[gateway]\nrate_limit = ["20/30s", "5000/d"]\n'
     )
@@ -80,7 +81,7 @@ def test_config_show_shows_the_sections_of_outbox_and_gateway_as_far_as_they_are
     assert shown["gateway"] == {"rate_limit": ["20/30s", "5000/d"]}
 
 
-def test_config_show_names_the_setting_that_is_wrong(cli, tmp_path):
+def test_config_show_names_the_setting_that_is_wrong(cli, tmp_path: Path) -> None:
     (tmp_path / "postroom.toml").write_text(SMTP.replace("username", "usernam"))
     done = cli("config", "show")
     assert done.code == 2
@@ -88,7 +89,7 @@ def test_config_show_names_the_setting_that_is_wrong(cli, tmp_path):
     assert "did you mean 'username'" in done.err
 
 
-def test_the_schema_accepts_what_loads_and_refuses_what_does_not(cli):
+def test_the_schema_accepts_what_loads_and_refuses_what_does_not(cli) -> None:
     schema = cli("config", "schema").json
     Draft202012Validator.check_schema(schema)
     validator = Draft202012Validator(schema)
@@ -98,7 +99,7 @@ def test_the_schema_accepts_what_loads_and_refuses_what_does_not(cli):
     assert list(validator.iter_errors(tomllib.loads(SMTP.replace("host", "hots"))))
 
 
-def test_check_reports_each_account_and_fails_when_one_does(cli, tmp_path):
+def test_check_reports_each_account_and_fails_when_one_does(cli, tmp_path: Path) -> None:
     (tmp_path / "postroom.toml").write_text(
         '[accounts.m]\nprovider = "memory"\n[accounts.down]\nprovider = "smtp"\nhost = "127.0.0.1"\nport = 1\n'
     )
@@ -110,7 +111,7 @@ def test_check_reports_each_account_and_fails_when_one_does(cli, tmp_path):
     assert cli("check", "nobody").code == 2
 
 
-def test_the_demo_shows_every_provider_and_ends_well(cli):
+def test_the_demo_shows_every_provider_and_ends_well(cli) -> None:
     done = cli("demo")
     assert done.code == 0, done.everything
     for word in ("SMTP", "SendGrid", "Twilio", "Vonage Messages API", "Vonage SMS API", "in_doubt, outcome_unknown"):
@@ -122,7 +123,7 @@ def test_the_demo_shows_every_provider_and_ends_well(cli):
     assert "Everything arrived as meant." in done.out
 
 
-def test_the_demo_needs_no_way_out_and_nothing_that_is_configured(cli, tmp_path):
+def test_the_demo_needs_no_way_out_and_nothing_that_is_configured(cli, tmp_path: Path) -> None:
     (tmp_path / "postroom.toml").write_text("[nonsense]\n")
     proxy = {
         "HTTP_PROXY": "http://127.0.0.1:1",
@@ -133,14 +134,14 @@ def test_the_demo_needs_no_way_out_and_nothing_that_is_configured(cli, tmp_path)
     assert done.code == 0, done.everything
 
 
-def test_the_demo_names_what_keeps_it_from_running(cli):
+def test_the_demo_names_what_keeps_it_from_running(cli) -> None:
     done = cli("demo", env={"POSTROOM_PLUGINS": "smtp"})
     assert done.code == 2
     assert "POSTROOM_PLUGINS" in done.err
     assert len(done.err.splitlines()) == 1
 
 
-def test_help_imports_neither_pydantic_nor_rich_nor_a_provider():
+def test_help_imports_neither_pydantic_nor_rich_nor_a_provider() -> None:
     code = (
         "import sys\nfrom postroom.cli.app import build\n"
         "sys.argv = ['postroom', '--help']\n"
@@ -152,12 +153,12 @@ def test_help_imports_neither_pydantic_nor_rich_nor_a_provider():
     assert done.stderr.strip().endswith("[]"), done.stderr
 
 
-def test_the_version_is_shown(cli):
+def test_the_version_is_shown(cli) -> None:
     assert cli("--version").out.startswith("postroom ")
 
 
 @pytest.mark.parametrize("extension", ["missing"])
-def test_an_extension_that_is_not_there_does_not_break_other_commands(cli, tmp_path, extension):
+def test_an_extension_that_is_not_there_does_not_break_other_commands(cli, tmp_path: Path, extension) -> None:
     (tmp_path / "postroom.toml").write_text(f'[plugins]\nextensions = ["{extension}"]\n')
     done = cli("providers", "--json")
     assert done.code == 0

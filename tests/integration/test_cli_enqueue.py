@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 import asyncio
 import json
 import os
@@ -17,7 +18,7 @@ SMS = ("send", "sms", "--to", "+15005550009", "--body", "Hey!")
 
 
 @pytest.fixture
-async def twilio(tmp_path):
+async def twilio(tmp_path: Path):
     async with HttpRecorder() as server:
         server.answer_with(lambda _: TAKEN)
         (tmp_path / "postroom.toml").write_text(
@@ -42,7 +43,7 @@ async def listed(cli):
     return (await run(cli, "outbox", "list", "--json")).json
 
 
-async def test_an_enqueued_message_is_kept_and_nothing_is_sent(cli, twilio):
+async def test_an_enqueued_message_is_kept_and_nothing_is_sent(cli, twilio) -> None:
     done = await run(cli, *SMS, "--enqueue")
     [line] = await listed(cli)
     assert (done.code, done.out) == (
@@ -54,26 +55,26 @@ async def test_an_enqueued_message_is_kept_and_nothing_is_sent(cli, twilio):
     assert twilio.connections == 0
 
 
-async def test_a_dry_run_enqueues_nothing(cli, twilio, tmp_path):
+async def test_a_dry_run_enqueues_nothing(cli, twilio, tmp_path: Path) -> None:
     done = await run(cli, *SMS, "--enqueue", "--required", "--dry-run", "--json")
     assert (done.code, done.json["dry_run"]) == (0, True)
     assert not (tmp_path / "postroom.db").exists()
 
 
-async def test_what_can_never_be_sent_is_not_enqueued(cli, twilio, tmp_path):
+async def test_what_can_never_be_sent_is_not_enqueued(cli, twilio, tmp_path: Path) -> None:
     done = await run(cli, *SMS, "--enqueue", "--provider", "nobody", "--json")
     assert (done.code, done.json["error"]) == (2, "provider_not_found")
     assert (await run(cli, *SMS, "--enqueue", "--expires-at", "2020-01-01")).code == 2
     assert not (tmp_path / "postroom.db").exists() or await listed(cli) == []
 
 
-async def test_a_required_message_is_sent_now_where_that_works(cli, twilio):
+async def test_a_required_message_is_sent_now_where_that_works(cli, twilio) -> None:
     done = await run(cli, *SMS, "--required", "--json")
     assert (done.code, done.json["status"], done.json["provider_message_id"]) == (0, "sent", "SM1")
     assert [line["status"] for line in await listed(cli)] == ["sent"]
 
 
-async def test_a_required_message_stays_where_that_does_not_work(cli, twilio):
+async def test_a_required_message_stays_where_that_does_not_work(cli, twilio) -> None:
     twilio.answer(Answer(503, {"code": 20503, "message": "unavailable"}))
     done = await run(cli, *SMS, "--required")
     assert done.code == 0, done.err
@@ -82,7 +83,7 @@ async def test_a_required_message_stays_where_that_does_not_work(cli, twilio):
     assert [line["status"] for line in await listed(cli)] == ["retrying"]
 
 
-async def test_a_key_sends_once_and_another_message_under_it_is_refused(cli, twilio):
+async def test_a_key_sends_once_and_another_message_under_it_is_refused(cli, twilio) -> None:
     first = await run(cli, *SMS, "--idempotency-key", "order-7", "--json")
     again = await run(cli, *SMS, "--idempotency-key", "order-7", "--json")
     assert first.json["id"] == again.json["id"]
@@ -91,7 +92,7 @@ async def test_a_key_sends_once_and_another_message_under_it_is_refused(cli, twi
     assert (other.code, other.json["error"]) == (1, "idempotency_conflict")
 
 
-async def test_an_interrupted_required_message_is_named(twilio, tmp_path, clean_environment, cli):
+async def test_an_interrupted_required_message_is_named(twilio, tmp_path: Path, clean_environment, cli) -> None:
     twilio.answer(Hang("request"))
     configuration = tmp_path / "postroom.toml"
     configuration.write_text(configuration.read_text() + "\n[outbox]\ngrace = 1\n")
@@ -113,7 +114,7 @@ async def test_an_interrupted_required_message_is_named(twilio, tmp_path, clean_
 
 
 @pytest.fixture
-def recipients(tmp_path):
+def recipients(tmp_path: Path) -> str:
     """A file of five messages, the third of which cannot be sent."""
     rows = [{"to": f"+1500555000{number}", "body": f"Hello {number}"} for number in range(5)]
     rows[2]["provider"] = "nobody"
@@ -121,7 +122,7 @@ def recipients(tmp_path):
     return "rows.jsonl"
 
 
-async def test_a_file_is_enqueued_row_by_row_and_once(cli, twilio, recipients, tmp_path):
+async def test_a_file_is_enqueued_row_by_row_and_once(cli, twilio, recipients, tmp_path: Path) -> None:
     done = await run(cli, "send-many", recipients, "--enqueue", "--at-once", "2", "--json")
     assert done.code == 1
     assert {kind: done.json[kind] for kind in ("accepted", "failed", "unknown", "skipped")} == {
@@ -142,7 +143,9 @@ async def test_a_file_is_enqueued_row_by_row_and_once(cli, twilio, recipients, t
     assert len(twilio.requests) == 4
 
 
-async def test_an_outbox_that_takes_nothing_ends_the_run_and_no_row_is_in_doubt(cli, twilio, recipients, tmp_path):
+async def test_an_outbox_that_takes_nothing_ends_the_run_and_no_row_is_in_doubt(
+    cli, twilio, recipients, tmp_path: Path
+) -> None:
     (tmp_path / "postroom.db").write_text("no database at all" * 100)
     done = await run(cli, "send-many", recipients, "--enqueue", "--at-once", "2", "--json")
     assert (done.code, done.json["error"]) == (1, "outbox_error")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 import pytest
 
 HOOK = "import typer\nfrom postroom.plugin import hookimpl\n@hookimpl\ndef postroom_commands(app):\n"
@@ -21,7 +22,7 @@ BROKEN = {
 
 
 @pytest.fixture
-def install(site, tmp_path):
+def install(site, tmp_path: Path):
     """Make extensions of module texts, named in the configuration; returns the environment to run with."""
 
     def laid_out(**modules: str) -> dict[str, str]:
@@ -34,14 +35,14 @@ def install(site, tmp_path):
     return laid_out
 
 
-def test_an_extension_adds_a_command(cli, install):
+def test_an_extension_adds_a_command(cli, install) -> None:
     env = install(good=GOOD)
     assert cli("greet", "--name", "Ann", env=env).out == "hello Ann\n"
     assert "greet" in cli("--help", env=env).out
 
 
 @pytest.mark.parametrize("text", BROKEN.values(), ids=BROKEN)
-def test_a_broken_extension_harms_no_other_command(cli, install, text):
+def test_a_broken_extension_harms_no_other_command(cli, install, text) -> None:
     env = install(bad=text, good=GOOD)
 
     assert cli("greet", env=env).out == "hello you\n"
@@ -53,13 +54,13 @@ def test_a_broken_extension_harms_no_other_command(cli, install, text):
     assert "mine" not in cli("check", "--help", env=env).out
 
 
-def test_an_extension_that_the_configuration_does_not_name_is_not_loaded(cli, install, tmp_path):
+def test_an_extension_that_the_configuration_does_not_name_is_not_loaded(cli, install, tmp_path: Path) -> None:
     env = install(good=GOOD)
     (tmp_path / "postroom.toml").unlink()
     assert cli("greet", env=env).code == 2
 
 
-def test_extensions_may_be_named_in_the_environment_or_in_another_file(cli, install, tmp_path):
+def test_extensions_may_be_named_in_the_environment_or_in_another_file(cli, install, tmp_path: Path) -> None:
     env = install(good=GOOD)
     (tmp_path / "postroom.toml").rename(tmp_path / "other.toml")
     assert cli("--config", "other.toml", "greet", env=env).out == "hello you\n"

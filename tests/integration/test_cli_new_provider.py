@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 import os
 import re
 import subprocess
@@ -10,7 +11,7 @@ import sys
 import pytest
 
 
-def test_it_says_what_it_wrote_and_where_the_authors_part_is(cli, tmp_path):
+def test_it_says_what_it_wrote_and_where_the_authors_part_is(cli, tmp_path: Path) -> None:
     done = cli("new-provider", "acme", "--channel", "sms")
     assert done.code == 0, done.err
     assert done.out.startswith("wrote postroom-acme")
@@ -22,7 +23,7 @@ def test_it_says_what_it_wrote_and_where_the_authors_part_is(cli, tmp_path):
 
 
 @pytest.mark.timeout(120)
-def test_an_email_provider_passes_its_tests_as_it_is(cli, tmp_path, clean_environment):
+def test_an_email_provider_passes_its_tests_as_it_is(cli, tmp_path: Path, clean_environment) -> None:
     """tests/packaging does the same for SMS, in an environment of its own."""
     assert cli("new-provider", "acme-mail", "--channel", "email").code == 0
     folder = tmp_path / "postroom-acme-mail"
@@ -42,7 +43,7 @@ def test_an_email_provider_passes_its_tests_as_it_is(cli, tmp_path, clean_enviro
     assert "AcmeMailEmail (TestAcmeMail)" in done.stdout
 
 
-def test_what_cannot_be_is_one_line_that_says_what_to_do_and_exit_code_two(cli, tmp_path):
+def test_what_cannot_be_is_one_line_that_says_what_to_do_and_exit_code_two(cli, tmp_path: Path) -> None:
     for arguments, words in (
         (("Acme", "--channel", "sms"), "small letters"),
         (("twilio", "--channel", "sms"), "postroom-twilio"),
@@ -56,14 +57,14 @@ def test_what_cannot_be_is_one_line_that_says_what_to_do_and_exit_code_two(cli, 
     assert list(tmp_path.glob("postroom-*")) == []
 
 
-def test_a_second_time_the_folder_is_there_already(cli):
+def test_a_second_time_the_folder_is_there_already(cli) -> None:
     assert cli("new-provider", "acme", "--channel", "email").code == 0
     done = cli("new-provider", "acme", "--channel", "email")
     assert done.code == 2
     assert "is there already" in done.err
 
 
-def test_a_full_disk_is_told_and_leaves_nothing_behind(tmp_path, clean_environment):
+def test_a_full_disk_is_told_and_leaves_nothing_behind(tmp_path: Path, clean_environment) -> None:
     command = f"ulimit -f 0; exec {sys.executable} -m postroom new-provider acme --channel sms"
     done = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, env=clean_environment)
     assert done.returncode == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 import asyncio
 import json
 import os
@@ -29,7 +30,7 @@ ID = re.compile(r"[0-9a-f]{32}")
 
 
 @pytest.fixture
-def box(cli, tmp_path):
+def box(cli, tmp_path: Path):
     """The command line over an account that takes everything."""
     (tmp_path / "postroom.toml").write_text(MEMORY)
     return cli
@@ -52,7 +53,7 @@ def status(cli, message_id):
 
 
 @pytest.fixture
-async def sendgrid(tmp_path):
+async def sendgrid(tmp_path: Path):
     """A provider that refuses, or hangs up, as the test says."""
     async with HttpRecorder() as server:
         (tmp_path / "postroom.toml").write_text(
@@ -74,7 +75,7 @@ async def delivered(cli):
     return message_id
 
 
-def test_listing_an_outbox_that_is_not_there_makes_none(box, tmp_path):
+def test_listing_an_outbox_that_is_not_there_makes_none(box, tmp_path: Path) -> None:
     for command in (("list",), ("stats",), ("show", "x"), ("watch",), ("purge", "--yes")):
         done = box("outbox", *command)
         assert done.code == 1
@@ -83,7 +84,7 @@ def test_listing_an_outbox_that_is_not_there_makes_none(box, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["postroom.toml"]
 
 
-def test_a_listing_shows_the_newest_first_and_neither_text_nor_credential(box):
+def test_a_listing_shows_the_newest_first_and_neither_text_nor_credential(box) -> None:
     first = enqueue(box)
     second = enqueue(box, "+442079460958", "--option", f"token={CANARY}")
     done = box("outbox", "list")
@@ -95,7 +96,7 @@ def test_a_listing_shows_the_newest_first_and_neither_text_nor_credential(box):
         assert CANARY not in shown.everything
 
 
-def test_every_filter_narrows_the_listing(box):
+def test_every_filter_narrows_the_listing(box) -> None:
     old = enqueue(box)
     text = enqueue(box, "+442079460958")
     later = enqueue(box, "bob@example.org", "--send-at", "2100-01-01T00:00:00+00:00")
@@ -125,7 +126,7 @@ WRONG = {
 }
 
 
-def test_every_mistake_says_what_to_do(box):
+def test_every_mistake_says_what_to_do(box) -> None:
     message_id = enqueue(box)
     for arguments, (code, said) in WRONG.items():
         done = box("outbox", *arguments)
@@ -137,7 +138,7 @@ def test_every_mistake_says_what_to_do(box):
     assert status(box, message_id) == "queued"
 
 
-def test_one_message_is_held_let_go_cancelled_and_sent_again(box):
+def test_one_message_is_held_let_go_cancelled_and_sent_again(box) -> None:
     message_id = enqueue(box)
     for command, now in (("hold", "held"), ("retry", "queued"), ("cancel", "cancelled"), ("retry", "queued")):
         done = box("outbox", command, message_id)
@@ -151,7 +152,7 @@ def test_one_message_is_held_let_go_cancelled_and_sent_again(box):
     assert "cannot cancel a message that is sent" in refused.json["refused"][0]["message"]
 
 
-def test_many_are_changed_by_what_they_have_in_common_once_that_is_confirmed(box):
+def test_many_are_changed_by_what_they_have_in_common_once_that_is_confirmed(box) -> None:
     texts = {enqueue(box, "+442079460958") for _ in range(3)}
     mail = enqueue(box)
     assert box("outbox", "cancel", "--channel", "sms").code == 2
@@ -166,7 +167,7 @@ def test_many_are_changed_by_what_they_have_in_common_once_that_is_confirmed(box
 
 
 @pytest.mark.parametrize(("answer", "left"), [("n", "queued"), ("y", "cancelled")])
-def test_a_person_is_asked_before_many_are_changed(box, tmp_path, clean_environment, answer, left):
+def test_a_person_is_asked_before_many_are_changed(box, tmp_path: Path, clean_environment, answer, left) -> None:
     message_id = enqueue(box)
     ours, theirs = pty.openpty()
     command = [sys.executable, "-W", "error", "-m", "postroom", "outbox", "cancel", "--channel", "email"]
@@ -182,7 +183,7 @@ def test_a_person_is_asked_before_many_are_changed(box, tmp_path, clean_environm
     assert status(box, message_id) == left
 
 
-def test_purging_removes_what_is_settled_and_nothing_else(box):
+def test_purging_removes_what_is_settled_and_nothing_else(box) -> None:
     sent = enqueue(box)
     box("worker", "--until-empty")
     waiting = enqueue(box)
@@ -193,7 +194,7 @@ def test_purging_removes_what_is_settled_and_nothing_else(box):
     assert box("outbox", "show", sent).code == 1
 
 
-async def test_a_message_shows_its_attempts_and_what_may_be_done(cli, sendgrid):
+async def test_a_message_shows_its_attempts_and_what_may_be_done(cli, sendgrid) -> None:
     sendgrid.answer(Answer(400, {"errors": [{"message": "no such template", "field": "template_id"}]}))
     message_id = await delivered(cli)
     done = await asyncio.to_thread(cli, "outbox", "show", message_id)
@@ -212,7 +213,7 @@ async def test_a_message_shows_its_attempts_and_what_may_be_done(cli, sendgrid):
 
 
 @pytest.mark.parametrize(("outcome", "now"), [("sent", "sent"), ("failed", "failed"), ("retry", "retrying")])
-async def test_a_message_in_doubt_is_settled_by_hand(cli, sendgrid, outcome, now):
+async def test_a_message_in_doubt_is_settled_by_hand(cli, sendgrid, outcome, now) -> None:
     sendgrid.answer(Drop("request"))
     message_id = await delivered(cli)
     assert await asyncio.to_thread(ids, cli, "--status", "in-doubt") == [message_id]
@@ -230,7 +231,7 @@ async def test_a_message_in_doubt_is_settled_by_hand(cli, sendgrid, outcome, now
     assert (again.code, "it must be in doubt" in again.err) == (1, True)
 
 
-async def test_a_paused_account_is_told_and_resumed_by_hand(cli, sendgrid):
+async def test_a_paused_account_is_told_and_resumed_by_hand(cli, sendgrid) -> None:
     sendgrid.answer(Answer(401, {"errors": [{"message": "bad key"}]}))
     message_id = await delivered(cli)
     stats = await asyncio.to_thread(cli, "outbox", "stats")
@@ -248,7 +249,7 @@ async def test_a_paused_account_is_told_and_resumed_by_hand(cli, sendgrid):
     assert resumed.json == {"account": "mail", "resumed": False}
 
 
-def test_stats_count_by_state_and_account(box):
+def test_stats_count_by_state_and_account(box) -> None:
     enqueue(box)
     enqueue(box, "+442079460958")
     box("worker", "--until-empty")
@@ -268,7 +269,7 @@ def watching(folder, environment, stdout, *arguments):
     return subprocess.Popen(command, cwd=folder, env=environment, stdout=stdout, stderr=subprocess.PIPE)
 
 
-def test_watching_writes_a_line_for_each_change_and_ends_with_ctrl_c(box, tmp_path, clean_environment):
+def test_watching_writes_a_line_for_each_change_and_ends_with_ctrl_c(box, tmp_path: Path, clean_environment) -> None:
     enqueue(box)
     with watching(tmp_path, clean_environment, subprocess.PIPE) as process:
         assert b"workers=0 queued=1" in process.stdout.readline()
@@ -279,7 +280,7 @@ def test_watching_writes_a_line_for_each_change_and_ends_with_ctrl_c(box, tmp_pa
         assert process.stderr.read() == b""
 
 
-def test_watching_answers_in_lines_of_json(box, tmp_path, clean_environment):
+def test_watching_answers_in_lines_of_json(box, tmp_path: Path, clean_environment) -> None:
     enqueue(box)
     with watching(tmp_path, clean_environment, subprocess.PIPE, "--json") as process:
         assert json.loads(process.stdout.readline())["states"] == {"queued": 1}
@@ -287,7 +288,7 @@ def test_watching_answers_in_lines_of_json(box, tmp_path, clean_environment):
         assert process.wait(10) == 0
 
 
-def test_watching_draws_on_a_terminal(box, tmp_path, clean_environment):
+def test_watching_draws_on_a_terminal(box, tmp_path: Path, clean_environment) -> None:
     enqueue(box)
     ours, theirs = pty.openpty()
     with watching(tmp_path, {**clean_environment, "TERM": "xterm"}, theirs) as process:
@@ -303,7 +304,7 @@ def test_watching_draws_on_a_terminal(box, tmp_path, clean_environment):
     assert re.search(rb"waiting for box/email\s+1", seen)
 
 
-def test_an_outbox_that_is_no_database_is_told_with_the_next_step(box, tmp_path):
+def test_an_outbox_that_is_no_database_is_told_with_the_next_step(box, tmp_path: Path) -> None:
     (tmp_path / "postroom.db").write_text("no database at all" * 100)
     for command in (("list",), ("stats",), ("retry", "x")):
         done = box("outbox", *command)

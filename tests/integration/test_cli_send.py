@@ -28,7 +28,7 @@ def configure(folder: Path, text: str) -> None:
 
 
 @pytest.fixture
-async def twilio(tmp_path):
+async def twilio(tmp_path: Path):
     async with HttpRecorder() as server:
         server.answer_with(lambda _: Answer(201, {"sid": "SM1", "status": "queued", "num_segments": "1"}))
         configure(
@@ -47,7 +47,7 @@ async def twilio(tmp_path):
 
 
 @pytest.fixture
-async def smtp(tmp_path):
+async def smtp(tmp_path: Path):
     async with SmtpRecorder() as server:
         configure(
             tmp_path,
@@ -63,7 +63,7 @@ async def smtp(tmp_path):
         yield server
 
 
-async def test_an_sms_is_sent_and_answered_in_json(cli, twilio):
+async def test_an_sms_is_sent_and_answered_in_json(cli, twilio) -> None:
     done = await in_thread(cli, "send", "sms", "--to", "+15005550009", "--body", "Hey!", "--json")
 
     assert done.code == 0
@@ -77,7 +77,7 @@ async def test_an_sms_is_sent_and_answered_in_json(cli, twilio):
     assert dict(twilio.requests[0].form()) == {"To": "+15005550009", "From": "+15005550006", "Body": "Hey!"}
 
 
-async def test_every_part_of_an_email_arrives(cli, smtp, tmp_path):
+async def test_every_part_of_an_email_arrives(cli, smtp, tmp_path: Path) -> None:
     (tmp_path / "report.pdf").write_bytes(b"%PDF")
     (tmp_path / "logo.png").write_bytes(b"png")
     done = await in_thread(
@@ -99,13 +99,13 @@ async def test_every_part_of_an_email_arrives(cli, smtp, tmp_path):
 
 
 @pytest.mark.parametrize("arguments", [("--text", "-"), ()])
-async def test_the_body_may_come_from_standard_input(cli, smtp, arguments):
+async def test_the_body_may_come_from_standard_input(cli, smtp, arguments) -> None:
     done = await in_thread(cli, "send", "email", "--to", "a@example.org", *arguments, stdin="from a pipe\n")
     assert done.code == 0, done.err
     assert b"from a pipe" in smtp.messages[0].data
 
 
-async def test_credentials_of_the_message_are_used_and_never_shown(cli, twilio):
+async def test_credentials_of_the_message_are_used_and_never_shown(cli, twilio) -> None:
     done = await in_thread(
         cli,
         *("send", "sms", "--to", "+15005550009", "--body", "x", "--provider", "twilio", "--json"),
@@ -130,7 +130,7 @@ async def test_credentials_of_the_message_are_used_and_never_shown(cli, twilio):
         (Answer(200, ""), 3, "unknown", "unexpected_response"),
     ],
 )
-async def test_a_failure_has_its_exit_code_and_its_json(cli, twilio, step, code, outcome, error):
+async def test_a_failure_has_its_exit_code_and_its_json(cli, twilio, step, code, outcome, error) -> None:
     twilio.answer(step)
     done = await in_thread(cli, "send", "sms", "--to", "+15005550009", "--body", "x", "--json")
 
@@ -140,7 +140,7 @@ async def test_a_failure_has_its_exit_code_and_its_json(cli, twilio, step, code,
     assert CANARY not in done.everything
 
 
-async def test_nobody_listening_is_transient_and_exits_with_one(cli, tmp_path):
+async def test_nobody_listening_is_transient_and_exits_with_one(cli, tmp_path: Path) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
@@ -153,7 +153,9 @@ async def test_nobody_listening_is_transient_and_exits_with_one(cli, tmp_path):
     assert CANARY not in done.everything
 
 
-async def test_interrupting_after_the_hand_over_says_that_it_may_have_been_sent(tmp_path, twilio, clean_environment):
+async def test_interrupting_after_the_hand_over_says_that_it_may_have_been_sent(
+    tmp_path: Path, twilio, clean_environment
+) -> None:
     twilio.answer(Hang("request"))
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "postroom", "send", "sms", "--to", "+15005550009", "--body", "x"),
@@ -188,7 +190,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("arguments", "said"), BAD, ids=lambda value: value if isinstance(value, str) else None)
-async def test_a_users_mistake_is_one_clear_line_and_exit_code_two(cli, smtp, arguments, said):
+async def test_a_users_mistake_is_one_clear_line_and_exit_code_two(cli, smtp, arguments, said) -> None:
     done = await in_thread(cli, *arguments)
 
     assert done.code == 2
@@ -197,7 +199,7 @@ async def test_a_users_mistake_is_one_clear_line_and_exit_code_two(cli, smtp, ar
     assert smtp.connections == 0
 
 
-async def test_an_attachment_of_fifty_megabytes_is_refused(cli, smtp, tmp_path):
+async def test_an_attachment_of_fifty_megabytes_is_refused(cli, smtp, tmp_path: Path) -> None:
     with (tmp_path / "big.bin").open("wb") as file:
         file.truncate(50_000_000)
     done = await in_thread(cli, "send", "email", "--to", "a@example.org", "--text", "x", "--attach", "big.bin")
@@ -207,7 +209,7 @@ async def test_an_attachment_of_fifty_megabytes_is_refused(cli, smtp, tmp_path):
     assert smtp.connections == 0
 
 
-async def test_a_dry_run_shows_account_segments_and_mime_and_opens_nothing(cli, smtp, twilio, tmp_path):
+async def test_a_dry_run_shows_account_segments_and_mime_and_opens_nothing(cli, smtp, twilio, tmp_path: Path) -> None:
     both = (
         (tmp_path / "postroom.toml").read_text()
         + f"""
@@ -228,14 +230,14 @@ async def test_a_dry_run_shows_account_segments_and_mime_and_opens_nothing(cli, 
     assert smtp.connections == twilio.connections == 0
 
 
-async def test_the_configuration_may_be_named_before_or_after_the_command(cli, smtp, tmp_path):
+async def test_the_configuration_may_be_named_before_or_after_the_command(cli, smtp, tmp_path: Path) -> None:
     (tmp_path / "postroom.toml").rename(tmp_path / "other.toml")
     words = ("send", "email", "--to", "a@example.org", "--text", "x")
     assert (await in_thread(cli, "--config", "other.toml", *words)).code == 0
     assert (await in_thread(cli, *words, "--config", "other.toml")).code == 0
 
 
-async def test_refused_recipients_of_an_accepted_message_are_named(cli, smtp):
+async def test_refused_recipients_of_an_accepted_message_are_named(cli, smtp) -> None:
     smtp.reply("rcpt", "550 5.1.1 no such user", match="bob@")
     done = await in_thread(cli, "send", "email", "--to", "ann@example.org", "--to", "bob@example.org", "--text", "x")
 
@@ -243,7 +245,7 @@ async def test_refused_recipients_of_an_accepted_message_are_named(cli, smtp):
     assert "bob@example.org: permanent" in done.err
 
 
-async def test_json_is_alone_on_standard_output(cli, smtp):
+async def test_json_is_alone_on_standard_output(cli, smtp) -> None:
     done = await in_thread(cli, "send", "email", "--to", "a@example.org", "--text", "x", "--json")
     assert json.loads(done.out)["message_id"].startswith("<")
 
@@ -266,7 +268,7 @@ JSON_MISTAKES = [
 @pytest.mark.parametrize(
     ("arguments", "said"), JSON_MISTAKES, ids=lambda value: None if value is CANARY else str(value)
 )
-async def test_a_mistake_answers_in_json_when_asked_to(cli, smtp, arguments, said):
+async def test_a_mistake_answers_in_json_when_asked_to(cli, smtp, arguments, said) -> None:
     given = arguments if "--text" in arguments else ("--text", "x", *arguments)
     done = await in_thread(cli, "send", "email", "--to", "a@example.org", *given, "--json")
 
@@ -277,7 +279,7 @@ async def test_a_mistake_answers_in_json_when_asked_to(cli, smtp, arguments, sai
     assert smtp.connections == 0
 
 
-async def test_a_credential_is_taken_to_the_letter(cli, twilio):
+async def test_a_credential_is_taken_to_the_letter(cli, twilio) -> None:
     done = await in_thread(
         cli,
         *("send", "sms", "--to", "+15005550009", "--body", "x"),
@@ -289,7 +291,9 @@ async def test_a_credential_is_taken_to_the_letter(cli, twilio):
     assert sent == "AC2: a=b c "
 
 
-async def test_an_empty_text_that_is_given_does_not_wait_for_standard_input(tmp_path, smtp, clean_environment):
+async def test_an_empty_text_that_is_given_does_not_wait_for_standard_input(
+    tmp_path: Path, smtp, clean_environment
+) -> None:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "postroom", "send", "email", "--to", "a@example.org", "--subject", "s", "--text", ""),
         cwd=tmp_path,
@@ -315,7 +319,7 @@ async def with_bytes(folder, environment, content: bytes, *arguments):
     return process.returncode, out.decode(), err.decode()
 
 
-async def test_standard_input_is_utf_8_in_every_locale(tmp_path, smtp, clean_environment):
+async def test_standard_input_is_utf_8_in_every_locale(tmp_path: Path, smtp, clean_environment) -> None:
     words = ("send", "email", "--to", "a@example.org", "--json")
     environment = {**clean_environment, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     code, _, _ = await with_bytes(tmp_path, environment, "Grüße".encode(), *words)
@@ -328,7 +332,7 @@ async def test_standard_input_is_utf_8_in_every_locale(tmp_path, smtp, clean_env
     assert len(smtp.messages) == 1
 
 
-async def test_json_survives_an_output_that_knows_no_unicode(cli, smtp):
+async def test_json_survives_an_output_that_knows_no_unicode(cli, smtp) -> None:
     done = await in_thread(
         cli,
         *("send", "email", "--to", "Ünï <a@example.org>", "--subject", "Ω", "--text", "Ω", "--dry-run", "--json"),
@@ -338,7 +342,7 @@ async def test_json_survives_an_output_that_knows_no_unicode(cli, smtp):
     assert done.json["recipients"] == ["a@example.org"]
 
 
-async def test_refused_recipients_are_named_beside_the_json(cli, smtp):
+async def test_refused_recipients_are_named_beside_the_json(cli, smtp) -> None:
     smtp.reply("rcpt", "550 5.1.1 no such user", match="bob@")
     done = await in_thread(
         cli, "send", "email", "--to", "ann@example.org", "--to", "bob@example.org", "--text", "x", "--json"
@@ -349,13 +353,13 @@ async def test_refused_recipients_are_named_beside_the_json(cli, smtp):
     assert "bob@example.org: permanent" in done.err
 
 
-async def test_an_address_with_a_comma_in_its_name_is_one_address(cli, smtp):
+async def test_an_address_with_a_comma_in_its_name_is_one_address(cli, smtp) -> None:
     done = await in_thread(cli, "send", "email", "--to", '"Doe, Jane" <jane@example.org>', "--text", "x")
     assert done.code == 0, done.err
     assert smtp.messages[0].recipients == ("jane@example.org",)
 
 
-async def test_interrupting_after_the_hand_over_answers_in_json_too(tmp_path, twilio, clean_environment):
+async def test_interrupting_after_the_hand_over_answers_in_json_too(tmp_path: Path, twilio, clean_environment) -> None:
     twilio.answer(Hang("request"))
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "postroom", "send", "sms", "--to", "+15005550009", "--body", "x", "--json"),
@@ -375,7 +379,9 @@ async def test_interrupting_after_the_hand_over_answers_in_json_too(tmp_path, tw
     assert "Traceback" not in err.decode()
 
 
-async def test_interrupting_before_the_hand_over_says_that_nothing_was_sent(tmp_path, smtp, clean_environment):
+async def test_interrupting_before_the_hand_over_says_that_nothing_was_sent(
+    tmp_path: Path, smtp, clean_environment
+) -> None:
     smtp.delay("connect", 30)
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "postroom", "send", "email", "--to", "a@example.org", "--text", "x"),
@@ -393,7 +399,9 @@ async def test_interrupting_before_the_hand_over_says_that_nothing_was_sent(tmp_
     assert "Traceback" not in err.decode()
 
 
-async def test_interrupting_between_two_recipients_says_that_one_may_have_it(tmp_path, twilio, clean_environment):
+async def test_interrupting_between_two_recipients_says_that_one_may_have_it(
+    tmp_path: Path, twilio, clean_environment
+) -> None:
     twilio.answer_with(lambda r: Hang("request") if b"0009" in r.body else Answer(201, {"sid": "SM1"}))
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "postroom", "send", "sms", "--to", "+15005550008", "--to", "+15005550009"),
@@ -411,7 +419,7 @@ async def test_interrupting_between_two_recipients_says_that_one_may_have_it(tmp
     assert "may have been s" in err.decode()
 
 
-async def test_a_dry_run_tells_what_each_account_would_refuse(cli, twilio, tmp_path):
+async def test_a_dry_run_tells_what_each_account_would_refuse(cli, twilio, tmp_path: Path) -> None:
     configured = (tmp_path / "postroom.toml").read_text()
     lenient = configured.replace("accounts.texts", "accounts.lenient") + '            unsupported = "warn"\n'
     route = '[routes.both]\nvia = ["texts", "lenient"]\n'
@@ -431,7 +439,7 @@ async def test_a_dry_run_tells_what_each_account_would_refuse(cli, twilio, tmp_p
     assert twilio.connections == 0
 
 
-async def test_a_dry_run_tells_features_refused_from_features_left_out(cli, tmp_path):
+async def test_a_dry_run_tells_features_refused_from_features_left_out(cli, tmp_path: Path) -> None:
     smtp = 'provider = "smtp"\nhost = "127.0.0.1"\nfrom = "a@example.org"\n'
     configure(
         tmp_path,
@@ -449,7 +457,7 @@ async def test_a_dry_run_tells_features_refused_from_features_left_out(cli, tmp_
     assert "would leave out template" in shown
 
 
-async def test_a_dry_run_without_a_sender_says_so(cli, tmp_path):
+async def test_a_dry_run_without_a_sender_says_so(cli, tmp_path: Path) -> None:
     configure(tmp_path, '[accounts.m]\nprovider = "memory"\n')
     done = await in_thread(cli, "send", "email", "--to", "a@example.org", "--text", "x", "--dry-run", "--json")
     assert "no sender" in done.json["accounts"][0]["problem"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 import asyncio
 import json
 import signal
@@ -13,7 +14,7 @@ YES = Answer(201, {"sid": "SM1", "status": "queued"})
 
 
 @pytest.fixture
-async def twilio(tmp_path):
+async def twilio(tmp_path: Path):
     async with HttpRecorder() as server:
         server.answer_with(lambda _: YES)
         (tmp_path / "postroom.toml").write_text(
@@ -42,7 +43,7 @@ def bodies(server) -> list[str]:
     return [dict(request.form())["Body"] for request in server.requests]
 
 
-async def test_every_row_is_sent_once_and_has_a_result(cli, twilio, tmp_path):
+async def test_every_row_is_sent_once_and_has_a_result(cli, twilio, tmp_path: Path) -> None:
     write_rows(tmp_path, 20)
     done = await asyncio.to_thread(cli, "send-many", "rows.jsonl", "--json")
 
@@ -52,7 +53,7 @@ async def test_every_row_is_sent_once_and_has_a_result(cli, twilio, tmp_path):
     assert sorted(r["row"] for r in results(tmp_path) if r["state"] == "accepted") == list(range(1, 21))
 
 
-async def test_a_second_run_sends_nothing_again(cli, twilio, tmp_path):
+async def test_a_second_run_sends_nothing_again(cli, twilio, tmp_path: Path) -> None:
     write_rows(tmp_path, 3)
     await asyncio.to_thread(cli, "send-many", "rows.jsonl")
     again = await asyncio.to_thread(cli, "send-many", "rows.jsonl", "--json")
@@ -61,7 +62,7 @@ async def test_a_second_run_sends_nothing_again(cli, twilio, tmp_path):
     assert len(twilio.requests) == 3
 
 
-async def test_bad_rows_are_named_and_do_not_stop_the_others(cli, twilio, tmp_path):
+async def test_bad_rows_are_named_and_do_not_stop_the_others(cli, twilio, tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text(
         '{"to": "+15005550001", "body": "one"}\n{nonsense\n{"to": "12", "body": "x"}\n[]\n'
         '{"to": "+15005550002", "body": "two"}\n'
@@ -74,7 +75,7 @@ async def test_bad_rows_are_named_and_do_not_stop_the_others(cli, twilio, tmp_pa
     assert sorted(bodies(twilio)) == ["one", "two"]
 
 
-async def test_csv_rows_take_lists_separated_by_semicolons(cli, twilio, tmp_path):
+async def test_csv_rows_take_lists_separated_by_semicolons(cli, twilio, tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("to,body\n+15005550001;+15005550002,hello\n")
     done = await asyncio.to_thread(cli, "send-many", "rows.csv", "--json")
 
@@ -82,7 +83,7 @@ async def test_csv_rows_take_lists_separated_by_semicolons(cli, twilio, tmp_path
     assert sorted(dict(r.form())["To"] for r in twilio.requests) == ["+15005550001", "+15005550002"]
 
 
-async def test_unknown_rows_are_left_alone_until_asked_for(cli, twilio, tmp_path):
+async def test_unknown_rows_are_left_alone_until_asked_for(cli, twilio, tmp_path: Path) -> None:
     write_rows(tmp_path, 1)
     twilio.answer(Drop("request"), YES)
     first = await asyncio.to_thread(cli, "send-many", "rows.jsonl", "--json")
@@ -94,7 +95,7 @@ async def test_unknown_rows_are_left_alone_until_asked_for(cli, twilio, tmp_path
     assert (third.code, len(twilio.requests)) == (0, 2)
 
 
-async def test_failed_rows_are_left_alone_until_asked_for(cli, twilio, tmp_path):
+async def test_failed_rows_are_left_alone_until_asked_for(cli, twilio, tmp_path: Path) -> None:
     write_rows(tmp_path, 1)
     twilio.answer(Answer(400, {"code": 21211, "message": "invalid To"}), YES)
     first = await asyncio.to_thread(cli, "send-many", "rows.jsonl")
@@ -105,7 +106,7 @@ async def test_failed_rows_are_left_alone_until_asked_for(cli, twilio, tmp_path)
     assert (third.code, len(twilio.requests)) == (0, 2)
 
 
-async def test_a_changed_input_is_refused(cli, twilio, tmp_path):
+async def test_a_changed_input_is_refused(cli, twilio, tmp_path: Path) -> None:
     write_rows(tmp_path, 2)
     await asyncio.to_thread(cli, "send-many", "rows.jsonl")
     (tmp_path / "rows.jsonl").write_text('{"to": "+15005550001", "body": "something else"}\n')
@@ -116,7 +117,7 @@ async def test_a_changed_input_is_refused(cli, twilio, tmp_path):
     assert len(twilio.requests) == 2
 
 
-async def test_a_killed_run_goes_on_without_a_second_copy(cli, twilio, tmp_path, clean_environment):
+async def test_a_killed_run_goes_on_without_a_second_copy(cli, twilio, tmp_path: Path, clean_environment) -> None:
     write_rows(tmp_path, 60)
     twilio.answer(*[YES] * 20, Hang("request"))
     process = await asyncio.create_subprocess_exec(
@@ -140,7 +141,7 @@ async def test_a_killed_run_goes_on_without_a_second_copy(cli, twilio, tmp_path,
     assert done.json["accepted"] == 35
 
 
-async def test_an_unreadable_file_and_an_unwritable_results_file_are_explained(cli, twilio, tmp_path):
+async def test_an_unreadable_file_and_an_unwritable_results_file_are_explained(cli, twilio, tmp_path: Path) -> None:
     write_rows(tmp_path, 1)
     missing = await asyncio.to_thread(cli, "send-many", "nowhere.jsonl")
     unwritable = await asyncio.to_thread(cli, "send-many", "rows.jsonl", "--results", "no/such/folder.jsonl")
@@ -150,7 +151,7 @@ async def test_an_unreadable_file_and_an_unwritable_results_file_are_explained(c
     assert "--results" in unwritable.err
 
 
-async def test_what_a_crash_cut_short_hides_no_later_mark(cli, twilio, tmp_path):
+async def test_what_a_crash_cut_short_hides_no_later_mark(cli, twilio, tmp_path: Path) -> None:
     """A torn line must not swallow the one after it: that may be the mark of a row that is on its way."""
     write_rows(tmp_path, 1)
     (tmp_path / "rows.jsonl.results.jsonl").write_text('{"row": 1, "fing')
@@ -166,7 +167,7 @@ async def test_what_a_crash_cut_short_hides_no_later_mark(cli, twilio, tmp_path)
 
 
 @pytest.mark.parametrize("content", ['{"to": "a@example.org"}\n', "to,body\n", "# notes", "[1]\n"])
-async def test_a_file_that_holds_no_results_is_not_written_to(cli, twilio, tmp_path, content):
+async def test_a_file_that_holds_no_results_is_not_written_to(cli, twilio, tmp_path: Path, content) -> None:
     write_rows(tmp_path, 1)
     (tmp_path / "other").write_text(content)
     done = await asyncio.to_thread(cli, "send-many", "rows.jsonl", "--results", "other")
@@ -177,7 +178,7 @@ async def test_a_file_that_holds_no_results_is_not_written_to(cli, twilio, tmp_p
     assert twilio.requests == []
 
 
-async def test_the_input_cannot_be_its_own_results_file(cli, twilio, tmp_path):
+async def test_the_input_cannot_be_its_own_results_file(cli, twilio, tmp_path: Path) -> None:
     write_rows(tmp_path, 1)
     before = (tmp_path / "rows.jsonl").read_text()
     done = await asyncio.to_thread(cli, "send-many", "rows.jsonl", "--results", "./rows.jsonl")
@@ -186,7 +187,7 @@ async def test_the_input_cannot_be_its_own_results_file(cli, twilio, tmp_path):
     assert "is the input" in done.err
 
 
-async def test_two_runs_cannot_write_one_results_file(cli, twilio, tmp_path, clean_environment):
+async def test_two_runs_cannot_write_one_results_file(cli, twilio, tmp_path: Path, clean_environment) -> None:
     write_rows(tmp_path, 1)
     twilio.answer(Hang("request"))
     process = await asyncio.create_subprocess_exec(
@@ -205,7 +206,7 @@ async def test_two_runs_cannot_write_one_results_file(cli, twilio, tmp_path, cle
     assert len(twilio.requests) == 1
 
 
-async def test_a_full_disk_stops_the_run_and_costs_no_mark(twilio, tmp_path, clean_environment):
+async def test_a_full_disk_stops_the_run_and_costs_no_mark(twilio, tmp_path: Path, clean_environment) -> None:
     write_rows(tmp_path, 60)
     process = await asyncio.create_subprocess_exec(
         *("bash", "-c", 'ulimit -f 8; exec "$0" -m postroom send-many rows.jsonl --at-once 1 --json', sys.executable),
@@ -227,7 +228,9 @@ async def test_a_full_disk_stops_the_run_and_costs_no_mark(twilio, tmp_path, cle
     assert told["accepted"] == sent
 
 
-async def test_a_run_goes_on_after_a_full_disk_without_a_second_copy(cli, twilio, tmp_path, clean_environment):
+async def test_a_run_goes_on_after_a_full_disk_without_a_second_copy(
+    cli, twilio, tmp_path: Path, clean_environment
+) -> None:
     write_rows(tmp_path, 60)
     process = await asyncio.create_subprocess_exec(
         *("bash", "-c", 'ulimit -f 8; exec "$0" -m postroom send-many rows.jsonl --at-once 5', sys.executable),
@@ -260,7 +263,7 @@ BAD_ROWS = [
 
 
 @pytest.mark.parametrize("bad", BAD_ROWS, ids=lambda row: row[:60].decode("latin-1"))
-async def test_no_row_is_so_bad_that_it_stops_the_others(cli, twilio, tmp_path, bad):
+async def test_no_row_is_so_bad_that_it_stops_the_others(cli, twilio, tmp_path: Path, bad) -> None:
     good = b'{"to": "+15005550001", "body": "one"}'
     (tmp_path / "rows.jsonl").write_bytes(b"\xef\xbb\xbf" + good + b"\n\n" + bad + b"\r\n" + good)
     done = await asyncio.to_thread(cli, "send-many", "rows.jsonl", "--json")
@@ -272,7 +275,7 @@ async def test_no_row_is_so_bad_that_it_stops_the_others(cli, twilio, tmp_path, 
     assert (failed["row"], failed["line"], failed["status"]) == (2, 3, "failed")
 
 
-async def test_csv_cells_hold_objects_as_json_and_bad_cells_cost_their_row(cli, twilio, tmp_path):
+async def test_csv_cells_hold_objects_as_json_and_bad_cells_cost_their_row(cli, twilio, tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_bytes(
         b"\xef\xbb\xbfto,body,options,provider_options\r\n"
         b'+15005550001,one,"{""twilio_sid"": ""AC9"", ""twilio_auth_token"": ""s""}",\r\n'
@@ -290,7 +293,7 @@ async def test_csv_cells_hold_objects_as_json_and_bad_cells_cost_their_row(cli, 
     assert "row 4 (line 5): has more columns than the header" in done.err
 
 
-async def test_a_column_named_twice_is_refused(cli, twilio, tmp_path):
+async def test_a_column_named_twice_is_refused(cli, twilio, tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("to,to,body\n+15005550001,+15005550002,x\n")
     done = await asyncio.to_thread(cli, "send-many", "rows.csv")
     assert done.code == 2
@@ -298,7 +301,7 @@ async def test_a_column_named_twice_is_refused(cli, twilio, tmp_path):
     assert twilio.requests == []
 
 
-async def test_a_failed_row_may_be_mended_and_retried(cli, twilio, tmp_path):
+async def test_a_failed_row_may_be_mended_and_retried(cli, twilio, tmp_path: Path) -> None:
     good = '{"to": "+15005550001", "body": "one"}\n'
     (tmp_path / "rows.jsonl").write_text(good + "{oops\n")
     await asyncio.to_thread(cli, "send-many", "rows.jsonl")
@@ -309,7 +312,7 @@ async def test_a_failed_row_may_be_mended_and_retried(cli, twilio, tmp_path):
     assert bodies(twilio) == ["one", "two"]
 
 
-async def test_a_changed_row_anywhere_is_found_before_any_row_is_sent(cli, twilio, tmp_path):
+async def test_a_changed_row_anywhere_is_found_before_any_row_is_sent(cli, twilio, tmp_path: Path) -> None:
     write_rows(tmp_path, 3)
     await asyncio.to_thread(cli, "send-many", "rows.jsonl")
     kept = results(tmp_path)
@@ -323,7 +326,7 @@ async def test_a_changed_row_anywhere_is_found_before_any_row_is_sent(cli, twili
     assert len(twilio.requests) == 3
 
 
-async def test_a_changed_stream_stops_at_the_changed_row(cli, twilio, tmp_path):
+async def test_a_changed_stream_stops_at_the_changed_row(cli, twilio, tmp_path: Path) -> None:
     write_rows(tmp_path, 3)
     rows = (tmp_path / "rows.jsonl").read_text()
     assert (await asyncio.to_thread(cli, "send-many", "-", stdin=rows)).code == 0
@@ -335,7 +338,9 @@ async def test_a_changed_stream_stops_at_the_changed_row(cli, twilio, tmp_path):
     assert len(twilio.requests) == 3
 
 
-async def test_interrupting_reports_what_was_under_way_as_unknown(cli, twilio, tmp_path, clean_environment):
+async def test_interrupting_reports_what_was_under_way_as_unknown(
+    cli, twilio, tmp_path: Path, clean_environment
+) -> None:
     write_rows(tmp_path, 5)
     twilio.answer(YES, Hang("request"))
     process = await asyncio.create_subprocess_exec(
@@ -361,7 +366,7 @@ async def test_interrupting_reports_what_was_under_way_as_unknown(cli, twilio, t
     assert sorted(bodies(twilio)) == [f"row {number}" for number in range(1, 6)]
 
 
-async def test_the_mark_of_a_begun_row_has_the_id_that_its_result_has(cli, twilio, tmp_path):
+async def test_the_mark_of_a_begun_row_has_the_id_that_its_result_has(cli, twilio, tmp_path: Path) -> None:
     write_rows(tmp_path, 1)
     await asyncio.to_thread(cli, "send-many", "rows.jsonl")
     begun, ended = results(tmp_path)
@@ -369,7 +374,7 @@ async def test_the_mark_of_a_begun_row_has_the_id_that_its_result_has(cli, twili
     assert (begun["state"], ended["state"]) == ("begun", "accepted")
 
 
-async def test_at_once_bounds_what_is_under_way(cli, twilio, tmp_path, clean_environment):
+async def test_at_once_bounds_what_is_under_way(cli, twilio, tmp_path: Path, clean_environment) -> None:
     write_rows(tmp_path, 20)
     twilio.answer(Hang("request"))
     process = await asyncio.create_subprocess_exec(
@@ -385,12 +390,12 @@ async def test_at_once_bounds_what_is_under_way(cli, twilio, tmp_path, clean_env
     assert len(twilio.requests) == 3
 
 
-async def test_a_mistyped_input_leaves_no_results_file(cli, twilio, tmp_path):
+async def test_a_mistyped_input_leaves_no_results_file(cli, twilio, tmp_path: Path) -> None:
     assert (await asyncio.to_thread(cli, "send-many", "nowhere.jsonl")).code == 2
     assert not (tmp_path / "nowhere.jsonl.results.jsonl").exists()
 
 
-async def test_credentials_of_rows_are_not_written_down(cli, twilio, tmp_path):
+async def test_credentials_of_rows_are_not_written_down(cli, twilio, tmp_path: Path) -> None:
     canary = "canary-secret-never-to-be-shown"
     options = {"twilio_sid": "AC2", "twilio_auth_token": canary}
     rows = [{"to": "+15005550001", "body": "x", "options": options}, {"to": "12", "body": "x", "options": options}]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 import pytest
 
 CONFIGURATION = """
@@ -15,12 +16,12 @@ from = "desk@example.org"
 
 
 @pytest.fixture
-def run(cli, tmp_path):
+def run(cli, tmp_path: Path):
     (tmp_path / "postroom.toml").write_text(CONFIGURATION)
     return cli
 
 
-def test_an_address_that_is_added_is_not_written_to_until_it_is_removed(run):
+def test_an_address_that_is_added_is_not_written_to_until_it_is_removed(run) -> None:
     added = run("suppressions", "add", "Ann@Example.org", "--note", "by phone", "--json")
     assert (added.code, added.json["address"], added.json["detail"]) == (0, "ann@example.org", "by phone")
     refused = run("send", "email", "--to", "ann@example.org", "--text", "hi", "--json")
@@ -29,7 +30,7 @@ def test_an_address_that_is_added_is_not_written_to_until_it_is_removed(run):
     assert run("send", "email", "--to", "ann@example.org", "--text", "hi").code == 0
 
 
-def test_a_category_leaves_the_other_messages_alone(run):
+def test_a_category_leaves_the_other_messages_alone(run) -> None:
     assert run("suppressions", "add", "+44 20 7946 0958", "--category", "marketing").code == 0
     assert run("send", "sms", "--to", "+442079460958", "--body", "hi").code == 0
     [entry] = run("suppressions", "list", "--channel", "sms", "--json").json
@@ -38,7 +39,7 @@ def test_a_category_leaves_the_other_messages_alone(run):
 
 
 @pytest.mark.parametrize("address", ["ann@", "12", "nobody"])
-def test_what_is_no_address_is_refused(run, address):
+def test_what_is_no_address_is_refused(run, address) -> None:
     done = run("suppressions", "add", address)
     assert done.code == 2
     assert address in done.err

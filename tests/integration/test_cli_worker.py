@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 import asyncio
 import signal
 import sys
@@ -16,7 +17,7 @@ SMS = ("send", "sms", "--to", "+15005550009", "--body", "Hey!", "--enqueue")
 
 
 @pytest.fixture
-async def twilio(tmp_path):
+async def twilio(tmp_path: Path):
     """A recorder that takes everything, configured as the only account, one message at a time."""
     async with HttpRecorder() as server:
         server.answer_with(lambda _: TAKEN)
@@ -63,7 +64,7 @@ async def statuses(cli):
     return sorted(line["status"] for line in lines)
 
 
-async def test_until_empty_delivers_what_is_due_and_ends(cli, twilio):
+async def test_until_empty_delivers_what_is_due_and_ends(cli, twilio) -> None:
     for _ in range(3):
         assert (await in_thread(cli, *SMS)).code == 0
     done = await in_thread(cli, "worker", "--until-empty")
@@ -73,7 +74,7 @@ async def test_until_empty_delivers_what_is_due_and_ends(cli, twilio):
     assert await statuses(cli) == ["sent"] * 3
 
 
-async def test_a_worker_of_another_process_is_awake_at_once(cli, twilio, tmp_path, clean_environment):
+async def test_a_worker_of_another_process_is_awake_at_once(cli, twilio, tmp_path: Path, clean_environment) -> None:
     async with worker_in(tmp_path, clean_environment) as process:
         assert (await in_thread(cli, *SMS)).code == 0
         await twilio.received(1)
@@ -84,8 +85,8 @@ async def test_a_worker_of_another_process_is_awake_at_once(cli, twilio, tmp_pat
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_lets_what_is_under_way_end_and_leaves_the_rest_for_others(
-    cli, twilio, tmp_path, clean_environment, number
-):
+    cli, twilio, tmp_path: Path, clean_environment, number
+) -> None:
 
     twilio.answer(Answer(201, {"sid": "SM1", "status": "queued"}, delay=1.0))
     for _ in range(3):
@@ -101,7 +102,7 @@ async def test_a_signal_lets_what_is_under_way_end_and_leaves_the_rest_for_other
     assert len(twilio.requests) == 1
 
 
-async def test_a_second_signal_ends_it_at_once(cli, twilio, tmp_path, clean_environment):
+async def test_a_second_signal_ends_it_at_once(cli, twilio, tmp_path: Path, clean_environment) -> None:
     twilio.answer(Hang("request"))
     assert (await in_thread(cli, *SMS)).code == 0
     async with worker_in(tmp_path, clean_environment) as process:
@@ -113,7 +114,9 @@ async def test_a_second_signal_ends_it_at_once(cli, twilio, tmp_path, clean_envi
     assert await statuses(cli) == ["sending"]
 
 
-async def test_what_may_have_been_handed_over_by_a_killed_worker_is_in_doubt(cli, twilio, tmp_path, clean_environment):
+async def test_what_may_have_been_handed_over_by_a_killed_worker_is_in_doubt(
+    cli, twilio, tmp_path: Path, clean_environment
+) -> None:
     configuration = tmp_path / "postroom.toml"
     configuration.write_text(configuration.read_text() + "\n[outbox]\nlease = 1\n")
     twilio.answer(Hang("request"))
@@ -138,7 +141,7 @@ UNUSABLE = {
 
 
 @pytest.mark.parametrize("file", UNUSABLE)
-def test_an_outbox_that_cannot_be_used_ends_it_with_what_to_do(cli, tmp_path, file):
+def test_an_outbox_that_cannot_be_used_ends_it_with_what_to_do(cli, tmp_path: Path, file) -> None:
     (tmp_path / "text.db").write_text("no database at all, but a text of some length" * 100)
     (tmp_path / "folder.db").mkdir()
     (tmp_path / "postroom.toml").write_text(f'[accounts.m]\nprovider = "memory"\n[outbox]\nurl = "sqlite:///{file}"\n')
@@ -149,7 +152,7 @@ def test_an_outbox_that_cannot_be_used_ends_it_with_what_to_do(cli, tmp_path, fi
         assert "Traceback" not in done.err
 
 
-def test_an_engine_that_is_not_there_is_refused_with_what_to_write(cli, tmp_path):
+def test_an_engine_that_is_not_there_is_refused_with_what_to_write(cli, tmp_path: Path) -> None:
     (tmp_path / "postroom.toml").write_text('[outbox]\nurl = "mysql://host/db"\n')
     done = cli("worker", "--until-empty")
     assert done.code == 2

@@ -27,7 +27,7 @@ class Run:
 
 
 @pytest.fixture(scope="module")
-def run_kit(tmp_path_factory):
+def run_kit(tmp_path_factory: pytest.TempPathFactory):
     """Runs the kit in a pytest of its own, without any asyncio plugin, as an author outside this repository would."""
 
     def run(*tests: str, cases: Path = CASES, options: tuple[str, ...] = ()) -> Run:
@@ -60,7 +60,7 @@ def _name(case: ElementTree.Element) -> str:
     return f"{case.get('classname').rpartition('.')[2]}::{case.get('name')}"
 
 
-def test_a_right_plugin_passes_the_whole_kit(run_kit):
+def test_a_right_plugin_passes_the_whole_kit(run_kit) -> None:
     run = run_kit("TestRight")
     assert run.failed == {}
     assert run.passed > 100
@@ -111,7 +111,7 @@ def run_of_the_wrong(run_kit):
 
 
 @pytest.mark.parametrize("plugin", ALL_WRONG)
-def test_a_wrong_plugin_is_failed_and_its_author_told_what_to_do(run_of_the_wrong, plugin):
+def test_a_wrong_plugin_is_failed_and_its_author_told_what_to_do(run_of_the_wrong, plugin) -> None:
     tests, seen, advice = ALL_WRONG[plugin]
     for test in tests:
         message = run_of_the_wrong.failed[f"Test{plugin.removesuffix('Sms')}::{test}"]
@@ -121,24 +121,24 @@ def test_a_wrong_plugin_is_failed_and_its_author_told_what_to_do(run_of_the_wron
         assert advice in to_do
 
 
-def test_a_leak_is_told_without_the_secret(run_of_the_wrong):
+def test_a_leak_is_told_without_the_secret(run_of_the_wrong) -> None:
     assert "canary" not in run_of_the_wrong.failed["TestLeaks::test_no_secret_is_in_a_representation"]
 
 
-def test_a_stated_deviation_may_fail_and_the_report_shows_it_with_its_reason(run_kit):
+def test_a_stated_deviation_may_fail_and_the_report_shows_it_with_its_reason(run_kit) -> None:
     run = run_kit(f"TestExcused::{FEATURES}")
     assert (run.code, run.failed) == (0, {})
     assert "1 deviating" in run.shown
     assert f"deviation {FEATURES}[media]: Right turns media into links" in run.shown
 
 
-def test_a_deviation_that_no_longer_deviates_is_failed(run_kit):
+def test_a_deviation_that_no_longer_deviates_is_failed(run_kit) -> None:
     run = run_kit("TestStale::test_the_timeout_is_kept")
     assert "passes now; take it out of Stale.deviations" in run.failed["TestStale::test_the_timeout_is_kept"]
 
 
 @pytest.mark.parametrize("mark", ["skip(reason='x')", "xfail", "skipif(True, reason='x')"])
-def test_a_test_of_the_kit_cannot_be_marked_away(run_kit, tmp_path, mark):
+def test_a_test_of_the_kit_cannot_be_marked_away(run_kit, tmp_path: Path, mark) -> None:
     cases = tmp_path / "test_marked.py"
     lines = ["import pytest", "from conformance_cases import RightKit, RightSms", f"@pytest.mark.{mark}"]
     lines += ["class TestMarked(RightKit):", "    provider = 'right'", "    transport = RightSms"]
@@ -149,7 +149,7 @@ def test_a_test_of_the_kit_cannot_be_marked_away(run_kit, tmp_path, mark):
     assert "deviations" in run.shown
 
 
-def test_deselected_tests_are_counted_in_the_report(run_kit):
+def test_deselected_tests_are_counted_in_the_report(run_kit) -> None:
     run = run_kit("TestRight", options=("-k", "test_a_plain_message_arrives_whole"))
     assert run.passed == 1
     assert re.search(r"not run: \d+ deselected", run.shown)
@@ -161,7 +161,7 @@ def blocks(page: str) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
 
 
-def test_the_test_module_of_the_kits_page_passes(run_kit, tmp_path):
+def test_the_test_module_of_the_kits_page_passes(run_kit, tmp_path: Path) -> None:
     cases = tmp_path / "test_page.py"
     cases.write_text(blocks("plugins/conformance-kit.md")[0])
     run = run_kit(cases=cases)
@@ -169,7 +169,7 @@ def test_the_test_module_of_the_kits_page_passes(run_kit, tmp_path):
     assert run.passed > 80
 
 
-def test_the_page_on_testing_your_code_runs_under_pytest(tmp_path):
+def test_the_page_on_testing_your_code_runs_under_pytest(tmp_path: Path) -> None:
     with_inbox = [block for block in blocks("how-to/test-your-code.md") if "inbox" in block]
     for number, block in enumerate(with_inbox):
         (tmp_path / f"test_page{number}.py").write_text(block)
@@ -182,7 +182,7 @@ def test_the_page_on_testing_your_code_runs_under_pytest(tmp_path):
     assert "4 passed" in done.stdout
 
 
-def test_providers_shows_the_deviations_to_the_users_of_a_provider(cli):
+def test_providers_shows_the_deviations_to_the_users_of_a_provider(cli) -> None:
     surroundings = {"PYTHONPATH": str(WRONG), "POSTROOM_PLUGINS": "wrong-excused,right"}
     told = {provider["name"]: provider for provider in cli("providers", "--json", env=surroundings).json}
     assert told["right"]["channels"]["sms"]["deviations"] == {}

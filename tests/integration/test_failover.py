@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 import asyncio
 import socket
 import ssl
@@ -17,7 +18,7 @@ YES = Answer(status=201, body={"id": "second"})
 
 
 @pytest.fixture
-def acme(monkeypatch, request, tmp_path):
+def acme(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, tmp_path: Path):
     """The third-party provider of the tests, installed for this test."""
     folder = request.config.rootpath / "tests/plugins/postroom-acme/src"
     info = tmp_path / "postroom_acme-1.2.3.dist-info"
@@ -61,7 +62,7 @@ BREAKS = {
 
 
 @pytest.mark.parametrize("case", BREAKS)
-async def test_the_second_provider_is_asked_only_when_the_first_surely_did_not_take_it(acme, case):
+async def test_the_second_provider_is_asked_only_when_the_first_surely_did_not_take_it(acme, case) -> None:
     step, outcome, goes_on = BREAKS[case]
     async with HttpRecorder() as first, HttpRecorder() as second:
         first.answer(step)
@@ -83,7 +84,7 @@ async def test_the_second_provider_is_asked_only_when_the_first_surely_did_not_t
 
 
 @pytest.mark.parametrize("at", ["accept", "headers"])
-async def test_a_connection_closed_before_the_request_was_whole_makes_at_most_one_copy(acme, at):
+async def test_a_connection_closed_before_the_request_was_whole_makes_at_most_one_copy(acme, at) -> None:
     async with HttpRecorder() as first, HttpRecorder() as second:
         first.answer(Drop(at))
         second.answer(YES)
@@ -96,7 +97,7 @@ async def test_a_connection_closed_before_the_request_was_whole_makes_at_most_on
     assert len(second.requests) == (receipt.attempts[0].outcome is Outcome.TRANSIENT)
 
 
-async def test_a_refused_connection_moves_on(acme):
+async def test_a_refused_connection_moves_on(acme) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         nobody = f"http://127.0.0.1:{taken.getsockname()[1]}"
@@ -108,7 +109,7 @@ async def test_a_refused_connection_moves_on(acme):
     assert receipt.attempts[0].error == "provider_unreachable"
 
 
-async def test_an_untrusted_certificate_moves_on_and_hands_nothing_over(acme):
+async def test_an_untrusted_certificate_moves_on_and_hands_nothing_over(acme) -> None:
     trustme = pytest.importorskip("trustme")
     authority = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -123,7 +124,7 @@ async def test_an_untrusted_certificate_moves_on_and_hands_nothing_over(acme):
     assert receipt.attempts[0].scope == "account"
 
 
-async def test_a_server_that_is_not_speaking_tls_moves_on(acme):
+async def test_a_server_that_is_not_speaking_tls_moves_on(acme) -> None:
     async with HttpRecorder() as first, HttpRecorder() as second:
         first.answer(YES)
         second.answer(YES)
@@ -133,7 +134,7 @@ async def test_a_server_that_is_not_speaking_tls_moves_on(acme):
     assert first.requests == []
 
 
-async def test_cancelled_mid_send_is_one_request_and_no_failover(acme):
+async def test_cancelled_mid_send_is_one_request_and_no_failover(acme) -> None:
     async with HttpRecorder() as first, HttpRecorder() as second:
         first.answer(Hang("request"))
         second.answer(YES)
@@ -149,7 +150,7 @@ async def test_cancelled_mid_send_is_one_request_and_no_failover(acme):
     assert (len(first.requests), len(second.requests)) == (1, 0)
 
 
-async def test_a_hundred_messages_through_a_failing_provider_arrive_once_each(acme):
+async def test_a_hundred_messages_through_a_failing_provider_arrive_once_each(acme) -> None:
     async with HttpRecorder() as first, HttpRecorder() as second:
         steps = [Answer(status=503), Answer(status=201, body={"id": "1"}), Drop("request"), Answer(status=429)]
         first.answer(*steps * 25, Answer(status=503))

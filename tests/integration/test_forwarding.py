@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 import asyncio
 import re
 import signal
@@ -31,7 +32,7 @@ rate_limit = "1000/30s"
 
 
 @pytest.fixture
-async def hub(cli, tmp_path, clean_environment):
+async def hub(cli, tmp_path: Path, clean_environment):
     """A running gateway; gives its address, the folder it sends into, and a key for two senders."""
     (tmp_path / "postroom.toml").write_text(CONFIGURATION)
     key = cli("keys", "create", "device", "--sender", "device@example.org", "--sender", "Roof", "--json").json["key"]
@@ -60,7 +61,7 @@ async def _address_in(log, server):
 class Line:
     """A TCP line to the gateway that can lose answers, or be down."""
 
-    def __init__(self, target):
+    def __init__(self, target) -> None:
         self.host, self.port = target.removeprefix("http://").split(":")
         self.answers_to_lose = 0
         self.posts = 0
@@ -73,7 +74,7 @@ class Line:
             yield server.sockets[0].getsockname()[1]
             server.close()
 
-    async def _serve(self, reader, writer):
+    async def _serve(self, reader, writer) -> None:
         there_reader, there_writer = await asyncio.open_connection(self.host, int(self.port))
         forth = asyncio.create_task(self._forth(reader, there_writer))
         try:
@@ -90,14 +91,14 @@ class Line:
                 with suppress(OSError):
                     await one.wait_closed()
 
-    async def _forth(self, reader, there_writer):
+    async def _forth(self, reader, there_writer) -> None:
         with suppress(OSError):
             while asked := await reader.read(65536):
                 self.posts += asked.startswith(b"POST ")
                 there_writer.write(asked)
 
 
-def device(port, key, tmp_path, **outbox):
+def device(port, key, tmp_path: Path, **outbox):
     account = {"provider": "postroom", "base_url": f"http://127.0.0.1:{port}", "key": key, "timeout": 10}
     return Postroom(
         accounts={"hub": {**account, "from": "device@example.org"}, "texts": {**account, "from": "Roof"}},
@@ -120,7 +121,9 @@ async def _arrived(folder, many):
     return sorted(folder.iterdir())
 
 
-async def test_a_required_message_waits_for_the_network_and_arrives_once_though_the_answer_is_lost(hub, tmp_path):
+async def test_a_required_message_waits_for_the_network_and_arrives_once_though_the_answer_is_lost(
+    hub, tmp_path: Path
+) -> None:
     target, folder, key = hub
     line = Line(target)
     async with line.up() as port:
@@ -139,7 +142,7 @@ async def test_a_required_message_waits_for_the_network_and_arrives_once_though_
     assert "From: device@example.org" in letter.read_text()
 
 
-async def test_both_channels_are_forwarded_with_what_they_carry(hub, tmp_path):
+async def test_both_channels_are_forwarded_with_what_they_carry(hub, tmp_path: Path) -> None:
     target, folder, key = hub
     async with device(target.rpartition(":")[2], key, tmp_path) as room:
         email = await room.send(
@@ -160,7 +163,7 @@ async def test_both_channels_are_forwarded_with_what_they_carry(hub, tmp_path):
     assert {f"{sms.provider_message_id}-447700900{n}.json" for n in (123, 124)} < {file.name for file in files}
 
 
-async def test_a_sender_the_key_was_not_made_for_is_refused_with_the_reason(hub, tmp_path):
+async def test_a_sender_the_key_was_not_made_for_is_refused_with_the_reason(hub, tmp_path: Path) -> None:
     target, _, key = hub
     async with device(target.rpartition(":")[2], key, tmp_path) as room:
         with pytest.raises(MessageRejected, match="may not send from that sender"):

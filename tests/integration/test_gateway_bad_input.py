@@ -34,7 +34,7 @@ def one_email(**fields):
     return {"to": [{"email": "john@example.com"}], "subject": "Hello", "html": "<p>Hi</p>", **fields}
 
 
-def refused(reply, status, code, field=None):
+def refused(reply, status, code, field=None) -> None:
     assert (reply.status, reply.json["error"]) == (status, code)
     assert reply.json["message"]
     assert reply.headers["X-Request-Id"]
@@ -50,7 +50,7 @@ DENIED = [
 
 
 @pytest.mark.parametrize("name", DENIED)
-def test_a_header_with_a_meaning_of_its_own_is_refused_by_name(gateway, name):
+def test_a_header_with_a_meaning_of_its_own_is_refused_by_name(gateway, name) -> None:
     reply = gateway.post("/v1/communicate/email", one_email(headers={"X-Good": "1", name: "x"}))
     refused(reply, 400, "invalid_message", f"headers.{name}")
 
@@ -73,13 +73,13 @@ def test_a_header_with_a_meaning_of_its_own_is_refused_by_name(gateway, name):
         ({"provider": "box\nx"}, "provider"),
     ],
 )
-def test_line_breaks_and_nul_where_a_header_or_a_command_comes_of_it_are_refused(gateway, fields, field):
+def test_line_breaks_and_nul_where_a_header_or_a_command_comes_of_it_are_refused(gateway, fields, field) -> None:
     reply = gateway.post("/v1/communicate/email", one_email(**fields))
     refused(reply, 400, "invalid_message", field)
 
 
 @pytest.mark.parametrize("sender", ["+1500\r\n5550006", "Shop\x00", "Sh\nop"])
-def test_line_breaks_in_the_sender_of_an_sms_are_refused(gateway, sender):
+def test_line_breaks_in_the_sender_of_an_sms_are_refused(gateway, sender) -> None:
     reply = gateway.post("/v1/communicate/sms", {"data": {"from": sender, "to": "+447700900123", "body": "x"}})
     refused(reply, 400, "invalid_message", "data.from")
 
@@ -108,11 +108,11 @@ def test_line_breaks_in_the_sender_of_an_sms_are_refused(gateway, sender):
         ({"send_at": "soon"}, "send_at"),
     ],
 )
-def test_a_wrong_field_is_named_by_its_path_in_the_body(gateway, fields, field):
+def test_a_wrong_field_is_named_by_its_path_in_the_body(gateway, fields, field) -> None:
     refused(gateway.post("/v1/communicate/email", one_email(**fields)), 400, "invalid_message", field)
 
 
-def test_every_wrong_field_is_named_at_once(gateway):
+def test_every_wrong_field_is_named_at_once(gateway) -> None:
     body = one_email(to=[{"email": "x"}], subject="a\nb", headers={"Bcc": "v@example.com"})
     reply = gateway.post("/v1/communicate/email", body)
     assert {detail["field"] for detail in reply.json["details"]} == {"to[0].email", "subject", "headers.Bcc"}
@@ -126,20 +126,20 @@ def test_every_wrong_field_is_named_at_once(gateway):
         b'{"a":' * 60 + b"1" + b"}" * 60,
     ],
 )  # fmt: skip
-def test_what_is_no_json_object_or_too_deep_is_a_400(gateway, body):
+def test_what_is_no_json_object_or_too_deep_is_a_400(gateway, body) -> None:
     reply = gateway.post("/v1/communicate/email", body)
     assert reply.status == 400
     assert reply.json["error"] in {"invalid_json", "invalid_body"}
 
 
-def test_a_body_of_another_kind_is_a_415(gateway):
+def test_a_body_of_another_kind_is_a_415(gateway) -> None:
     refused(gateway.post("/v1/communicate/email", b"<x/>", headers={"Content-Type": "text/xml"}), 415,
             "unsupported_media_type")  # fmt: skip
     refused(gateway.post("/v1/communicate/email", b"x", headers={"Content-Encoding": "br"}), 415,
             "unsupported_encoding")  # fmt: skip
 
 
-def test_a_body_that_is_too_large_is_refused_by_its_length_before_it_is_sent(gateway):
+def test_a_body_that_is_too_large_is_refused_by_its_length_before_it_is_sent(gateway) -> None:
     with socket.create_connection(("127.0.0.1", gateway.port)) as client:
         client.sendall(
             b"POST /v1/communicate/email HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n"
@@ -150,7 +150,7 @@ def test_a_body_that_is_too_large_is_refused_by_its_length_before_it_is_sent(gat
         assert json.loads(body)["error"] == "too_large"
 
 
-def test_a_chunked_body_that_grows_too_large_is_refused_on_its_way(gateway):
+def test_a_chunked_body_that_grows_too_large_is_refused_on_its_way(gateway) -> None:
     def pieces():
         yield b'{"subject": "'
         for _ in range(100):
@@ -165,7 +165,7 @@ def test_a_chunked_body_that_grows_too_large_is_refused_on_its_way(gateway):
 
 
 @pytest.mark.parametrize("bomb", [gzip.compress(bytes(200_000_000), 6), zlib.compress(bytes(200_000_000), 6)])
-def test_a_decompression_bomb_is_stopped_while_it_is_unpacked(gateway, bomb):
+def test_a_decompression_bomb_is_stopped_while_it_is_unpacked(gateway, bomb) -> None:
     packing = "gzip" if bomb[:2] == b"\x1f\x8b" else "deflate"
     before = time.monotonic()
     reply = gateway.post("/v1/communicate/email", bomb, headers={"Content-Encoding": packing})
@@ -174,7 +174,7 @@ def test_a_decompression_bomb_is_stopped_while_it_is_unpacked(gateway, bomb):
     assert peak_memory(gateway) < 300_000_000
 
 
-def test_a_packed_body_is_read_and_a_broken_one_refused(gateway):
+def test_a_packed_body_is_read_and_a_broken_one_refused(gateway) -> None:
     whole = gzip.compress(json.dumps(one_email()).encode())
     dump_message = {"Content-Encoding": "gzip"}
     assert gateway.post("/v1/communicate/email", whole, headers=dump_message).status == 202
@@ -182,19 +182,19 @@ def test_a_packed_body_is_read_and_a_broken_one_refused(gateway):
     refused(gateway.post("/v1/communicate/email", b"plain", headers=dump_message), 400, "invalid_body")
 
 
-def test_base64_that_is_larger_than_an_email_may_be_is_refused_before_it_is_decoded(serve_gateway):
+def test_base64_that_is_larger_than_an_email_may_be_is_refused_before_it_is_decoded(serve_gateway) -> None:
     gateway = serve_gateway(CONFIG.replace("max_body = 2_000_000", "max_body = 100_000_000\nmax_bodies = 200_000_000"))
     file = {"name": "a.bin", "content": "A" * 80_000_000, "encoding": "base64"}
     refused(gateway.post("/v1/communicate/email", one_email(attachments=[file])), 413, "too_large")
     assert peak_memory(gateway) < 600_000_000
 
 
-def test_a_batch_with_too_many_items_is_a_413(gateway):
+def test_a_batch_with_too_many_items_is_a_413(gateway) -> None:
     refused(gateway.post("/v1/communicate/email/batch", {"emails": [one_email()] * 21}), 413, "too_large")
 
 
 @pytest.mark.parametrize("key", ["", " ", "x" * 201, "käse", "a\tb"])
-def test_a_wrong_idempotency_key_is_a_400(gateway, key):
+def test_a_wrong_idempotency_key_is_a_400(gateway, key) -> None:
     named = {"Idempotency-Key": key.encode("latin-1")}
     refused(gateway.post("/v1/communicate/email", one_email(), headers=named), 400, "invalid_idempotency_key")
 
@@ -212,12 +212,12 @@ def test_a_wrong_idempotency_key_is_a_400(gateway, key):
         ("GET", "/../../etc/passwd", 404, "not_found"),
     ],
 )
-def test_what_is_not_there_is_told_in_the_form_of_every_error(gateway, method, path, status, code):
+def test_what_is_not_there_is_told_in_the_form_of_every_error(gateway, method, path, status, code) -> None:
     refused(gateway.call(method, path), status, code)
 
 
 @pytest.mark.parametrize("noise", [b"\x16\x03\x01\x02\x00\x01\x00\x01", b"HELO there\r\n\r\n", b"GET\r\n\r\n"])
-def test_what_is_no_http_gets_a_400_and_is_hung_up_on(gateway, noise):
+def test_what_is_no_http_gets_a_400_and_is_hung_up_on(gateway, noise) -> None:
     with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as client:
         client.sendall(noise)
         answer = everything(client)
@@ -225,7 +225,7 @@ def test_what_is_no_http_gets_a_400_and_is_hung_up_on(gateway, noise):
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"] == "invalid_request"
 
 
-def test_a_head_without_end_is_a_431(gateway):
+def test_a_head_without_end_is_a_431(gateway) -> None:
     with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as client:
         client.sendall(b"GET / HTTP/1.1\r\n")
         try:
@@ -236,7 +236,7 @@ def test_a_head_without_end_is_a_431(gateway):
         assert everything(client).startswith(b"HTTP/1.1 431 ")
 
 
-def test_two_lengths_of_one_body_are_no_http(gateway):
+def test_two_lengths_of_one_body_are_no_http(gateway) -> None:
     with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as client:
         client.sendall(
             b"POST /v1/communicate/email HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -245,7 +245,7 @@ def test_two_lengths_of_one_body_are_no_http(gateway):
         assert everything(client).startswith(b"HTTP/1.1 400 ")
 
 
-def test_a_body_that_does_not_come_is_a_408(gateway):
+def test_a_body_that_does_not_come_is_a_408(gateway) -> None:
     with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as client:
         client.sendall(
             b"POST /v1/communicate/email HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n"
@@ -256,7 +256,7 @@ def test_a_body_that_does_not_come_is_a_408(gateway):
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"] == "too_slow"
 
 
-def test_a_client_that_hangs_up_in_the_middle_costs_nothing_but_its_line_in_the_log(gateway):
+def test_a_client_that_hangs_up_in_the_middle_costs_nothing_but_its_line_in_the_log(gateway) -> None:
     with socket.create_connection(("127.0.0.1", gateway.port)) as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         client.sendall(
@@ -273,7 +273,7 @@ def test_a_client_that_hangs_up_in_the_middle_costs_nothing_but_its_line_in_the_
     assert gateway.get("/healthz").status == 200
 
 
-def test_nothing_of_all_that_broke_anything(gateway):
+def test_nothing_of_all_that_broke_anything(gateway) -> None:
     assert gateway.process.poll() is None
     assert "Traceback" not in gateway.log
 

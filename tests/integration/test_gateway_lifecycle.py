@@ -47,11 +47,11 @@ def stored(gateway, where=""):
 
 
 @pytest.mark.parametrize("answers", [1, 40, 150])
-def test_a_killed_service_loses_nothing_it_accepted_and_repeats_make_no_second_message(serve_gateway, answers):
+def test_a_killed_service_loses_nothing_it_accepted_and_repeats_make_no_second_message(serve_gateway, answers) -> None:
     gateway = serve_gateway(CONFIG, "--no-worker")
     accepted = {}
 
-    def post(number):
+    def post(number) -> None:
         try:
             reply = gateway.post("/v1/communicate/email", one_email(number), headers={"Idempotency-Key": f"n{number}"})
         except (OSError, http.client.HTTPException):
@@ -77,11 +77,11 @@ def test_a_killed_service_loses_nothing_it_accepted_and_repeats_make_no_second_m
     assert stored(gateway) == set(accepted.values())
 
 
-def test_a_service_that_is_asked_to_end_answers_what_it_has_begun_and_ends_with_zero(serve_gateway):
+def test_a_service_that_is_asked_to_end_answers_what_it_has_begun_and_ends_with_zero(serve_gateway) -> None:
     gateway = serve_gateway(CONFIG)
     accepted, refused = [], []
 
-    def post(number):
+    def post(number) -> None:
         try:
             accepted.append(gateway.post("/v1/communicate/email", one_email(number)).json["id"])
         except ConnectionRefusedError:
@@ -101,7 +101,7 @@ def test_a_service_that_is_asked_to_end_answers_what_it_has_begun_and_ends_with_
     assert "Traceback" not in gateway.log
 
 
-def test_a_request_whose_body_is_on_its_way_when_the_service_is_asked_to_end_is_answered(serve_gateway):
+def test_a_request_whose_body_is_on_its_way_when_the_service_is_asked_to_end_is_answered(serve_gateway) -> None:
     gateway = serve_gateway(CONFIG)
     body = json.dumps(one_email()).encode()
     with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as client:
@@ -117,7 +117,7 @@ def test_a_request_whose_body_is_on_its_way_when_the_service_is_asked_to_end_is_
     assert len(stored(gateway)) == 1
 
 
-def test_without_a_worker_messages_wait_for_one_elsewhere(serve_gateway):
+def test_without_a_worker_messages_wait_for_one_elsewhere(serve_gateway) -> None:
     gateway = serve_gateway(CONFIG, "--no-worker")
     id_ = gateway.post("/v1/communicate/email", one_email()).json["id"]
     assert gateway.get("/readyz").json["worker"] == "elsewhere"
@@ -129,7 +129,7 @@ def test_without_a_worker_messages_wait_for_one_elsewhere(serve_gateway):
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc to find the processes")
-def test_several_processes_share_one_socket_and_one_file_and_a_dead_one_is_replaced(serve_gateway):
+def test_several_processes_share_one_socket_and_one_file_and_a_dead_one_is_replaced(serve_gateway) -> None:
     gateway = serve_gateway(CONFIG, "--workers", "2")
     with ThreadPoolExecutor(16) as pool:
         replies = list(pool.map(lambda n: gateway.post("/v1/communicate/email", one_email(n)), range(200)))
@@ -149,7 +149,7 @@ def test_several_processes_share_one_socket_and_one_file_and_a_dead_one_is_repla
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc to find the processes")
-def test_processes_end_with_the_one_that_started_them_even_if_that_is_killed(serve_gateway):
+def test_processes_end_with_the_one_that_started_them_even_if_that_is_killed(serve_gateway) -> None:
     gateway = serve_gateway(CONFIG, "--workers", "2")
     assert gateway.stop(signal.SIGKILL) == -signal.SIGKILL
     for _ in range(200):
@@ -167,14 +167,14 @@ def children_of(pid):
     return [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
-def test_health_and_readiness_need_no_key_and_tell_of_store_and_worker(serve_gateway):
+def test_health_and_readiness_need_no_key_and_tell_of_store_and_worker(serve_gateway) -> None:
     gateway = serve_gateway(CONFIG)
     assert gateway.get("/healthz", key=None).json == {"status": "ok"}
     assert gateway.get("/readyz", key=None).json == {"status": "ok", "outbox": "ok", "worker": "ok"}
 
 
 @pytest.fixture
-async def impatient(monkeypatch, bare_surroundings):
+async def impatient(monkeypatch: pytest.MonkeyPatch, bare_surroundings):
     """The service in this process, with less patience."""
     monkeypatch.setattr(connections, "HEAD_SECONDS", 0.3)
     monkeypatch.setattr(connections, "ANSWER_SECONDS", 0.3)
@@ -190,20 +190,20 @@ async def impatient(monkeypatch, bare_surroundings):
         await task
 
 
-async def test_a_client_that_sends_a_byte_at_a_time_is_cut(impatient):
+async def test_a_client_that_sends_a_byte_at_a_time_is_cut(impatient) -> None:
     assert (
         await seconds_until_cut(impatient, b"", itertools.chain(b"GET /healthz HTTP/1.1\r\nX: ", itertools.repeat(120)))
         < 3
     )
 
 
-async def test_a_client_that_says_nothing_is_cut(impatient):
+async def test_a_client_that_says_nothing_is_cut(impatient) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", impatient)
     assert await asyncio.wait_for(reader.read(), 3) == b""
     writer.close()
 
 
-async def test_a_client_that_keeps_its_connection_open_between_requests_is_not_cut_in_one(impatient):
+async def test_a_client_that_keeps_its_connection_open_between_requests_is_not_cut_in_one(impatient) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", impatient)
     for _ in range(3):
         writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -213,12 +213,12 @@ async def test_a_client_that_keeps_its_connection_open_between_requests_is_not_c
     writer.close()
 
 
-async def test_line_breaks_now_and_then_do_not_keep_a_connection(impatient):
+async def test_line_breaks_now_and_then_do_not_keep_a_connection(impatient) -> None:
     request = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
     assert await seconds_until_cut(impatient, request, itertools.cycle(b"\r\n")) < 3
 
 
-async def seconds_until_cut(port, request, drip):
+async def seconds_until_cut(port, request: pytest.FixtureRequest, drip):
     """Send `request` at once and the rest byte by byte, until the other side ends it."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     begun = time.monotonic()
@@ -235,7 +235,7 @@ async def seconds_until_cut(port, request, drip):
     return time.monotonic() - begun
 
 
-async def test_a_client_that_never_reads_its_answers_is_cut(impatient):
+async def test_a_client_that_never_reads_its_answers_is_cut(impatient) -> None:
     client = socket.create_connection(("127.0.0.1", impatient))
     client.setblocking(False)
     request = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"

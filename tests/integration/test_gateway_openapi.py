@@ -46,21 +46,21 @@ def example(document, path):
     return body["content"]["application/json"]["example"]
 
 
-def test_the_docs_page_shows_the_description(gateway):
+def test_the_docs_page_shows_the_description(gateway) -> None:
     page = gateway.get("/docs", key=None)
     assert page.status == 200
     assert b"/openapi.json" in page.body
 
 
 @pytest.mark.skipif(not PAGE.exists(), reason="the API's page does not lie beside this checkout")
-def test_the_examples_are_the_samples_of_the_apis_page(document):
+def test_the_examples_are_the_samples_of_the_apis_page(document) -> None:
     blocks = re.findall(r"^```json\n(.*?)(?:^```|\Z)", PAGE.read_text(), re.DOTALL | re.MULTILINE)
     meant = [json.loads(re.sub(r"//.*", "", block).replace("'", '"')) for block in blocks]
     assert [example(document, path) for path in COMMUNICATE] == meant
 
 
 @pytest.mark.parametrize("path", COMMUNICATE)
-def test_an_example_fits_its_own_schema_and_gets_the_answer_that_is_described(gateway, document, path):
+def test_an_example_fits_its_own_schema_and_gets_the_answer_that_is_described(gateway, document, path) -> None:
     operation = document["paths"][f"/v1/communicate/{path}"]["post"]
     body = json.loads(json.dumps(example(document, path)).replace("+123456789", "+447700900123")
                       .replace("+987654321", "+447700900124"))  # fmt: skip
@@ -80,7 +80,7 @@ def test_an_example_fits_its_own_schema_and_gets_the_answer_that_is_described(ga
     assert errors(operation["responses"]["400"], reply.json) == []
 
 
-def test_every_way_to_present_a_key_is_described(document):
+def test_every_way_to_present_a_key_is_described(document) -> None:
     assert set(document["components"]["securitySchemes"]) == {"header", "bearer", "query", "cookie"}
     for path, operations in document["paths"].items():
         for operation in operations.values():
@@ -95,7 +95,9 @@ CHECKS += ",unsupported_method,ignored_auth"
 
 
 @pytest.mark.timeout(300)
-def test_no_request_that_can_be_thought_up_breaks_it_or_gets_an_answer_that_is_not_described(gateway, tmp_path):
+def test_no_request_that_can_be_thought_up_breaks_it_or_gets_an_answer_that_is_not_described(
+    gateway, tmp_path: Path
+) -> None:
     done = subprocess.run(
         [SCHEMATHESIS, "run", f"http://127.0.0.1:{gateway.port}/openapi.json", "-H", f"Auth-token: {gateway.key}",
          "--checks", CHECKS, "--max-examples", "25", "--continue-on-failure", "--no-color"],

@@ -72,7 +72,7 @@ def settled(gateway, id_):
     return gateway.settled(id_)
 
 
-def test_stop_by_sms_suppresses_its_sender_and_start_lifts_it(gateway):
+def test_stop_by_sms_suppresses_its_sender_and_start_lifts_it(gateway) -> None:
     assert report(gateway, inbound("Stop.")).status == 200
     answer = gateway.post("/v1/communicate/sms", {"to": "+447700900111", "body": "hi"})
     assert answer.status == 202
@@ -82,7 +82,7 @@ def test_stop_by_sms_suppresses_its_sender_and_start_lifts_it(gateway):
     assert settled(gateway, answer.json["id"])["status"] == "sent"
 
 
-def test_the_answer_is_what_every_provider_takes_for_a_yes(gateway):
+def test_the_answer_is_what_every_provider_takes_for_a_yes(gateway) -> None:
     answer = report(gateway, inbound("hello", sid="SM" + "3" * 32))
     assert (answer.status, answer.headers["content-type"], answer.body) == (
         200,
@@ -91,14 +91,14 @@ def test_the_answer_is_what_every_provider_takes_for_a_yes(gateway):
     )
 
 
-def test_a_report_that_is_repeated_changes_nothing(gateway, trusted):
+def test_a_report_that_is_repeated_changes_nothing(gateway, trusted) -> None:
     first = inbound("STOP", sid="SM" + "4" * 32, sender="+447700900222")
     assert [report(gateway, first).status for _ in range(3)] == [200] * 3
     assert suppressed(gateway, trusted).count("+447700900222") == 1
 
 
 @pytest.mark.parametrize(("order", "stopped"), [("STOP START STOP", False), ("START STOP START", True)])
-def test_a_report_that_is_replayed_does_not_undo_what_was_said_since(gateway, trusted, order, stopped):
+def test_a_report_that_is_replayed_does_not_undo_what_was_said_since(gateway, trusted, order, stopped) -> None:
     sender = f"+44770090055{int(stopped)}"
     for word in order.split():
         sid = f"SM{word}{int(stopped)}".ljust(34, "0")
@@ -107,13 +107,13 @@ def test_a_report_that_is_replayed_does_not_undo_what_was_said_since(gateway, tr
 
 
 @pytest.mark.parametrize("token", ["another-token", TOKEN[:-1]])
-def test_a_report_with_a_wrong_signature_is_refused_and_nothing_is_kept(gateway, trusted, token):
+def test_a_report_with_a_wrong_signature_is_refused_and_nothing_is_kept(gateway, trusted, token) -> None:
     answer = report(gateway, inbound("STOP", sid="SM" + "5" * 32, sender="+447700900333"), token=token)
     assert (answer.status, answer.json["error"]) == (403, "signature_invalid")
     assert "+447700900333" not in suppressed(gateway, trusted)
 
 
-def test_a_report_without_a_signature_is_refused(gateway, trusted):
+def test_a_report_without_a_signature_is_refused(gateway, trusted) -> None:
     body = urlencode(inbound("STOP", sender="+447700900444")).encode()
     answer = gateway.post(
         "/v1/webhooks/texts", body, key=None, headers={"Content-Type": "application/x-www-form-urlencoded"}
@@ -123,7 +123,7 @@ def test_a_report_without_a_signature_is_refused(gateway, trusted):
 
 
 @pytest.mark.parametrize("account", ["nobody", "box"])
-def test_an_account_that_takes_no_reports_is_not_found(gateway, account):
+def test_an_account_that_takes_no_reports_is_not_found(gateway, account) -> None:
     answer = report(gateway, inbound("STOP"), account=account)
     assert (answer.status, answer.json["error"]) == (404, "not_found")
 
@@ -148,7 +148,7 @@ def link_of(gateway, address):
         return asyncio.run(offered())
 
 
-def test_one_click_ends_marketing_mail_and_nothing_else(gateway):
+def test_one_click_ends_marketing_mail_and_nothing_else(gateway) -> None:
     headers = link_of(gateway, "ann@example.org")
     assert headers["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
     link = re.fullmatch(rf"<{PUBLIC}(/v1/unsubscribe/[\w\-]+)>", headers["List-Unsubscribe"])[1]
@@ -164,7 +164,7 @@ def test_one_click_ends_marketing_mail_and_nothing_else(gateway):
     assert settled(gateway, invoice)["status"] == "sent"
 
 
-def test_mail_to_several_carries_no_link_since_it_would_be_one_persons(gateway):
+def test_mail_to_several_carries_no_link_since_it_would_be_one_persons(gateway) -> None:
     assert link_of(gateway, ["ann@example.org", "ben@example.org"]) == {}
 
 
@@ -173,14 +173,14 @@ def test_mail_to_several_carries_no_link_since_it_would_be_one_persons(gateway):
     [lambda t: t[:-1], lambda t: ("B" if t[0] == "A" else "A") + t[1:], lambda t: "x"],
     ids=["cut", "other", "made up"],
 )
-def test_a_link_that_was_changed_unsubscribes_nobody(gateway, trusted, change):
+def test_a_link_that_was_changed_unsubscribes_nobody(gateway, trusted, change) -> None:
     link = re.search(r"/v1/unsubscribe/([\w\-]+)", link_of(gateway, "eve@example.org")["List-Unsubscribe"])[1]
     for ask in (gateway.get, lambda path, **more: gateway.post(path, b"", **more)):
         assert ask(f"/v1/unsubscribe/{change(link)}", key=None).status == 404
     assert "eve@example.org" not in suppressed(gateway, trusted)
 
 
-def test_a_key_with_the_right_to_it_changes_the_list_and_others_may_not_even_see_it(gateway, trusted):
+def test_a_key_with_the_right_to_it_changes_the_list_and_others_may_not_even_see_it(gateway, trusted) -> None:
     body = {"channel": "email", "address": " Dead@Example.org ", "detail": "no such mailbox"}
     assert gateway.post("/v1/suppressions", body).status == 403
     assert gateway.get("/v1/suppressions").status == 403
@@ -195,7 +195,7 @@ def test_a_key_with_the_right_to_it_changes_the_list_and_others_may_not_even_see
     assert "dead@example.org" not in suppressed(gateway, trusted)
 
 
-def test_the_list_comes_in_pages(gateway, trusted):
+def test_the_list_comes_in_pages(gateway, trusted) -> None:
     for number in range(5):
         for category in ("", "marketing"):
             body = {"channel": "email", "address": f"page{number}@example.org", "category": category}
@@ -210,7 +210,7 @@ def test_the_list_comes_in_pages(gateway, trusted):
 
 
 @pytest.mark.parametrize("address", ["+44 7700 900503", "+447700900503"])
-def test_a_number_is_listed_as_messages_have_it_however_it_is_written(gateway, trusted, address):
+def test_a_number_is_listed_as_messages_have_it_however_it_is_written(gateway, trusted, address) -> None:
     answer = gateway.post("/v1/suppressions", {"channel": "sms", "address": address}, key=trusted)
     assert (answer.status, answer.json["address"]) == (200, "+447700900503")
     sent = gateway.post("/v1/communicate/sms", {"to": "+447700900503", "body": "x"}).json["id"]
@@ -220,13 +220,13 @@ def test_a_number_is_listed_as_messages_have_it_however_it_is_written(gateway, t
 @pytest.mark.parametrize(
     ("channel", "address"), [("sms", "nonsense"), ("sms", "bob@example.org"), ("email", "nonsense"), ("email", "a@b@c")]
 )
-def test_what_nothing_can_be_sent_to_is_not_listed(gateway, trusted, channel, address):
+def test_what_nothing_can_be_sent_to_is_not_listed(gateway, trusted, channel, address) -> None:
     answer = gateway.post("/v1/suppressions", {"channel": channel, "address": address}, key=trusted)
     assert (answer.status, answer.json["details"][0]["field"]) == (400, "address")
     assert address not in suppressed(gateway, trusted)
 
 
-def test_the_log_holds_no_link_no_text_of_anybody_and_no_line_that_a_path_forged(gateway):
+def test_the_log_holds_no_link_no_text_of_anybody_and_no_line_that_a_path_forged(gateway) -> None:
     link = re.search(r"/v1/unsubscribe/([\w\-]+)", link_of(gateway, "secret@example.org")["List-Unsubscribe"])[1]
     assert gateway.get(f"/v1/unsubscribe/{link}", key=None).status == 200
     assert gateway.get("/v1/webhooks/texts?Body=private+words", key=None).status == 403
@@ -245,7 +245,7 @@ auth_token = { env = "NOT_SET_ANYWHERE" }
 """
 
 
-def test_what_is_wrong_with_an_account_is_told_to_the_log_and_not_to_who_calls(serve_gateway):
+def test_what_is_wrong_with_an_account_is_told_to_the_log_and_not_to_who_calls(serve_gateway) -> None:
     gateway = serve_gateway(HALF, "--no-worker")  # which is not stopped by what only workers need
     answer = report(gateway, inbound("STOP"), account="half")
     assert (answer.status, answer.json["error"]) == (503, "missing_credential")

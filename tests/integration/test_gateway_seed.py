@@ -16,7 +16,7 @@ PAGE = Path(__file__).parents[3] / "shared" / "seed.md"
 BUFFER = {"type": "Buffer", "data": list(b"%PDF-1.7")}
 
 
-def config(port):
+def config(port) -> str:
     return f"""
 [defaults]
 email = "mail"
@@ -66,7 +66,7 @@ def one_email(**fields):
     return {"to": [{"email": "john@example.com"}], "subject": "Hello", "html": "<p>Hi</p>", **fields}
 
 
-def test_the_sample_email_reaches_an_smtp_server_and_its_receipt_says_how(gateway, mailbox):
+def test_the_sample_email_reaches_an_smtp_server_and_its_receipt_says_how(gateway, mailbox) -> None:
     reply = gateway.post("/v1/communicate/email", sample(0).encode())
     assert reply.status == 202
     assert reply.json["status"] == "queued"
@@ -84,7 +84,7 @@ def test_the_sample_email_reaches_an_smtp_server_and_its_receipt_says_how(gatewa
     assert "<p>Hi John 1</p>" in message.get_body(("html",)).get_content()
 
 
-def test_the_sample_batch_of_emails_arrives_whole(gateway, mailbox):
+def test_the_sample_batch_of_emails_arrives_whole(gateway, mailbox) -> None:
     reply = gateway.post("/v1/communicate/email/batch", sample(1).encode())
     assert reply.status == 202
     assert (reply.json["accepted"], reply.json["rejected"]) == (2, 0)
@@ -94,7 +94,7 @@ def test_the_sample_batch_of_emails_arrives_whole(gateway, mailbox):
 
 
 @pytest.mark.parametrize(("number", "path"), [(2, "sms"), (3, "sms/batch")])
-def test_a_sample_sms_as_printed_is_no_json_and_the_answer_points_at_the_place(gateway, number, path):
+def test_a_sample_sms_as_printed_is_no_json_and_the_answer_points_at_the_place(gateway, number, path) -> None:
     reply = gateway.post(f"/v1/communicate/{path}", sample(number).encode())
     assert reply.status == 400
     assert reply.json["error"] == "invalid_json"
@@ -104,14 +104,14 @@ def test_a_sample_sms_as_printed_is_no_json_and_the_answer_points_at_the_place(g
     assert "double quotes" in reply.json["message"]
 
 
-def test_a_sample_sms_with_only_its_comments_left_is_told_that_json_has_none(gateway):
+def test_a_sample_sms_with_only_its_comments_left_is_told_that_json_has_none(gateway) -> None:
     reply = gateway.post("/v1/communicate/sms", sample(2).replace("'", '"').encode())
     assert reply.status == 400
     assert "comments" in reply.json["message"]
 
 
 @pytest.mark.parametrize(("number", "path", "count"), [(2, "sms", 1), (3, "sms/batch", 2)])
-def test_a_sample_sms_as_it_is_meant_is_accepted(gateway, number, path, count):
+def test_a_sample_sms_as_it_is_meant_is_accepted(gateway, number, path, count) -> None:
     body = as_json(sample(number))
     for sms in body.get("sms", [body]):
         sms["data"]["from"] = "+15005550006"
@@ -121,7 +121,7 @@ def test_a_sample_sms_as_it_is_meant_is_accepted(gateway, number, path, count):
     assert len(reply.json.get("results", [reply.json])) == count
 
 
-def test_recipients_by_type_headers_attachments_and_images_arrive_as_they_mean(gateway, mailbox):
+def test_recipients_by_type_headers_attachments_and_images_arrive_as_they_mean(gateway, mailbox) -> None:
     body = one_email(
         to=[
             {"email": "a@example.com", "type": "to", "name": "Ann"},
@@ -155,7 +155,7 @@ def test_recipients_by_type_headers_attachments_and_images_arrive_as_they_mean(g
     assert image.get_payload(decode=True) == b"\x89PNG"
 
 
-def test_a_url_encoded_email_arrives_like_the_same_in_json(gateway, mailbox):
+def test_a_url_encoded_email_arrives_like_the_same_in_json(gateway, mailbox) -> None:
     fields = {"to[0][email]": "john@example.com", "to[0][type]": "to", "html": "<p>Hi & bye</p>", "subject": "Übung"}
     kind = {"Content-Type": "application/x-www-form-urlencoded"}
     reply = gateway.post("/v1/communicate/email", urlencode(fields).encode(), headers=kind)
@@ -164,7 +164,7 @@ def test_a_url_encoded_email_arrives_like_the_same_in_json(gateway, mailbox):
     assert arrived(envelope)["Subject"] == "Übung"
 
 
-def test_what_curl_calls_url_encoded_though_it_is_json_is_read_as_json(gateway):
+def test_what_curl_calls_url_encoded_though_it_is_json_is_read_as_json(gateway) -> None:
     kind = {"Content-Type": "application/x-www-form-urlencoded"}
     body = json.dumps(one_email()).encode()
     assert gateway.post("/v1/communicate/email", body, headers=kind).status == 202
@@ -179,13 +179,13 @@ def test_what_curl_calls_url_encoded_though_it_is_json_is_read_as_json(gateway):
         {"provider": "twilio", "data": {"to": "+447700900123", "from": "", "body": "x"}},
     ],
 )
-def test_an_sms_in_any_of_its_shapes_is_accepted(gateway, body):
+def test_an_sms_in_any_of_its_shapes_is_accepted(gateway, body) -> None:
     reply = gateway.post("/v1/communicate/sms", body)
     assert reply.status == 202
     assert gateway.settled(reply.json["id"])["status"] == "sent"
 
 
-def test_a_batch_takes_wrapped_items_and_a_bad_one_spoils_no_other(gateway, mailbox):
+def test_a_batch_takes_wrapped_items_and_a_bad_one_spoils_no_other(gateway, mailbox) -> None:
     items = [
         {"options": one_email(subject="wrapped"), "data": {"name": "x"}},
         {"options": {"email": "a@b.example", "subject": "no to"}},
@@ -201,7 +201,7 @@ def test_a_batch_takes_wrapped_items_and_a_bad_one_spoils_no_other(gateway, mail
     assert {arrived(e)["Subject"] for e in mailbox.wait(2)} == {"wrapped", "last"}
 
 
-def test_a_batch_of_bad_items_only_is_a_400_that_tells_of_each(gateway):
+def test_a_batch_of_bad_items_only_is_a_400_that_tells_of_each(gateway) -> None:
     reply = gateway.post("/v1/communicate/sms/batch", {"sms": [{}, {"data": {"to": "12"}}]})
     assert reply.status == 400
     assert reply.json["error"] == "invalid_batch"
@@ -209,13 +209,13 @@ def test_a_batch_of_bad_items_only_is_a_400_that_tells_of_each(gateway):
 
 
 @pytest.mark.parametrize("body", [{}, {"emails": []}, {"emails": {"to": "x"}}, {"emails": "x"}])
-def test_a_batch_without_a_list_names_the_field(gateway, body):
+def test_a_batch_without_a_list_names_the_field(gateway, body) -> None:
     reply = gateway.post("/v1/communicate/email/batch", body)
     assert reply.status == 400
     assert reply.json["details"][0]["field"] == "emails"
 
 
-def test_the_same_idempotency_key_makes_one_message_and_gives_the_same_answer(gateway, mailbox):
+def test_the_same_idempotency_key_makes_one_message_and_gives_the_same_answer(gateway, mailbox) -> None:
     named = {"Idempotency-Key": "order-1"}
     first = gateway.post("/v1/communicate/email", one_email(), headers=named)
     gateway.settled(first.json["id"])
@@ -229,7 +229,7 @@ def test_the_same_idempotency_key_makes_one_message_and_gives_the_same_answer(ga
     assert len(mailbox.envelopes) == 1
 
 
-def test_a_batch_with_an_idempotency_key_is_repeated_item_by_item(gateway, mailbox):
+def test_a_batch_with_an_idempotency_key_is_repeated_item_by_item(gateway, mailbox) -> None:
     named = {"Idempotency-Key": '"batch-1"'}
     body = {"emails": [one_email(), one_email(subject="Second")]}
     first = gateway.post("/v1/communicate/email/batch", body, headers=named)

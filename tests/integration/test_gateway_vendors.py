@@ -38,7 +38,9 @@ def sample(to=TO):
     return {"provider": "twilio", "data": data, "options": {"twilio_sid": SID, "twilio_auth_token": TOKEN}}
 
 
-async def test_the_credentials_of_a_request_are_used_for_its_message_and_kept_from_everybody_else(serve_gateway):
+async def test_the_credentials_of_a_request_are_used_for_its_message_and_kept_from_everybody_else(
+    serve_gateway,
+) -> None:
     answer = Answer(status=201, body={"sid": "SM" + "1" * 32, "status": "queued", "to": TO, "from": FROM})
     async with HttpRecorder() as vendor:
         vendor.answer(answer)
@@ -60,7 +62,7 @@ async def test_the_credentials_of_a_request_are_used_for_its_message_and_kept_fr
     assert TOKEN not in gateway.log + worker.log
 
 
-async def test_what_the_vendor_says_to_wrong_credentials_is_told_without_them(serve_gateway):
+async def test_what_the_vendor_says_to_wrong_credentials_is_told_without_them(serve_gateway) -> None:
     async with HttpRecorder() as vendor:
         vendor.answer(Answer(status=401, body={"code": 20003, "message": "Authenticate", "status": 401}))
         gateway = serve_gateway(CONFIG.format(twilio=vendor.url, sendgrid=vendor.url))
@@ -80,7 +82,7 @@ def up(port):
 @pytest.mark.skipif(
     not (up(4060) and up(4061)), reason="the mocks of provider-mocks are not on 127.0.0.1:4060 and 4061"
 )
-def test_samples_pass_the_vendors_own_descriptions(serve_gateway):
+def test_samples_pass_the_vendors_own_descriptions(serve_gateway) -> None:
     gateway = serve_gateway(CONFIG.format(twilio="http://127.0.0.1:4060", sendgrid="http://127.0.0.1:4061"))
     mail = {
         "to": [{"email": "john@example.com", "type": "to"}],

@@ -306,7 +306,7 @@ async def test_check_finds_postfix_ready(postfix, open_account) -> None:
     assert {"PIPELINING", "SMTPUTF8", "DSN"} <= set(report.details["extensions"].split(", "))
 
 
-async def test_the_core_sends_through_postfix(postfix, monkeypatch) -> None:
+async def test_the_core_sends_through_postfix(postfix, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(postfix.home / "ca.pem"))
     account = {
         "provider": "smtp",
@@ -323,7 +323,7 @@ async def test_the_core_sends_through_postfix(postfix, monkeypatch) -> None:
 
 
 @pytest.mark.parametrize("tls", ["starttls", "implicit"])
-async def test_the_command_line_sends_every_part_through_postfix(postfix, cli, tmp_path, tls) -> None:
+async def test_the_command_line_sends_every_part_through_postfix(postfix, cli, tmp_path: Path, tls) -> None:
     picture, report = bytes(range(256)) * 20, os.urandom(40_000)
     (tmp_path / "logo.png").write_bytes(picture)
     (tmp_path / "Übersicht.pdf").write_bytes(report)

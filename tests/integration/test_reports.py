@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 import hashlib
 import json
 import time
@@ -79,7 +80,7 @@ YES = {
 
 
 @pytest.fixture
-async def sent(tmp_path):
+async def sent(tmp_path: Path):
     """Sends a message through a provider's account out of an outbox; the room, its receipt, and the account."""
     async with HttpRecorder() as web, SmtpRecorder() as mail:
 
@@ -114,7 +115,7 @@ async def sent(tmp_path):
         ("smtp", ["delivered"], "delivered"),
     ],
 )
-async def test_a_report_moves_the_message_it_is_about(sent, provider, told, status):
+async def test_a_report_moves_the_message_it_is_about(sent, provider, told, status) -> None:
     room, receipt, transport = await sent(provider)
     async with room:
         assert (await room.outbox.get(receipt.id)).receipt.status == "sent"

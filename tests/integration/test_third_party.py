@@ -22,12 +22,12 @@ PROJECTS = [ROOT, ROOT / "tests/plugins/postroom-acme", ROOT / "tests/plugins/po
 pytestmark = pytest.mark.timeout(300)
 
 
-def run(*command):
+def run(*command) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
 
 
-def build_wheel(project, folder):
+def build_wheel(project, folder) -> None:
     if find_spec("uv"):
         run(sys.executable, "-m", "uv", "build", "--wheel", "--no-sources", "--out-dir", str(folder), str(project))
     elif shutil.which("uv"):
@@ -39,7 +39,7 @@ def build_wheel(project, folder):
 class Installed:
     """A fresh environment with our wheels; third-party dependencies come from the environment of the tests."""
 
-    def __init__(self, folder):
+    def __init__(self, folder) -> None:
         self.folder = folder
         wheels = folder / "wheels"
         for project in PROJECTS:
@@ -79,7 +79,7 @@ class Installed:
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory):
+def installed(tmp_path_factory: pytest.TempPathFactory):
     return Installed(tmp_path_factory.mktemp("installed"))
 
 
@@ -98,7 +98,7 @@ asyncio.run(main())
 """
 
 
-async def test_it_sends_when_a_message_names_it(installed):
+async def test_it_sends_when_a_message_names_it(installed) -> None:
     async with HttpRecorder() as server:
         server.answer(Answer(status=201, body={"id": "acme-1"}))
         told = await installed("-c", SEND, server.url)
@@ -124,7 +124,7 @@ async def test_it_sends_when_a_message_names_it(installed):
     ],
     ids=lambda value: str(value)[:40],
 )
-async def test_its_failures_tell_the_truth_without_a_line_of_its_own(installed, step, outcome):
+async def test_its_failures_tell_the_truth_without_a_line_of_its_own(installed, step, outcome) -> None:
     async with HttpRecorder() as server:
         server.answer(step)
         told = await installed("-c", SEND, server.url)
@@ -134,7 +134,7 @@ async def test_its_failures_tell_the_truth_without_a_line_of_its_own(installed, 
     assert len(server.requests) == 1
 
 
-async def test_a_wrecked_neighbour_is_listed_with_its_cause(installed):
+async def test_a_wrecked_neighbour_is_listed_with_its_cause(installed) -> None:
     told = await installed(
         "-c",
         """
@@ -151,7 +151,7 @@ print(json.dumps({i.name: [i.distribution, i.version, str(i.error or "")] for i 
     assert "a_library_that_went_away" in error
 
 
-async def test_its_own_environment_variable_is_enough(installed):
+async def test_its_own_environment_variable_is_enough(installed) -> None:
     async with HttpRecorder() as server:
         server.answer(Answer(status=201, body={"id": "acme-2"}))
         code = SEND.replace(
@@ -167,7 +167,7 @@ async def test_its_own_environment_variable_is_enough(installed):
     assert server.requests[0].headers["authorization"] == "Bearer 1234567890"
 
 
-async def test_the_command_line_sends_through_it(installed):
+async def test_the_command_line_sends_through_it(installed) -> None:
     async with HttpRecorder() as server:
         server.answer(Answer(status=201, body={"id": "acme-3"}))
         env = {

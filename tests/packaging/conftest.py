@@ -66,7 +66,7 @@ class Installed:
 
 
 @pytest.fixture(scope="session")
-def dist(tmp_path_factory) -> Path:
+def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Wheels, built from source archives, of all five distributions; the workspace's own sources are not used."""
     folder = tmp_path_factory.mktemp("dist")
     for project in PROJECTS.values():
@@ -75,7 +75,7 @@ def dist(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def environment_of(dist, tmp_path_factory):
+def environment_of(dist, tmp_path_factory: pytest.TempPathFactory):
     """A fresh environment with a requirement installed from the wheels, one for all tests that ask for the same."""
     made: dict[str, Installed] = {}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 ACME = Path(__file__).parents[1] / "plugins" / "postroom-acme"
 
 
-def test_a_plugin_that_lacks_the_http_extra_says_which_to_install(environment_of, tmp_path):
+def test_a_plugin_that_lacks_the_http_extra_says_which_to_install(environment_of, tmp_path: Path) -> None:
     """A third party's wheel on the path of an environment that has the core alone."""
     core = environment_of("postroom")
     built = subprocess.run(

@@ -77,7 +77,7 @@ def walked_lines() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def workshop(dist, tmp_path_factory):
+def workshop(dist, tmp_path_factory: pytest.TempPathFactory):
     """The tutorial done, line by line."""
     made = EmbeddedWorker(tmp_path_factory.mktemp("author"), dist)
     made.done([sys.executable, "-m", "uv", "venv", "--quiet", "--python", sys.executable, ".venv"], made.folder)
@@ -92,7 +92,7 @@ def acme(workshop):
     """Acme's API on loopback, in a thread; the workshop's configuration points at it."""
     started, ended, server = threading.Event(), threading.Event(), HttpRecorder()
 
-    async def serve():
+    async def serve() -> None:
         async with server:
             server.answer(Answer(200, {"id": "A1"}))
             started.set()
@@ -111,7 +111,7 @@ def texts(server) -> list[str]:
     return [request.json()["text"] for request in server.requests]
 
 
-def test_the_tutorial_scaffolds_installs_tests_checks_and_builds():
+def test_the_tutorial_scaffolds_installs_tests_checks_and_builds() -> None:
     lines = walked_lines()
     for step in (
         "postroom new-provider acme",
@@ -123,7 +123,7 @@ def test_the_tutorial_scaffolds_installs_tests_checks_and_builds():
         assert any(line.startswith(step) for line in lines), step
 
 
-def test_the_new_provider_is_listed_with_its_distribution_and_file(workshop):
+def test_the_new_provider_is_listed_with_its_distribution_and_file(workshop) -> None:
     listed = json.loads(workshop.done([str(workshop.bin / "postroom"), "providers", "--json"], workshop.folder))
     (acme,) = [provider for provider in listed if provider["name"] == "acme"]
     assert (acme["status"], acme["distribution"], acme["version"]) == ("loaded", "postroom-acme", "0.1.0")
@@ -131,14 +131,14 @@ def test_the_new_provider_is_listed_with_its_distribution_and_file(workshop):
     assert "postroom_acme" in acme["file"]
 
 
-def test_the_tutorials_wheel_holds_the_package_alone(workshop):
+def test_the_tutorials_wheel_holds_the_package_alone(workshop) -> None:
     (wheel,) = (workshop.folder / "postroom-acme" / "dist").glob("*.whl")
     listed = workshop.done([str(workshop.bin / "python"), "-m", "zipfile", "-l", str(wheel)], workshop.folder)
     tops = {line.split("/")[0] for line in listed.splitlines()[1:]}
     assert tops == {"postroom_acme", "postroom_acme-0.1.0.dist-info"}
 
 
-def test_the_library_sends_through_the_new_provider(workshop, acme):
+def test_the_library_sends_through_the_new_provider(workshop, acme) -> None:
     code = (
         "from postroom import Sms, SyncPostroom\n"
         "with SyncPostroom.from_config() as room:\n"
@@ -148,14 +148,14 @@ def test_the_library_sends_through_the_new_provider(workshop, acme):
     assert texts(acme) == ["by library"]
 
 
-def test_the_command_line_sends_through_the_new_provider(workshop, acme):
+def test_the_command_line_sends_through_the_new_provider(workshop, acme) -> None:
     command = ["postroom", "send", "sms", "--provider", "acme", "--to", "+442079460958", "--body", "by hand", "--json"]
     told = json.loads(workshop.done([str(workshop.bin / command[0]), *command[1:]], workshop.folder))
     assert (told["status"], told["provider"], told["provider_message_id"]) == ("sent", "acme", "A1")
     assert texts(acme) == ["by hand"]
 
 
-def test_the_gateway_sends_through_the_new_provider(workshop, acme):
+def test_the_gateway_sends_through_the_new_provider(workshop, acme) -> None:
     workshop.walk("pip install 'postroom[gateway]'", workshop.folder)
     made = workshop.done([str(workshop.bin / "postroom"), "keys", "create", "--json"], workshop.folder)
     with gateway(workshop) as address:

@@ -64,7 +64,7 @@ def information(dist: Path, name: str, file: str) -> str:
 
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
-def test_a_wheel_holds_every_file_of_its_package_and_nothing_else(dist, name):
+def test_a_wheel_holds_every_file_of_its_package_and_nothing_else(dist, name) -> None:
     package = name.replace("-", "_")
     source = (ROOT if name == "postroom" else ROOT / "plugins" / name) / "src"
     there = {str(path.relative_to(source)) for path in source.rglob("*") if path.suffix in {".py", ".typed", ".txt"}}
@@ -75,7 +75,7 @@ def test_a_wheel_holds_every_file_of_its_package_and_nothing_else(dist, name):
 
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
-def test_a_wheel_says_who_it_is_and_carries_the_licence(dist, name):
+def test_a_wheel_says_who_it_is_and_carries_the_licence(dist, name) -> None:
     told = email.message_from_string(information(dist, name, "METADATA"))
     assert (told["Name"], told["Version"]) == (name, project(name)["version"])
     assert (told["License-Expression"], told["License-File"]) == ("MIT", "LICENSE")
@@ -86,25 +86,25 @@ def test_a_wheel_says_who_it_is_and_carries_the_licence(dist, name):
 
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
-def test_a_wheels_entry_points_are_its_providers(dist, name):
+def test_a_wheels_entry_points_are_its_providers(dist, name) -> None:
     told = information(dist, name, "entry_points.txt").split("[postroom]\n")[1].split("\n[")[0]
     providers = sorted(line.split(" = ")[0] for line in told.split("\n") if line)
     assert providers == (BUILT_IN if name == "postroom" else [name.removeprefix("postroom-")])
 
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
-def test_a_source_archive_holds_no_other_part_of_the_workspace(dist, name):
+def test_a_source_archive_holds_no_other_part_of_the_workspace(dist, name) -> None:
     (found,) = dist.glob(f"{name.replace('-', '_')}-*.tar.gz")
     with tarfile.open(found) as archive:
         tops = {entry.split("/")[1] for entry in archive.getnames() if "/" in entry}
     assert tops == {"src", "README.md", "pyproject.toml", "pyproject.toml.orig", "PKG-INFO", "LICENSE"}
 
 
-def test_the_core_alone_brings_just_what_it_declares(environment_of):
+def test_the_core_alone_brings_just_what_it_declares(environment_of) -> None:
     assert environment_of("postroom").distributions() == SMALL
 
 
-def test_the_core_alone_knows_its_version_and_its_own_providers(environment_of):
+def test_the_core_alone_knows_its_version_and_its_own_providers(environment_of) -> None:
     core = environment_of("postroom")
     assert core.run("postroom", "--version").stdout == f"postroom {project('postroom')['version']}\n"
     found = core.answer("postroom", "providers", "--json")
@@ -112,11 +112,11 @@ def test_the_core_alone_knows_its_version_and_its_own_providers(environment_of):
     assert "pip install 'postroom[http]'" in next(p["error"] for p in found if p["name"] == OVER_HTTP)
 
 
-def test_the_core_alone_sends(environment_of):
+def test_the_core_alone_sends(environment_of) -> None:
     assert environment_of("postroom").answer("postroom", *SMS, "--provider", "memory", "--json")["status"] == "sent"
 
 
-def test_the_core_alone_imports_whole_but_for_what_an_extra_is_for(environment_of):
+def test_the_core_alone_imports_whole_but_for_what_an_extra_is_for(environment_of) -> None:
     missing = environment_of("postroom").unimportable("postroom")
     served = {module for module in missing if module.startswith("postroom.gateway.")}
     assert {missing.pop(module) for module in served} <= OF_GATEWAY
@@ -125,14 +125,14 @@ def test_the_core_alone_imports_whole_but_for_what_an_extra_is_for(environment_o
     assert missing == dict.fromkeys(over_http, "aiohttp") | dict.fromkeys(for_tests, "pytest")
 
 
-def test_a_provider_that_is_not_installed_says_what_to_install(environment_of):
+def test_a_provider_that_is_not_installed_says_what_to_install(environment_of) -> None:
     sent = environment_of("postroom").run("postroom", *SMS, "--provider", "twilio")
     assert sent.returncode == 2
     assert "pip install postroom-twilio" in sent.stderr
 
 
 @pytest.mark.parametrize("name", PLUGINS)
-def test_an_extra_brings_its_plugin_and_all_that_its_modules_import(environment_of, name):
+def test_an_extra_brings_its_plugin_and_all_that_its_modules_import(environment_of, name) -> None:
     environment = environment_of(f"postroom[{name}]")
     assert environment.unimportable(f"postroom_{name}") == {}
     found = environment.answer("postroom", "providers", "--json")
@@ -140,11 +140,11 @@ def test_an_extra_brings_its_plugin_and_all_that_its_modules_import(environment_
     assert {p["name"]: p["status"] for p in found} == dict.fromkeys([*BUILT_IN, name], "loaded") | broken
 
 
-def test_smtp_needs_no_http_client_and_no_providers_sdk(environment_of):
+def test_smtp_needs_no_http_client_and_no_providers_sdk(environment_of) -> None:
     assert environment_of("postroom[smtp]").distributions() - SMALL == {"aiosmtplib", "postroom-smtp"}
 
 
-def test_the_extra_all_brings_every_other_extra(environment_of):
+def test_the_extra_all_brings_every_other_extra(environment_of) -> None:
     environment = environment_of("postroom[all]")
     assert {"aiohttp", "pytest", *DISTRIBUTIONS} <= environment.distributions()
     assert environment.unimportable("postroom") == {}
@@ -152,6 +152,6 @@ def test_the_extra_all_brings_every_other_extra(environment_of):
     assert {p["name"] for p in found if p["status"] == "loaded"} == {*BUILT_IN, *PLUGINS}
 
 
-def test_the_demo_runs_through_all_four_plugins_outside_the_checkout(environment_of):
+def test_the_demo_runs_through_all_four_plugins_outside_the_checkout(environment_of) -> None:
     demo = environment_of("postroom[all]").run("postroom", "demo")
     assert demo.returncode == 0, demo.stdout + demo.stderr

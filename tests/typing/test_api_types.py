@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.timeout(300)
-def test_realistic_uses_of_the_api_pass_a_strict_type_checker(tmp_path):
+def test_realistic_uses_of_the_api_pass_a_strict_type_checker(tmp_path: Path) -> None:
     pytest.importorskip("mypy")
     done = subprocess.run(
         [
@@ -34,5 +34,5 @@ def test_realistic_uses_of_the_api_pass_a_strict_type_checker(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_package_says_that_it_is_typed():
+def test_the_package_says_that_it_is_typed() -> None:
     assert (ROOT / "src" / "postroom" / "py.typed").is_file()

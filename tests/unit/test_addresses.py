@@ -49,7 +49,7 @@ def number(text):
         ("ann@[127.0.0.1]", "ann@[127.0.0.1]", ""),
     ],
 )
-def test_an_address_is_read_from_text(text, email, name):
+def test_an_address_is_read_from_text(text, email, name) -> None:
     address = read(text)
     assert (address.email, address.name) == (email, name)
 
@@ -64,11 +64,11 @@ def test_an_address_is_read_from_text(text, email, name):
         ("root@localhost", "root@localhost"),
     ],
 )
-def test_the_ascii_form_is_for_providers_without_international_addresses(text, ascii_email):
+def test_the_ascii_form_is_for_providers_without_international_addresses(text, ascii_email) -> None:
     assert read(text).ascii_email == ascii_email
 
 
-def test_the_domain_stands_behind_the_last_at():
+def test_the_domain_stands_behind_the_last_at() -> None:
     assert read('"a@b"@example.org').domain == "example.org"
 
 
@@ -87,19 +87,19 @@ def test_the_domain_stands_behind_the_last_at():
     + ["ann@example.org\u202e", "a\u00a0b@example.org", "a\u3000b@example.org", "a\u200b@exam\u200bple.org"],
     ids=ascii,
 )
-def test_what_is_no_address_is_refused(text):
+def test_what_is_no_address_is_refused(text) -> None:
     with pytest.raises(InvalidAddress):
         read(text)
 
 
 @pytest.mark.parametrize("text", ["a@b.org, c@d.org", "Ann <a@b.org>, Bob <c@d.org>", "a@b.org;c@d.org"])
-def test_several_addresses_in_one_text_are_told_to_be_a_list(text):
+def test_several_addresses_in_one_text_are_told_to_be_a_list(text) -> None:
     with pytest.raises(InvalidAddress, match="several addresses; give them as a list"):
         read(text)
 
 
 @pytest.mark.parametrize("value", [None, 5, b"ann@example.org", ["ann@example.org"], object()])
-def test_what_is_not_even_text_is_refused_with_an_example(value):
+def test_what_is_not_even_text_is_refused_with_an_example(value) -> None:
     with pytest.raises(InvalidAddress, match="Ann <ann@example.org>"):
         read(value)
 
@@ -107,7 +107,7 @@ def test_what_is_not_even_text_is_refused_with_an_example(value):
 @pytest.mark.parametrize(
     "character", ["\r", "\n", "\0", "\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\x7f", "\ud800"], ids=ascii
 )
-def test_line_breaks_and_control_characters_are_refused_anywhere(character):
+def test_line_breaks_and_control_characters_are_refused_anywhere(character) -> None:
     for text in (f"ann{character}@example.org", f"A{character} <ann@example.org>", f"ann@example.org{character}"):
         with pytest.raises(InvalidAddress):
             read(text)
@@ -130,41 +130,41 @@ def test_line_breaks_and_control_characters_are_refused_anywhere(character):
     + ['"' + "\\" * 900, '"' * 990, " " * 990, 'a"' * 490 + "<"],
     ids=lambda text: f"{text[:3]}{len(text)}",
 )
-def test_a_huge_or_twisted_text_is_refused_fast(text):
+def test_a_huge_or_twisted_text_is_refused_fast(text) -> None:
     started = time.perf_counter()
     with pytest.raises(InvalidAddress):
         read(text)
     assert time.perf_counter() - started < 0.5
 
 
-def test_a_huge_text_is_not_repeated_in_the_error():
+def test_a_huge_text_is_not_repeated_in_the_error() -> None:
     with pytest.raises(InvalidAddress) as caught:
         read("a" * 1_000_000)
     assert len(str(caught.value)) < 200
 
 
-def test_a_name_too_long_for_a_header_is_refused():
+def test_a_name_too_long_for_a_header_is_refused() -> None:
     with pytest.raises(InvalidAddress, match="998"):
         read({"email": "ann@example.org", "name": "n" * 999})
 
 
-def test_an_address_field_takes_no_name_beside_it():
+def test_an_address_field_takes_no_name_beside_it() -> None:
     with pytest.raises(InvalidAddress, match="name goes into `name`"):
         read({"email": "Ann <ann@example.org>"})
 
 
 @pytest.mark.parametrize("email", ["bad", "", None, 5])
-def test_an_address_built_directly_is_refused_in_our_words(email):
+def test_an_address_built_directly_is_refused_in_our_words(email) -> None:
     with pytest.raises(MessageError):
         Address(email)
 
 
-def test_an_address_inside_a_message_is_refused_with_its_place():
+def test_an_address_inside_a_message_is_refused_with_its_place() -> None:
     with pytest.raises(InvalidAddress, match=r"^Email cannot be sent: cc\.1: 'bad' is not an e-mail address"):
         Email(to="ann@example.org", cc=["b@example.org", {"email": "bad"}])
 
 
-def test_an_address_is_frozen_and_hashable():
+def test_an_address_is_frozen_and_hashable() -> None:
     address = read("Ann <ann@example.org>")
     with pytest.raises(ValidationError):
         address.email = "x"
@@ -176,14 +176,14 @@ locals_ = st.sampled_from(["ann", '"ann lee"', '"a<b"', '"a>b,c"', '"a\\"b"', '"
 
 
 @given(names, locals_, st.sampled_from(["example.org", "bücher.example.org", "localhost", "box.local"]))
-def test_text_of_an_address_reads_back_as_the_same_address(name, local, domain):
+def test_text_of_an_address_reads_back_as_the_same_address(name, local, domain) -> None:
     address = Address(email=f"{local}@{domain}", name=name)
     assert read(str(address)) == address
     assert Address.model_validate_json(address.model_dump_json()) == address
 
 
 @given(st.text(max_size=200) | st.text('ann@example.org<>", \\\t', max_size=60))
-def test_any_text_is_an_address_or_an_invalid_address(text):
+def test_any_text_is_an_address_or_an_invalid_address(text) -> None:
     try:
         address = read(text)
     except InvalidAddress:
@@ -193,14 +193,14 @@ def test_any_text_is_an_address_or_an_invalid_address(text):
 
 
 @given(st.text(max_size=40))
-def test_a_quoted_name_is_plain_words_or_in_quotes(name):
+def test_a_quoted_name_is_plain_words_or_in_quotes(name) -> None:
     quoted = quoted_name(name)
     assert quoted == name or (quoted[0] == quoted[-1] == '"')
     if quoted == name:
         assert not set(name) & set('()<>[]:;@\\,."')
 
 
-def test_a_bare_address_takes_the_form_an_address_has():
+def test_a_bare_address_takes_the_form_an_address_has() -> None:
     assert email_address(" Ann@EXAMPLE.org ") == "Ann@example.org"
 
 
@@ -216,11 +216,11 @@ def test_a_bare_address_takes_the_form_an_address_has():
     ]
     + ["+44\xa020\xa07946\xa00958", "+４４2079460958"],
 )
-def test_a_number_takes_its_e164_form_however_it_is_written(text):
+def test_a_number_takes_its_e164_form_however_it_is_written(text) -> None:
     assert number(text) == "+442079460958"
 
 
-def test_a_leading_zero_that_belongs_to_the_number_stays():
+def test_a_leading_zero_that_belongs_to_the_number_stays() -> None:
     assert number("+39 06 6982") == "+39066982"
 
 
@@ -242,18 +242,18 @@ def test_a_leading_zero_that_belongs_to_the_number_stays():
     + ["+44\n2079460958", "+44\x002079460958", "+44 20 7946 0958\r\nX: 1", "+" * 60, "+" + "9" * 63, "x" * 1_000_000],
     ids=lambda text: ascii(text[:30]),
 )
-def test_what_is_no_international_number_is_refused(text):
+def test_what_is_no_international_number_is_refused(text) -> None:
     with pytest.raises(InvalidAddress):
         number(text)
 
 
-def test_a_national_number_is_told_how_to_be_written():
+def test_a_national_number_is_told_how_to_be_written() -> None:
     with pytest.raises(InvalidAddress, match=r"international form; write it like \+44"):
         number("07700 900123")
 
 
 @given(st.text(max_size=80) | st.from_regex(r"\+[\d ().\-/]{0,25}", fullmatch=True))
-def test_any_text_is_a_number_or_an_invalid_address(text):
+def test_any_text_is_a_number_or_an_invalid_address(text) -> None:
     try:
         found = number(text)
     except InvalidAddress:
@@ -265,5 +265,5 @@ def test_any_text_is_a_number_or_an_invalid_address(text):
     assert phone_number(found) == found
 
 
-def test_both_kinds_of_refusal_are_message_errors():
+def test_both_kinds_of_refusal_are_message_errors() -> None:
     assert issubclass(InvalidAddress, MessageError)

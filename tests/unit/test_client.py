@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 import asyncio
 from datetime import UTC, datetime, timedelta
 
@@ -28,6 +29,7 @@ from postroom import (
     UnsupportedFeature,
 )
 from postroom.receipts import Accepted
+from typing import Never
 
 NUMBER = "+442079460958"
 
@@ -41,7 +43,7 @@ def sms(**more):
 
 
 def raising(error):
-    async def act(_):
+    async def act(_) -> Never:
         raise error
 
     return act
@@ -61,7 +63,7 @@ def room_of(stage, *scripts, providers=None, **settings):
     return Postroom(accounts=accounts, routes={"r": {"via": names}}, defaults={"email": "r", "sms": "r"})
 
 
-async def test_the_message_id_header_stays_over_the_accounts_of_one_send(stage):
+async def test_the_message_id_header_stays_over_the_accounts_of_one_send(stage) -> None:
     scripts = [stage.Script(later()), stage.Script(later()), stage.Script()]
     async with room_of(stage, *scripts, from_="post@bücher.example") as room:
         receipt = await room.send(email())
@@ -70,7 +72,7 @@ async def test_the_message_id_header_stays_over_the_accounts_of_one_send(stage):
     assert receipt.message_id == f"<{receipt.id}@xn--bcher-kva.example>"
 
 
-async def test_every_send_has_an_id_and_a_message_id_of_its_own(stage):
+async def test_every_send_has_an_id_and_a_message_id_of_its_own(stage) -> None:
     message = email()
     async with room_of(stage, stage.Script(), from_="post@example.org") as room:
         receipts = await room.send_many([message] * 500)
@@ -80,7 +82,7 @@ async def test_every_send_has_an_id_and_a_message_id_of_its_own(stage):
     assert message.message_id is None
 
 
-async def test_an_id_and_a_message_id_that_are_given_are_kept(stage):
+async def test_an_id_and_a_message_id_that_are_given_are_kept(stage) -> None:
     script = stage.Script()
     async with room_of(stage, script, from_="post@example.org") as room:
         receipt = await room.send(email(id="mine-1", message_id="<mine@example.org>"))
@@ -89,12 +91,12 @@ async def test_an_id_and_a_message_id_that_are_given_are_kept(stage):
 
 
 @pytest.mark.parametrize("bad", ["../up", "a/b", "a b", "a>b", "a\\b", ".", "..", "ä", "a\tb"])
-def test_an_id_that_could_not_stand_in_a_file_name_or_a_header_is_refused(bad):
+def test_an_id_that_could_not_stand_in_a_file_name_or_a_header_is_refused(bad) -> None:
     with pytest.raises(MessageError, match="id"):
         email(id=bad)
 
 
-async def test_the_message_own_sender_goes_before_the_accounts(stage):
+async def test_the_message_own_sender_goes_before_the_accounts(stage) -> None:
     script = stage.Script()
     async with room_of(stage, script, from_="Post <post@example.org>") as room:
         await room.send(email())
@@ -102,7 +104,7 @@ async def test_the_message_own_sender_goes_before_the_accounts(stage):
     assert [str(message.from_) for message in script.messages] == ["Post <post@example.org>", "ann@example.org"]
 
 
-async def test_an_email_without_any_sender_is_a_clear_error(stage):
+async def test_an_email_without_any_sender_is_a_clear_error(stage) -> None:
     script = stage.Script()
     async with room_of(stage, script) as room:
         with pytest.raises(MessageError, match=r"no sender: .* from_, or set from on account 'a0'; nothing was sent"):
@@ -110,7 +112,7 @@ async def test_an_email_without_any_sender_is_a_clear_error(stage):
     assert script.calls == []
 
 
-async def test_an_email_goes_to_the_account_of_the_route_that_has_a_sender(stage):
+async def test_an_email_goes_to_the_account_of_the_route_that_has_a_sender(stage) -> None:
     first, second = stage.Script(), stage.Script()
     accounts = {
         "a": stage.StageSettings(script=first),
@@ -120,7 +122,7 @@ async def test_an_email_goes_to_the_account_of_the_route_that_has_a_sender(stage
         assert (await room.send(email(provider="r"))).account == "b"
 
 
-async def test_an_account_that_cannot_express_the_message_is_passed_over(stage):
+async def test_an_account_that_cannot_express_the_message_is_passed_over(stage) -> None:
     first, second = stage.Script(), stage.Script()
     async with room_of(stage, first, second, providers=["stage-plain", "stage"], from_="p@example.org") as room:
         receipt = await room.send(email(html="<p>hello"))
@@ -129,7 +131,7 @@ async def test_an_account_that_cannot_express_the_message_is_passed_over(stage):
     assert [attempt.account for attempt in receipt.attempts] == ["a1"]
 
 
-async def test_when_no_account_can_express_the_message_nothing_is_sent(stage):
+async def test_when_no_account_can_express_the_message_nothing_is_sent(stage) -> None:
     first, second = stage.Script(), stage.Script()
     async with room_of(stage, first, second, providers=["stage-plain"] * 2, from_="p@example.org") as room:
         with pytest.raises(UnsupportedFeature, match="html"):
@@ -137,7 +139,7 @@ async def test_when_no_account_can_express_the_message_nothing_is_sent(stage):
     assert first.calls == second.calls == []
 
 
-async def test_a_real_attempt_outweighs_a_refusal_to_try(stage):
+async def test_a_real_attempt_outweighs_a_refusal_to_try(stage) -> None:
     first, second = stage.Script(later()), stage.Script()
     async with room_of(stage, first, second, providers=["stage", "stage-plain"], from_="p@example.org") as room:
         with pytest.raises(ProviderUnavailable) as caught:
@@ -145,20 +147,20 @@ async def test_a_real_attempt_outweighs_a_refusal_to_try(stage):
     assert caught.value.receipt.recipients[0].outcome is Outcome.TRANSIENT
 
 
-def kept_room(stage, tmp_path, script, **settings):
+def kept_room(stage, tmp_path: Path, script, **settings):
     """A room with one account, whose outbox is in the test's own folder."""
     account = stage.StageSettings(script=script, from_="p@example.org", **settings)
     return Postroom(accounts={"a": account}, outbox={"url": f"sqlite:///{tmp_path}/outbox.db"})
 
 
-async def test_a_direct_send_needs_no_outbox_and_makes_none(stage, bare_surroundings):
+async def test_a_direct_send_needs_no_outbox_and_makes_none(stage, bare_surroundings) -> None:
     async with room_of(stage, stage.Script(), from_="p@example.org") as room:
         await room.send(email())
     assert list(bare_surroundings.iterdir()) == []
 
 
 @pytest.mark.parametrize("more", [{"required": True}, {"idempotency_key": "k"}])
-async def test_a_message_to_be_kept_is_stored_and_delivered_in_one_call(stage, tmp_path, more):
+async def test_a_message_to_be_kept_is_stored_and_delivered_in_one_call(stage, tmp_path: Path, more) -> None:
     script = stage.Script()
     async with kept_room(stage, tmp_path, script) as room:
         receipt = await room.send(email(**more))
@@ -167,7 +169,9 @@ async def test_a_message_to_be_kept_is_stored_and_delivered_in_one_call(stage, t
     assert [message.message_id for message in script.messages] == [receipt.message_id]
 
 
-async def test_a_required_message_that_cannot_be_delivered_now_is_kept_and_raises_nothing(stage, tmp_path):
+async def test_a_required_message_that_cannot_be_delivered_now_is_kept_and_raises_nothing(
+    stage, tmp_path: Path
+) -> None:
     async with kept_room(stage, tmp_path, stage.Script(later())) as room:
         receipt = await room.send(email(required=True))
         assert receipt.status is Status.RETRYING
@@ -179,14 +183,16 @@ async def test_a_required_message_that_cannot_be_delivered_now_is_kept_and_raise
     assert [message.id for message in taking.messages] == [receipt.id]
 
 
-async def test_a_required_message_that_is_refused_for_good_raises_what_a_direct_send_raises(stage, tmp_path):
+async def test_a_required_message_that_is_refused_for_good_raises_what_a_direct_send_raises(
+    stage, tmp_path: Path
+) -> None:
     async with kept_room(stage, tmp_path, stage.Script(raising(MessageRejected("no", provider_code="9")))) as room:
         with pytest.raises(MessageRejected) as caught:
             await room.send(email(required=True))
     assert (caught.value.provider_code, caught.value.receipt.status) == ("9", Status.FAILED)
 
 
-async def test_the_same_key_gives_the_first_receipt_again_and_sends_once(stage, tmp_path):
+async def test_the_same_key_gives_the_first_receipt_again_and_sends_once(stage, tmp_path: Path) -> None:
     script = stage.Script()
     async with kept_room(stage, tmp_path, script) as room:
         first = await room.send(email(idempotency_key="order-7"))
@@ -196,7 +202,7 @@ async def test_the_same_key_gives_the_first_receipt_again_and_sends_once(stage, 
     assert len(script.calls) == 1
 
 
-async def test_twenty_senders_with_one_key_make_one_message(stage, tmp_path):
+async def test_twenty_senders_with_one_key_make_one_message(stage, tmp_path: Path) -> None:
     script = stage.Script()
     async with kept_room(stage, tmp_path, script) as room:
         receipts = await asyncio.gather(*(room.send(email(idempotency_key="k")) for _ in range(20)))
@@ -204,14 +210,14 @@ async def test_twenty_senders_with_one_key_make_one_message(stage, tmp_path):
     assert len(script.calls) == 1
 
 
-async def test_a_keyed_message_that_is_not_required_is_tried_in_one_round_only(stage, tmp_path):
+async def test_a_keyed_message_that_is_not_required_is_tried_in_one_round_only(stage, tmp_path: Path) -> None:
     async with kept_room(stage, tmp_path, stage.Script(later())) as room:
         with pytest.raises(ProviderUnavailable):
             await room.send(email(idempotency_key="k"))
         assert (await room.outbox.stats()).states == {Status.FAILED: 1}
 
 
-async def test_an_expired_message_is_not_sent(stage):
+async def test_an_expired_message_is_not_sent(stage) -> None:
     script = stage.Script()
     now = datetime.now(UTC)
     async with room_of(stage, script, from_="p@example.org") as room:
@@ -221,7 +227,7 @@ async def test_an_expired_message_is_not_sent(stage):
     assert len(script.calls) == 1
 
 
-async def test_a_time_that_is_past_is_now_and_one_to_come_needs_the_feature(stage):
+async def test_a_time_that_is_past_is_now_and_one_to_come_needs_the_feature(stage) -> None:
     script, now = stage.Script(), datetime.now(UTC)
     async with room_of(stage, script, providers=["stage-plain"], from_="p@example.org") as room:
         await room.send(email(send_at=now - timedelta(minutes=1)))
@@ -231,13 +237,13 @@ async def test_a_time_that_is_past_is_now_and_one_to_come_needs_the_feature(stag
 
 
 @pytest.mark.parametrize("thing", [None, "text", {"to": "a@example.org"}, 7, Email, object()])
-async def test_anything_but_a_message_is_refused(stage, thing):
+async def test_anything_but_a_message_is_refused(stage, thing) -> None:
     async with room_of(stage, stage.Script()) as room:
         with pytest.raises(MessageError, match="takes an Email or an Sms"):
             await room.send(thing)
 
 
-async def test_a_closed_room_sends_nothing(stage):
+async def test_a_closed_room_sends_nothing(stage) -> None:
     script = stage.Script()
     room = room_of(stage, script)
     await room.send(sms())
@@ -250,7 +256,7 @@ async def test_a_closed_room_sends_nothing(stage):
     assert await Postroom().close() is None
 
 
-def test_a_room_belongs_to_one_loop(stage):
+def test_a_room_belongs_to_one_loop(stage) -> None:
     script = stage.Script()
     room = room_of(stage, script)
     asyncio.run(room.send(sms()))
@@ -259,7 +265,7 @@ def test_a_room_belongs_to_one_loop(stage):
     assert len(script.calls) == 1
 
 
-async def test_rules_that_lead_nowhere_send_nothing_to_anybody(stage):
+async def test_rules_that_lead_nowhere_send_nothing_to_anybody(stage) -> None:
     script = stage.Script()
     config = Config.model_validate(
         {
@@ -280,7 +286,7 @@ class TestOptions:
         return Postroom(accounts={"a": stage.StageSettings(script=script, **settings)})
 
     @pytest.mark.parametrize("name", ["token", "stage_token", "stage_secret"])
-    async def test_are_taken_by_field_prefixed_field_or_the_providers_own_name(self, stage, name):
+    async def test_are_taken_by_field_prefixed_field_or_the_providers_own_name(self, stage, name) -> None:
         script = stage.Script()
         async with self.room(stage, script, token="base", from_="+15005550006", user="ann") as room:
             await room.send(sms(options={name: "mine"}))
@@ -288,7 +294,7 @@ class TestOptions:
         assert seen.token.get_secret_value() == "mine"
         assert (seen.from_, seen.user) == ("+15005550006", "ann")
 
-    async def test_open_one_transport_for_each_set_and_keep_it(self, stage):
+    async def test_open_one_transport_for_each_set_and_keep_it(self, stage) -> None:
         script = stage.Script()
         async with self.room(stage, script, token="base") as room:
             for token in ("one", "two", "one", "two", None):
@@ -296,7 +302,7 @@ class TestOptions:
         assert script.opened == script.closed == 3
         assert [s.token.get_secret_value() for s in script.settings_seen] == ["one", "two", "one", "two", "base"]
 
-    async def test_never_share_a_batch_with_other_credentials(self, stage):
+    async def test_never_share_a_batch_with_other_credentials(self, stage) -> None:
         script = stage.Script()
         accounts = {"a": stage.StageSettings(provider="stage-batch", script=script)}
         async with Postroom(accounts=accounts) as room:
@@ -305,20 +311,20 @@ class TestOptions:
             assert len({m.options["token"].get_secret_value() for m in call}) == 1
         assert len(script.messages) == 30
 
-    async def test_replace_all_credentials_of_the_account(self, stage):
+    async def test_replace_all_credentials_of_the_account(self, stage) -> None:
         script = stage.Script()
         async with self.room(stage, script, token="base") as room:
             await room.send(sms(options={"key": "mine"}))
         assert (script.settings_seen[0].key.get_secret_value(), script.settings_seen[0].token) == ("mine", None)
 
-    async def test_cannot_change_a_setting_that_is_no_credential(self, stage):
+    async def test_cannot_change_a_setting_that_is_no_credential(self, stage) -> None:
         script = stage.Script()
         async with self.room(stage, script, token="base") as room:
             with pytest.raises(InvalidOption, match="no such option"):
                 await room.send(sms(options={"user": "bob"}))
         assert script.calls == []
 
-    async def test_complete_an_account_that_has_no_credentials_and_keep_its_sender(self, stage):
+    async def test_complete_an_account_that_has_no_credentials_and_keep_its_sender(self, stage) -> None:
         stage.STAGE.__init__()
         account = {"provider": "stage", "from": "+15005550006", "token": {"env": "NOT_SET_AT_ALL"}}
         async with Postroom(accounts={"a": account}) as room:
@@ -328,14 +334,14 @@ class TestOptions:
         (seen,) = stage.STAGE.settings_seen
         assert (seen.token.get_secret_value(), seen.from_) == ("mine", "+15005550006")
 
-    async def test_are_enough_for_a_provider_without_an_account(self, stage):
+    async def test_are_enough_for_a_provider_without_an_account(self, stage) -> None:
         stage.STAGE.__init__()
         async with Postroom() as room:
             receipt = await room.send(sms(provider="stage", options={"stage_secret": "mine"}))
         assert (receipt.account, receipt.provider) == ("stage", "stage")
         assert stage.STAGE.settings_seen[0].token.get_secret_value() == "mine"
 
-    async def test_that_the_provider_does_not_know_are_refused_by_name_only(self, stage):
+    async def test_that_the_provider_does_not_know_are_refused_by_name_only(self, stage) -> None:
         script = stage.Script()
         async with self.room(stage, script) as room:
             with pytest.raises(InvalidOption, match=r"options\.tokne: .*did you mean 'token'") as caught:
@@ -346,14 +352,14 @@ class TestOptions:
     @pytest.mark.parametrize(
         "name", ["provider", "from", "timeout", "rate", "concurrency", "on_unknown", "unsupported", "base_url"]
     )
-    async def test_cannot_change_the_limits_or_the_address_of_an_account(self, stage, name):
+    async def test_cannot_change_the_limits_or_the_address_of_an_account(self, stage, name) -> None:
         script = stage.Script()
         async with self.room(stage, script) as room:
             with pytest.raises(InvalidOption, match=rf"options\.{name}: .* no such option"):
                 await room.send(sms(options={name: "1"}))
         assert script.calls == []
 
-    async def test_stay_out_of_errors_and_text(self, stage):
+    async def test_stay_out_of_errors_and_text(self, stage) -> None:
         message = sms(options={"token": "s3cret"})
         async with self.room(stage, stage.Script(raising(MessageRejected("no")))) as room:
             with pytest.raises(MessageRejected) as caught:
@@ -361,7 +367,7 @@ class TestOptions:
         shown = f"{caught.value!r} {caught.value.receipt!r} {message!r} {room!r}"
         assert "s3cret" not in shown
 
-    async def test_of_many_tenants_do_not_pile_up(self, stage):
+    async def test_of_many_tenants_do_not_pile_up(self, stage) -> None:
         script = stage.Script()
         async with self.room(stage, script) as room:
             for number in range(300):
@@ -369,7 +375,7 @@ class TestOptions:
             assert script.opened - script.closed <= 256
         assert script.opened == script.closed == 300
 
-    async def test_of_many_tenants_at_once_close_nobody_at_work(self, stage):
+    async def test_of_many_tenants_at_once_close_nobody_at_work(self, stage) -> None:
         go = asyncio.Event()
 
         async def act(message):
@@ -386,7 +392,7 @@ class TestOptions:
             assert {receipt.status for receipt in await sending} == {Status.SENT}
 
 
-async def test_a_providers_own_environment_variables_are_enough(stage, monkeypatch):
+async def test_a_providers_own_environment_variables_are_enough(stage, monkeypatch: pytest.MonkeyPatch) -> None:
     stage.STAGE.__init__()
     monkeypatch.setenv("STAGE_TOKEN", "from the surroundings")
     async with Postroom() as room:
@@ -394,8 +400,8 @@ async def test_a_providers_own_environment_variables_are_enough(stage, monkeypat
     assert stage.STAGE.settings_seen[0].token.get_secret_value() == "from the surroundings"
 
 
-async def test_checks_report_each_account_and_survive_a_broken_one(stage):
-    async def broken():
+async def test_checks_report_each_account_and_survive_a_broken_one(stage) -> None:
+    async def broken() -> Never:
         raise RuntimeError("s3cret")
 
     bad = stage.Script(opening=broken)
@@ -414,25 +420,25 @@ async def test_checks_report_each_account_and_survive_a_broken_one(stage):
     assert "s3cret" not in str(reports["bad (sms)"])
 
 
-def test_validate_finds_wrong_settings_before_anything_is_sent(stage):
+def test_validate_finds_wrong_settings_before_anything_is_sent(stage) -> None:
     with pytest.raises(InvalidOption, match=r"accounts\.a\.tokne: unknown key; did you mean 'token'"):
         Postroom(accounts={"a": {"provider": "stage", "tokne": "x"}}).validate()
     Postroom(accounts={"a": {"provider": "stage", "token": "x"}}).validate()
 
 
-def test_settings_of_another_provider_are_refused(stage):
+def test_settings_of_another_provider_are_refused(stage) -> None:
     from postroom.builtin.memory import MemorySettings
 
     with pytest.raises(InvalidOption, match=r"accounts\.a: needs a StageSettings"):
         Postroom(accounts={"a": MemorySettings(provider="stage")}).validate()
 
 
-async def test_a_code_config_and_parts_together_are_refused(stage):
+async def test_a_code_config_and_parts_together_are_refused(stage) -> None:
     with pytest.raises(ConfigError, match="not both"):
         Postroom(Config(), accounts={"a": {"provider": "memory"}})
 
 
-async def test_a_preview_of_the_targets_opens_nothing_and_turns_no_wheel(stage):
+async def test_a_preview_of_the_targets_opens_nothing_and_turns_no_wheel(stage) -> None:
     script = stage.Script()
     accounts = {n: stage.StageSettings(script=script) for n in "abc"}
     routes = {"r": {"strategy": "round_robin", "via": list("abc")}}
@@ -444,14 +450,14 @@ async def test_a_preview_of_the_targets_opens_nothing_and_turns_no_wheel(stage):
         assert [t.name for t in room.targets(sms(provider="r"))] == list("bca")
 
 
-async def test_an_account_failure_moves_on_but_says_so(stage, caplog):
+async def test_an_account_failure_moves_on_but_says_so(stage, caplog: pytest.LogCaptureFixture) -> None:
     first = stage.Script(raising(DeliveryError("no", outcome=Outcome.PERMANENT, scope=Scope.ACCOUNT)))
     async with room_of(stage, first, stage.Script()) as room:
         receipt = await room.send(sms())
     assert [a.outcome for a in receipt.attempts] == [Outcome.PERMANENT, Outcome.ACCEPTED]
 
 
-def test_an_error_with_the_outcome_of_a_success_cannot_be_made():
+def test_an_error_with_the_outcome_of_a_success_cannot_be_made() -> None:
     with pytest.raises(ValueError, match="accepted"):
         DeliveryError("fine", outcome=Outcome.ACCEPTED)
 
@@ -467,20 +473,20 @@ class TestValidate:
             ({"rules": [{"country": "GB", "use": "nobody"}]}, "nobody"),
         ],
     )
-    def test_a_name_that_nothing_answers_to_is_found(self, parts, said):
+    def test_a_name_that_nothing_answers_to_is_found(self, parts, said) -> None:
         room = Postroom(accounts={"texts": {"provider": "memory"}}, **parts)
         with pytest.raises(ProviderNotFound, match=said):
             room.validate()
 
-    def test_a_configuration_without_mistakes_passes(self):
+    def test_a_configuration_without_mistakes_passes(self) -> None:
         Postroom(accounts={"texts": {"provider": "memory"}}, defaults={"sms": "texts"}).validate()
 
-    def test_a_table_instead_of_a_config_says_what_to_do(self):
+    def test_a_table_instead_of_a_config_says_what_to_do(self) -> None:
         with pytest.raises(ConfigError, match="from_config"):
             Postroom({"accounts": {}})
 
 
-async def test_an_email_to_more_recipients_than_the_provider_takes_is_refused(stage):
+async def test_an_email_to_more_recipients_than_the_provider_takes_is_refused(stage) -> None:
     script = stage.Script()
     everyone = [f"a{number}@example.org" for number in range(3)]
     async with room_of(stage, script, providers=["stage-pairs"], from_="post@example.org") as room:

@@ -31,7 +31,7 @@ def example(cls):
     return cls("it failed")
 
 
-def test_every_error_is_in_the_tree_that_the_module_draws():
+def test_every_error_is_in_the_tree_that_the_module_draws() -> None:
     drawn = {}
     stack = []
     for line in errors.__doc__.splitlines():
@@ -44,7 +44,7 @@ def test_every_error_is_in_the_tree_that_the_module_draws():
     assert drawn == {c.__name__: None if c is PostroomError else c.__base__.__name__ for c in CLASSES}
 
 
-def test_codes_are_the_names_in_snake_case_and_never_shared():
+def test_codes_are_the_names_in_snake_case_and_never_shared() -> None:
     for cls in CLASSES:
         assert cls.code == re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
     assert len({cls.code for cls in CLASSES}) == len(CLASSES)
@@ -54,14 +54,14 @@ def test_codes_are_the_names_in_snake_case_and_never_shared():
 @pytest.mark.parametrize(
     "copied", [lambda e: pickle.loads(pickle.dumps(e)), copy.copy, copy.deepcopy], ids=["pickle", "copy", "deepcopy"]
 )
-def test_a_copied_error_is_the_same_error(cls, copied):
+def test_a_copied_error_is_the_same_error(cls, copied) -> None:
     error = example(cls)
     twin = copied(error)
     assert type(twin) is cls
     assert (str(twin), twin.message, twin.args, vars(twin)) == (str(error), error.message, error.args, vars(error))
 
 
-def test_a_pickled_delivery_error_keeps_all_it_knew():
+def test_a_pickled_delivery_error_keeps_all_it_knew() -> None:
     refused = RecipientResult(address="a@example.org", outcome=Outcome.PERMANENT, code="recipients_refused", status=550)
     error = RecipientsRefused(
         "none taken", provider_code="5.1.1", status=550, detail="no such user", recipients=(refused,)
@@ -72,7 +72,7 @@ def test_a_pickled_delivery_error_keeps_all_it_knew():
     assert twin.recipients == (refused,)
 
 
-def test_a_configuration_error_names_its_path_once_even_when_pickled():
+def test_a_configuration_error_names_its_path_once_even_when_pickled() -> None:
     error = ConfigError("must be a number", path="accounts.main.port")
     assert str(error) == "accounts.main.port: must be a number"
     twin = pickle.loads(pickle.dumps(error))
@@ -80,24 +80,24 @@ def test_a_configuration_error_names_its_path_once_even_when_pickled():
 
 
 @pytest.mark.parametrize("cls", [c for c in CLASSES if issubclass(c, DeliveryError)], ids=lambda c: c.__name__)
-def test_a_delivery_error_has_an_outcome_and_a_scope_of_its_own(cls):
+def test_a_delivery_error_has_an_outcome_and_a_scope_of_its_own(cls) -> None:
     error = cls("it failed")
     assert (error.outcome, error.scope) == (cls.default_outcome, cls.default_scope)
     assert error.outcome is not Outcome.ACCEPTED
     assert error.receipt is None
 
 
-def test_outcome_and_scope_can_be_told():
+def test_outcome_and_scope_can_be_told() -> None:
     error = RateLimited("slow down", outcome=Outcome.PERMANENT, scope=Scope.MESSAGE, retry_after=3.5)
     assert (error.outcome, error.scope, error.retry_after) == (Outcome.PERMANENT, Scope.MESSAGE, 3.5)
 
 
-def test_an_error_cannot_say_accepted():
+def test_an_error_cannot_say_accepted() -> None:
     with pytest.raises(ValueError, match="accepted"):
         DeliveryError("no", outcome=Outcome.ACCEPTED)
 
 
-def test_facts_of_the_wrong_type_are_put_into_the_right_one():
+def test_facts_of_the_wrong_type_are_put_into_the_right_one() -> None:
     error = RateLimited("slow down", provider_code=20429, status="429", retry_after="7", detail=5, request_id=b"x")
     assert (error.provider_code, error.status, error.retry_after, error.detail) == ("20429", 429, 7.0, "5")
     assert RateLimited("slow down", retry_after="soon").retry_after is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 import copy
 import json
 import os
@@ -44,40 +45,40 @@ def refusal(build, **fields):
 @pytest.mark.parametrize(
     "to", ["ann@example.org", ["ann@example.org"], ("ann@example.org",), Address(email="ann@example.org")]
 )
-def test_one_recipient_needs_no_list(to):
+def test_one_recipient_needs_no_list(to) -> None:
     assert email(to=to).to == (Address(email="ann@example.org"),)
 
 
-def test_a_dict_is_an_address():
+def test_a_dict_is_an_address() -> None:
     assert email(to={"email": "ann@example.org", "name": "Ann"}).to[0].name == "Ann"
 
 
 @pytest.mark.parametrize("field", ["to", "cc", "bcc"])
-def test_any_kind_of_recipient_is_enough(field):
+def test_any_kind_of_recipient_is_enough(field) -> None:
     assert Email(**{field: "ann@example.org"}).recipients == ("ann@example.org",)
 
 
-def test_an_email_to_nobody_is_refused():
+def test_an_email_to_nobody_is_refused() -> None:
     assert refusal(Email) == "Email cannot be sent: needs at least one recipient in to, cc or bcc"
 
 
-def test_an_sms_to_nobody_is_refused():
+def test_an_sms_to_nobody_is_refused() -> None:
     assert refusal(sms, to=[]) == "Sms cannot be sent: needs at least one recipient in to"
 
 
 @pytest.mark.parametrize("name", ["from", "from_"])
-def test_the_sender_has_two_spellings(name):
+def test_the_sender_has_two_spellings(name) -> None:
     assert email(**{name: "bob@example.com"}).from_ == Address(email="bob@example.com")
     assert sms(**{name: "ACME"}).from_ == "ACME"
 
 
-def test_recipients_are_in_order_and_not_repeated():
+def test_recipients_are_in_order_and_not_repeated() -> None:
     message = email(to=["b@example.org", "a@example.org"], cc="b@example.org", bcc="c@example.org")
     assert message.recipients == ("b@example.org", "a@example.org", "c@example.org")
     assert sms(to=[NUMBER, "+44 20 7946 0958", "+442079460959"]).recipients == (NUMBER, "+442079460959")
 
 
-def test_an_email_for_some_recipients_still_names_all_of_them():
+def test_an_email_for_some_recipients_still_names_all_of_them() -> None:
     whole = email(to=["a@example.org", "b@example.org"], bcc="c@example.org", subject="Hi")
     part = whole.for_recipients(["c@example.org", "a@example.org", "stranger@example.org"])
     assert part.recipients == ("a@example.org", "c@example.org")
@@ -85,12 +86,12 @@ def test_an_email_for_some_recipients_still_names_all_of_them():
     assert whole.recipients == ("a@example.org", "b@example.org", "c@example.org")
 
 
-def test_an_sms_for_some_recipients_names_only_them():
+def test_an_sms_for_some_recipients_names_only_them() -> None:
     part = sms(to=[NUMBER, "+442079460959"]).for_recipients(["+442079460959"])
     assert part.to == part.recipients == ("+442079460959",)
 
 
-def test_a_whatsapp_prefix_chooses_the_channel():
+def test_a_whatsapp_prefix_chooses_the_channel() -> None:
     message = sms(to=f"whatsapp:{NUMBER}")
     assert (message.to, message.channel) == ((NUMBER,), "whatsapp")
 
@@ -139,7 +140,7 @@ def test_a_whatsapp_prefix_chooses_the_channel():
     ],
     ids=lambda value: ascii(value)[:60],
 )
-def test_a_refusal_says_where_and_what(fields, words):
+def test_a_refusal_says_where_and_what(fields, words) -> None:
     assert refusal(email, **fields) == f"Email cannot be sent: {words}"
 
 
@@ -159,16 +160,16 @@ def test_a_refusal_says_where_and_what(fields, words):
     ],
     ids=lambda value: ascii(value)[:60],
 )
-def test_a_refused_sms_says_where_and_what(fields, words):
+def test_a_refused_sms_says_where_and_what(fields, words) -> None:
     assert refusal(sms, **fields) == f"Sms cannot be sent: {words}"
 
 
-def test_everything_wrong_is_told_at_once():
+def test_everything_wrong_is_told_at_once() -> None:
     text = refusal(email, to=["bad"], attachments=[{"filename": "", "content": b""}], subject=5)
     assert all(place in text for place in ("to.0:", "attachments.0:", "subject:"))
 
 
-def test_only_wrong_addresses_make_an_invalid_address():
+def test_only_wrong_addresses_make_an_invalid_address() -> None:
     with pytest.raises(InvalidAddress):
         email(to=["bad", "worse"])
     with pytest.raises(InvalidAddress):
@@ -179,7 +180,7 @@ def test_only_wrong_addresses_make_an_invalid_address():
 
 
 @pytest.mark.parametrize("value", [None, "text", 5, []])
-def test_what_is_no_message_at_all_is_refused(value):
+def test_what_is_no_message_at_all_is_refused(value) -> None:
     with pytest.raises(MessageError, match="must be Email or a dict of its fields"):
         Email.model_validate(value)
 
@@ -189,7 +190,7 @@ def test_what_is_no_message_at_all_is_refused(value):
         st.sampled_from([*Email.model_fields, "from", "x"]), st.none() | st.text() | st.integers() | st.lists(st.text())
     )
 )
-def test_no_input_raises_anything_but_our_error(fields):
+def test_no_input_raises_anything_but_our_error(fields) -> None:
     for cls in (Email, Sms, Attachment):
         try:
             cls(**fields)
@@ -200,7 +201,7 @@ def test_no_input_raises_anything_but_our_error(fields):
 @pytest.mark.parametrize(
     "message", [email(), sms(), Attachment(filename="a", content=b"")], ids=lambda m: type(m).__name__
 )
-def test_a_message_is_frozen(message):
+def test_a_message_is_frozen(message) -> None:
     field = "filename" if isinstance(message, Attachment) else "to"
     with pytest.raises(ValidationError, match="frozen"):
         setattr(message, field, "x")
@@ -208,12 +209,12 @@ def test_a_message_is_frozen(message):
 
 @pytest.mark.parametrize("end", BREAKS, ids=ascii)
 @pytest.mark.parametrize("field", ["subject", "provider", "idempotency_key", "template", "message_id", "id"])
-def test_a_field_of_one_line_refuses_line_breaks(field, end):
+def test_a_field_of_one_line_refuses_line_breaks(field, end) -> None:
     refusal(email, **{field: f"a{end}b"})
 
 
 @pytest.mark.parametrize("end", BREAKS, ids=ascii)
-def test_lists_of_lines_refuse_line_breaks_too(end):
+def test_lists_of_lines_refuse_line_breaks_too(end) -> None:
     refusal(email, tags=[f"a{end}b"])
     refusal(email, headers={"X-Note": f"a{end}b"})
     refusal(email, headers={f"X{end}Note": "a"})
@@ -227,53 +228,53 @@ def test_lists_of_lines_refuse_line_breaks_too(end):
 @pytest.mark.parametrize(
     "name", [*sorted(MODELLED_HEADERS), "Bcc", "BCC", "Content-Type", "content-id", "Resent-To", "Subject"]
 )
-def test_a_header_that_a_field_owns_is_refused(name):
+def test_a_header_that_a_field_owns_is_refused(name) -> None:
     assert "cannot be set as a header" in refusal(email, headers={name: "x@example.org"})
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a:b", "a:", "ä", "X-\n", "X" * 77])
-def test_what_is_no_header_name_is_refused(name):
+def test_what_is_no_header_name_is_refused(name) -> None:
     assert "is not a header name" in refusal(email, headers={name: "x"})
 
 
-def test_reply_to_and_message_id_move_from_the_headers_into_their_fields():
+def test_reply_to_and_message_id_move_from_the_headers_into_their_fields() -> None:
     message = email(headers={"reply-to": "Desk <desk@example.org>", "MESSAGE-ID": "<1@example.org>", "X-Note": "n"})
     assert message.reply_to == (Address(email="desk@example.org", name="Desk"),)
     assert message.message_id == "<1@example.org>"
     assert message.headers == {"X-Note": "n"}
 
 
-def test_a_field_wins_over_the_header_of_its_name():
+def test_a_field_wins_over_the_header_of_its_name() -> None:
     assert email(reply_to="a@example.org", headers={"Reply-To": "b@example.org"}).reply_to[0].email == "a@example.org"
 
 
-def test_the_callers_headers_are_left_as_they_were():
+def test_the_callers_headers_are_left_as_they_were() -> None:
     headers = {"Reply-To": "a@example.org"}
     email(headers=headers)
     assert headers == {"Reply-To": "a@example.org"}
 
 
 @pytest.mark.parametrize("text", ["1@example.org", "<1@example.org>", " <1@example.org> "])
-def test_a_message_id_is_kept_in_angle_brackets(text):
+def test_a_message_id_is_kept_in_angle_brackets(text) -> None:
     assert email(message_id=text).message_id == "<1@example.org>"
 
 
 # Merge data
 
 
-def test_merge_data_finds_its_recipient_in_any_spelling():
+def test_merge_data_finds_its_recipient_in_any_spelling() -> None:
     message = email(to="Ann <ann@EXAMPLE.org>", merge_data={"ann@Example.ORG": {"name": "Ann"}})
     assert message.merge_data == {"ann@example.org": {"name": "Ann"}}
 
 
-def test_merge_data_may_name_copies():
+def test_merge_data_may_name_copies() -> None:
     assert email(bcc="b@example.org", merge_data={"b@example.org": {}}).merge_data
 
 
 # Attachments
 
 
-def test_the_media_type_is_guessed_from_the_name():
+def test_the_media_type_is_guessed_from_the_name() -> None:
     assert Attachment(filename="a.pdf", content=b"").content_type == "application/pdf"
     assert Attachment(filename="a.unheard-of", content=b"").content_type == "application/octet-stream"
 
@@ -281,18 +282,18 @@ def test_the_media_type_is_guessed_from_the_name():
 @pytest.mark.parametrize(
     "text", ["text/plain", "text/plain; charset=utf-8", 'text/plain;charset="utf-8";name="a b"', "text/plain; "]
 )
-def test_a_media_type_may_have_parameters(text):
+def test_a_media_type_may_have_parameters(text) -> None:
     assert Attachment(filename="a", content=b"", content_type=text).content_type == text.rstrip("; ")
 
 
 @pytest.mark.parametrize(
     "text", ["pdf", "text/", "/plain", "text plain", "text/plain; é=1", "text/plain; a", "t/p; a=" + "b" * 300]
 )
-def test_what_is_no_media_type_is_refused(text):
+def test_what_is_no_media_type_is_refused(text) -> None:
     assert "is not a media type" in refusal(Attachment, filename="a", content=b"", content_type=text)
 
 
-def test_a_container_is_no_file():
+def test_a_container_is_no_file() -> None:
     assert "multipart/mixed" in refusal(Attachment, filename="a", content=b"", content_type="multipart/mixed")
 
 
@@ -310,29 +311,29 @@ def test_a_container_is_no_file():
     ],
     ids=ascii,
 )
-def test_a_file_name_is_one_plain_name(given_name, kept):
+def test_a_file_name_is_one_plain_name(given_name, kept) -> None:
     assert Attachment(filename=given_name, content=b"").filename == kept
 
 
 @pytest.mark.parametrize(
     "name", ["", "/", "a/", ".", "..", "../..", "\u202e", "   ", "a\n", "a\0.exe", "n" * 256], ids=ascii
 )
-def test_what_names_no_file_is_refused(name):
+def test_what_names_no_file_is_refused(name) -> None:
     assert "filename" in refusal(Attachment, filename=name, content=b"")
 
 
-def test_an_inline_part_has_a_content_id():
+def test_an_inline_part_has_a_content_id() -> None:
     assert Attachment(filename="my logo.png", content=b"", inline=True).content_id == "my_logo.png"
     assert Attachment(filename="logo.png", content=b"", inline=True, content_id="<a@b>").content_id == "a@b"
     assert Attachment(filename="logo.png", content=b"").content_id is None
 
 
 @pytest.mark.parametrize("content_id", ["a b", "a<b", "a>b", "é", "a" * 256, "=?utf-8?q?a?="])
-def test_what_is_no_content_id_is_refused(content_id):
+def test_what_is_no_content_id_is_refused(content_id) -> None:
     assert "content_id" in refusal(Attachment, filename="a", content=b"", content_id=content_id)
 
 
-def test_a_file_is_read_from_its_path(tmp_path):
+def test_a_file_is_read_from_its_path(tmp_path: Path) -> None:
     path = tmp_path / "plan.txt"
     path.write_bytes(b"\0plan\r\n")
     read = Attachment.from_path(path, inline=True)
@@ -345,37 +346,37 @@ def test_a_file_is_read_from_its_path(tmp_path):
     assert Attachment.from_path(str(path)).content == read.content
 
 
-def test_a_missing_file_is_named(tmp_path):
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     assert (
         refusal(Attachment.from_path, path=tmp_path / "no")
         == f"cannot read attachment {tmp_path / 'no'}: No such file or directory"
     )
 
 
-def test_a_directory_or_a_pipe_is_no_attachment(tmp_path):
+def test_a_directory_or_a_pipe_is_no_attachment(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path, tmp_path / "pipe", "/dev/zero"):
         assert refusal(Attachment.from_path, path=path) == f"cannot read attachment {path}: not a file"
 
 
-def test_a_path_that_cannot_be_one_is_refused():
+def test_a_path_that_cannot_be_one_is_refused() -> None:
     assert "cannot read attachment" in refusal(Attachment.from_path, path="a\0b")
 
 
-def test_a_file_too_large_is_refused_unread(tmp_path):
+def test_a_file_too_large_is_refused_unread(tmp_path: Path) -> None:
     path = tmp_path / "disk.img"
     with path.open("wb") as file:
         file.truncate(1 << 40)
     assert f"{path} is larger than 40,000,000 bytes; send a link" in refusal(Attachment.from_path, path=path)
 
 
-def test_an_email_too_large_is_refused():
+def test_an_email_too_large_is_refused() -> None:
     half = Attachment(filename="a", content=bytes(LARGEST_EMAIL // 2))
     assert email(attachments=[half, half])
     assert "larger than 40,000,000 bytes" in refusal(email, attachments=[half, half], text="x")
 
 
-def test_content_is_not_printed():
+def test_content_is_not_printed() -> None:
     assert "secret" not in repr(email(attachments=[Attachment(filename="a", content=b"secret")]))
 
 
@@ -386,7 +387,7 @@ SECRET = "sk-very-secret"
 
 
 @pytest.mark.parametrize("build", [email, sms])
-def test_options_are_masked_everywhere_but_in_json(build):
+def test_options_are_masked_everywhere_but_in_json(build) -> None:
     message = build(options={"api_key": SECRET})
     for shown in (repr(message), str(message), repr(message.model_dump()), repr(copy.deepcopy(message))):
         assert SECRET not in shown
@@ -404,7 +405,7 @@ def test_options_are_masked_everywhere_but_in_json(build):
         {"headers": {"X": [SECRET]}},
     ],
 )
-def test_a_refusal_never_repeats_a_secret(fields):
+def test_a_refusal_never_repeats_a_secret(fields) -> None:
     assert SECRET not in refusal(email, **fields)
 
 
@@ -474,22 +475,22 @@ messages = emails | texting | attachments
 
 
 @given(messages)
-def test_json_reads_back_as_the_same_message(message):
+def test_json_reads_back_as_the_same_message(message) -> None:
     assert type(message).model_validate_json(message.model_dump_json()) == message
 
 
 @given(texting)
-def test_a_dict_from_json_reads_back_too(message):
+def test_a_dict_from_json_reads_back_too(message) -> None:
     assert Sms.model_validate(json.loads(message.model_dump_json())) == message
 
 
 @given(messages)
-def test_copies_are_equal(message):
+def test_copies_are_equal(message) -> None:
     assert pickle.loads(pickle.dumps(message)) == message
     assert copy.deepcopy(message) == message
 
 
-def test_a_stamped_message_reads_back_pickles_and_keeps_its_hand_over():
+def test_a_stamped_message_reads_back_pickles_and_keeps_its_hand_over() -> None:
     part = (
         email(to=["a@example.org", "b@example.org"])
         .for_recipients(["a@example.org"])
@@ -499,7 +500,7 @@ def test_a_stamped_message_reads_back_pickles_and_keeps_its_hand_over():
     assert Email.model_validate_json(part.model_dump_json()).id == "1"
 
 
-def test_json_speaks_of_from():
+def test_json_speaks_of_from() -> None:
     dumped = json.loads(email(from_="bob@example.com").model_dump_json())
     assert dumped["from"]["email"] == "bob@example.com"
     assert "from_" not in dumped
@@ -509,12 +510,12 @@ def test_json_speaks_of_from():
 
 
 @given(emails)
-def test_an_emails_features_are_words_plugins_know(message):
+def test_an_emails_features_are_words_plugins_know(message) -> None:
     assert message.features <= EMAIL_FEATURES
 
 
 @given(texting)
-def test_an_smss_features_are_words_plugins_know(message):
+def test_an_smss_features_are_words_plugins_know(message) -> None:
     assert message.features <= SMS_FEATURES
 
 
@@ -535,11 +536,11 @@ def test_an_smss_features_are_words_plugins_know(message):
     ],
     ids=lambda value: ascii(sorted(value))[:60],
 )
-def test_features_are_what_an_email_uses(fields, features):
+def test_features_are_what_an_email_uses(fields, features) -> None:
     assert email(**fields).features == features
 
 
-def test_features_are_what_an_sms_uses():
+def test_features_are_what_an_sms_uses() -> None:
     assert sms().features == set()
     assert sms(media="https://example.org/a.png", channel="whatsapp").features == {"media", "whatsapp"}
 
@@ -547,7 +548,7 @@ def test_features_are_what_an_sms_uses():
 # Ids
 
 
-def test_ids_are_distinct_and_sort_by_time():
+def test_ids_are_distinct_and_sort_by_time() -> None:
     ids = [new_id() for _ in range(1000)]
     assert len(set(ids)) == 1000
     assert [i[:12] for i in ids] == sorted(i[:12] for i in ids)

@@ -70,12 +70,12 @@ events = st.builds(
 
 
 @given(results | attempts | receipts | accepted | events)
-def test_json_reads_back_as_the_same_fact(fact):
+def test_json_reads_back_as_the_same_fact(fact) -> None:
     assert type(fact).model_validate_json(fact.model_dump_json()) == fact
 
 
 @given(receipts | events)
-def test_copies_are_equal(fact):
+def test_copies_are_equal(fact) -> None:
     assert pickle.loads(pickle.dumps(fact)) == fact
     assert copy.deepcopy(fact) == fact
 
@@ -98,23 +98,23 @@ def receipt(*outcomes):
         ([Outcome.PERMANENT, Outcome.TRANSIENT, Outcome.UNKNOWN], False),
     ],
 )
-def test_a_receipt_is_accepted_when_one_recipient_is(outcomes, expected):
+def test_a_receipt_is_accepted_when_one_recipient_is(outcomes, expected) -> None:
     assert receipt(*outcomes).accepted is expected
 
 
-def test_a_fact_is_frozen():
+def test_a_fact_is_frozen() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         receipt().status = Status.FAILED
 
 
 @pytest.mark.parametrize("cls", [Receipt, Attempt, RecipientResult, Accepted, NotTaken, Event])
-def test_a_fact_has_no_room_for_unknown_fields(cls):
+def test_a_fact_has_no_room_for_unknown_fields(cls) -> None:
     assert cls.model_config["extra"] == "forbid"
     with pytest.raises(ValidationError):
         cls.model_validate({"unknown": 1})
 
 
-def test_words_are_text_that_reads_well():
+def test_words_are_text_that_reads_well() -> None:
     assert (
         f"{Status.IN_DOUBT} {Outcome.UNKNOWN} {Channel.SMS} {EventType.DELIVERED}" == "in_doubt unknown sms delivered"
     )

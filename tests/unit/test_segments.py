@@ -49,20 +49,20 @@ def cut(text):
     return alphabet, parts
 
 
-def test_the_alphabet_is_the_table_of_the_standard():
+def test_the_alphabet_is_the_table_of_the_standard() -> None:
     assert len(TS_23_038) == 128
     assert set(GSM7_BASIC) == set(BASIC_CODES)
     assert set(GSM7_EXTENSION) == set(EXTENSION_CODES)
 
 
 @pytest.mark.parametrize("character", [*BASIC_CODES, *EXTENSION_CODES], ids=ascii)
-def test_each_character_of_the_table_keeps_a_text_in_seven_bits(character):
+def test_each_character_of_the_table_keeps_a_text_in_seven_bits(character) -> None:
     width = 2 if character in EXTENSION_CODES else 1
     assert count_segments(character) == Segments("gsm7", width, 1, 160)
 
 
 @pytest.mark.parametrize("character", ["ç", "Á", "`", "\t", "’", "–", "\xa0", "е", "😀"], ids=ascii)
-def test_a_character_outside_the_table_takes_sixteen_bits(character):
+def test_a_character_outside_the_table_takes_sixteen_bits(character) -> None:
     assert not is_gsm7(character)
     assert count_segments(f"Hello{character}").encoding == "ucs2"
 
@@ -93,7 +93,7 @@ def test_a_character_outside_the_table_takes_sixteen_bits(character):
     ],
     ids=lambda value: None if isinstance(value, str) and len(value) > 10 else str(value),
 )
-def test_the_count_at_the_edges(text, encoding, units, count):
+def test_the_count_at_the_edges(text, encoding, units, count) -> None:
     segments = count_segments(text)
     assert (segments.encoding, segments.units, segments.count) == (encoding, units, count)
 
@@ -105,7 +105,7 @@ edges = st.integers(0, 3).flatmap(
 
 
 @given(gsm7 | st.text(max_size=300) | st.text("aя😀€[", max_size=500) | edges)
-def test_the_count_equals_that_of_an_encoder_that_cuts(text):
+def test_the_count_equals_that_of_an_encoder_that_cuts(text) -> None:
     alphabet, parts = cut(text)
     segments = count_segments(text)
     assert (segments.encoding, segments.count) == (alphabet, len(parts))
@@ -113,9 +113,9 @@ def test_the_count_equals_that_of_an_encoder_that_cuts(text):
 
 
 @given(gsm7, gsm7)
-def test_more_text_never_takes_fewer_parts(text, more):
+def test_more_text_never_takes_fewer_parts(text, more) -> None:
     assert count_segments(text + more).count >= count_segments(text).count
 
 
-def test_a_message_knows_its_segments():
+def test_a_message_knows_its_segments() -> None:
     assert Sms(to="+447700900123", body="я" * 71).segments.count == 2

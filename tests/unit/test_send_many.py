@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 import asyncio
 from datetime import UTC, datetime
 
@@ -9,6 +10,7 @@ import pytest
 
 from postroom import Email, MessageError, MessageRejected, Postroom, PostroomError, Receipt, Sms, Status
 from postroom.receipts import Accepted
+from typing import Never
 
 NUMBER = "+442079460958"
 
@@ -25,7 +27,7 @@ def others():
     return asyncio.all_tasks() - {asyncio.current_task()}
 
 
-async def test_results_stand_in_the_order_of_the_messages(stage):
+async def test_results_stand_in_the_order_of_the_messages(stage) -> None:
     async def act(message):
         for _ in range(97 - int(message.body)):
             await asyncio.sleep(0)
@@ -39,7 +41,7 @@ async def test_results_stand_in_the_order_of_the_messages(stage):
     assert told == [str(n) for n in range(97)]
 
 
-async def test_one_bad_message_does_not_touch_the_others(stage):
+async def test_one_bad_message_does_not_touch_the_others(stage) -> None:
     messages = [
         sms(),
         "no message",
@@ -55,7 +57,7 @@ async def test_one_bad_message_does_not_touch_the_others(stage):
     assert isinstance(results[1], MessageError)
 
 
-async def test_messages_that_are_kept_and_messages_that_are_not_may_stand_together(stage, tmp_path):
+async def test_messages_that_are_kept_and_messages_that_are_not_may_stand_together(stage, tmp_path: Path) -> None:
     script, outbox = stage.Script(), {"url": f"sqlite:///{tmp_path}/outbox.db"}
     async with Postroom(accounts={"a": stage.StageSettings(script=script)}, outbox=outbox) as room:
         results = await room.send_many([sms("1"), sms("2", required=True), sms("3", idempotency_key="k")])
@@ -65,20 +67,20 @@ async def test_messages_that_are_kept_and_messages_that_are_not_may_stand_togeth
 
 
 @pytest.mark.parametrize("messages", [[], (), iter(())])
-async def test_nothing_to_send_is_no_results(stage, messages):
+async def test_nothing_to_send_is_no_results(stage, messages) -> None:
     async with room_of(stage, stage.Script()) as room:
         assert await room.send_many(messages) == []
 
 
 @pytest.mark.parametrize("at_once", [0, -1])
-async def test_a_limit_that_would_send_nothing_is_refused(stage, at_once):
+async def test_a_limit_that_would_send_nothing_is_refused(stage, at_once) -> None:
     async with room_of(stage, stage.Script()) as room:
         with pytest.raises(ValueError, match="at_once must be at least 1"):
             await room.send_many([sms()], at_once=at_once)
 
 
 @pytest.mark.parametrize("at_once", [1, 5])
-async def test_a_generator_is_not_consumed_ahead_of_what_is_under_way(stage, at_once):
+async def test_a_generator_is_not_consumed_ahead_of_what_is_under_way(stage, at_once) -> None:
     made, sent = 0, 0
 
     def messages():
@@ -93,7 +95,7 @@ async def test_a_generator_is_not_consumed_ahead_of_what_is_under_way(stage, at_
         await asyncio.sleep(0)
         return Accepted()
 
-    def progress(index, result):
+    def progress(index, result) -> None:
         nonlocal sent
         sent += 1
 
@@ -102,10 +104,10 @@ async def test_a_generator_is_not_consumed_ahead_of_what_is_under_way(stage, at_
     assert (made, sent, len(results)) == (50, 50, 50)
 
 
-async def test_progress_tells_every_message_once_with_its_result(stage):
+async def test_progress_tells_every_message_once_with_its_result(stage) -> None:
     seen = {}
 
-    def progress(index, result):
+    def progress(index, result) -> None:
         assert index not in seen
         seen[index] = result
 
@@ -114,10 +116,10 @@ async def test_progress_tells_every_message_once_with_its_result(stage):
     assert [seen[index] for index in range(3)] == results
 
 
-async def test_cancelling_stops_the_rest_and_leaves_nothing_running(stage):
+async def test_cancelling_stops_the_rest_and_leaves_nothing_running(stage) -> None:
     entered = asyncio.Event()
 
-    async def act(_):
+    async def act(_) -> None:
         entered.set()
         await asyncio.Event().wait()
 
@@ -136,8 +138,8 @@ class Oops(Exception):
     pass
 
 
-async def test_what_progress_raises_comes_out_and_leaves_nothing_running(stage):
-    def progress(index, result):
+async def test_what_progress_raises_comes_out_and_leaves_nothing_running(stage) -> None:
+    def progress(index, result) -> Never:
         raise Oops
 
     script = stage.Script()
@@ -150,7 +152,7 @@ async def test_what_progress_raises_comes_out_and_leaves_nothing_running(stage):
         assert (await room.send(sms())).status is Status.SENT
 
 
-async def test_what_the_iterable_raises_comes_out_and_leaves_nothing_running(stage):
+async def test_what_the_iterable_raises_comes_out_and_leaves_nothing_running(stage) -> None:
     def messages():
         yield sms()
         raise Oops
@@ -162,7 +164,7 @@ async def test_what_the_iterable_raises_comes_out_and_leaves_nothing_running(sta
         assert (await room.send(sms())).status is Status.SENT
 
 
-async def test_two_bulks_at_once_keep_apart(stage):
+async def test_two_bulks_at_once_keep_apart(stage) -> None:
     script = stage.Script()
     async with room_of(stage, script, "stage-batch") as room:
         first, second = await asyncio.gather(

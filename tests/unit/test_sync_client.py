@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 import asyncio
 import inspect
 import os
@@ -15,6 +16,7 @@ from postroom import Email, Event, MessageRejected, OutboxError, Postroom, Postr
 from postroom.outbox import MessageFilter, Outbox
 from postroom.receipts import Accepted
 from postroom.sync_client import SyncOutbox
+from typing import Never
 
 MEMORY = {"m": {"provider": "memory", "from": "post@example.org"}}
 
@@ -27,7 +29,7 @@ def room_of(stage, script, **settings):
     return SyncPostroom(accounts={"a": stage.StageSettings(script=script, **settings)})
 
 
-def test_sends_without_a_loop():
+def test_sends_without_a_loop() -> None:
     with SyncPostroom(accounts=MEMORY) as room:
         receipt = room.send(Email(to="b@example.org", text="hello"))
         results = room.send_many([sms("1"), sms("2")])
@@ -40,14 +42,14 @@ def test_sends_without_a_loop():
         assert room.config.accounts == MEMORY
 
 
-async def test_sends_inside_a_running_loop():
+async def test_sends_inside_a_running_loop() -> None:
     with SyncPostroom(accounts=MEMORY) as room:
         assert room.send(sms()).status is Status.SENT
         assert (await asyncio.to_thread(room.send, sms())).status is Status.SENT
 
 
-def test_raises_what_the_room_raises(stage):
-    async def act(_):
+def test_raises_what_the_room_raises(stage) -> None:
+    async def act(_) -> Never:
         raise MessageRejected("no", provider_code="9")
 
     with room_of(stage, stage.Script(act)) as room, pytest.raises(MessageRejected) as caught:
@@ -55,7 +57,7 @@ def test_raises_what_the_room_raises(stage):
     assert caught.value.receipt.status is Status.FAILED
 
 
-def test_twenty_threads_at_once(stage):
+def test_twenty_threads_at_once(stage) -> None:
     script = stage.Script()
     with room_of(stage, script) as room, ThreadPoolExecutor(20) as pool:
         receipts = list(pool.map(lambda n: room.send(sms(str(n))), range(400)))
@@ -64,7 +66,7 @@ def test_twenty_threads_at_once(stage):
     assert script.opened == script.closed == 1
 
 
-def test_after_close_sends_nothing_and_close_again_is_harmless(stage):
+def test_after_close_sends_nothing_and_close_again_is_harmless(stage) -> None:
     script = stage.Script()
     room = room_of(stage, script)
     room.close()
@@ -75,7 +77,7 @@ def test_after_close_sends_nothing_and_close_again_is_harmless(stage):
     assert script.calls == []
 
 
-def test_closing_lets_the_calls_under_way_end(stage):
+def test_closing_lets_the_calls_under_way_end(stage) -> None:
     entered, leave = threading.Event(), threading.Event()
 
     async def act(_):
@@ -94,7 +96,7 @@ def test_closing_lets_the_calls_under_way_end(stage):
             close.result(5)
 
 
-def test_threads_that_send_while_another_closes_all_get_an_answer(stage):
+def test_threads_that_send_while_another_closes_all_get_an_answer(stage) -> None:
     for _ in range(20):
         room = room_of(stage, stage.Script(), rate="10000/s")
         start = threading.Barrier(9)
@@ -115,7 +117,7 @@ def test_threads_that_send_while_another_closes_all_get_an_answer(stage):
                 assert isinstance(found, PostroomError) or len(found) == 2
 
 
-def test_progress_is_called_and_may_not_call_back(stage):
+def test_progress_is_called_and_may_not_call_back(stage) -> None:
     with room_of(stage, stage.Script()) as room:
         seen = []
         room.send_many([sms(), sms()], progress=lambda index, result: seen.append((index, result.status)))
@@ -126,7 +128,7 @@ def test_progress_is_called_and_may_not_call_back(stage):
         assert room.send(sms()).status is Status.SENT
 
 
-def test_has_the_same_surface_as_the_room():
+def test_has_the_same_surface_as_the_room() -> None:
     def public(kind):
         return {name for name in vars(kind) if not name.startswith("_")}
 
@@ -134,7 +136,7 @@ def test_has_the_same_surface_as_the_room():
     assert public(SyncPostroom) - public(Postroom) <= {"config"}
 
 
-def test_its_outbox_has_the_same_surface_as_the_rooms_but_for_what_the_room_does_itself():
+def test_its_outbox_has_the_same_surface_as_the_rooms_but_for_what_the_room_does_itself() -> None:
     def public(kind):
         return {name for name in vars(kind) if not name.startswith("_")}
 
@@ -145,7 +147,7 @@ def test_its_outbox_has_the_same_surface_as_the_rooms_but_for_what_the_room_does
 
 
 @pytest.mark.parametrize("name", ["__init__", "enqueue", "enqueue_many", "work", "send", "send_many", "send_each"])
-def test_its_methods_take_what_the_rooms_take(name):
+def test_its_methods_take_what_the_rooms_take(name) -> None:
     assert parameters(getattr(SyncPostroom, name)) == parameters(getattr(Postroom, name))
 
 
@@ -153,11 +155,11 @@ def parameters(method):
     return {(name, it.default, it.kind) for name, it in inspect.signature(method).parameters.items()}
 
 
-def in_outbox(tmp_path):
+def in_outbox(tmp_path: Path):
     return {"accounts": MEMORY, "outbox": {"url": f"sqlite:///{tmp_path}/outbox.db"}}
 
 
-def test_what_is_enqueued_is_delivered_by_work(tmp_path):
+def test_what_is_enqueued_is_delivered_by_work(tmp_path: Path) -> None:
     with SyncPostroom(**in_outbox(tmp_path)) as room:
         one = room.enqueue(sms())
         two, wrong = room.enqueue_many([sms("2"), sms(provider="nobody")])
@@ -171,7 +173,7 @@ def test_what_is_enqueued_is_delivered_by_work(tmp_path):
         assert len(room.memory) == 2
 
 
-def test_its_outbox_does_what_a_person_decides(tmp_path):
+def test_its_outbox_does_what_a_person_decides(tmp_path: Path) -> None:
     with SyncPostroom(**in_outbox(tmp_path)) as room:
         ids = [room.enqueue(sms()).id for _ in range(2)]
         assert room.outbox.hold(ids[0]).status is Status.HELD
@@ -185,7 +187,7 @@ def test_its_outbox_does_what_a_person_decides(tmp_path):
         assert left.id == ids[0]
 
 
-def test_its_outbox_keeps_what_a_provider_reports(tmp_path):
+def test_its_outbox_keeps_what_a_provider_reports(tmp_path: Path) -> None:
     with SyncPostroom(**in_outbox(tmp_path)) as room:
         sent = room.send(sms(required=True))
         report = Event(
@@ -196,7 +198,7 @@ def test_its_outbox_keeps_what_a_provider_reports(tmp_path):
 
 
 @pytest.mark.parametrize("ending", ["stop", "close"])
-def test_a_worker_ends_when_told_and_what_is_under_way_ends_first(stage, tmp_path, ending):
+def test_a_worker_ends_when_told_and_what_is_under_way_ends_first(stage, tmp_path: Path, ending) -> None:
     entered, leave, stop = threading.Event(), threading.Event(), threading.Event()
 
     async def act(_):
@@ -223,7 +225,7 @@ def test_a_worker_ends_when_told_and_what_is_under_way_ends_first(stage, tmp_pat
         assert later.outbox.get(sent.id).receipt.status is Status.SENT
 
 
-def test_ctrl_c_ends_a_worker_once_what_is_under_way_has_ended(site):
+def test_ctrl_c_ends_a_worker_once_what_is_under_way_has_ended(site) -> None:
     told = site.python(
         """
         import json, os, signal, threading, time
@@ -244,14 +246,14 @@ def test_ctrl_c_ends_a_worker_once_what_is_under_way_has_ended(site):
     assert told == [0, 1]
 
 
-def test_twenty_threads_enqueue_at_once_into_one_outbox(tmp_path):
+def test_twenty_threads_enqueue_at_once_into_one_outbox(tmp_path: Path) -> None:
     with SyncPostroom(**in_outbox(tmp_path)) as room, ThreadPoolExecutor(20) as pool:
         receipts = list(pool.map(lambda n: room.enqueue(sms(str(n))), range(200)))
         assert len({receipt.id for receipt in receipts}) == 200
         assert room.outbox.stats().states == {Status.QUEUED: 200}
 
 
-def test_from_urls_and_from_config(bare_surroundings):
+def test_from_urls_and_from_config(bare_surroundings) -> None:
     with SyncPostroom.from_urls(sms="memory://") as room:
         assert room.send(sms()).account == "sms-url"
     (bare_surroundings / "postroom.toml").write_text('[accounts.m]\nprovider = "memory"\n')
@@ -259,7 +261,7 @@ def test_from_urls_and_from_config(bare_surroundings):
         assert room.send(sms()).account == "m"
 
 
-def test_a_wrong_configuration_leaves_no_thread_behind():
+def test_a_wrong_configuration_leaves_no_thread_behind() -> None:
     before = threading.active_count()
     with pytest.raises(PostroomError):
         SyncPostroom(accounts={"m": {}})
@@ -294,14 +296,14 @@ FORKED = """
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-def test_a_fork_gets_a_clear_error_and_cannot_hurt_its_parent(site):
+def test_a_fork_gets_a_clear_error_and_cannot_hurt_its_parent(site) -> None:
     told, status = site.python(FORKED, warnings="default")
     assert "before a fork; make one in each process" in told
     assert told.endswith("own sent")
     assert status == "sent"
 
 
-def test_a_closed_room_leaves_nothing_behind(site):
+def test_a_closed_room_leaves_nothing_behind(site) -> None:
     told = site.python(
         """
         import gc, json, threading, weakref
@@ -318,7 +320,7 @@ def test_a_closed_room_leaves_nothing_behind(site):
     assert told == [True, 1]
 
 
-def test_a_forgotten_room_does_not_keep_the_program_from_ending(site):
+def test_a_forgotten_room_does_not_keep_the_program_from_ending(site) -> None:
     told = site.python(
         """
         import json

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import json
 from base64 import b64encode
 
@@ -17,22 +18,22 @@ from postroom_sendgrid.transport import SendGridEmail
 
 
 class SendGridWire(FakeHttpProvider):
-    def accepted(self, request, identifier):
+    def accepted(self, request: pytest.FixtureRequest, identifier):
         return Answer(202, b"", {"X-Message-Id": identifier})
 
-    def rejected(self, request):
+    def rejected(self, request: pytest.FixtureRequest):
         return Answer(400, {"errors": [{"message": "The subject is required.", "field": "subject", "help": None}]})
 
-    def unauthorised(self, request):
+    def unauthorised(self, request: pytest.FixtureRequest):
         return Answer(401, {"errors": [{"message": "The provided authorization grant is invalid", "field": None}]})
 
-    def forbidden(self, request):
+    def forbidden(self, request: pytest.FixtureRequest):
         return Answer(403, {"errors": [{"message": "access forbidden", "field": None, "help": None}]})
 
-    def too_large(self, request):
+    def too_large(self, request: pytest.FixtureRequest):
         return Answer(413, {"errors": [{"message": "Request entity too large", "field": None, "help": None}]})
 
-    def rate_limited(self, request, seconds):
+    def rate_limited(self, request: pytest.FixtureRequest, seconds):
         return Answer(429, {"errors": [{"message": "too many requests"}]}, {"Retry-After": str(seconds)})
 
 

@@ -58,13 +58,13 @@ SHAPES = [
 
 
 @pytest.mark.parametrize("fields", SHAPES, ids=lambda fields: "+".join(fields) or "plain")
-async def test_the_contract_accepts_every_shape_we_send(vendor, email, fields):
+async def test_the_contract_accepts_every_shape_we_send(vendor, email, fields) -> None:
     message = email(**fields)
     vendor.validate(message)
     assert isinstance(await vendor.send(message), Accepted)
 
 
-async def test_the_contract_accepts_a_bulk_call(vendor, email):
+async def test_the_contract_accepts_a_bulk_call(vendor, email) -> None:
     batch = [
         email(
             to=f"a{n}@example.org",
@@ -79,7 +79,7 @@ async def test_the_contract_accepts_a_bulk_call(vendor, email):
     assert all(isinstance(answer, Accepted) for answer in await vendor.send_many(batch))
 
 
-async def test_the_contract_accepts_the_sandbox(open_sendgrid, email):
+async def test_the_contract_accepts_the_sandbox(open_sendgrid, email) -> None:
     async with open_sendgrid(f"http://{MOCK[0]}:{MOCK[1]}", timeout=20, sandbox=True) as transport:
         assert isinstance(await transport.send(email()), Accepted)
 
@@ -96,7 +96,7 @@ async def test_the_contract_accepts_the_sandbox(open_sendgrid, email):
         {"attachments": [Attachment(filename="empty", content=b"")]},
     ],
 )
-async def test_what_the_contract_refuses_is_rejected_in_the_contracts_own_words(vendor, email, fields):
+async def test_what_the_contract_refuses_is_rejected_in_the_contracts_own_words(vendor, email, fields) -> None:
     """Handed over without our own check, which refuses most of these before the wire."""
     with pytest.raises(MessageRejected) as caught:
         await vendor.send(email(**fields))
@@ -105,6 +105,6 @@ async def test_what_the_contract_refuses_is_rejected_in_the_contracts_own_words(
     assert caught.value.detail == "error message (field_name)"
 
 
-async def test_the_contract_refuses_a_bulk_call_whole_and_once(vendor, email):
+async def test_the_contract_refuses_a_bulk_call_whole_and_once(vendor, email) -> None:
     batch = [email(to=f"a{n}@example.org", provider_options={"ip_pool_name": "x"}) for n in range(3)]
     assert all(isinstance(answer, MessageRejected) for answer in await vendor.send_many(batch))

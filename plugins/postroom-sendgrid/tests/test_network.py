@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 import ssl
 import traceback
 
@@ -15,13 +16,15 @@ YES = Answer(202, headers={"X-Message-Id": "call-1"})
 
 
 @pytest.fixture(autouse=True)
-def no_environment(monkeypatch):
+def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "SSL_CERT_FILE"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
 
 
-async def test_a_proxy_of_the_environment_carries_the_request(server, open_sendgrid, email, monkeypatch):
+async def test_a_proxy_of_the_environment_carries_the_request(
+    server, open_sendgrid, email, monkeypatch: pytest.MonkeyPatch
+) -> None:
     server.answer(YES)
     monkeypatch.setenv("HTTP_PROXY", server.url)
     async with open_sendgrid("http://sendgrid.example/behind") as transport:
@@ -30,7 +33,9 @@ async def test_a_proxy_of_the_environment_carries_the_request(server, open_sendg
     assert request.target == "http://sendgrid.example/behind/v3/mail/send"
 
 
-async def test_a_proxy_that_refuses_means_nothing_was_sent(server, open_sendgrid, email, monkeypatch):
+async def test_a_proxy_that_refuses_means_nothing_was_sent(
+    server, open_sendgrid, email, monkeypatch: pytest.MonkeyPatch
+) -> None:
     server.answer(Answer(502, "<html>no way</html>"))
     monkeypatch.setenv("HTTPS_PROXY", server.url.replace("http://", "http://user:pr0xy-pass@"))
     async with open_sendgrid(None) as transport:
@@ -41,7 +46,9 @@ async def test_a_proxy_that_refuses_means_nothing_was_sent(server, open_sendgrid
     assert "pr0xy-pass" not in "".join(traceback.format_exception(caught.value))
 
 
-async def test_a_private_authority_is_trusted_through_ssl_cert_file(open_sendgrid, email, monkeypatch, tmp_path):
+async def test_a_private_authority_is_trusted_through_ssl_cert_file(
+    open_sendgrid, email, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     bundle = tmp_path / "authority.pem"

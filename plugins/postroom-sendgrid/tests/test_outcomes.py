@@ -98,7 +98,7 @@ ANSWERS = [
 @pytest.mark.parametrize(("answer", "kind", "outcome", "scope"), ANSWERS, ids=lambda v: getattr(v, "__name__", None))
 async def test_every_answer_that_is_not_a_yes_has_its_outcome_after_one_request(
     sendgrid, server, email, answer, kind, outcome, scope
-):
+) -> None:
     server.answer(answer)
 
     error = await refused(sendgrid, email())
@@ -107,7 +107,7 @@ async def test_every_answer_that_is_not_a_yes_has_its_outcome_after_one_request(
     assert len(server.requests) == 1
 
 
-async def test_a_rate_limit_says_when_to_go_on(sendgrid, server, email):
+async def test_a_rate_limit_says_when_to_go_on(sendgrid, server, email) -> None:
     server.answer(Answer(429, errors(("slow", None)), headers={"X-RateLimit-Reset": str(int(time.time()) + 30)}))
     assert (await refused(sendgrid, email())).retry_after == pytest.approx(30, abs=2)
 
@@ -117,17 +117,19 @@ async def test_a_rate_limit_says_when_to_go_on(sendgrid, server, email):
 
 
 @pytest.mark.parametrize("reset", ["soon", "-1", "1" * 5000, ""])
-async def test_a_reset_that_is_no_time_is_passed_over(sendgrid, server, email, reset):
+async def test_a_reset_that_is_no_time_is_passed_over(sendgrid, server, email, reset) -> None:
     server.answer(Answer(429, errors(("slow", None)), headers={"X-RateLimit-Reset": reset}))
     assert (await refused(sendgrid, email())).retry_after is None
 
 
-async def test_the_reset_that_every_answer_carries_means_nothing_when_no_limit_was_reached(sendgrid, server, email):
+async def test_the_reset_that_every_answer_carries_means_nothing_when_no_limit_was_reached(
+    sendgrid, server, email
+) -> None:
     server.answer(Answer(503, "", headers={"X-RateLimit-Reset": str(int(time.time()) + 30)}))
     assert (await refused(sendgrid, email())).retry_after is None
 
 
-async def test_an_untrusted_certificate_stops_before_anything_is_sent(open_sendgrid, email):
+async def test_an_untrusted_certificate_stops_before_anything_is_sent(open_sendgrid, email) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
     async with HttpRecorder(tls=context) as server, open_sendgrid(server.url) as transport:
@@ -153,7 +155,7 @@ async def test_an_untrusted_certificate_stops_before_anything_is_sent(open_sendg
         (502, "Bad Gateway", "look for it at the provider before sending it again"),
     ],
 )
-async def test_the_text_says_account_cause_and_next_step(sendgrid, server, email, status, said, next_step):
+async def test_the_text_says_account_cause_and_next_step(sendgrid, server, email, status, said, next_step) -> None:
     server.answer(Answer(status, errors((said, None))))
     text = str(await refused(sendgrid, email()))
     assert text.startswith("sg: ")
@@ -161,13 +163,13 @@ async def test_the_text_says_account_cause_and_next_step(sendgrid, server, email
     assert next_step in text
 
 
-async def test_a_fault_comes_with_its_field(sendgrid, server, email):
+async def test_a_fault_comes_with_its_field(sendgrid, server, email) -> None:
     server.answer(Answer(400, errors(("must be a string", "asm.group_id"), ("too long", "categories.0"))))
     error = await refused(sendgrid, email())
     assert error.detail == "must be a string (asm.group_id); too long (categories.0)"
 
 
-async def test_a_refused_recipient_is_told_from_those_refused_along(sendgrid, server, email):
+async def test_a_refused_recipient_is_told_from_those_refused_along(sendgrid, server, email) -> None:
     fault = ("Does not contain a valid address.", "personalizations.0.to.1.email")
     server.answer(Answer(400, errors(fault)))
     error = await refused(sendgrid, email(to=["a@example.org", "b@müller.example"], cc="c@example.org"))
@@ -182,13 +184,13 @@ async def test_a_refused_recipient_is_told_from_those_refused_along(sendgrid, se
     assert "another recipient" in error.recipients[0].detail
 
 
-async def test_a_key_in_a_recipients_fault_is_taken_out(sendgrid, server, email):
+async def test_a_key_in_a_recipients_fault_is_taken_out(sendgrid, server, email) -> None:
     server.answer(Answer(400, errors((f"bad {CANARY}", "personalizations.0.to.0.email"))))
     (result,) = (await refused(sendgrid, email())).recipients
     assert result.detail == "bad ***"
 
 
-async def test_a_fault_about_a_recipient_and_another_refuse_the_message(sendgrid, server, email):
+async def test_a_fault_about_a_recipient_and_another_refuse_the_message(sendgrid, server, email) -> None:
     server.answer(Answer(400, errors(("bad", "personalizations.0.to.0.email"), ("bad", "subject"))))
     assert type(await refused(sendgrid, email())) is MessageRejected
 
@@ -205,7 +207,7 @@ async def test_a_fault_about_a_recipient_and_another_refuse_the_message(sendgrid
     status=st.sampled_from([400, 401, 403, 404, 413, 422, 429, 500]),
 )
 @settings(max_examples=60, deadline=None)
-async def test_whatever_a_refusal_holds_every_message_gets_a_delivery_error(body, status):
+async def test_whatever_a_refusal_holds_every_message_gets_a_delivery_error(body, status) -> None:
     async with HttpRecorder() as server, opened(server.url) as transport:
         server.answer(Answer(status, json.dumps(body)))
         answers = await transport.send_many([an_email(to=f"a{n}@example.org") for n in range(3)])
@@ -215,13 +217,13 @@ async def test_whatever_a_refusal_holds_every_message_gets_a_delivery_error(body
 
 
 @pytest.mark.parametrize("headers", [{"X-Message-Id": "abc"}, {}])
-async def test_a_202_is_a_yes_with_or_without_an_id(sendgrid, server, email, headers):
+async def test_a_202_is_a_yes_with_or_without_an_id(sendgrid, server, email, headers) -> None:
     server.answer(Answer(202, headers=headers))
     accepted = await sendgrid.send(email())
     assert accepted.provider_message_id == headers.get("X-Message-Id")
 
 
-async def test_the_request_is_what_the_api_asks_for(sendgrid, server, email):
+async def test_the_request_is_what_the_api_asks_for(sendgrid, server, email) -> None:
     server.answer(Answer(202))
     await sendgrid.send(email())
     (request,) = server.requests
@@ -231,7 +233,9 @@ async def test_the_request_is_what_the_api_asks_for(sendgrid, server, email):
     assert request.headers["accept"] == "application/json"
 
 
-async def test_a_connection_closed_before_the_body_was_read_is_no_success_and_not_tried_again(sendgrid, server, email):
+async def test_a_connection_closed_before_the_body_was_read_is_no_success_and_not_tried_again(
+    sendgrid, server, email
+) -> None:
     server.answer(Drop("headers"))
 
     error = await refused(sendgrid, email())
@@ -242,7 +246,7 @@ async def test_a_connection_closed_before_the_body_was_read_is_no_success_and_no
     assert server.begun <= 1
 
 
-async def test_the_sandbox_answers_200(open_sendgrid, server, email):
+async def test_the_sandbox_answers_200(open_sendgrid, server, email) -> None:
     server.answer(Answer(200, ""))
     async with open_sendgrid(server.url, sandbox=True) as transport:
         await transport.send(email())
@@ -250,21 +254,21 @@ async def test_the_sandbox_answers_200(open_sendgrid, server, email):
     assert server.requests[0].json()["mail_settings"] == {"sandbox_mode": {"enable": True}}
 
 
-async def test_a_message_that_asks_for_the_sandbox_itself_takes_200_for_a_yes(sendgrid, server, email):
+async def test_a_message_that_asks_for_the_sandbox_itself_takes_200_for_a_yes(sendgrid, server, email) -> None:
     server.answer(Answer(200, ""))
     options = {"mail_settings": {"sandbox_mode": {"enable": True}}}
     assert await sendgrid.send(email(provider_options=options))
 
 
 @pytest.mark.parametrize("answer", [Answer(200, "<html>hello</html>"), Answer(200, []), Answer(200, {"scopes": None})])
-async def test_check_is_not_content_with_just_any_200(sendgrid, server, answer):
+async def test_check_is_not_content_with_just_any_200(sendgrid, server, answer) -> None:
     server.answer(answer)
     report = await sendgrid.check()
     assert not report.ok
     assert "base_url" in report.summary
 
 
-async def test_check_tells_whether_the_key_may_send(sendgrid, server):
+async def test_check_tells_whether_the_key_may_send(sendgrid, server) -> None:
     server.answer(Answer(200, {"scopes": ["mail.send"]}), Answer(200, {"scopes": ["stats.read"]}), Answer(401, {}))
 
     assert (await sendgrid.check()).ok

@@ -14,7 +14,7 @@ CANARY = "SG.canary-key-never-to-be-shown"
 
 
 @pytest.mark.parametrize("key", ["", "SG.key\n", "SG key", "SG.schlüssel", "apikey"])
-def test_what_cannot_be_a_key_is_refused_without_being_shown(key):
+def test_what_cannot_be_a_key_is_refused_without_being_shown(key) -> None:
     with pytest.raises(ValidationError) as caught:
         SendGridSettings(api_key=key)
     assert not key or repr(key) not in str(caught.value)
@@ -23,21 +23,21 @@ def test_what_cannot_be_a_key_is_refused_without_being_shown(key):
 @pytest.mark.parametrize(
     "form", ["sendgrid://{}@?base_url={}&from=p@example.org", "sendgrid://:{}@?base_url={}&from=p@example.org"]
 )
-async def test_the_key_may_stand_on_either_side_of_the_colon_of_a_url(server, form):
+async def test_the_key_may_stand_on_either_side_of_the_colon_of_a_url(server, form) -> None:
     server.answer(Answer(202))
     async with Postroom.from_urls(form.format(CANARY, server.url)) as room:
         await room.send(Email(to="a@example.org", subject="s", text="x"))
     assert server.requests[0].headers["authorization"] == f"Bearer {CANARY}"
 
 
-async def test_the_smtp_user_name_in_a_url_is_not_taken_for_the_key():
+async def test_the_smtp_user_name_in_a_url_is_not_taken_for_the_key() -> None:
     with pytest.raises(ConfigError, match="sendgrid://KEY@") as caught:
         async with Postroom.from_urls(f"sendgrid://apikey:{CANARY}@?from=p@example.org") as room:
             await room.send(Email(to="a@example.org", subject="s", text="x"))
     assert CANARY not in str(caught.value)
 
 
-async def test_a_message_may_bring_its_own_key(server):
+async def test_a_message_may_bring_its_own_key(server) -> None:
     server.answer(Answer(202))
     account = {"provider": "sendgrid", "api_key": "SG.account", "base_url": server.url, "from": "p@example.org"}
     async with Postroom(accounts={"sg": account}) as room:
@@ -45,7 +45,7 @@ async def test_a_message_may_bring_its_own_key(server):
     assert server.requests[0].headers["authorization"] == f"Bearer {CANARY}"
 
 
-def test_the_transport_loads_without_the_sdk():
+def test_the_transport_loads_without_the_sdk() -> None:
     script = (
         "import sys, postroom_sendgrid; assert 'postroom_sendgrid.transport' not in sys.modules;"
         "assert 'aiohttp' not in sys.modules; postroom_sendgrid.postroom_email_transport();"

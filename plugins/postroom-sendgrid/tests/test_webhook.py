@@ -83,7 +83,7 @@ def read():
     return transport_of().parse_webhook
 
 
-def test_an_event_says_what_became_of_which_message(read):
+def test_an_event_says_what_became_of_which_message(read) -> None:
     [event] = read(posted([{**ABOUT, "event": "delivered", "response": "250 OK"}]))
     assert event.type is EventType.DELIVERED
     assert (event.channel, event.provider, event.account) == (Channel.EMAIL, "sendgrid", "sg")
@@ -114,13 +114,13 @@ def test_an_event_says_what_became_of_which_message(read):
     ],
     ids=str,
 )
-def test_every_event_has_its_word(read, told, expected, permanent):
+def test_every_event_has_its_word(read, told, expected, permanent) -> None:
     [event] = read(posted([{**ABOUT, **told}]))
     assert (event.type, event.permanent, event.code) == (expected, permanent, told.get("status") or event.code)
     assert event.detail == (told.get("url") or told.get("reason") or told.get("response"))
 
 
-def test_an_unknown_event_does_not_cost_the_others(read):
+def test_an_unknown_event_does_not_cost_the_others(read) -> None:
     events = read(posted([{**ABOUT, "event": name} for name in ("delivered", "levitated", "open")]))
     assert [event.type for event in events] == [EventType.DELIVERED, EventType.OTHER, EventType.OPENED]
 
@@ -135,11 +135,11 @@ def test_an_unknown_event_does_not_cost_the_others(read):
     ],
     ids=str,
 )
-def test_the_message_is_known_by_the_id_that_its_call_got(read, told, handle):
+def test_the_message_is_known_by_the_id_that_its_call_got(read, told, handle) -> None:
     assert read(posted([{**ABOUT, "sg_message_id": told}]))[0].provider_message_id == handle
 
 
-def test_a_report_repeated_under_another_event_id_is_the_same(read):
+def test_a_report_repeated_under_another_event_id_is_the_same(read) -> None:
     first, again, later = (
         read(posted([{**ABOUT, "event": "open", **change}]))[0]
         for change in ({}, {"sg_event_id": "other"}, {"timestamp": 1_700_000_001})
@@ -148,23 +148,23 @@ def test_a_report_repeated_under_another_event_id_is_the_same(read):
 
 
 @pytest.mark.parametrize("timestamp", [None, "soon", True, 1e300, -1e300, 10**30, []], ids=str)
-def test_an_event_without_a_readable_time_is_undated(read, timestamp):
+def test_an_event_without_a_readable_time_is_undated(read, timestamp) -> None:
     [event] = read(posted([{**ABOUT, "event": "open", "timestamp": timestamp}]))
     assert not event.dated
 
 
-def test_the_published_vector_is_verified():
+def test_the_published_vector_is_verified() -> None:
     [event] = transport_of(webhook_public_key=VECTOR_KEY).parse_webhook(VECTOR)
     assert (event.type, event.recipient, event.detail) == (EventType.REJECTED, "hello@world.com", "Bounced Address")
 
 
-def test_signatures_here_are_those_that_the_sdk_verifies():
+def test_signatures_here_are_those_that_the_sdk_verifies() -> None:
     request = posted([ABOUT])
     signature, timestamp = list(request.headers.values())[1:]
     assert EventWebhook(shown(KEY)).verify_signature(request.body.decode(), signature, timestamp)
 
 
-def test_the_signature_is_over_bytes_and_not_over_text(read):
+def test_the_signature_is_over_bytes_and_not_over_text(read) -> None:
     with pytest.raises(PayloadInvalid, match="not JSON"):
         read(posted(b"\xff\xfe"))
 
@@ -184,18 +184,18 @@ def test_the_signature_is_over_bytes_and_not_over_text(read):
     ],
     ids=["key", "body", "newline", "unsigned", "timestamp", "no-timestamp", "no-base64", "no-der", "unicode"],
 )
-def test_what_is_not_signed_as_it_stands_is_refused(read, request_):
+def test_what_is_not_signed_as_it_stands_is_refused(read, request_) -> None:
     with pytest.raises(SignatureInvalid, match="^sg: "):
         read(request_)
 
 
-def test_an_account_without_a_key_takes_no_webhooks():
+def test_an_account_without_a_key_takes_no_webhooks() -> None:
     with pytest.raises(SignatureInvalid, match="set webhook_public_key"):
         transport_of(webhook_public_key=None).parse_webhook(posted([ABOUT]))
 
 
 @pytest.mark.parametrize(("age", "taken"), [(0, True), (250, True), (3600, False), (-3600, False)])
-def test_an_old_signature_is_refused_where_the_account_says_so(age, taken):
+def test_an_old_signature_is_refused_where_the_account_says_so(age, taken) -> None:
     limited = transport_of(webhook_max_age=300)
     request = posted([ABOUT], timestamp=str(int(time.time()) - age))
     if taken:
@@ -206,12 +206,12 @@ def test_an_old_signature_is_refused_where_the_account_says_so(age, taken):
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"{}", b"null", b"[[]]", b"[null]", b"[NaN]", b"[" * 100_000], ids=str)
-def test_what_is_signed_and_no_list_of_events_is_unreadable(read, body):
+def test_what_is_signed_and_no_list_of_events_is_unreadable(read, body) -> None:
     with pytest.raises(PayloadInvalid):
         read(posted(body))
 
 
-def test_a_body_beyond_all_batches_is_refused_unread(read):
+def test_a_body_beyond_all_batches_is_refused_unread(read) -> None:
     with pytest.raises(PayloadInvalid, match="bytes"):
         read(posted([], body=b" " * 8_388_609))
 
@@ -221,7 +221,7 @@ def test_a_body_beyond_all_batches_is_refused_unread(read):
     ["", "MFkw", "not base64", shown(KEY)[:-8], "A" * 124, "apikey"],
     ids=["empty", "short", "no base64", "cut", "no key", "another key"],
 )
-def test_what_is_no_verification_key_is_refused_when_the_settings_load(key):
+def test_what_is_no_verification_key_is_refused_when_the_settings_load(key) -> None:
     with pytest.raises(ValueError, match="verification key"):
         SendGridSettings.model_validate({"api_key": "SG.x", "webhook_public_key": key})
 
@@ -235,7 +235,7 @@ entries = st.dictionaries(st.sampled_from([*ABOUT, "event", "url", "status", "ty
 
 
 @given(st.lists(entries | json_values, max_size=3))
-def test_any_signed_json_is_events_or_a_webhook_error(body):
+def test_any_signed_json_is_events_or_a_webhook_error(body) -> None:
     try:
         events = transport_of().parse_webhook(posted(json.dumps(body, allow_nan=True).encode()))
     except WebhookError:
@@ -245,7 +245,7 @@ def test_any_signed_json_is_events_or_a_webhook_error(body):
 
 
 @given(st.binary(max_size=64))
-def test_any_signed_bytes_are_events_or_a_webhook_error(body):
+def test_any_signed_bytes_are_events_or_a_webhook_error(body) -> None:
     try:
         transport_of().parse_webhook(posted(body))
     except WebhookError:
@@ -253,7 +253,7 @@ def test_any_signed_bytes_are_events_or_a_webhook_error(body):
 
 
 @given(st.binary(max_size=64), st.text(st.characters(), max_size=20), st.text(st.characters(), max_size=20))
-def test_any_bytes_without_a_signature_are_refused(body, signature, timestamp):
+def test_any_bytes_without_a_signature_are_refused(body, signature, timestamp) -> None:
     headers = dict(zip(list(posted([]).headers)[1:], (signature, timestamp), strict=True))
     with pytest.raises(SignatureInvalid):
         transport_of().parse_webhook(posted([], body=body, headers=headers))

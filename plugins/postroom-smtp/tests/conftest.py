@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 import itertools
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -76,7 +77,7 @@ def authority() -> trustme.CA:
 
 
 @pytest.fixture
-def trusted(authority: trustme.CA, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+def trusted(authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The private authority is trusted, the way an operator would do it."""
     path = tmp_path / "ca.pem"
     authority.cert_pem.write_to_path(str(path))

@@ -24,7 +24,9 @@ async def test_a_password_signs_in_by_the_best_mechanism(start_server, open_acco
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN"])
-async def test_a_wrong_password_is_tried_once(start_server, open_account, make_email, mechanism, caplog) -> None:
+async def test_a_wrong_password_is_tried_once(
+    start_server, open_account, make_email, mechanism, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.DEBUG)
     server = await start_server(auth={"ann": "other"}, mechanisms=[mechanism, "CRAM-MD5"])
     account = await open_account(server, username="ann", password=SECRET)
@@ -47,7 +49,7 @@ async def test_a_temporary_failure_to_sign_in_is_transient(start_server, open_ac
 
 
 async def test_a_server_that_quotes_the_password_does_not_get_it_into_the_error(
-    start_server, open_account, make_email, caplog
+    start_server, open_account, make_email, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     quoted = base64.b64encode(f"\0ann\0{SECRET}".encode()).decode()

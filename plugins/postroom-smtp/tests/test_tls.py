@@ -73,7 +73,7 @@ def _expired() -> dict:
 @pytest.mark.parametrize("tls", ["starttls", "implicit", "opportunistic"])
 @pytest.mark.parametrize("fault", ["name", "expired", "authority"])
 async def test_a_certificate_that_is_not_trusted_is_an_error_of_the_account(
-    start_server, open_account, make_email, server_tls, tls, fault, monkeypatch
+    start_server, open_account, make_email, server_tls, tls, fault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     context = server_tls("other.example.org") if fault == "name" else server_tls()
     if fault == "expired":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from urllib.parse import parse_qsl, urlencode
@@ -16,27 +17,27 @@ from postroom_twilio.transport import TwilioSms
 
 
 class TwilioWire(FakeHttpProvider):
-    def accepted(self, request, identifier):
+    def accepted(self, request: pytest.FixtureRequest, identifier):
         return Answer(201, {"sid": identifier, "status": "queued", "num_segments": "1"})
 
-    def rejected(self, request):
+    def rejected(self, request: pytest.FixtureRequest):
         return Answer(400, {"code": 21617, "message": "The concatenated message body exceeds 1600", "status": 400})
 
-    def unauthorised(self, request):
+    def unauthorised(self, request: pytest.FixtureRequest):
         return Answer(401, {"code": 20003, "message": "Authenticate", "status": 401})
 
-    def rate_limited(self, request, seconds):
+    def rate_limited(self, request: pytest.FixtureRequest, seconds):
         body = {"code": 20429, "message": "Too Many Requests", "status": 429}
         return Answer(429, body, {"Retry-After": str(seconds)})
 
-    def found(self, request, identifier):
+    def found(self, request: pytest.FixtureRequest, identifier):
         sent = dict(self.sent[-1].form())
         about = {"to": sent["To"], "from": sent.get("From"), "body": sent["Body"]}
         service = {"messaging_service_sid": sent.get("MessagingServiceSid"), "direction": "outbound-api"}
         created = {"sid": identifier, "status": "queued", "date_created": format_datetime(datetime.now(UTC))}
         return Answer(200, {"messages": [{**about, **service, **created}], "next_page_uri": None})
 
-    def missing(self, request):
+    def missing(self, request: pytest.FixtureRequest):
         return Answer(200, {"messages": [], "next_page_uri": None})
 
 

@@ -53,7 +53,7 @@ WHEN = datetime.now(UTC) + timedelta(hours=1)
     ],
     ids=["text", "unicode", "whatsapp", "schedule", "options"],
 )
-async def test_a_message_is_accepted_by_the_vendors_contract(settings, opened, sms, given):
+async def test_a_message_is_accepted_by_the_vendors_contract(settings, opened, sms, given) -> None:
     account = settings(base_url="http://127.0.0.1:4060", messaging_service_sid=SERVICE)
     async with opened(account) as transport:
         message = sms(**given)
@@ -73,7 +73,7 @@ async def test_a_message_is_accepted_by_the_vendors_contract(settings, opened, s
     ],
     ids=str,
 )
-async def test_a_bad_parameter_is_refused_by_the_vendors_contract(settings, opened, sms, account, options):
+async def test_a_bad_parameter_is_refused_by_the_vendors_contract(settings, opened, sms, account, options) -> None:
     async with opened(settings(base_url="http://127.0.0.1:4060", **account)) as transport:
         with pytest.raises(MessageRejected) as caught:
             await transport.send(sms(provider_options=options))

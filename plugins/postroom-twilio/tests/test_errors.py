@@ -16,28 +16,28 @@ codes = st.sampled_from(sorted(CODES)) | st.integers(10_000, 99_999)
 
 
 @pytest.mark.parametrize("code", sorted(CODES))
-def test_every_code_has_a_delivery_error_and_a_next_step(code):
+def test_every_code_has_a_delivery_error_and_a_next_step(code) -> None:
     found = CODES[code]
     assert issubclass(found.kind, DeliveryError)
     assert found.advice
     assert not found.advice.endswith(".")
 
 
-def test_codes_that_blame_the_sender_reach_the_whole_account():
+def test_codes_that_blame_the_sender_reach_the_whole_account() -> None:
     for code in SENDERS:
         assert CODES[code].scope is Scope.ACCOUNT
 
 
 @settings(deadline=None)
 @given(status=st.sampled_from([429, 500, 502, 503, 504, 599]), code=codes)
-def test_a_code_never_makes_a_passing_status_permanent(status, code):
+def test_a_code_never_makes_a_passing_status_permanent(status, code) -> None:
     found = meaning(status, code)
     assert found is None or not found.lasting
 
 
 @settings(deadline=None)
 @given(status=st.sampled_from([400, 403, 404, 409, 422]), code=codes, own=st.booleans())
-def test_a_known_code_decides_among_lasting_statuses(status, code, own):
+def test_a_known_code_decides_among_lasting_statuses(status, code, own) -> None:
     found = meaning(status, code, own_sender=own)
     if code in CODES:
         assert found is not None
@@ -52,13 +52,13 @@ values = st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.li
 
 @settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(["code", "message", "detail", "title"]), values))
-def test_any_error_body_can_be_read(body):
+def test_any_error_body_can_be_read(body) -> None:
     code, text = read_problem(body)
     assert code is None or isinstance(code, int)
     assert isinstance(text, str)
 
 
-def test_the_readme_lists_every_code():
+def test_the_readme_lists_every_code() -> None:
     readme = (Path(__file__).parents[1] / "README.md").read_text()
     table = readme.partition("| code | error | scope |")[2]
     told = {

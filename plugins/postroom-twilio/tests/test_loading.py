@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 
-def test_the_transport_loads_without_the_sdk():
+def test_the_transport_loads_without_the_sdk() -> None:
     script = (
         "import sys, postroom_twilio; assert 'postroom_twilio.transport' not in sys.modules;"
         "assert 'aiohttp' not in sys.modules; postroom_twilio.postroom_sms_transport();"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 import ssl
 import traceback
 
@@ -15,13 +16,15 @@ from .conftest import CREATED
 
 
 @pytest.fixture(autouse=True)
-def no_environment(monkeypatch):
+def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "SSL_CERT_FILE"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
 
 
-async def test_a_proxy_of_the_environment_carries_the_request(server, settings, opened, sms, monkeypatch):
+async def test_a_proxy_of_the_environment_carries_the_request(
+    server, settings, opened, sms, monkeypatch: pytest.MonkeyPatch
+) -> None:
     server.answer(CREATED)
     monkeypatch.setenv("HTTP_PROXY", server.url)
     async with opened(settings(base_url="http://twilio.example")) as transport:
@@ -31,7 +34,7 @@ async def test_a_proxy_of_the_environment_carries_the_request(server, settings, 
     assert request.headers["host"] == "twilio.example"
 
 
-async def test_no_proxy_goes_past_the_proxy(server, settings, opened, sms, monkeypatch):
+async def test_no_proxy_goes_past_the_proxy(server, settings, opened, sms, monkeypatch: pytest.MonkeyPatch) -> None:
     server.answer(CREATED)
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
@@ -40,7 +43,9 @@ async def test_no_proxy_goes_past_the_proxy(server, settings, opened, sms, monke
     assert server.requests[0].target.startswith("/2010-04-01/")
 
 
-async def test_a_private_authority_is_trusted_through_ssl_cert_file(settings, opened, sms, monkeypatch, tmp_path):
+async def test_a_private_authority_is_trusted_through_ssl_cert_file(
+    settings, opened, sms, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     bundle = tmp_path / "authority.pem"
@@ -53,7 +58,9 @@ async def test_a_private_authority_is_trusted_through_ssl_cert_file(settings, op
     assert accepted.provider_message_id == "SM1"
 
 
-async def test_a_proxy_that_is_down_is_unreachable_and_its_password_is_not_told(settings, opened, sms, monkeypatch):
+async def test_a_proxy_that_is_down_is_unreachable_and_its_password_is_not_told(
+    settings, opened, sms, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://user:pr0xy-pass@127.0.0.1:9")
     async with opened(settings()) as transport:
         with pytest.raises(ProviderUnreachable) as caught:
@@ -61,7 +68,9 @@ async def test_a_proxy_that_is_down_is_unreachable_and_its_password_is_not_told(
     assert "pr0xy-pass" not in "".join(traceback.format_exception(caught.value))
 
 
-async def test_a_proxy_that_refuses_means_nothing_was_sent(server, settings, opened, sms, monkeypatch):
+async def test_a_proxy_that_refuses_means_nothing_was_sent(
+    server, settings, opened, sms, monkeypatch: pytest.MonkeyPatch
+) -> None:
     server.answer(Answer(502, "<html>no way</html>"))
     monkeypatch.setenv("HTTPS_PROXY", server.url.replace("http://", "http://user:pr0xy-pass@"))
     async with opened(settings(base_url="https://twilio.example")) as transport:

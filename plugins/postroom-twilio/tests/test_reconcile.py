@@ -49,7 +49,7 @@ def ask(server, settings, opened, sms):
     return asking
 
 
-async def test_a_message_in_the_list_was_accepted_under_its_sid(ask, server):
+async def test_a_message_in_the_list_was_accepted_under_its_sid(ask, server) -> None:
     found = await ask(listed(entry()))
     assert found.provider_message_id == "SM7"
     assert found.recipients[0].address == "+15005550010"
@@ -75,43 +75,43 @@ async def test_a_message_in_the_list_was_accepted_under_its_sid(ask, server):
     ],
     ids=str,
 )
-async def test_another_message_is_not_taken_for_it(ask, other):
+async def test_another_message_is_not_taken_for_it(ask, other) -> None:
     assert await ask(listed(entry(**other))) is None
 
 
-async def test_nothing_in_the_list_settles_nothing_since_the_list_may_lag(ask):
+async def test_nothing_in_the_list_settles_nothing_since_the_list_may_lag(ask) -> None:
     assert await ask(listed()) is None
 
 
-async def test_two_equal_messages_settle_nothing(ask):
+async def test_two_equal_messages_settle_nothing(ask) -> None:
     assert await ask(listed(entry("SM7"), entry("SM8", after=4))) is None
 
 
-async def test_a_second_equal_message_on_a_later_page_settles_nothing(ask, server):
+async def test_a_second_equal_message_on_a_later_page_settles_nothing(ask, server) -> None:
     pages = listed(entry("SM7"), more="/2010-04-01/Accounts/x/Messages.json?Page=1"), listed(entry("SM8"))
     assert await ask(*pages) is None
     assert [request.query for request in server.requests][1] == "Page=1"
 
 
-async def test_pages_are_read_until_they_are_older_than_the_message(ask, server):
+async def test_pages_are_read_until_they_are_older_than_the_message(ask, server) -> None:
     old = listed(*(entry(f"SM{n}", after=-60 * n, body="x") for n in range(1, 4)), more="/next")
     found = await ask(listed(entry("SM9", body="newer"), more="/next"), listed(entry(), more="/next"), old)
     assert found.provider_message_id == "SM7"
     assert len(server.requests) == 3
 
 
-async def test_a_list_without_end_settles_nothing(ask, server):
+async def test_a_list_without_end_settles_nothing(ask, server) -> None:
     assert await ask(listed(entry("SM7"), more="/more"), listed(entry("SM9", body="x"), more="/more")) is None
     assert len(server.requests) == 10
 
 
-async def test_the_next_page_is_never_asked_for_at_another_host(ask, server):
+async def test_the_next_page_is_never_asked_for_at_another_host(ask, server) -> None:
     found = await ask(listed(entry(), more="@127.0.0.1:9/steal"))
     assert found.provider_message_id == "SM7"
     assert len(server.requests) == 1
 
 
-async def test_one_entry_is_never_given_to_two_equal_messages(server, settings, opened, sms):
+async def test_one_entry_is_never_given_to_two_equal_messages(server, settings, opened, sms) -> None:
     server.answer(listed(entry()))
     async with opened(settings(base_url=server.url)) as transport:
         first = await transport.reconcile(UnknownAttempt(sms(id="a" * 32), STARTED))
@@ -121,14 +121,14 @@ async def test_one_entry_is_never_given_to_two_equal_messages(server, settings, 
     assert second is None
 
 
-async def test_an_entry_of_an_accepted_message_is_not_given_to_one_in_doubt(server, settings, opened, sms):
+async def test_an_entry_of_an_accepted_message_is_not_given_to_one_in_doubt(server, settings, opened, sms) -> None:
     server.answer(Answer(201, {"sid": "SM7"}), listed(entry()))
     async with opened(settings(base_url=server.url)) as transport:
         await transport.send(sms(id="a" * 32))
         assert await transport.reconcile(UnknownAttempt(sms(id="b" * 32), STARTED)) is None
 
 
-async def test_with_a_messaging_service_the_sender_is_left_to_it(ask, server, sms):
+async def test_with_a_messaging_service_the_sender_is_left_to_it(ask, server, sms) -> None:
     account = {"messaging_service_sid": SERVICE}
     message = sms(**{"from": None})
     theirs = entry("SM1", messaging_service_sid="MG" + "0" * 32)
@@ -137,29 +137,29 @@ async def test_with_a_messaging_service_the_sender_is_left_to_it(ask, server, sm
     assert parse_qs(server.requests[0].query) == {"To": ["+15005550010"], "PageSize": ["100"]}
 
 
-async def test_a_whatsapp_message_is_looked_for_under_its_prefix(ask, server, sms):
+async def test_a_whatsapp_message_is_looked_for_under_its_prefix(ask, server, sms) -> None:
     theirs = entry(to="whatsapp:+15005550010", **{"from": "whatsapp:+15005550006"})
     found = await ask(listed(theirs), message=sms(to="whatsapp:+15005550010"))
     assert found.recipients[0].address == "+15005550010"
 
 
-async def test_a_template_is_not_looked_for_since_its_text_is_not_ours(ask, server, sms):
+async def test_a_template_is_not_looked_for_since_its_text_is_not_ours(ask, server, sms) -> None:
     message = sms(body="", provider_options={"content_sid": "HX" + "0" * 32})
     assert await ask(listed(entry(body="")), message=message) is None
     assert server.requests == []
 
 
 @pytest.mark.parametrize("answer", [Answer(500, {"code": 20500}), Answer(503), Drop("request"), Answer(429)], ids=str)
-async def test_a_list_that_cannot_be_read_is_an_error(ask, answer):
+async def test_a_list_that_cannot_be_read_is_an_error(ask, answer) -> None:
     with pytest.raises(DeliveryError):
         await ask(answer)
 
 
-async def test_refused_credentials_are_told(ask):
+async def test_refused_credentials_are_told(ask) -> None:
     with pytest.raises(AuthenticationFailed):
         await ask(Answer(401, {"code": 20003, "message": "Authenticate"}))
 
 
 @pytest.mark.parametrize("body", [b"[]", b"<html>", {"messages": None}, {"messages": ["SM7", 1, None]}], ids=str)
-async def test_a_list_of_another_form_settles_nothing(ask, body):
+async def test_a_list_of_another_form_settles_nothing(ask, body) -> None:
     assert await ask(Answer(200, body)) is None

@@ -31,7 +31,7 @@ SCALARS = {
 ALL_OPTIONS = {name: SCALARS.get(name, f"{name} & ü") for name in OPTIONS}
 
 
-def test_fields_and_options_are_every_parameter_of_the_sdk():
+def test_fields_and_options_are_every_parameter_of_the_sdk() -> None:
     parameters = set(inspect.signature(MessageList.create_async).parameters) - {"self"}
     assert set(OPTIONS) | OWNED.keys() == parameters
     assert not set(OPTIONS) & OWNED.keys()
@@ -67,7 +67,7 @@ def test_fields_and_options_are_every_parameter_of_the_sdk():
     ],
     ids=["text", "media", "schedule", "every option"],
 )
-async def test_the_form_is_the_sdks(server, settings, opened, sms, message, account, parameters):
+async def test_the_form_is_the_sdks(server, settings, opened, sms, message, account, parameters) -> None:
     logging.getLogger("twilio.http_client").setLevel(logging.WARNING)
     server.answer(Answer(201, {"sid": "SM1"}))
     client = Client(SID, TOKEN)

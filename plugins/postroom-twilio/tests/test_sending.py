@@ -24,7 +24,7 @@ async def sent(server, transport, message):
     return fields
 
 
-async def test_a_text_is_one_authenticated_form_post(server, transport, sms):
+async def test_a_text_is_one_authenticated_form_post(server, transport, sms) -> None:
     fields = await sent(server, transport, sms(body="Grüße & 100 % + 1"))
     [request] = server.requests
     assert (request.method, request.path) == (
@@ -37,7 +37,7 @@ async def test_a_text_is_one_authenticated_form_post(server, transport, sms):
     assert fields == {"To": ["+15005550010"], "From": ["+15005550006"], "Body": ["Grüße & 100 % + 1"]}
 
 
-async def test_an_api_key_replaces_the_token(server, settings, opened, sms):
+async def test_an_api_key_replaces_the_token(server, settings, opened, sms) -> None:
     server.answer(Answer(201, {"sid": "SM1"}))
     given = settings(base_url=server.url, api_key="SK1", api_secret="hush")
     async with opened(given) as transport:
@@ -47,7 +47,7 @@ async def test_an_api_key_replaces_the_token(server, settings, opened, sms):
     assert f"/Accounts/{given.account_sid}/" in request.path
 
 
-async def test_a_created_message_is_accepted_with_sid_segments_and_request_id(transport, sms):
+async def test_a_created_message_is_accepted_with_sid_segments_and_request_id(transport, sms) -> None:
     accepted = await transport.send(sms())
     [result] = accepted.recipients
     assert (accepted.provider_message_id, accepted.request_id, accepted.detail) == ("SM1", "RQ1", "queued")
@@ -55,26 +55,26 @@ async def test_a_created_message_is_accepted_with_sid_segments_and_request_id(tr
     assert (result.segments, result.status) == (2, 201)
 
 
-async def test_segments_not_counted_yet_are_not_reported(server, settings, opened, sms):
+async def test_segments_not_counted_yet_are_not_reported(server, settings, opened, sms) -> None:
     server.answer(Answer(201, {"sid": "SM1", "num_segments": "0"}))
     async with opened(settings(base_url=server.url)) as transport:
         accepted = await transport.send(sms())
     assert accepted.recipients[0].segments is None
 
 
-async def test_media_are_repeated_fields(server, transport, sms):
+async def test_media_are_repeated_fields(server, transport, sms) -> None:
     media = ["https://example.org/a.png", "https://example.org/b?x=1&y=2"]
     fields = await sent(server, transport, sms(body="", media=media))
     assert fields["MediaUrl"] == media
     assert "Body" not in fields
 
 
-async def test_whatsapp_prefixes_both_addresses_once(server, transport, sms):
+async def test_whatsapp_prefixes_both_addresses_once(server, transport, sms) -> None:
     fields = await sent(server, transport, sms(to="whatsapp:+15005550010", **{"from": "whatsapp:+15005550006"}))
     assert (fields["To"], fields["From"]) == (["whatsapp:+15005550010"], ["whatsapp:+15005550006"])
 
 
-async def test_a_messaging_service_and_a_status_callback_of_the_account_go_along(server, settings, opened, sms):
+async def test_a_messaging_service_and_a_status_callback_of_the_account_go_along(server, settings, opened, sms) -> None:
     server.answer(Answer(201, {"sid": "SM1"}))
     given = settings(base_url=server.url, messaging_service_sid=SERVICE, status_callback="https://example.org/t?a=b")
     async with opened(given) as transport:
@@ -84,7 +84,7 @@ async def test_a_messaging_service_and_a_status_callback_of_the_account_go_along
     assert "From" not in fields
 
 
-async def test_a_schedule_is_sent_in_utc_with_its_type(server, settings, opened, sms):
+async def test_a_schedule_is_sent_in_utc_with_its_type(server, settings, opened, sms) -> None:
     server.answer(Answer(201, {"sid": "SM1"}))
     when = datetime.now(timezone(timedelta(hours=5, minutes=30))) + timedelta(hours=1)
     async with opened(settings(base_url=server.url, messaging_service_sid=SERVICE)) as transport:
@@ -93,17 +93,17 @@ async def test_a_schedule_is_sent_in_utc_with_its_type(server, settings, opened,
     assert fields["ScheduleType"] == ["fixed"]
 
 
-async def test_a_schedule_that_has_come_is_sent_at_once(server, transport, sms):
+async def test_a_schedule_that_has_come_is_sent_at_once(server, transport, sms) -> None:
     fields = await sent(server, transport, sms(send_at=datetime.now(UTC) - timedelta(seconds=1)))
     assert not {"SendAt", "ScheduleType"} & fields.keys()
 
 
-async def test_an_expiry_bounds_the_wait_in_the_queue(server, transport, sms):
+async def test_an_expiry_bounds_the_wait_in_the_queue(server, transport, sms) -> None:
     fields = await sent(server, transport, sms(expires_at=datetime.now(UTC) + timedelta(minutes=10)))
     assert 595 <= int(fields["ValidityPeriod"][0]) <= 600
 
 
-async def test_an_expiry_of_a_scheduled_message_counts_from_its_schedule(server, settings, opened, sms):
+async def test_an_expiry_of_a_scheduled_message_counts_from_its_schedule(server, settings, opened, sms) -> None:
     server.answer(Answer(201, {"sid": "SM1"}))
     when = datetime.now(UTC) + timedelta(hours=1)
     async with opened(settings(base_url=server.url, messaging_service_sid=SERVICE)) as transport:
@@ -111,12 +111,14 @@ async def test_an_expiry_of_a_scheduled_message_counts_from_its_schedule(server,
     assert fields["ValidityPeriod"] == ["90"]
 
 
-async def test_an_expiry_beyond_twilios_queue_needs_no_field(server, transport, sms):
+async def test_an_expiry_beyond_twilios_queue_needs_no_field(server, transport, sms) -> None:
     fields = await sent(server, transport, sms(expires_at=datetime.now(UTC) + timedelta(days=2)))
     assert "ValidityPeriod" not in fields
 
 
-async def test_provider_options_are_sent_under_twilios_names_and_win_over_the_account(server, settings, opened, sms):
+async def test_provider_options_are_sent_under_twilios_names_and_win_over_the_account(
+    server, settings, opened, sms
+) -> None:
     server.answer(Answer(201, {"sid": "SM1"}))
     options = {
         "content_sid": "HX1",
@@ -149,7 +151,9 @@ async def test_provider_options_are_sent_under_twilios_names_and_win_over_the_ac
         ({"persistent_action": [1]}, "text only"),
     ],
 )
-async def test_an_option_twilio_has_not_is_refused_before_anything_is_sent(server, transport, sms, options, said):
+async def test_an_option_twilio_has_not_is_refused_before_anything_is_sent(
+    server, transport, sms, options, said
+) -> None:
     with pytest.raises(InvalidOption) as caught:
         transport.validate(sms(provider_options=options))
     assert said in str(caught.value)
@@ -171,23 +175,23 @@ async def test_an_option_twilio_has_not_is_refused_before_anything_is_sent(serve
         ({"expires_at": timedelta(0)}, "expires_at is past"),
     ],
 )
-async def test_what_twilio_cannot_send_is_refused_with_the_reason(transport, sms, given, said):
+async def test_what_twilio_cannot_send_is_refused_with_the_reason(transport, sms, given, said) -> None:
     given = {name: datetime.now(UTC) + v if isinstance(v, timedelta) else v for name, v in given.items()}
     with pytest.raises(MessageError, match=said):
         transport.validate(sms(**given))
 
 
-async def test_limits_are_inclusive(transport, sms):
+async def test_limits_are_inclusive(transport, sms) -> None:
     transport.validate(sms(body="x" * 1600, media=["https://example.org/a"] * 10))
 
 
-async def test_a_service_named_by_the_message_is_a_sender_and_may_schedule(transport, sms):
+async def test_a_service_named_by_the_message_is_a_sender_and_may_schedule(transport, sms) -> None:
     options = {"messaging_service_sid": SERVICE}
     when = datetime.now(UTC) + timedelta(hours=1)
     transport.validate(sms(**{"from": None}, send_at=when, provider_options=options))
 
 
-async def test_check_reads_the_account_and_sends_nothing(server, settings, opened):
+async def test_check_reads_the_account_and_sends_nothing(server, settings, opened) -> None:
     server.answer(Answer(200, {"status": "active", "friendly_name": "Acme"}), Answer(200, {"status": "suspended"}))
     async with opened(settings(base_url=server.url)) as transport:
         report, suspended = await transport.check(), await transport.check()
@@ -198,7 +202,7 @@ async def test_check_reads_the_account_and_sends_nothing(server, settings, opene
     ] * 2
 
 
-async def test_check_with_an_api_key_reads_what_such_a_key_may(server, settings, opened):
+async def test_check_with_an_api_key_reads_what_such_a_key_may(server, settings, opened) -> None:
     server.answer(Answer(200, {"messages": []}))
     async with opened(settings(base_url=server.url, api_key="SK1", api_secret="hush")) as transport:
         assert (await transport.check()).ok
@@ -206,7 +210,7 @@ async def test_check_with_an_api_key_reads_what_such_a_key_may(server, settings,
     assert (request.method, request.path.rpartition("/")[2], request.query) == ("GET", "Messages.json", "PageSize=1")
 
 
-async def test_check_of_something_that_is_not_twilio_is_not_ok(server, settings, opened):
+async def test_check_of_something_that_is_not_twilio_is_not_ok(server, settings, opened) -> None:
     server.answer(Answer(200, "<html>hello</html>"))
     async with opened(settings(base_url=server.url)) as transport:
         report = await transport.check()

@@ -30,7 +30,7 @@ def configured(**values):
         ({"account_sid": SID, "api_secret": "hush"}, ["api_key", "TWILIO_API_KEY"]),
     ],
 )
-def test_a_missing_credential_is_named_with_its_variable(values, named):
+def test_a_missing_credential_is_named_with_its_variable(values, named) -> None:
     with pytest.raises(MissingCredential) as caught:
         configured(**values)
     text = str(caught.value)
@@ -43,23 +43,23 @@ def test_a_missing_credential_is_named_with_its_variable(values, named):
 @pytest.mark.parametrize(
     "sid", ["SK1", "AC", "AC1/../x", "AC1?x", "AC1#x", "AC1%2e", "AC1:x", "AC1\r\nX: y", "AC1 x", "AC1\n"]
 )
-def test_an_account_sid_cannot_leave_its_place_in_the_url(sid):
+def test_an_account_sid_cannot_leave_its_place_in_the_url(sid) -> None:
     with pytest.raises(InvalidOption, match="accounts.texts.account_sid"):
         configured(account_sid=sid, auth_token=TOKEN)
 
 
 @pytest.mark.parametrize("url", ["example.org", "ftp://example.org", "https://example.org/a b", "https://a\r\nb"])
-def test_a_status_callback_must_be_a_web_address(url):
+def test_a_status_callback_must_be_a_web_address(url) -> None:
     with pytest.raises(InvalidOption, match="status_callback"):
         configured(account_sid=SID, auth_token=TOKEN, status_callback=url)
 
 
-def test_an_unknown_key_names_the_nearest():
+def test_an_unknown_key_names_the_nearest() -> None:
     with pytest.raises(InvalidOption, match="did you mean 'auth_token'"):
         configured(account_sid=SID, auth_tokn=TOKEN)
 
 
-def test_secrets_stay_out_of_texts():
+def test_secrets_stay_out_of_texts() -> None:
     settings = configured(account_sid=SID, auth_token=TOKEN, api_key="SK1", api_secret="hush")
     assert TOKEN not in repr(settings)
     assert "hush" not in repr(settings) + str(settings.model_dump())
@@ -69,7 +69,7 @@ def test_secrets_stay_out_of_texts():
     assert TOKEN not in str(caught.value)
 
 
-async def test_a_message_may_bring_the_credentials_of_the_rest_api(server):
+async def test_a_message_may_bring_the_credentials_of_the_rest_api(server) -> None:
     server.answer(Answer(201, {"sid": "SM1"}))
     options = {"twilio_sid": SID, "twilio_auth_token": TOKEN}
     account = {"provider": "twilio", "account_sid": "AC1", "api_key": "SK1", "api_secret": "x", "from": "+15005550006"}
@@ -81,14 +81,14 @@ async def test_a_message_may_bring_the_credentials_of_the_rest_api(server):
     assert ("From", "+15005550006") in request.form()
 
 
-async def test_an_account_may_be_a_url(server):
+async def test_an_account_may_be_a_url(server) -> None:
     server.answer(Answer(201, {"sid": "SM1"}))
     async with Postroom.from_urls(f"twilio://{SID}:{TOKEN}@?from=%2B15005550006&base_url={server.url}") as room:
         await room.send(Sms(to="+15005550010", body="hi"))
     assert ("From", "+15005550006") in server.requests[0].form()
 
 
-async def test_twilios_usual_environment_makes_an_account(server, monkeypatch):
+async def test_twilios_usual_environment_makes_an_account(server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TWILIO_ACCOUNT_SID", SID)
     with pytest.raises(ConfigError, match="TWILIO_AUTH_TOKEN"):
         async with Postroom() as room:

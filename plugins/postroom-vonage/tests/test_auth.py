@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 import asyncio
 import hashlib
 import time
@@ -28,14 +29,14 @@ from .conftest import YES
 
 
 class Clock:
-    def __init__(self):
+    def __init__(self) -> None:
         self.now = 1_700_000_000.0
 
     def __call__(self):
         return self.now
 
 
-async def test_a_token_serves_until_it_is_due_for_renewal(pem):
+async def test_a_token_serves_until_it_is_due_for_renewal(pem) -> None:
     clock = Clock()
     tokens = Tokens("app-1", pem, clock=clock)
     await tokens.open()
@@ -46,7 +47,7 @@ async def test_a_token_serves_until_it_is_due_for_renewal(pem):
     assert tokens.authorization() != first
 
 
-async def test_a_clock_that_steps_back_makes_a_new_token(pem):
+async def test_a_clock_that_steps_back_makes_a_new_token(pem) -> None:
     clock = Clock()
     tokens = Tokens("app-1", pem, clock=clock)
     await tokens.open()
@@ -55,7 +56,7 @@ async def test_a_clock_that_steps_back_makes_a_new_token(pem):
     assert tokens.authorization() != first
 
 
-async def test_the_key_is_read_once_for_all_tokens(pem, tmp_path):
+async def test_the_key_is_read_once_for_all_tokens(pem, tmp_path: Path) -> None:
     path, clock = tmp_path / "private.key", Clock()
     path.write_text(pem)
     tokens = Tokens("app-1", str(path), clock=clock)
@@ -68,7 +69,7 @@ async def test_the_key_is_read_once_for_all_tokens(pem, tmp_path):
     assert len(seen) == 3
 
 
-async def test_the_token_is_the_one_the_sdk_makes(pem):
+async def test_the_token_is_the_one_the_sdk_makes(pem) -> None:
     tokens = Tokens("app-1", pem, clock=lambda: int(time.time()) - 0.5)
     await tokens.open()
     mine = tokens.authorization().removeprefix("Bearer ")
@@ -83,7 +84,7 @@ async def test_the_token_is_the_one_the_sdk_makes(pem):
     assert len(ours["jti"]) == len(sdks["jti"])
 
 
-async def test_a_key_may_be_pkcs1_or_pkcs8_text_or_a_path(pem, pkcs1, tmp_path):
+async def test_a_key_may_be_pkcs1_or_pkcs8_text_or_a_path(pem, pkcs1, tmp_path: Path) -> None:
     numbers = load_pem_private_key(pem.encode(), None).private_numbers()
     for number, text in enumerate((pem, pkcs1)):
         path = tmp_path / f"{number}.key"
@@ -102,7 +103,7 @@ def bad_keys():
 
 
 @pytest.mark.parametrize("kind", ["encrypted", "not RSA", "broken", "nothing", "no file", "folder", "nul", "long"])
-async def test_a_key_that_cannot_be_used_is_an_error_without_the_key(kind):
+async def test_a_key_that_cannot_be_used_is_an_error_without_the_key(kind) -> None:
     key = bad_keys()[kind]
     with pytest.raises(MissingCredential, match="private_key") as caught:
         await Tokens("app-1", key).open()
@@ -110,7 +111,7 @@ async def test_a_key_that_cannot_be_used_is_an_error_without_the_key(kind):
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
 
 
-async def test_all_messages_of_an_account_go_with_one_token(open_vonage, server, sms, by_token):
+async def test_all_messages_of_an_account_go_with_one_token(open_vonage, server, sms, by_token) -> None:
     server.answer(YES["messages"])
     async with open_vonage(server.url, **by_token) as vonage:
         await asyncio.gather(*(vonage.send(sms()) for _ in range(5)))
@@ -120,7 +121,7 @@ async def test_all_messages_of_an_account_go_with_one_token(open_vonage, server,
     assert seen.pop().startswith("Bearer eyJ")
 
 
-async def test_an_account_with_both_prefers_the_token(open_vonage, server, sms, pem):
+async def test_an_account_with_both_prefers_the_token(open_vonage, server, sms, pem) -> None:
     server.answer(YES["messages"])
     async with open_vonage(server.url, application_id="app-1", private_key=pem) as vonage:
         await vonage.send(sms())
@@ -128,7 +129,7 @@ async def test_an_account_with_both_prefers_the_token(open_vonage, server, sms, 
 
 
 @pytest.mark.parametrize("api", ["messages", "sms"])
-async def test_basic_is_the_sdks(open_vonage, server, sms, api):
+async def test_basic_is_the_sdks(open_vonage, server, sms, api) -> None:
     server.answer(YES[api])
     async with open_vonage(server.url, api=api, api_secret="gehéim:x") as vonage:
         await vonage.send(sms())
@@ -140,20 +141,20 @@ VALUES = st.dictionaries(st.from_regex(r"[a-z][a-z\-]{0,9}", fullmatch=True), st
 
 
 @given(fields=VALUES, method=st.sampled_from(["md5", "sha1", "sha256", "sha512"]))
-def test_the_sdk_accepts_our_signature(fields, method):
+def test_the_sdk_accepts_our_signature(fields, method) -> None:
     form = signed({**fields, "api_key": "abcd1234"}, "signature-secret", method, timestamp=1_700_000_000)
     auth = Auth(api_key="abcd1234", signature_secret="signature-secret", signature_method=method)
     assert auth.check_signature(form)
 
 
-def test_the_plain_md5_signature_is_the_digest_of_fields_and_secret():
+def test_the_plain_md5_signature_is_the_digest_of_fields_and_secret() -> None:
     form = signed({"to": "44", "text": "a=b&c"}, "secret", "md5hash", timestamp=1_700_000_000)
     assert form["sig"] == hashlib.md5(b"&text=a_b_c&timestamp=1700000000&to=44secret").hexdigest()
     assert form["text"] == "a=b&c"
 
 
 @pytest.mark.parametrize("method", ["md5", "sha1", "sha256", "sha512"])
-async def test_what_a_signing_account_sends_passes_the_sdks_check(open_vonage, server, sms, method):
+async def test_what_a_signing_account_sends_passes_the_sdks_check(open_vonage, server, sms, method) -> None:
     server.answer(YES["sms"])
     settings = {"signature_secret": "s3cret", "signature_method": method}
     async with open_vonage(server.url, api="sms", **settings) as vonage:

@@ -12,7 +12,7 @@ from .conftest import CANARY
 
 
 @pytest.mark.parametrize("api", ["messages", "sms"])
-async def test_the_balance_is_read_with_the_secret_in_no_url(open_vonage, server, api):
+async def test_the_balance_is_read_with_the_secret_in_no_url(open_vonage, server, api) -> None:
     server.answer(Answer(200, {"value": 10.5, "autoReload": False}))
     async with open_vonage(server.url, api=api) as vonage:
         report = await vonage.check()
@@ -23,14 +23,14 @@ async def test_the_balance_is_read_with_the_secret_in_no_url(open_vonage, server
     assert CANARY not in report.summary
 
 
-async def test_refused_credentials_are_an_error(open_vonage, server):
+async def test_refused_credentials_are_an_error(open_vonage, server) -> None:
     server.answer(Answer(401, {"error-code": "401", "error-code-label": "authentication failed"}))
     async with open_vonage(server.url) as vonage:
         with pytest.raises(AuthenticationFailed, match="check the account's credentials"):
             await vonage.check()
 
 
-async def test_a_server_that_is_not_vonage_is_told(open_vonage, server):
+async def test_a_server_that_is_not_vonage_is_told(open_vonage, server) -> None:
     server.answer(Answer(200, "<html>Welcome</html>"))
     async with open_vonage(server.url) as vonage:
         report = await vonage.check()
@@ -38,13 +38,13 @@ async def test_a_server_that_is_not_vonage_is_told(open_vonage, server):
     assert "base_url" in report.summary
 
 
-async def test_an_unreachable_vonage_is_an_error(open_vonage):
+async def test_an_unreachable_vonage_is_an_error(open_vonage) -> None:
     async with open_vonage("http://127.0.0.1:9") as vonage:
         with pytest.raises(ProviderUnreachable):
             await vonage.check()
 
 
-async def test_a_token_is_made_but_not_tried(open_vonage, server, by_token):
+async def test_a_token_is_made_but_not_tried(open_vonage, server, by_token) -> None:
     async with open_vonage(server.url, **by_token) as vonage:
         report = await vonage.check()
     assert report.ok
@@ -52,7 +52,7 @@ async def test_a_token_is_made_but_not_tried(open_vonage, server, by_token):
     assert server.connections == 0
 
 
-async def test_a_key_that_cannot_sign_fails_the_check():
+async def test_a_key_that_cannot_sign_fails_the_check() -> None:
     account = {"provider": "vonage", "application_id": "app-1", "private_key": "no key"}
     async with Postroom(accounts={"texts": account}) as room:
         found = await room.check("texts")

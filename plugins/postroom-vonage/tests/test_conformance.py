@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import hashlib
 import json
 import time
@@ -29,39 +30,39 @@ def pem():
 
 
 class MessagesWire(FakeHttpProvider):
-    def accepted(self, request, identifier):
+    def accepted(self, request: pytest.FixtureRequest, identifier):
         return Answer(202, {"message_uuid": identifier})
 
-    def rejected(self, request):
+    def rejected(self, request: pytest.FixtureRequest):
         return Answer(422, problem(1150, "Invalid params", detail="The value of one or more parameters is invalid."))
 
-    def unauthorised(self, request):
+    def unauthorised(self, request: pytest.FixtureRequest):
         return Answer(401, problem("unauthorized", "You did not provide correct credentials."))
 
-    def rate_limited(self, request, seconds):
+    def rate_limited(self, request: pytest.FixtureRequest, seconds):
         return Answer(429, problem(1010, "Throttled"), {"Retry-After": str(seconds)})
 
 
 class SmsWire(FakeHttpProvider):
     retry_after = None
 
-    def accepted(self, request, identifier):
+    def accepted(self, request: pytest.FixtureRequest, identifier):
         part = {"status": "0", "message-id": identifier, "to": "442079460000"}
         return Answer(200, {"message-count": "1", "messages": [part]})
 
-    def rejected(self, request):
+    def rejected(self, request: pytest.FixtureRequest):
         return Answer(200, parts("3"))
 
-    def unauthorised(self, request):
+    def unauthorised(self, request: pytest.FixtureRequest):
         return Answer(200, parts("4"))
 
-    def forbidden(self, request):
+    def forbidden(self, request: pytest.FixtureRequest):
         return Answer(200, parts("8"))
 
-    def rate_limited(self, request, seconds):
+    def rate_limited(self, request: pytest.FixtureRequest, seconds):
         return Answer(200, parts("1"))
 
-    def server_error(self, request):
+    def server_error(self, request: pytest.FixtureRequest):
         return Answer(200, parts("5"))
 
 
@@ -93,7 +94,7 @@ class SignedByFields(SmsConformance):
         headers = {"content-type": "application/x-www-form-urlencoded"}
         return WebhookRequest("POST", URL, headers, body + f"&sig={sig}".encode())
 
-    def unsigned(self, request):
+    def unsigned(self, request: pytest.FixtureRequest):
         return WebhookRequest("POST", URL, request.headers, request.body.rpartition(b"&sig=")[0])
 
 

@@ -15,7 +15,7 @@ from postroom.errors import DeliveryError, Outcome
 PORTS = {"sms": 4062, "messages": 4063}
 
 
-def mocks_are_up():
+def mocks_are_up() -> bool:
     for port in PORTS.values():
         with socket.socket() as probe:
             probe.settimeout(1)
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def at(api):
+def at(api) -> str:
     return f"http://127.0.0.1:{PORTS[api]}"
 
 
@@ -48,7 +48,7 @@ FAR = {"expires_at": datetime(2099, 1, 1, tzinfo=UTC)}
     ],
     ids=str,
 )
-async def test_the_sms_contract_accepts_every_shape_we_send(open_vonage, sms, fields):
+async def test_the_sms_contract_accepts_every_shape_we_send(open_vonage, sms, fields) -> None:
     async with open_vonage(at("sms"), api="sms", timeout=20) as vonage:
         message = sms(**fields)
         vonage.validate(message)
@@ -57,7 +57,7 @@ async def test_the_sms_contract_accepts_every_shape_we_send(open_vonage, sms, fi
 
 
 @pytest.mark.parametrize("method", ["md5hash", "md5", "sha1", "sha256", "sha512"])
-async def test_the_sms_contract_accepts_signed_forms(open_vonage, sms, method):
+async def test_the_sms_contract_accepts_signed_forms(open_vonage, sms, method) -> None:
     settings = {"api_secret": None, "signature_secret": "s3cret-s3cret", "signature_method": method}
     async with open_vonage(at("sms"), api="sms", timeout=20, **settings) as vonage:
         accepted = await vonage.send(sms())
@@ -92,7 +92,7 @@ async def test_the_sms_contract_accepts_signed_forms(open_vonage, sms, method):
     ids=str,
 )
 @pytest.mark.parametrize("auth", ["basic", "jwt"])
-async def test_the_messages_contract_accepts_every_shape_we_send(open_vonage, sms, by_token, fields, auth):
+async def test_the_messages_contract_accepts_every_shape_we_send(open_vonage, sms, by_token, fields, auth) -> None:
     async with open_vonage(at("messages"), timeout=20, **(by_token if auth == "jwt" else {})) as vonage:
         message = sms(**fields)
         vonage.validate(message)
@@ -103,7 +103,7 @@ async def test_the_messages_contract_accepts_every_shape_we_send(open_vonage, sm
 @pytest.mark.parametrize(
     ("api", "options"), [("sms", {"message_class": 9}), ("sms", {"ttl": 1}), ("messages", {"message_type": "poem"})]
 )
-async def test_a_bad_field_is_refused_by_the_contract_and_permanent(open_vonage, sms, api, options):
+async def test_a_bad_field_is_refused_by_the_contract_and_permanent(open_vonage, sms, api, options) -> None:
     async with open_vonage(at(api), api=api, timeout=20) as vonage:
         with pytest.raises(DeliveryError) as caught:
             await vonage.send(sms(provider_options=options))

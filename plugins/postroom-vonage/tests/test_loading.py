@@ -26,6 +26,6 @@ assert "vonage" not in sdk(), sdk()
 """
 
 
-def test_the_transport_loads_without_the_sdk():
+def test_the_transport_loads_without_the_sdk() -> None:
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 import logging
 import ssl
 import traceback
@@ -35,7 +36,7 @@ STEPS = ("try again", "check", "look for", "add credit", "set SSL_CERT_FILE", "c
 BASIC = basic("abcd1234", CANARY).removeprefix("Basic ")
 
 
-async def refused(transport, message, caplog=None) -> DeliveryError:
+async def refused(transport, message, caplog: pytest.LogCaptureFixture = None) -> DeliveryError:
     with pytest.raises(DeliveryError) as caught:
         await transport.send(message)
     error = caught.value
@@ -70,7 +71,9 @@ async def refused(transport, message, caplog=None) -> DeliveryError:
     ],
     ids=str,
 )
-async def test_every_answer_has_its_outcome(api, open_vonage, server, sms, caplog, step, kind, outcome, scope):
+async def test_every_answer_has_its_outcome(
+    api, open_vonage, server, sms, caplog: pytest.LogCaptureFixture, step, kind, outcome, scope
+) -> None:
     caplog.set_level(logging.DEBUG)
     server.answer(step)
     async with open_vonage(server.url, api=api, timeout=0.5) as vonage:
@@ -79,7 +82,9 @@ async def test_every_answer_has_its_outcome(api, open_vonage, server, sms, caplo
     assert (server.begun, len(server.requests)) == (1, 1)
 
 
-async def test_an_untrusted_certificate_ends_before_anything_is_sent(api, open_vonage, sms, caplog):
+async def test_an_untrusted_certificate_ends_before_anything_is_sent(
+    api, open_vonage, sms, caplog: pytest.LogCaptureFixture
+) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
     async with HttpRecorder(tls=context) as server, open_vonage(server.url, api=api) as vonage:
@@ -89,7 +94,9 @@ async def test_an_untrusted_certificate_ends_before_anything_is_sent(api, open_v
     assert server.begun == 0
 
 
-async def test_a_private_authority_is_trusted_through_ssl_cert_file(api, open_vonage, sms, tmp_path, monkeypatch):
+async def test_a_private_authority_is_trusted_through_ssl_cert_file(
+    api, open_vonage, sms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
@@ -100,7 +107,9 @@ async def test_a_private_authority_is_trusted_through_ssl_cert_file(api, open_vo
     assert len(server.requests) == 1
 
 
-async def test_a_proxy_of_the_environment_carries_the_request(api, open_vonage, server, sms, monkeypatch):
+async def test_a_proxy_of_the_environment_carries_the_request(
+    api, open_vonage, server, sms, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
     for name in ("HTTP_PROXY", "http_proxy"):
@@ -111,7 +120,7 @@ async def test_a_proxy_of_the_environment_carries_the_request(api, open_vonage, 
     assert server.requests[0].target.startswith("http://vonage.example/")
 
 
-async def test_retry_after_and_the_trace_are_kept(api, open_vonage, server, sms):
+async def test_retry_after_and_the_trace_are_kept(api, open_vonage, server, sms) -> None:
     server.answer(Answer(429, {"title": "Rate Limit Hit", "instance": "trace-1"}, {"Retry-After": "17"}))
     async with open_vonage(server.url, api=api) as vonage:
         error = await refused(vonage, sms())
@@ -119,7 +128,7 @@ async def test_retry_after_and_the_trace_are_kept(api, open_vonage, server, sms)
 
 
 @pytest.mark.parametrize("step", [Answer(502, "<html>"), Answer(200), Drop("request"), Hang("request")], ids=str)
-async def test_a_failover_route_makes_no_second_copy_of_what_may_have_been_sent(api, server, step):
+async def test_a_failover_route_makes_no_second_copy_of_what_may_have_been_sent(api, server, step) -> None:
     server.answer(step)
     account = {"provider": "vonage", "api": api, "api_key": "k", "api_secret": CANARY, "from": "Shop", "timeout": 0.5}
     accounts = {"first": {**account, "base_url": server.url}, "second": {"provider": "memory", "from": "Shop"}}
@@ -132,7 +141,7 @@ async def test_a_failover_route_makes_no_second_copy_of_what_may_have_been_sent(
     assert len(server.requests) == 1
 
 
-async def test_a_failover_route_goes_on_when_nothing_was_sent(api, server):
+async def test_a_failover_route_goes_on_when_nothing_was_sent(api, server) -> None:
     server.answer(Answer(500))
     account = {"provider": "vonage", "api": api, "api_key": "k", "api_secret": CANARY, "from": "Shop"}
     accounts = {"first": {**account, "base_url": server.url}, "second": {"provider": "memory", "from": "Shop"}}
@@ -143,7 +152,9 @@ async def test_a_failover_route_goes_on_when_nothing_was_sent(api, server):
     assert receipt.account == "second"
 
 
-async def test_basic_credentials_that_vonage_echoes_are_not_shown(api, open_vonage, server, sms, caplog):
+async def test_basic_credentials_that_vonage_echoes_are_not_shown(
+    api, open_vonage, server, sms, caplog: pytest.LogCaptureFixture
+) -> None:
     server.answer(Answer(401, {"title": "no", "detail": f"{'x ' * 130} Basic {BASIC} of {CANARY}"}))
     async with open_vonage(server.url, api=api) as vonage:
         error = await refused(vonage, sms(), caplog)

@@ -14,7 +14,7 @@ from .conftest import CANARY, YES
 
 
 @pytest.fixture(autouse=True)
-def no_environment(monkeypatch):
+def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in VonageSettings.environment.values():
         monkeypatch.delenv(name, raising=False)
 
@@ -40,7 +40,7 @@ def configured(**values):
     ],
     ids=str,
 )
-def test_a_missing_credential_is_named_with_its_variable(values, missing):
+def test_a_missing_credential_is_named_with_its_variable(values, missing) -> None:
     with pytest.raises(MissingCredential) as caught:
         configured(**values)
     text = str(caught.value)
@@ -61,7 +61,7 @@ def test_a_missing_credential_is_named_with_its_variable(values, missing):
     ],
     ids=str,
 )
-def test_every_way_of_an_api_is_enough(values):
+def test_every_way_of_an_api_is_enough(values) -> None:
     assert configured(**values).provider == "vonage"
 
 
@@ -75,13 +75,13 @@ def test_every_way_of_an_api_is_enough(values):
     ],
     ids=str,
 )
-def test_a_wrong_setting_is_named(values, said):
+def test_a_wrong_setting_is_named(values, said) -> None:
     with pytest.raises(InvalidOption, match=said) as caught:
         configured(**values)
     assert CANARY not in str(caught.value)
 
 
-def test_secrets_are_in_no_repr_and_no_dump(pem):
+def test_secrets_are_in_no_repr_and_no_dump(pem) -> None:
     secrets = {"api_secret": CANARY, "signature_secret": CANARY, "private_key": pem}
     settings = VonageSettings(api_key="k", application_id="a", **secrets)
     assert CANARY not in f"{settings!r}{settings}{settings.model_dump()}{settings.model_dump_json()}"
@@ -89,7 +89,7 @@ def test_secrets_are_in_no_repr_and_no_dump(pem):
     assert settings.secret_texts() == [CANARY, CANARY, pem]
 
 
-async def test_an_account_may_be_a_url(server):
+async def test_an_account_may_be_a_url(server) -> None:
     server.answer(YES["sms"])
     async with Postroom.from_urls(f"vonage://abcd1234:{CANARY}@?api=sms&from=Shop&base_url={server.url}") as room:
         receipt = await room.send(Sms(to="+447700900000", body="hi"))
@@ -97,14 +97,14 @@ async def test_an_account_may_be_a_url(server):
     assert dict(server.requests[0].form())["from"] == "Shop"
 
 
-async def test_vonages_usual_environment_makes_an_account(monkeypatch):
+async def test_vonages_usual_environment_makes_an_account(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VONAGE_APPLICATION_ID", "app-1")
     async with Postroom() as room:
         with pytest.raises(MissingCredential, match="VONAGE_PRIVATE_KEY"):
             await room.send(Sms(to="+447700900000", **{"from": "Shop"}, body="hi", provider="vonage"))
 
 
-async def test_a_message_may_bring_its_own_credentials(server):
+async def test_a_message_may_bring_its_own_credentials(server) -> None:
     server.answer(YES["messages"])
     options = {"vonage_api_key": "other", "vonage_api_secret": "hush"}
     account = {"provider": "vonage", "api_key": "k", "api_secret": CANARY, "from": "Shop", "base_url": server.url}
@@ -113,7 +113,7 @@ async def test_a_message_may_bring_its_own_credentials(server):
     assert server.requests[0].headers["authorization"] == "Basic b3RoZXI6aHVzaA=="
 
 
-async def test_a_key_that_is_none_is_told_when_the_account_is_used(server):
+async def test_a_key_that_is_none_is_told_when_the_account_is_used(server) -> None:
     account = {"provider": "vonage", "application_id": "a", "private_key": "no key", "base_url": server.url}
     async with Postroom(accounts={"texts": {**account, "from": "Shop"}}) as room:
         with pytest.raises(MissingCredential, match="PEM"):

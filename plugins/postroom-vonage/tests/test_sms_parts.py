@@ -24,7 +24,7 @@ from .conftest import CANARY, parts
 LONG = "x" * 400
 
 
-async def test_the_ids_of_all_parts_are_kept(open_vonage, server, sms):
+async def test_the_ids_of_all_parts_are_kept(open_vonage, server, sms) -> None:
     server.answer(Answer(200, parts("0", "0")))
     async with open_vonage(server.url, api="sms") as vonage:
         accepted = await vonage.send(sms(body="x" * 300))
@@ -33,7 +33,7 @@ async def test_the_ids_of_all_parts_are_kept(open_vonage, server, sms):
     assert (result.address, result.provider_message_id, result.segments) == ("+447700900000", "id-0", 2)
 
 
-async def test_one_part_needs_no_list_of_parts(open_vonage, server, sms):
+async def test_one_part_needs_no_list_of_parts(open_vonage, server, sms) -> None:
     server.answer(Answer(200, parts("0")))
     async with open_vonage(server.url, api="sms") as vonage:
         accepted = await vonage.send(sms())
@@ -44,7 +44,9 @@ async def test_one_part_needs_no_list_of_parts(open_vonage, server, sms):
     ("statuses", "code", "first"),
     [(("0", "1", "0"), "1", "id-0"), (("9", "0", "0"), "9", "id-1"), (("0", "0", "5"), "5", "id-0")],
 )
-async def test_a_text_of_which_only_some_parts_were_taken_is_over(open_vonage, server, sms, statuses, code, first):
+async def test_a_text_of_which_only_some_parts_were_taken_is_over(
+    open_vonage, server, sms, statuses, code, first
+) -> None:
     server.answer(Answer(200, parts(*statuses)))
     async with open_vonage(server.url, api="sms") as vonage:
         with pytest.raises(MessageRejected, match="only 2 of 3 parts were accepted .*sent and billed") as caught:
@@ -56,7 +58,7 @@ async def test_a_text_of_which_only_some_parts_were_taken_is_over(open_vonage, s
 
 
 @pytest.mark.parametrize("on_unknown", ["hold", "retry", "assume_sent"])
-async def test_a_partly_sent_text_is_never_sent_again(server, on_unknown):
+async def test_a_partly_sent_text_is_never_sent_again(server, on_unknown) -> None:
     server.answer(Answer(200, parts("0", "1")))
     account = {"provider": "vonage", "api": "sms", "api_key": "k", "api_secret": CANARY, "base_url": server.url}
     accounts = {"first": {**account, "from": "Shop", "on_unknown": on_unknown}, "second": {"provider": "memory"}}
@@ -70,7 +72,7 @@ async def test_a_partly_sent_text_is_never_sent_again(server, on_unknown):
     assert len(server.requests) == 1
 
 
-async def test_all_parts_refused_is_the_first_parts_refusal(open_vonage, server, sms):
+async def test_all_parts_refused_is_the_first_parts_refusal(open_vonage, server, sms) -> None:
     server.answer(Answer(200, parts("7", "1")))
     async with open_vonage(server.url, api="sms") as vonage:
         with pytest.raises(RecipientsRefused):
@@ -101,7 +103,7 @@ async def test_all_parts_refused_is_the_first_parts_refusal(open_vonage, server,
     ],
     ids=str,
 )
-async def test_an_answer_that_does_not_list_every_part_proves_nothing(open_vonage, server, sms, body):
+async def test_an_answer_that_does_not_list_every_part_proves_nothing(open_vonage, server, sms, body) -> None:
     server.answer(Answer(200, body))
     async with open_vonage(server.url, api="sms") as vonage:
         with pytest.raises(UnexpectedResponse, match="look for the message") as caught:
@@ -110,7 +112,7 @@ async def test_an_answer_that_does_not_list_every_part_proves_nothing(open_vonag
 
 
 @pytest.mark.parametrize("status", [0, "0"], ids=repr)
-async def test_a_status_may_be_a_number_or_text(open_vonage, server, sms, status):
+async def test_a_status_may_be_a_number_or_text(open_vonage, server, sms, status) -> None:
     server.answer(Answer(200, {"message-count": 1, "messages": [{"status": status}]}))
     async with open_vonage(server.url, api="sms") as vonage:
         accepted = await vonage.send(sms())
@@ -125,7 +127,7 @@ ANSWER = st.fixed_dictionaries(
 
 
 @given(answer=ANSWER | SCALARS | st.lists(SCALARS))
-def test_any_json_is_an_acceptance_of_every_part_or_a_delivery_error(answer):
+def test_any_json_is_an_acceptance_of_every_part_or_a_delivery_error(answer) -> None:
     settings = VonageSettings(api="sms", api_key="k", api_secret="s")
     transport = VonageSms("texts", settings, Resources())
     reply = Reply(200, CIMultiDictProxy(CIMultiDict()), json.dumps(answer).encode())

@@ -107,7 +107,7 @@ def with_sig(fields, *, secret=SECRET, method="sha256", timestamp=None, kind="fo
     return WebhookRequest("POST", URL, {"content-type": FORM}, urlencode(whole).encode())
 
 
-def changed(request, **changes):
+def changed(request: pytest.FixtureRequest, **changes):
     given = {name: getattr(request, name) for name in ("method", "url", "headers", "body")}
     return WebhookRequest(**given | changes)
 
@@ -132,7 +132,7 @@ def read():
     ],
     ids=["messages", "form", "query", "json"],
 )
-def test_a_status_says_what_became_of_which_message(read, request_, handle, recipient):
+def test_a_status_says_what_became_of_which_message(read, request_, handle, recipient) -> None:
     [event] = read(request_())
     assert event.type is EventType.DELIVERED
     assert (event.channel, event.provider, event.account) == (Channel.SMS, "vonage", "texts")
@@ -154,7 +154,7 @@ def test_a_status_says_what_became_of_which_message(read, request_, handle, reci
     ],
     ids=str,
 )
-def test_every_status_of_the_messages_api_has_its_word(read, payload, expected):
+def test_every_status_of_the_messages_api_has_its_word(read, payload, expected) -> None:
     [event] = read(with_token(payload))
     assert (event.type, event.code, event.permanent) == expected
 
@@ -172,7 +172,7 @@ def test_every_status_of_the_messages_api_has_its_word(read, payload, expected):
         ("unknown", "99", EventType.OTHER, None),
     ],
 )
-def test_every_status_of_the_sms_api_has_its_word(read, status, code, expected, permanent):
+def test_every_status_of_the_sms_api_has_its_word(read, status, code, expected, permanent) -> None:
     [event] = read(with_sig({**DLR, "status": status, "err-code": code}))
     assert (event.type, event.permanent) == (expected, permanent)
     assert event.code == (code if code != "0" else status)
@@ -183,20 +183,20 @@ def test_every_status_of_the_sms_api_has_its_word(read, status, code, expected, 
     [(lambda: with_token(INBOUND), "Stop"), (lambda: with_sig(MO), MO["text"])],
     ids=["messages", "sms"],
 )
-def test_an_incoming_message_has_its_sender_and_text(read, request_, text):
+def test_an_incoming_message_has_its_sender_and_text(read, request_, text) -> None:
     [event] = read(request_())
     assert event.type is EventType.INBOUND
     assert (event.sender, event.recipient, event.text) == ("+447700900000", "+447700900001", text)
     assert event.message_id is None
 
 
-def test_numbers_of_the_first_messages_api_are_read(read):
+def test_numbers_of_the_first_messages_api_are_read(read) -> None:
     told = {**STATUS, "to": {"type": "sms", "number": "447700900000"}, "from": {"type": "sms", "id": "Shop"}}
     assert read(with_token(told))[0].recipient == "+447700900000"
 
 
 @pytest.mark.parametrize("reference", ["order-7", ID.upper(), f"{ID}0", "", 7], ids=str)
-def test_a_reference_that_is_not_ours_is_not_taken_for_our_id(read, reference):
+def test_a_reference_that_is_not_ours_is_not_taken_for_our_id(read, reference) -> None:
     assert read(with_token({**STATUS, "client_ref": reference}))[0].message_id is None
 
 
@@ -204,17 +204,17 @@ def test_a_reference_that_is_not_ours_is_not_taken_for_our_id(read, reference):
     ("told", "hour"),
     [("2026-01-01 14:00:00 +0000", 14), ("2026-01-01 16:00:00 +0200", 14), ("2026-01-01T14:00:00Z", 14)],
 )
-def test_times_are_read_in_every_form_vonage_writes(read, told, hour):
+def test_times_are_read_in_every_form_vonage_writes(read, told, hour) -> None:
     [event] = read(with_token({**STATUS, "timestamp": told}))
     assert event.occurred_at == datetime(2026, 1, 1, hour, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("told", ["", "soon", None, 7], ids=str)
-def test_a_report_without_a_readable_time_is_undated(read, told):
+def test_a_report_without_a_readable_time_is_undated(read, told) -> None:
     assert not read(with_token({**STATUS, "timestamp": told}))[0].dated
 
 
-def test_a_repeat_under_a_new_signature_is_known_as_one(read):
+def test_a_repeat_under_a_new_signature_is_known_as_one(read) -> None:
     old = int(time.time()) - 200
     pairs = [
         (with_token(STATUS, iat=old), with_token(STATUS, jti="j-2")),
@@ -225,7 +225,7 @@ def test_a_repeat_under_a_new_signature_is_known_as_one(read):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_each_way_of_signing_is_verified_and_no_other(method):
+def test_each_way_of_signing_is_verified_and_no_other(method) -> None:
     for other in METHODS:
         take = transport_of(signature_method=method).parse_webhook
         if other == method:
@@ -236,14 +236,14 @@ def test_each_way_of_signing_is_verified_and_no_other(method):
 
 
 @pytest.mark.parametrize("method", METHODS[1:])
-def test_signatures_here_are_those_that_the_sdk_verifies(method):
+def test_signatures_here_are_those_that_the_sdk_verifies(method) -> None:
     sdk = Auth(api_key="abcd1234", signature_secret=SECRET, signature_method=method)
     whole = {**MO, "timestamp": "1700000000"}
     assert sdk.check_signature({**whole, "sig": signature(whole, SECRET, method)})
     assert verify_signature(with_token(STATUS).headers["authorization"].removeprefix("Bearer "), SECRET)
 
 
-def test_a_sig_in_capitals_is_taken(read):
+def test_a_sig_in_capitals_is_taken(read) -> None:
     request = with_sig(DLR)
     head, _, digits = request.body.rpartition(b"sig=")
     assert read(changed(request, body=head + b"sig=" + digits.upper()))
@@ -287,40 +287,40 @@ SIGNED = {
 
 
 @pytest.mark.parametrize("request_", [*TOKENS.values(), *SIGNED.values()], ids=[*TOKENS, *(f"sig-{n}" for n in SIGNED)])
-def test_what_is_not_signed_as_it_stands_is_refused(read, request_):
+def test_what_is_not_signed_as_it_stands_is_refused(read, request_) -> None:
     with pytest.raises(SignatureInvalid, match="^texts: ") as caught:
         read(request_())
     assert SECRET not in str(caught.value)
 
 
-def test_another_application_is_refused():
+def test_another_application_is_refused() -> None:
     ours = transport_of(application_id="app-2")
     with pytest.raises(SignatureInvalid, match="application_id"):
         ours.parse_webhook(with_token(STATUS))
 
 
 @pytest.mark.parametrize("secret", [None, ""])
-def test_an_account_without_a_secret_takes_no_webhooks(secret):
+def test_an_account_without_a_secret_takes_no_webhooks(secret) -> None:
     with pytest.raises(SignatureInvalid, match="set signature_secret"):
         transport_of(signature_secret=secret).parse_webhook(with_sig(DLR, secret=""))
 
 
-def test_a_short_secret_is_taken_as_vonage_gives_it():
+def test_a_short_secret_is_taken_as_vonage_gives_it() -> None:
     assert transport_of(signature_secret="short").parse_webhook(with_token(STATUS, secret="short"))
 
 
-def test_the_age_can_be_raised():
+def test_the_age_can_be_raised() -> None:
     request = with_token(STATUS, iat=int(time.time()) - 3600)
     assert transport_of(webhook_max_age=86_400).parse_webhook(request)
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b"[" * 100_000, {}, {"status": "delivered"}], ids=str)
-def test_what_is_signed_and_about_no_message_is_unreadable(read, body):
+def test_what_is_signed_and_about_no_message_is_unreadable(read, body) -> None:
     with pytest.raises(PayloadInvalid):
         read(with_token(body))
 
 
-def test_a_body_beyond_all_messages_is_refused_unread(read):
+def test_a_body_beyond_all_messages_is_refused_unread(read) -> None:
     with pytest.raises(PayloadInvalid, match="bytes"):
         read(changed(with_sig(DLR), body=b"a" * 1_048_577))
 
@@ -333,7 +333,7 @@ json_values = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from([*FAILED, *INBOUND, *DLR]), json_values) | json_values)
-def test_any_signed_json_is_events_or_a_webhook_error(payload):
+def test_any_signed_json_is_events_or_a_webhook_error(payload) -> None:
     try:
         events = transport_of().parse_webhook(with_token(json.dumps(payload).encode()))
     except WebhookError:
@@ -342,7 +342,7 @@ def test_any_signed_json_is_events_or_a_webhook_error(payload):
 
 
 @given(st.dictionaries(st.sampled_from([*DLR, *MO]) | st.text(max_size=6).filter(lambda n: n != "sig"), st.text()))
-def test_any_signed_form_is_events_or_a_webhook_error(fields):
+def test_any_signed_form_is_events_or_a_webhook_error(fields) -> None:
     try:
         events = transport_of().parse_webhook(with_sig(fields))
     except WebhookError:
@@ -351,7 +351,7 @@ def test_any_signed_form_is_events_or_a_webhook_error(fields):
 
 
 @given(st.binary(max_size=64), st.text(st.characters(), max_size=30), st.sampled_from([FORM, "application/json", ""]))
-def test_any_bytes_without_a_signature_are_refused(body, token, kind):
+def test_any_bytes_without_a_signature_are_refused(body, token, kind) -> None:
     for authorization in (f"Bearer {token}", token):
         headers = {"content-type": kind, "authorization": authorization}
         for url in (URL, f"https://[/?{token}"):

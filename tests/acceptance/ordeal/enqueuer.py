@@ -9,10 +9,10 @@ import sys
 from postroom import Email, Postroom
 
 
-async def main(config, callers):
+async def main(config, callers) -> None:
     async with Postroom.from_config(config) as room:
 
-        async def caller(name):
+        async def caller(name) -> None:
             number = 0
             while True:
                 number += 1

@@ -17,7 +17,7 @@ STARTS_IN = 20.0
 class Process:
     """A Python module of `ordeal` running with arguments; what it prints is read as lines of JSON."""
 
-    def __init__(self, folder):
+    def __init__(self, folder) -> None:
         self._folder = folder
         self.lines = []
 
@@ -57,7 +57,7 @@ class Process:
             found.append(line)
         return found
 
-    def signal(self, number):
+    def signal(self, number) -> None:
         self._process.send_signal(number)
 
     async def kill(self):
@@ -85,7 +85,7 @@ class Process:
 class Crew:
     """Starts processes for one configuration and ends what is left."""
 
-    def __init__(self, config):
+    def __init__(self, config) -> None:
         self.config = Path(config)
         self.members = []
 

@@ -43,14 +43,14 @@ class Server:
     def repeated(self):
         return {name: count for name, count in self.counts.items() if count > 1}
 
-    async def start(self):
+    async def start(self) -> None:
         loop = asyncio.get_running_loop()
         self._listening = await loop.create_server(
             lambda: self.conversation(self), "127.0.0.1", self.port, backlog=1024
         )
         self.port = self._listening.sockets[0].getsockname()[1]
 
-    async def stop(self):
+    async def stop(self) -> None:
         self._listening.close()
         for transport in list(self._open):
             transport.abort()
@@ -67,24 +67,24 @@ class Server:
 
 
 class _Conversation(asyncio.Protocol):
-    def __init__(self, server):
+    def __init__(self, server) -> None:
         self.server = server
         self.buffer = bytearray()
 
-    def connection_made(self, transport):
+    def connection_made(self, transport) -> None:
         self.transport = transport
         self.server._open.add(transport)
 
-    def connection_lost(self, error):
+    def connection_lost(self, error) -> None:
         self.server._open.discard(self.transport)
 
-    def answer(self, data, delay=0.0):
+    def answer(self, data, delay=0.0) -> None:
         if delay:
             asyncio.get_running_loop().call_later(delay, self._write, data)
         else:
             self._write(data)
 
-    def _write(self, data):
+    def _write(self, data) -> None:
         if not self.transport.is_closing():
             self.transport.write(data)
 
@@ -92,16 +92,16 @@ class _Conversation(asyncio.Protocol):
 class _Smtp(_Conversation):
     in_content = False
 
-    def connection_made(self, transport):
+    def connection_made(self, transport) -> None:
         super().connection_made(transport)
         self.answer(b"220 ordeal ESMTP\r\n")
 
-    def data_received(self, data):
+    def data_received(self, data) -> None:
         self.buffer += data
         while self._content() if self.in_content else self._command():
             pass
 
-    def _command(self):
+    def _command(self) -> bool:
         line, found, rest = self.buffer.partition(b"\r\n")
         if not found:
             return False
@@ -113,7 +113,7 @@ class _Smtp(_Conversation):
             self.transport.close()
         return True
 
-    def _content(self):
+    def _content(self) -> bool:
         content, found, rest = self.buffer.partition(b"\r\n.\r\n")
         if not found:
             return False
@@ -139,7 +139,7 @@ class MailServer(Server):
 
 
 class _Http(_Conversation):
-    def data_received(self, data):
+    def data_received(self, data) -> None:
         self.buffer += data
         while (end := self.buffer.find(b"\r\n\r\n")) >= 0:
             head = self.buffer[:end].decode("latin-1")

@@ -14,7 +14,7 @@ from postroom import Email, Postroom
 from postroom.errors import PostroomError
 
 
-async def main(config, most=None):
+async def main(config, most=None) -> None:
     if most:
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(most), resource.RLIM_INFINITY))
     async with Postroom.from_config(config) as room:

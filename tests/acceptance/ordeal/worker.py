@@ -15,7 +15,7 @@ from postroom.outbox.states import WAITING
 from postroom.receipts import Status
 
 
-async def main(config, *wishes):
+async def main(config, *wishes) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     async with Postroom.from_config(config) as room:
@@ -26,7 +26,7 @@ async def main(config, *wishes):
             await watch
 
 
-async def _until_settled(room, stop):
+async def _until_settled(room, stop) -> None:
     while not stop.is_set():
         states = (await room.outbox.stats()).states
         if not any(states.get(status) for status in WAITING | {Status.SENDING}):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from contextlib import asynccontextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Never
 
 from pydantic import SecretStr
 
@@ -33,7 +33,7 @@ async def accept(message):
 class Script:
     """What a transport does, and what was asked of it: one tuple of messages per call."""
 
-    def __init__(self, act=accept, *, many=None, opening=None, closing=None, validate=None):
+    def __init__(self, act=accept, *, many=None, opening=None, closing=None, validate=None) -> None:
         self.act = act
         self.many = many
         self.opening = opening
@@ -71,17 +71,17 @@ class _Acting:
     def script(self):
         return self.settings.script or STAGE
 
-    async def open(self):
+    async def open(self) -> None:
         self.script.opened += 1
         if self.script.opening:
             await self.script.opening()
 
-    async def close(self):
+    async def close(self) -> None:
         self.script.closed += 1
         if self.script.closing:
             await self.script.closing()
 
-    def validate(self, message):
+    def validate(self, message) -> None:
         if self.script.validate:
             self.script.validate(message)
 
@@ -151,18 +151,18 @@ VETO = {}
 
 class _Ledger:
     @hookimpl
-    def postroom_on_event(self, event, receipt):
+    def postroom_on_event(self, event, receipt) -> None:
         LOG.append(("told", event.type.value, receipt.id))
 
 
 class _Deaf:
     @hookimpl
-    def postroom_on_event(self, event, receipt):
+    def postroom_on_event(self, event, receipt) -> Never:
         raise RuntimeError("an observer broke")
 
 
 class _Gate:
-    def __init__(self, name):
+    def __init__(self, name) -> None:
         self.name = name
 
     @hookimpl

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 import email.policy
 import json
 import threading
@@ -29,7 +30,7 @@ def texting(provider, **settings):
 
 
 class TestConsole:
-    async def test_shows_what_a_person_wants_to_see(self, capsys):
+    async def test_shows_what_a_person_wants_to_see(self, capsys: pytest.CaptureFixture[str]) -> None:
         attachment = Attachment(filename="plan.pdf", content=b"12345")
         async with room_of("console") as room:
             receipt = await room.send(an_email(cc="c@example.org", bcc="d@example.org", attachments=[attachment]))
@@ -47,17 +48,17 @@ class TestConsole:
         ):
             assert line in shown.err.splitlines()
 
-    async def test_counts_the_segments_of_an_sms(self, capsys):
+    async def test_counts_the_segments_of_an_sms(self, capsys: pytest.CaptureFixture[str]) -> None:
         async with texting("console") as room:
             await room.send(Sms(to=NUMBER, body="é" * 161 + "你"))
         assert "  segments: 3 (ucs2)" in capsys.readouterr().err.splitlines()
 
     @given(body=st.text(min_size=1, max_size=60).filter(lambda text: "\0" not in text))
     @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-    def test_prints_no_control_character(self, body, capsys):
+    def test_prints_no_control_character(self, body, capsys: pytest.CaptureFixture[str]) -> None:
         import asyncio
 
-        async def work():
+        async def work() -> None:
             async with texting("console") as room:
                 await room.send(Sms(to=NUMBER, body=body))
 
@@ -66,7 +67,7 @@ class TestConsole:
         shown = capsys.readouterr().err
         assert all(character.isprintable() or character in "\n\t" for character in shown)
 
-    async def test_keeps_messages_sent_together_apart(self, capsys):
+    async def test_keeps_messages_sent_together_apart(self, capsys: pytest.CaptureFixture[str]) -> None:
         async with texting("console") as room:
             await room.send_many([Sms(to=NUMBER, body=f"first {n}\nsecond {n}") for n in range(20)])
         blocks = capsys.readouterr().err.split("-" * 40 + "\n")[:-1]
@@ -77,14 +78,14 @@ class TestConsole:
 
 
 class TestMemory:
-    async def test_keeps_messages_in_order_and_per_room(self):
+    async def test_keeps_messages_in_order_and_per_room(self) -> None:
         async with texting("memory") as room, texting("memory") as other:
             receipts = await room.send_many([Sms(to=NUMBER, body=str(n)) for n in range(5)], at_once=1)
             assert [message.body for message in room.memory] == list("01234")
             assert [message.id for message in room.memory] == [receipt.id for receipt in receipts]
             assert other.memory == []
 
-    async def test_takes_everything_a_message_can_ask_for(self):
+    async def test_takes_everything_a_message_can_ask_for(self) -> None:
         async with room_of("memory") as room:
             receipt = await room.send(
                 an_email(html="<p>x", tags=["a"], metadata={"k": "v"}, template="t", priority="high")
@@ -94,7 +95,7 @@ class TestMemory:
 
 
 class TestFile:
-    async def test_writes_an_email_as_it_would_travel_with_its_envelope(self, tmp_path):
+    async def test_writes_an_email_as_it_would_travel_with_its_envelope(self, tmp_path: Path) -> None:
         folder = tmp_path / "new" / "post"
         async with room_of("file", path=str(folder)) as room:
             receipt = await room.send(an_email(bcc="hidden@example.org", html="<p>Grüße"))
@@ -107,7 +108,7 @@ class TestFile:
         assert found["Message-ID"] == receipt.message_id
         assert found.get_body(("html",)).get_content().strip() == "<p>Grüße"
 
-    async def test_writes_an_sms_without_its_credentials(self, tmp_path):
+    async def test_writes_an_sms_without_its_credentials(self, tmp_path: Path) -> None:
         async with texting("file", path=str(tmp_path)) as room:
             await room.send(Sms(to=NUMBER, body="hello"))
         (path,) = tmp_path.iterdir()
@@ -115,10 +116,10 @@ class TestFile:
         assert (found["to"], found["body"], found["from"]) == ([NUMBER], "hello", "+15005550006")
         assert "options" not in found
 
-    async def test_a_reader_never_sees_half_a_message(self, tmp_path):
+    async def test_a_reader_never_sees_half_a_message(self, tmp_path: Path) -> None:
         stop, torn = threading.Event(), []
 
-        def watch():
+        def watch() -> None:
             while not stop.is_set():
                 for path in tmp_path.glob("*.json"):
                     try:
@@ -137,7 +138,7 @@ class TestFile:
         assert torn == []
         assert len(list(tmp_path.iterdir())) == 50
 
-    async def test_a_folder_that_cannot_be_is_a_clear_error_for_now(self, tmp_path):
+    async def test_a_folder_that_cannot_be_is_a_clear_error_for_now(self, tmp_path: Path) -> None:
         (tmp_path / "taken").write_text("a file")
         folder = tmp_path / "taken" / "post"
         async with texting("file", path=str(folder)) as room:
@@ -145,7 +146,7 @@ class TestFile:
                 await room.send(Sms(to=NUMBER, body="x"))
             assert not (await room.check())["a (sms)"].ok
 
-    def test_a_full_disk_is_a_clear_error_and_leaves_no_part(self, site):
+    def test_a_full_disk_is_a_clear_error_and_leaves_no_part(self, site) -> None:
         told = site.python(
             """
             import asyncio, json, os, resource, signal
@@ -166,19 +167,19 @@ class TestFile:
         assert "File too large" in message
         assert (outcome, left) == ("transient", [])
 
-    async def test_a_folder_that_cannot_be_is_a_clear_error(self, tmp_path):
+    async def test_a_folder_that_cannot_be_is_a_clear_error(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("in the way")
         async with texting("file", path=str(tmp_path / "file" / "folder")) as room:
             with pytest.raises(ProviderUnavailable, match="Not a directory"):
                 await room.send(Sms(to=NUMBER, body="x"))
 
-    async def test_checks_the_folder_without_making_it(self, tmp_path):
+    async def test_checks_the_folder_without_making_it(self, tmp_path: Path) -> None:
         async with texting("file", path=str(tmp_path / "new")) as room:
             reports = await room.check()
         assert all(report.ok for report in reports.values())
         assert list(tmp_path.iterdir()) == []
 
-    async def test_is_reached_by_url(self, tmp_path):
+    async def test_is_reached_by_url(self, tmp_path: Path) -> None:
         async with Postroom.from_urls(sms=f"file://{tmp_path}") as room:
             await room.send(Sms(to=NUMBER, body="x"))
         assert len(list(tmp_path.iterdir())) == 1

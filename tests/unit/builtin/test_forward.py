@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 import json
 from datetime import UTC, datetime
 
@@ -25,22 +26,22 @@ TAKEN = Answer(202, {"id": "g1", "status": "queued", "recipients": []})
 
 
 class GatewayWire(FakeHttpProvider):
-    def accepted(self, request, identifier):
+    def accepted(self, request: pytest.FixtureRequest, identifier):
         return Answer(202, {"id": identifier, "status": "queued", "recipients": []})
 
-    def rejected(self, request):
+    def rejected(self, request: pytest.FixtureRequest):
         return error(400, "invalid_message")
 
-    def unauthorised(self, request):
+    def unauthorised(self, request: pytest.FixtureRequest):
         return error(401, "not_authorised")
 
-    def forbidden(self, request):
+    def forbidden(self, request: pytest.FixtureRequest):
         return error(403, "suspended")
 
-    def too_large(self, request):
+    def too_large(self, request: pytest.FixtureRequest):
         return error(413, "too_large")
 
-    def rate_limited(self, request, seconds):
+    def rate_limited(self, request: pytest.FixtureRequest, seconds):
         return error(429, "rate_limited", **{"Retry-After": str(seconds)})
 
 
@@ -77,7 +78,7 @@ def email(**more):
     return Email(**{"to": "Ann <ann@example.org>", "subject": "Reading", "text": "21 °C", **more})
 
 
-async def test_an_email_is_posted_in_the_words_of_the_api(gateway):
+async def test_an_email_is_posted_in_the_words_of_the_api(gateway) -> None:
     gateway.answer(TAKEN)
     async with room_of(gateway, via="careful") as room:
         receipt = await room.send(
@@ -127,7 +128,7 @@ async def test_an_email_is_posted_in_the_words_of_the_api(gateway):
     assert receipt.provider_message_id == "g1"
 
 
-async def test_an_sms_to_several_numbers_is_one_request(gateway):
+async def test_an_sms_to_several_numbers_is_one_request(gateway) -> None:
     gateway.answer(TAKEN)
     later = datetime(2040, 1, 1, 12, tzinfo=UTC)
     async with room_of(gateway, **{"from": "Roof"}) as room:
@@ -150,7 +151,7 @@ async def test_an_sms_to_several_numbers_is_one_request(gateway):
     }
 
 
-async def test_a_message_that_may_have_been_taken_is_sent_again_under_the_same_key(gateway, tmp_path):
+async def test_a_message_that_may_have_been_taken_is_sent_again_under_the_same_key(gateway, tmp_path: Path) -> None:
     gateway.answer(Drop("request"), TAKEN)
     accounts = {"hub": {"provider": "postroom", "base_url": gateway.url, "key": KEY, "from": "device@example.org"}}
     outbox = {"url": f"sqlite:///{tmp_path}/outbox.db", "retry_first": 0.01}
@@ -165,7 +166,7 @@ async def test_a_message_that_may_have_been_taken_is_sent_again_under_the_same_k
     assert json.loads(first.body) == json.loads(second.body)
 
 
-def test_those_who_were_left_out_make_another_key():
+def test_those_who_were_left_out_make_another_key() -> None:
     whole = email(to=["a@example.org", "b@example.org"], id="1" * 32)
     part = whole.for_recipients(["a@example.org"])
     assert idempotency_key(whole) != idempotency_key(part)
@@ -182,7 +183,7 @@ def test_those_who_were_left_out_make_another_key():
         (Answer(200, "hello"), UnexpectedResponse, Outcome.UNKNOWN, Scope.MESSAGE),
     ],
 )
-async def test_a_refusal_is_put_down_to_the_message_or_to_the_account(gateway, answer, kind, outcome, scope):
+async def test_a_refusal_is_put_down_to_the_message_or_to_the_account(gateway, answer, kind, outcome, scope) -> None:
     gateway.answer(answer)
     async with room_of(gateway) as room:
         with pytest.raises(kind) as refused:
@@ -190,7 +191,7 @@ async def test_a_refusal_is_put_down_to_the_message_or_to_the_account(gateway, a
     assert (refused.value.outcome, refused.value.scope) == (outcome, scope)
 
 
-async def test_checking_an_account_lists_one_message(gateway):
+async def test_checking_an_account_lists_one_message(gateway) -> None:
     gateway.answer(Answer(200, {"messages": [], "next": None}))
     async with room_of(gateway) as room:
         found = await room.check()
@@ -199,6 +200,6 @@ async def test_checking_an_account_lists_one_message(gateway):
 
 
 @pytest.mark.parametrize("key", ["", "xx--ünicode", "two\nlines"])
-def test_a_key_that_no_header_can_carry_is_refused_by_the_configuration(gateway, key):
+def test_a_key_that_no_header_can_carry_is_refused_by_the_configuration(gateway, key) -> None:
     with pytest.raises(Exception, match="key"):
         room_of(gateway, key=key).validate()

@@ -85,7 +85,7 @@ def account_error(stage, table, kind=ConfigError):
     return str(caught.value)
 
 
-def test_the_sample_of_the_design_loads(here):
+def test_the_sample_of_the_design_loads(here) -> None:
     write(here / "postroom.toml", SAMPLE)
     config = load_config()
     assert list(config.accounts) == ["main", "sg", "texts", "vonage-uk"]
@@ -97,7 +97,9 @@ def test_the_sample_of_the_design_loads(here):
     assert Postroom(config).config is config
 
 
-def test_the_named_file_goes_before_the_variable_and_that_before_the_folder(here, monkeypatch):
+def test_the_named_file_goes_before_the_variable_and_that_before_the_folder(
+    here, monkeypatch: pytest.MonkeyPatch
+) -> None:
     named = write(here / "named.toml", MEMORY.format("named"))
     variable = write(here / "variable.toml", MEMORY.format("variable"))
     assert config_file() is None
@@ -113,14 +115,14 @@ def test_the_named_file_goes_before_the_variable_and_that_before_the_folder(here
 
 
 @pytest.mark.parametrize("name", ["missing.toml", "folder"])
-def test_a_file_that_cannot_be_read_is_named_with_the_next_step(here, name):
+def test_a_file_that_cannot_be_read_is_named_with_the_next_step(here, name) -> None:
     (here / "folder").mkdir()
     with pytest.raises(ConfigError, match=rf"cannot read .*{name}.*postroom init"):
         load_config(here / name)
 
 
 @pytest.mark.parametrize("content", [b"accounts = [", b"\xff\xfe", b"a = 1\na = 2", b"a = \x00"])
-def test_a_file_that_is_no_toml_is_named(here, content):
+def test_a_file_that_is_no_toml_is_named(here, content) -> None:
     (here / "postroom.toml").write_bytes(content)
     with pytest.raises(ConfigError, match=r"postroom\.toml is not valid TOML"):
         load_config()
@@ -128,18 +130,20 @@ def test_a_file_that_is_no_toml_is_named(here, content):
 
 class TestEnvironment:
     @pytest.mark.parametrize("name", ["main", "Main", "MAIN"])
-    def test_overlays_a_value_of_the_file_whatever_the_case_of_its_name(self, stage, here, monkeypatch, name):
+    def test_overlays_a_value_of_the_file_whatever_the_case_of_its_name(
+        self, stage, here, monkeypatch: pytest.MonkeyPatch, name
+    ) -> None:
         write(here / "postroom.toml", f'[accounts.{name}]\nprovider = "stage"\ntoken = "file"\nuser = "ann"\n')
         monkeypatch.setenv("POSTROOM_ACCOUNTS__MAIN__TOKEN", "from outside")
         assert load_config().accounts == {name: {"provider": "stage", "token": "from outside", "user": "ann"}}
 
     @pytest.mark.parametrize("name", ["vonage-uk", "vonage_uk"])
-    def test_reaches_names_with_a_dash(self, stage, here, monkeypatch, name):
+    def test_reaches_names_with_a_dash(self, stage, here, monkeypatch: pytest.MonkeyPatch, name) -> None:
         write(here / "postroom.toml", f'[accounts.{name}]\nprovider = "stage"\n')
         monkeypatch.setenv("POSTROOM_ACCOUNTS__VONAGE_UK__TOKEN", "x")
         assert load_config().accounts == {name: {"provider": "stage", "token": "x"}}
 
-    def test_is_enough_for_a_whole_account(self, stage, here, monkeypatch):
+    def test_is_enough_for_a_whole_account(self, stage, here, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("POSTROOM_ACCOUNTS__MAIN__PROVIDER", "stage")
         monkeypatch.setenv("POSTROOM_ACCOUNTS__MAIN__TOKEN", "x")
         monkeypatch.setenv("POSTROOM_ACCOUNTS__MAIN__TIMEOUT", "2.5")
@@ -154,7 +158,7 @@ class TestEnvironment:
     @pytest.mark.parametrize(
         "secret", ["12345", "true", "null", "1e5", '{"env": "HOME"}', "[1]", '"quoted"', "", " x ", "ä"]
     )
-    async def test_takes_a_secret_as_it_is_written(self, stage, here, monkeypatch, secret):
+    async def test_takes_a_secret_as_it_is_written(self, stage, here, monkeypatch: pytest.MonkeyPatch, secret) -> None:
         stage.STAGE.__init__()
         write(here / "postroom.toml", '[accounts.main]\nprovider = "stage"\n')
         monkeypatch.setenv("POSTROOM_ACCOUNTS__MAIN__TOKEN", secret)
@@ -162,12 +166,14 @@ class TestEnvironment:
             await room.send(Sms(to="+442079460958", body="x"))
         assert stage.STAGE.settings_seen[0].token.get_secret_value() == secret
 
-    def test_may_replace_a_secret_that_the_file_takes_from_elsewhere(self, stage, here, monkeypatch):
+    def test_may_replace_a_secret_that_the_file_takes_from_elsewhere(
+        self, stage, here, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         write(here / "postroom.toml", '[accounts.main]\nprovider = "stage"\ntoken = { env = "NOT_SET_AT_ALL" }\n')
         monkeypatch.setenv("POSTROOM_ACCOUNTS__MAIN__TOKEN", "x")
         Postroom(load_config()).validate()
 
-    def test_gives_lists_as_json(self, stage, here, monkeypatch):
+    def test_gives_lists_as_json(self, stage, here, monkeypatch: pytest.MonkeyPatch) -> None:
         write(here / "postroom.toml", MEMORY.format("a") + MEMORY.format("b"))
         monkeypatch.setenv("POSTROOM_ROUTES__R__VIA", '["b", "a"]')
         assert load_config().routes["r"].via == ("b", "a")
@@ -182,13 +188,13 @@ class TestEnvironment:
             ("POSTROOM_DEFAULTS__EMIAL", "did you mean 'email'"),
         ],
     )
-    def test_with_a_typo_is_an_error_that_names_it(self, here, monkeypatch, variable, said):
+    def test_with_a_typo_is_an_error_that_names_it(self, here, monkeypatch: pytest.MonkeyPatch, variable, said) -> None:
         monkeypatch.setenv(variable, "s3cret")
         with pytest.raises(InvalidOption, match=said) as caught:
             load_config()
         assert "s3cret" not in str(caught.value)
 
-    def test_that_restricts_plugins_is_no_section(self, here, monkeypatch):
+    def test_that_restricts_plugins_is_no_section(self, here, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("POSTROOM_PLUGINS", "memory,console")
         assert load_config() == Config()
         monkeypatch.setenv("POSTROOM_PLUGINS", "")
@@ -204,7 +210,9 @@ class TestEnvironment:
             ("POSTROOM_ACCOUNTS__A", "s3cret"),
         ],
     )
-    def test_that_cannot_be_read_is_an_error_without_its_value(self, here, monkeypatch, variable, value):
+    def test_that_cannot_be_read_is_an_error_without_its_value(
+        self, here, monkeypatch: pytest.MonkeyPatch, variable, value
+    ) -> None:
         monkeypatch.setenv(variable, value)
         with pytest.raises(ConfigError) as caught:
             load_config()
@@ -224,7 +232,7 @@ class TestUrls:
         (found,) = Postroom.from_urls(url).config.accounts.values()
         return {key: value for key, value in found.items() if key != "url-parts"} | dict(found["url-parts"])
 
-    def test_percent_encoding_is_undone_in_every_part(self):
+    def test_percent_encoding_is_undone_in_every_part(self) -> None:
         found = self.account(
             "smtp://us%40er:p%3Aa%2Fs%23s%3F@mail.example.org:2525?tls=none&from=Ann%20%3Ca%40b.org%3E"
         )
@@ -238,23 +246,23 @@ class TestUrls:
             "from": "Ann <a@b.org>",
         }
 
-    def test_smtps_is_smtp_with_implicit_tls(self):
+    def test_smtps_is_smtp_with_implicit_tls(self) -> None:
         assert self.account("smtps://h:465") == {"provider": "smtp", "tls": "implicit", "host": "h", "port": "465"}
 
     @pytest.mark.parametrize("sender", ["%2B15005550006", "+15005550006"])
-    def test_a_plus_in_a_number_stays_one(self, sender):
+    def test_a_plus_in_a_number_stays_one(self, sender) -> None:
         found = self.account(f"twilio://AC1:t0ken@?from={sender}")
         assert found == {"provider": "twilio", "username": "AC1", "password": "t0ken", "from": "+15005550006"}
 
-    def test_a_scheme_is_read_whatever_its_case(self):
+    def test_a_scheme_is_read_whatever_its_case(self) -> None:
         assert self.account("SMTP://Mail.example.org")["provider"] == "smtp"
 
-    def test_each_url_makes_an_account_and_the_named_ones_are_defaults(self):
+    def test_each_url_makes_an_account_and_the_named_ones_are_defaults(self) -> None:
         config = Postroom.from_urls("memory://", "memory://", email="memory://?from=a%40b.org", sms="memory://").config
         assert list(config.accounts) == ["email-url", "sms-url", "memory", "memory-2"]
         assert (config.defaults.email, config.defaults.sms) == ("email-url", "sms-url")
 
-    async def test_a_room_made_of_urls_sends(self):
+    async def test_a_room_made_of_urls_sends(self) -> None:
         async with Postroom.from_urls(sms="memory://?from=%2B15005550006") as room:
             await room.send(Sms(to="+442079460958", body="hello"))
             assert room.memory[0].from_ == "+15005550006"
@@ -277,19 +285,19 @@ class TestUrls:
             "nobody_at_all://user:s3cret@host",
         ],
     )
-    def test_a_url_that_is_none_is_an_error_without_the_url(self, url):
+    def test_a_url_that_is_none_is_an_error_without_the_url(self, url) -> None:
         with pytest.raises(Exception) as caught:
             Postroom.from_urls(url).targets(Sms(to="+442079460958", body="x", provider="s3cret-not"))
         assert "user:" not in str(caught.value).replace("smtp://user:password@host", "")
         assert "s3cret@" not in str(caught.value)
         assert "s3cret#" not in str(caught.value)
 
-    def test_a_part_the_provider_has_no_field_for_is_an_error(self):
+    def test_a_part_the_provider_has_no_field_for_is_an_error(self) -> None:
         with pytest.raises(InvalidOption, match="takes no password") as caught:
             self.settings("memory://:s3cret@")
         assert "s3cret" not in str(caught.value)
 
-    def test_the_variables_give_default_accounts_beside_the_file(self, here, monkeypatch):
+    def test_the_variables_give_default_accounts_beside_the_file(self, here, monkeypatch: pytest.MonkeyPatch) -> None:
         write(here / "postroom.toml", MEMORY.format("m") + '[defaults]\nsms = "m"\n')
         monkeypatch.setenv("POSTROOM_EMAIL_URL", "smtp://user:pass@host:587")
         monkeypatch.setenv("POSTROOM_SMS_URL", "twilio://SID:TOKEN@?from=%2B15005550006")
@@ -297,13 +305,15 @@ class TestUrls:
         assert set(config.accounts) == {"sms-url", "email-url", "m"}
         assert (config.defaults.email, config.defaults.sms) == ("email-url", "m")
 
-    def test_a_wrong_variable_is_named(self, here, monkeypatch):
+    def test_a_wrong_variable_is_named(self, here, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("POSTROOM_EMAIL_URL", "user:s3cret@host")
         with pytest.raises(ConfigError, match="POSTROOM_EMAIL_URL must begin with a provider") as caught:
             load_config()
         assert "s3cret" not in str(caught.value)
 
-    def test_the_variable_beside_a_file_with_ill_accounts_is_still_a_configuration_error(self, here, monkeypatch):
+    def test_the_variable_beside_a_file_with_ill_accounts_is_still_a_configuration_error(
+        self, here, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         write(here / "postroom.toml", "accounts = 5\ndefaults = 6\n")
         monkeypatch.setenv("POSTROOM_EMAIL_URL", "memory://")
         with pytest.raises(ConfigError, match="accounts|defaults"):
@@ -312,7 +322,7 @@ class TestUrls:
 
 class TestSecrets:
     @pytest.mark.parametrize("text", ["t0ken", "t0ken\n", "t0ken\r\n"])
-    async def test_come_from_a_file_without_its_last_line_end(self, stage, here, text):
+    async def test_come_from_a_file_without_its_last_line_end(self, stage, here, text) -> None:
         stage.STAGE.__init__()
         path = here / "secret"
         path.write_bytes(text.encode())
@@ -321,17 +331,17 @@ class TestSecrets:
             await room.send(Sms(to="+442079460958", body="x"))
         assert stage.STAGE.settings_seen[0].token.get_secret_value() == "t0ken"
 
-    def test_missing_in_the_environment_name_the_setting_and_the_variable(self, stage):
+    def test_missing_in_the_environment_name_the_setting_and_the_variable(self, stage) -> None:
         said = account_error(stage, {"token": {"env": "NOT_SET_AT_ALL"}}, MissingCredential)
         assert said == "accounts.a.token: environment variable NOT_SET_AT_ALL is not set"
 
     @pytest.mark.parametrize("where", ["/not/there/at/all", ".", "a\0b"])
-    def test_missing_in_a_file_name_the_setting(self, stage, where):
+    def test_missing_in_a_file_name_the_setting(self, stage, where) -> None:
         said = account_error(stage, {"token": {"file": where}}, MissingCredential)
         assert said.startswith("accounts.a.token: cannot read")
 
     @pytest.mark.parametrize("ill", [{"env": 5}, {"env": "A", "file": "b"}, {"vault": "x"}, {}, ["x"], 5, True])
-    def test_of_another_form_are_refused_without_their_value(self, stage, ill):
+    def test_of_another_form_are_refused_without_their_value(self, stage, ill) -> None:
         assert account_error(stage, {"token": ill}).startswith("accounts.a.token: ")
 
 
@@ -348,13 +358,13 @@ class TestMistakes:
             ({"plugins": {"extension": []}}, "plugins.extension", "extensions"),
         ],
     )
-    def test_an_unknown_key(self, values, path, near):
+    def test_an_unknown_key(self, values, path, near) -> None:
         said, where = refused({"accounts": {"m": {"provider": "memory"}}, **values})
         assert where == path
         assert said == f"{path}: unknown key; did you mean {near!r}?"
 
     @pytest.mark.parametrize(("key", "near"), [("tokne", "token"), ("form", "from"), ("concurency", "concurrency")])
-    def test_an_unknown_key_of_an_account(self, stage, key, near):
+    def test_an_unknown_key_of_an_account(self, stage, key, near) -> None:
         assert account_error(stage, {key: "x"}) == f"accounts.a.{key}: unknown key; did you mean {near!r}?"
 
     @pytest.mark.parametrize(
@@ -387,7 +397,7 @@ class TestMistakes:
             ({"plugins": {"use": []}}, "plugins.use"),
         ],
     )
-    def test_a_wrong_value(self, values, path):
+    def test_a_wrong_value(self, values, path) -> None:
         said, where = refused({"accounts": {"m": {"provider": "memory"}}, **values})
         assert where == path
         assert said.startswith(f"{path}: ")
@@ -413,20 +423,20 @@ class TestMistakes:
             ({"url-parts": "x"}, "url-parts"),
         ],
     )
-    def test_a_wrong_setting_of_an_account(self, stage, table, path):
+    def test_a_wrong_setting_of_an_account(self, stage, table, path) -> None:
         assert account_error(stage, table).startswith(f"accounts.a.{path}: ")
 
-    def test_of_one_file_are_all_told_at_once(self):
+    def test_of_one_file_are_all_told_at_once(self) -> None:
         said, where = refused({"acounts": {}, "defalts": {}, "rules": [{}]})
         assert where in ("acounts", "defalts", "rules.0.use")
         assert all(path in said for path in ("acounts: ", "defalts: ", "rules.0.use: "))
 
     @pytest.mark.parametrize("name", ["", "-x", "a b", "a/b", "ä", "x" * 65, "a\n"])
-    def test_a_name_that_is_none(self, name):
+    def test_a_name_that_is_none(self, name) -> None:
         said, _ = refused({"accounts": {name: {"provider": "memory"}}})
         assert "accounts." in said
 
-    def test_never_show_a_secret(self, stage):
+    def test_never_show_a_secret(self, stage) -> None:
         said = account_error(stage, {"token": {"s3cret": "s3cret"}, "timeout": "s3cret", "s3cret?": 1})
         assert said.count("s3cret") == said.count("s3cret?")
 
@@ -474,7 +484,7 @@ sections = st.fixed_dictionaries(
 @settings(
     deadline=None, max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
-def test_any_configuration_loads_or_is_refused_with_a_place(stage, values):
+def test_any_configuration_loads_or_is_refused_with_a_place(stage, values) -> None:
     try:
         config = parse_config(values)
     except ConfigError as error:
@@ -492,7 +502,7 @@ def test_any_configuration_loads_or_is_refused_with_a_place(stage, values):
 
 @given(st.binary(max_size=60))
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_file_loads_or_is_refused(bare_surroundings, content):
+def test_any_file_loads_or_is_refused(bare_surroundings, content) -> None:
     path = bare_surroundings / "x.toml"
     path.write_bytes(content)
     try:
@@ -507,7 +517,7 @@ def test_any_file_loads_or_is_refused(bare_surroundings, content):
     | st.builds("smtp://{}:{}@{}".format, st.text(max_size=8), st.text(max_size=8), st.text(max_size=8))
 )
 @settings(deadline=None, max_examples=300)
-def test_any_text_is_a_url_or_a_configuration_error(url):
+def test_any_text_is_a_url_or_a_configuration_error(url) -> None:
     try:
         Postroom.from_urls(url)
     except ConfigError:

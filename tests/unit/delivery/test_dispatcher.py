@@ -24,6 +24,7 @@ from postroom import (
 from postroom.delivery.dispatcher import RateLimiter, own_copy
 from postroom.errors import ConfigError, UnsupportedFeature
 from postroom.receipts import Accepted
+from typing import Never
 
 NUMBER = "+442079460958"
 
@@ -40,7 +41,7 @@ class FakeClockLoop(asyncio.SelectorEventLoop):
     def time(self):
         return self.now
 
-    def _run_once(self):
+    def _run_once(self) -> None:
         if not self._ready and self._scheduled:
             self.now = max(self.now, self._scheduled[0].when())
         super()._run_once()
@@ -58,7 +59,7 @@ def room_of(stage, script, provider="stage", **settings):
 class Turnstile:
     """A transport's act that counts who is inside and lets them out one by one."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.inside = 0
         self.most = 0
         self.exit = asyncio.Event()
@@ -71,14 +72,14 @@ class Turnstile:
         return Accepted()
 
 
-async def settled():
+async def settled() -> None:
     """Let everything that can run now, run."""
     for _ in range(20):
         await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize("limit", [1, 3, 7])
-async def test_no_more_hand_overs_are_under_way_than_the_account_allows(stage, limit):
+async def test_no_more_hand_overs_are_under_way_than_the_account_allows(stage, limit) -> None:
     act = Turnstile()
     script = stage.Script(act)
     async with room_of(stage, script, concurrency=limit) as room, asyncio.TaskGroup() as group:
@@ -92,7 +93,7 @@ async def test_no_more_hand_overs_are_under_way_than_the_account_allows(stage, l
     assert len(script.calls) == 20
 
 
-async def test_no_more_batches_are_under_way_than_the_account_allows(stage):
+async def test_no_more_batches_are_under_way_than_the_account_allows(stage) -> None:
     act = Turnstile()
 
     async def many(batch):
@@ -112,7 +113,7 @@ async def test_no_more_batches_are_under_way_than_the_account_allows(stage):
 
 @pytest.mark.parametrize(("rate", "per_second"), [("10/s", 10), ("50/s", 50), ("300/m", 5), ("20/30s", 2 / 3)])
 @pytest.mark.parametrize("provider", ["stage", "stage-batch"])
-def test_a_rate_is_kept_in_every_second(stage, rate, per_second, provider):
+def test_a_rate_is_kept_in_every_second(stage, rate, per_second, provider) -> None:
     moments = []
 
     async def act(message):
@@ -122,7 +123,7 @@ def test_a_rate_is_kept_in_every_second(stage, rate, per_second, provider):
     async def many(batch):
         return [await act(message) for message in batch]
 
-    async def work():
+    async def work() -> None:
         async with room_of(stage, stage.Script(act, many=many), provider, rate=rate) as room:
             await room.send_many([sms() for _ in range(200)])
             await asyncio.sleep(10)
@@ -141,13 +142,13 @@ def test_a_rate_is_kept_in_every_second(stage, rate, per_second, provider):
     turns=st.lists(st.tuples(st.floats(0, 2), st.integers(1, 200)), min_size=1, max_size=60),
 )
 @settings(deadline=None, max_examples=60)
-def test_no_pattern_of_messages_outruns_the_pace(rate, turns):
+def test_no_pattern_of_messages_outruns_the_pace(rate, turns) -> None:
     starts = []
 
-    async def work():
+    async def work() -> None:
         pace = RateLimiter(rate)
 
-        async def one(count):
+        async def one(count) -> None:
             await pace.turn(count)
             starts.append((asyncio.get_running_loop().time(), count))
 
@@ -162,7 +163,7 @@ def test_no_pattern_of_messages_outruns_the_pace(rate, turns):
         assert within <= rate * 1.05 + 1
 
 
-def test_an_account_without_a_rate_waits_for_nothing(stage):
+def test_an_account_without_a_rate_waits_for_nothing(stage) -> None:
     async def work():
         async with room_of(stage, stage.Script()) as room:
             await room.send_many([sms() for _ in range(500)])
@@ -172,8 +173,8 @@ def test_an_account_without_a_rate_waits_for_nothing(stage):
 
 
 @pytest.mark.parametrize("provider", ["stage", "stage-batch"])
-def test_a_transport_that_never_answers_is_unknown_when_its_time_is_up(stage, provider):
-    async def hang(_):
+def test_a_transport_that_never_answers_is_unknown_when_its_time_is_up(stage, provider) -> None:
+    async def hang(_) -> None:
         await asyncio.Event().wait()
 
     async def work():
@@ -192,7 +193,7 @@ def test_a_transport_that_never_answers_is_unknown_when_its_time_is_up(stage, pr
     assert len(script.messages) == 2
 
 
-async def test_a_thousand_concurrent_sends_become_one_call(stage):
+async def test_a_thousand_concurrent_sends_become_one_call(stage) -> None:
     script = stage.Script()
     async with room_of(stage, script, "stage-batch") as room:
         receipts = await asyncio.gather(*(room.send(sms(f"number {n}")) for n in range(1000)))
@@ -201,7 +202,7 @@ async def test_a_thousand_concurrent_sends_become_one_call(stage):
     assert [r.provider_message_id for r in receipts] == [f"stage-{r.id}" for r in receipts]
 
 
-async def test_a_slow_opening_does_not_tear_the_first_batch_apart(stage):
+async def test_a_slow_opening_does_not_tear_the_first_batch_apart(stage) -> None:
     opened = asyncio.Event()
     script = stage.Script(opening=opened.wait)
     async with room_of(stage, script, "stage-batch") as room, asyncio.TaskGroup() as group:
@@ -213,7 +214,7 @@ async def test_a_slow_opening_does_not_tear_the_first_batch_apart(stage):
     assert (script.opened, script.closed) == (1, 1)
 
 
-async def test_a_slow_opening_keeps_no_other_account_waiting(stage):
+async def test_a_slow_opening_keeps_no_other_account_waiting(stage) -> None:
     never = asyncio.Event()
     slow, quick = stage.Script(opening=never.wait), stage.Script()
     accounts = {"slow": stage.StageSettings(script=slow), "quick": stage.StageSettings(script=quick)}
@@ -225,8 +226,8 @@ async def test_a_slow_opening_keeps_no_other_account_waiting(stage):
         await waiting
 
 
-async def test_one_message_alone_is_sent_by_send(stage):
-    async def many(batch):
+async def test_one_message_alone_is_sent_by_send(stage) -> None:
+    async def many(batch) -> Never:
         raise AssertionError("a batch of one")
 
     async with room_of(stage, stage.Script(many=many), "stage-batch") as room:
@@ -247,7 +248,7 @@ ILL = {
 
 
 @pytest.mark.parametrize("case", ILL)
-async def test_an_ill_answer_to_a_batch_leaves_every_message_in_doubt(stage, case):
+async def test_an_ill_answer_to_a_batch_leaves_every_message_in_doubt(stage, case) -> None:
     async def many(batch):
         return ILL[case](batch)
 
@@ -261,7 +262,7 @@ async def test_an_ill_answer_to_a_batch_leaves_every_message_in_doubt(stage, cas
 
 
 @pytest.mark.parametrize("answer", [None, True, "ok", {"id": 1}, Accepted, MessageRejected("no")])
-async def test_an_ill_answer_to_a_send_leaves_the_message_in_doubt(stage, answer):
+async def test_an_ill_answer_to_a_send_leaves_the_message_in_doubt(stage, answer) -> None:
     async def act(_):
         return answer
 
@@ -282,8 +283,8 @@ RAW = [
 
 @pytest.mark.parametrize("raw", RAW, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("provider", ["stage", "stage-batch"])
-async def test_an_exception_that_is_not_ours_leaves_the_message_in_doubt(stage, raw, provider):
-    async def act(_):
+async def test_an_exception_that_is_not_ours_leaves_the_message_in_doubt(stage, raw, provider) -> None:
+    async def act(_) -> Never:
         raise raw
 
     async with room_of(stage, stage.Script(act, many=act), provider) as room:
@@ -295,8 +296,8 @@ async def test_an_exception_that_is_not_ours_leaves_the_message_in_doubt(stage, 
 
 
 @pytest.mark.parametrize("provider", ["stage", "stage-batch"])
-async def test_a_send_that_is_no_coroutine_leaves_the_message_in_doubt(stage, provider):
-    def act(_):
+async def test_a_send_that_is_no_coroutine_leaves_the_message_in_doubt(stage, provider) -> None:
+    def act(_) -> Never:
         raise ValueError("raised before anything could be awaited")
 
     async with room_of(stage, stage.Script(act, many=act), provider) as room:
@@ -305,8 +306,8 @@ async def test_a_send_that_is_no_coroutine_leaves_the_message_in_doubt(stage, pr
 
 
 @pytest.mark.parametrize("provider", ["stage", "stage-batch"])
-async def test_a_transport_that_cancels_its_own_work_leaves_the_message_in_doubt(stage, provider):
-    async def act(_):
+async def test_a_transport_that_cancels_its_own_work_leaves_the_message_in_doubt(stage, provider) -> None:
+    async def act(_) -> Never:
         raise asyncio.CancelledError
 
     async with room_of(stage, stage.Script(act, many=act), provider) as room:
@@ -314,8 +315,8 @@ async def test_a_transport_that_cancels_its_own_work_leaves_the_message_in_doubt
     assert [type(result) for result in results] == [OutcomeUnknown] * 3
 
 
-async def test_a_validation_that_breaks_is_the_plugins_fault_and_sends_nothing(stage):
-    def validate(message):
+async def test_a_validation_that_breaks_is_the_plugins_fault_and_sends_nothing(stage) -> None:
+    def validate(message) -> Never:
         raise KeyError("oh")
 
     script = stage.Script(validate=validate)
@@ -325,8 +326,8 @@ async def test_a_validation_that_breaks_is_the_plugins_fault_and_sends_nothing(s
     assert script.calls == []
 
 
-async def test_an_opening_that_breaks_is_the_plugins_fault_and_is_tried_again(stage):
-    async def opening():
+async def test_an_opening_that_breaks_is_the_plugins_fault_and_is_tried_again(stage) -> None:
+    async def opening() -> None:
         if script.opened == 1:
             raise RuntimeError("s3cret")
 
@@ -338,8 +339,8 @@ async def test_an_opening_that_breaks_is_the_plugins_fault_and_is_tried_again(st
         assert (await room.send(sms())).status is Status.SENT
 
 
-async def test_an_opening_that_cannot_reach_the_provider_is_an_attempt_like_any_other(stage):
-    async def opening():
+async def test_an_opening_that_cannot_reach_the_provider_is_an_attempt_like_any_other(stage) -> None:
+    async def opening() -> Never:
         raise ProviderUnavailable("closed today", retry_after=60)
 
     script = stage.Script(opening=opening)
@@ -352,7 +353,7 @@ async def test_an_opening_that_cannot_reach_the_provider_is_an_attempt_like_any_
 
 
 @pytest.mark.parametrize("provider", ["stage", "stage-batch"])
-async def test_a_message_cancelled_while_it_waits_is_never_sent(stage, provider):
+async def test_a_message_cancelled_while_it_waits_is_never_sent(stage, provider) -> None:
     act = Turnstile()
     script = stage.Script(act, many=act)
     async with room_of(stage, script, provider, concurrency=1) as room:
@@ -371,7 +372,7 @@ async def test_a_message_cancelled_while_it_waits_is_never_sent(stage, provider)
 
 
 @pytest.mark.parametrize("provider", ["stage", "stage-batch"])
-def test_a_message_cancelled_while_it_waits_for_its_turn_is_never_sent(stage, provider):
+def test_a_message_cancelled_while_it_waits_for_its_turn_is_never_sent(stage, provider) -> None:
     async def work():
         script = stage.Script()
         async with room_of(stage, script, provider, rate="1/m") as room:
@@ -387,7 +388,9 @@ def test_a_message_cancelled_while_it_waits_for_its_turn_is_never_sent(stage, pr
     assert on_fake_clock(work()) == ["first", "third"]
 
 
-async def test_cancelling_one_message_of_a_batch_in_flight_leaves_the_others_alone(stage, caplog):
+async def test_cancelling_one_message_of_a_batch_in_flight_leaves_the_others_alone(
+    stage, caplog: pytest.LogCaptureFixture
+) -> None:
     act = Turnstile()
 
     async def many(batch):
@@ -408,10 +411,10 @@ async def test_cancelling_one_message_of_a_batch_in_flight_leaves_the_others_alo
     assert len(script.calls) == 1
 
 
-async def test_each_message_of_a_failed_batch_has_an_error_and_a_receipt_of_its_own(stage):
+async def test_each_message_of_a_failed_batch_has_an_error_and_a_receipt_of_its_own(stage) -> None:
     shared = ProviderUnavailable("the whole batch", retry_after=3, provider_code="X1")
 
-    async def many(batch):
+    async def many(batch) -> Never:
         raise shared
 
     async with room_of(stage, stage.Script(many=many), "stage-batch") as room:
@@ -423,12 +426,12 @@ async def test_each_message_of_a_failed_batch_has_an_error_and_a_receipt_of_its_
 
 
 class Awkward(MessageRejected):
-    def __init__(self, first, second):
+    def __init__(self, first, second) -> None:
         super().__init__(f"{first} {second}")
 
 
-async def test_an_error_class_with_its_own_constructor_reaches_every_message(stage):
-    async def many(batch):
+async def test_an_error_class_with_its_own_constructor_reaches_every_message(stage) -> None:
+    async def many(batch) -> Never:
         raise Awkward("one", "two")
 
     async with room_of(stage, stage.Script(many=many), "stage-batch") as room:
@@ -446,7 +449,7 @@ async def test_an_error_class_with_its_own_constructor_reaches_every_message(sta
         PostroomError("plain"),
     ],
 )
-def test_a_copy_of_an_error_equals_it_but_for_its_identity(error):
+def test_a_copy_of_an_error_equals_it_but_for_its_identity(error) -> None:
     error.__cause__ = ValueError("why")
     copied = own_copy(error)
     assert copied is not error
@@ -454,7 +457,7 @@ def test_a_copy_of_an_error_equals_it_but_for_its_identity(error):
     assert (str(copied), copied.__dict__, copied.__cause__) == (str(error), error.__dict__, error.__cause__)
 
 
-async def test_answers_of_a_batch_reach_the_right_messages(stage):
+async def test_answers_of_a_batch_reach_the_right_messages(stage) -> None:
     async def many(batch):
         return [
             MessageRejected(f"no {m.body}", provider_code=m.body)
@@ -475,8 +478,8 @@ class Stop(BaseException):
 
 
 @pytest.mark.parametrize("provider", ["stage", "stage-batch"])
-async def test_what_ends_a_program_passes_through_and_leaves_nobody_waiting(stage, provider):
-    async def act(_):
+async def test_what_ends_a_program_passes_through_and_leaves_nobody_waiting(stage, provider) -> None:
+    async def act(_) -> Never:
         raise Stop
 
     async with room_of(stage, stage.Script(act, many=act), provider) as room:
@@ -486,7 +489,7 @@ async def test_what_ends_a_program_passes_through_and_leaves_nobody_waiting(stag
         assert [type(task.exception()) for task in tasks] == [Stop, Stop]
 
 
-async def test_an_sms_to_several_numbers_is_split_and_told_apart(stage):
+async def test_an_sms_to_several_numbers_is_split_and_told_apart(stage) -> None:
     async def act(message):
         (number,) = message.recipients
         if number.endswith("2"):
@@ -512,7 +515,7 @@ async def test_an_sms_to_several_numbers_is_split_and_told_apart(stage):
     assert receipt.status is Status.IN_DOUBT
 
 
-async def test_an_sms_is_split_as_finely_as_the_provider_needs(stage):
+async def test_an_sms_is_split_as_finely_as_the_provider_needs(stage) -> None:
     script = stage.Script()
     numbers = [f"+44207946095{n}" for n in range(5)]
     async with room_of(stage, script, "stage-pairs") as room:
@@ -520,7 +523,7 @@ async def test_an_sms_is_split_as_finely_as_the_provider_needs(stage):
     assert [message.to for message in script.messages] == [tuple(numbers[:2]), tuple(numbers[2:4]), tuple(numbers[4:])]
 
 
-async def test_closing_waits_for_what_is_under_way(stage):
+async def test_closing_waits_for_what_is_under_way(stage) -> None:
     act = Turnstile()
     script = stage.Script(act)
     room = room_of(stage, script)
@@ -536,7 +539,7 @@ async def test_closing_waits_for_what_is_under_way(stage):
     assert script.closed == 1
 
 
-async def test_closing_waits_for_batches_and_for_those_in_the_queue(stage):
+async def test_closing_waits_for_batches_and_for_those_in_the_queue(stage) -> None:
     act = Turnstile()
 
     async def many(batch):
@@ -556,7 +559,7 @@ async def test_closing_waits_for_batches_and_for_those_in_the_queue(stage):
     assert [receipt.status for receipt in await sending] == [Status.SENT] * 3000
 
 
-async def test_closing_while_an_account_opens_closes_it_too(stage):
+async def test_closing_while_an_account_opens_closes_it_too(stage) -> None:
     gate = asyncio.Event()
     script = stage.Script(opening=gate.wait)
     room = room_of(stage, script)
@@ -570,8 +573,10 @@ async def test_closing_while_an_account_opens_closes_it_too(stage):
     assert (script.opened, script.closed) == (1, 1)
 
 
-async def test_a_transport_that_fails_to_close_is_logged_and_the_others_are_closed(stage, caplog):
-    async def closing():
+async def test_a_transport_that_fails_to_close_is_logged_and_the_others_are_closed(
+    stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def closing() -> Never:
         raise RuntimeError("stuck")
 
     bad, good = stage.Script(closing=closing), stage.Script()
@@ -583,7 +588,7 @@ async def test_a_transport_that_fails_to_close_is_logged_and_the_others_are_clos
     assert "bad: closing failed" in caplog.text
 
 
-async def test_a_wrong_sender_of_an_account_is_a_configuration_error_and_opens_nothing(stage):
+async def test_a_wrong_sender_of_an_account_is_a_configuration_error_and_opens_nothing(stage) -> None:
     script = stage.Script()
     async with room_of(stage, script, from_="nobody at all") as room:
         with pytest.raises(ConfigError, match=r"accounts\.a\.from"):
@@ -591,7 +596,9 @@ async def test_a_wrong_sender_of_an_account_is_a_configuration_error_and_opens_n
     assert script.opened == 0
 
 
-async def test_the_unsupported_is_refused_or_warned_about_as_the_account_says(stage, caplog):
+async def test_the_unsupported_is_refused_or_warned_about_as_the_account_says(
+    stage, caplog: pytest.LogCaptureFixture
+) -> None:
     email = Email(to="b@example.org", from_="a@example.org", html="<p>hello", tags=("x",))
     script = stage.Script()
     async with room_of(stage, script, "stage-plain") as room:
@@ -604,7 +611,7 @@ async def test_the_unsupported_is_refused_or_warned_about_as_the_account_says(st
     assert "without html, tags" in caplog.text
 
 
-async def test_a_message_cancelled_while_it_is_handed_over_says_so(stage, caplog):
+async def test_a_message_cancelled_while_it_is_handed_over_says_so(stage, caplog: pytest.LogCaptureFixture) -> None:
     act = Turnstile()
     async with room_of(stage, stage.Script(act)) as room:
         sending = asyncio.ensure_future(room.send(sms()))
@@ -616,7 +623,7 @@ async def test_a_message_cancelled_while_it_is_handed_over_says_so(stage, caplog
     assert "outcome unknown" in caplog.text
 
 
-async def test_every_number_of_a_cancelled_sms_is_told_of_in_the_log(stage, caplog):
+async def test_every_number_of_a_cancelled_sms_is_told_of_in_the_log(stage, caplog: pytest.LogCaptureFixture) -> None:
     act = Turnstile()
     async with room_of(stage, stage.Script(act)) as room:
         sending = asyncio.ensure_future(room.send(sms(to=["+442079460951", "+442079460952"])))
@@ -627,7 +634,7 @@ async def test_every_number_of_a_cancelled_sms_is_told_of_in_the_log(stage, capl
 
 
 @pytest.mark.timeout(20)
-async def test_an_sms_to_thousands_is_split_in_no_time(stage):
+async def test_an_sms_to_thousands_is_split_in_no_time(stage) -> None:
     script = stage.Script()
     numbers = tuple(f"+4420{70000000 + n}" for n in range(3000))
     message = sms(to=numbers)
@@ -641,7 +648,7 @@ async def test_an_sms_to_thousands_is_split_in_no_time(stage):
 
 @given(data=st.data())
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_whatever_is_cancelled_when_nobody_is_sent_twice_and_nobody_waits_for_ever(stage, data):
+def test_whatever_is_cancelled_when_nobody_is_sent_twice_and_nobody_waits_for_ever(stage, data) -> None:
     count = data.draw(st.integers(1, 30))
     cancelled = data.draw(st.dictionaries(st.integers(0, count - 1), st.integers(0, 30)))
     provider = data.draw(st.sampled_from(["stage", "stage-batch"]))

@@ -19,6 +19,7 @@ from postroom import (
     Suppressed,
 )
 from postroom.receipts import Accepted
+from typing import Never
 
 
 def sms(body="hello", **more):
@@ -40,7 +41,7 @@ def entered(stage):
     return [entry[:2] for entry in stage.LOG]
 
 
-async def test_gates_hold_across_the_hand_over_in_the_order_of_the_configuration(stage):
+async def test_gates_hold_across_the_hand_over_in_the_order_of_the_configuration(stage) -> None:
     async def act(message):
         stage.LOG.append(("sent", message.body))
         return Accepted()
@@ -56,7 +57,7 @@ async def test_gates_hold_across_the_hand_over_in_the_order_of_the_configuration
     ]
 
 
-async def test_a_gate_sees_the_account_and_may_step_aside(stage):
+async def test_a_gate_sees_the_account_and_may_step_aside(stage) -> None:
     async with room_of(stage, stage.Script(), "gate") as room:
         await room.send(sms())
     assert stage.LOG[0] == ("gate", "enter", "a")
@@ -64,7 +65,9 @@ async def test_a_gate_sees_the_account_and_may_step_aside(stage):
 
 @pytest.mark.parametrize("provider", ["stage", "stage-batch"])
 @pytest.mark.parametrize("error", [Suppressed("asked not to be written to"), RuntimeError("s3cret")])
-async def test_a_gate_that_does_not_open_keeps_the_message_and_leaves_those_already_open(stage, provider, error):
+async def test_a_gate_that_does_not_open_keeps_the_message_and_leaves_those_already_open(
+    stage, provider, error
+) -> None:
     stage.VETO.update(second_gate=True, error=error)
     script = stage.Script()
     async with room_of(stage, script, "gate", "second-gate", "ledger", provider=provider) as room:
@@ -75,7 +78,7 @@ async def test_a_gate_that_does_not_open_keeps_the_message_and_leaves_those_alre
     assert sorted(entered(stage)) == sorted([("gate", "enter"), ("gate", "error"), ("gate", "leave")] * 2)
 
 
-async def test_a_veto_of_one_message_of_a_batch_leaves_the_others_alone(stage):
+async def test_a_veto_of_one_message_of_a_batch_leaves_the_others_alone(stage) -> None:
     stage.VETO.update(gate=lambda message: message.body == "2", error=Suppressed("not this one"))
     script = stage.Script()
     async with room_of(stage, script, "gate", provider="stage-batch") as room:
@@ -85,7 +88,7 @@ async def test_a_veto_of_one_message_of_a_batch_leaves_the_others_alone(stage):
     assert [r.provider_message_id for r in results if r is not results[2]] == [f"stage-{m.id}" for m in script.messages]
 
 
-async def test_gates_hold_around_a_batch_of_any_size(stage):
+async def test_gates_hold_around_a_batch_of_any_size(stage) -> None:
     script = stage.Script()
     async with room_of(stage, script, "gate", "second-gate", provider="stage-batch") as room:
         results = await room.send_many([sms() for _ in range(1000)])
@@ -95,7 +98,7 @@ async def test_gates_hold_around_a_batch_of_any_size(stage):
 
 
 @pytest.mark.parametrize("provider", ["stage", "stage-batch"])
-async def test_a_gate_sees_the_error_of_its_own_message(stage, provider):
+async def test_a_gate_sees_the_error_of_its_own_message(stage, provider) -> None:
     async def act(message):
         if message.body == "bad":
             raise MessageRejected("no")
@@ -112,7 +115,7 @@ async def test_a_gate_sees_the_error_of_its_own_message(stage, provider):
 
 
 @pytest.mark.parametrize("provider", ["stage", "stage-batch"])
-async def test_a_gate_that_breaks_afterwards_changes_nothing(stage, caplog, provider):
+async def test_a_gate_that_breaks_afterwards_changes_nothing(stage, caplog: pytest.LogCaptureFixture, provider) -> None:
     stage.VETO["after:gate"] = RuntimeError("broke on leaving")
     async with room_of(stage, stage.Script(), "second-gate", "gate", provider=provider) as room:
         results = await room.send_many([sms(), sms()])
@@ -121,8 +124,10 @@ async def test_a_gate_that_breaks_afterwards_changes_nothing(stage, caplog, prov
     assert entered(stage).count(("second_gate", "leave")) == 2
 
 
-async def test_an_error_that_passes_a_gate_is_not_logged_as_the_gates_own(stage, caplog):
-    async def act(_):
+async def test_an_error_that_passes_a_gate_is_not_logged_as_the_gates_own(
+    stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def act(_) -> Never:
         raise MessageRejected("no")
 
     async with room_of(stage, stage.Script(act), "gate") as room:
@@ -131,7 +136,7 @@ async def test_an_error_that_passes_a_gate_is_not_logged_as_the_gates_own(stage,
     assert "failed after" not in caplog.text
 
 
-async def test_observers_are_told_of_every_end(stage):
+async def test_observers_are_told_of_every_end(stage) -> None:
     async def act(message):
         if message.body == "no":
             raise MessageRejected("no")
@@ -145,7 +150,7 @@ async def test_observers_are_told_of_every_end(stage):
     assert [entry[1] for entry in stage.LOG] == ["sent", "failed", "in_doubt"]
 
 
-async def test_an_observer_that_breaks_is_logged_and_the_next_is_told(stage, caplog):
+async def test_an_observer_that_breaks_is_logged_and_the_next_is_told(stage, caplog: pytest.LogCaptureFixture) -> None:
     async with room_of(stage, stage.Script(), "deaf", "ledger") as room:
         receipt = await room.send(sms())
     assert receipt.status is Status.SENT
@@ -154,12 +159,12 @@ async def test_an_observer_that_breaks_is_logged_and_the_next_is_told(stage, cap
         assert "'stage-deaf' failed to observe" in caplog.text
 
 
-async def test_a_missing_extension_is_an_error_when_the_room_is_made(stage):
+async def test_a_missing_extension_is_an_error_when_the_room_is_made(stage) -> None:
     with pytest.raises(ProviderNotFound, match=r"'stage-gaet' is not installed; installed: .*stage-gate"):
         room_of(stage, stage.Script(), "gaet")
 
 
-async def test_a_veto_lets_no_other_account_of_the_route_pass_either(stage):
+async def test_a_veto_lets_no_other_account_of_the_route_pass_either(stage) -> None:
     stage.VETO.update(gate=True, error=Suppressed("asked not to be written to"))
     scripts = [stage.Script(), stage.Script()]
     config = Config.model_validate(
@@ -175,8 +180,8 @@ async def test_a_veto_lets_no_other_account_of_the_route_pass_either(stage):
     assert [script.calls for script in scripts] == [[], []]
 
 
-async def test_a_doubtful_message_is_in_doubt_for_its_observers_too(stage):
-    async def act(_):
+async def test_a_doubtful_message_is_in_doubt_for_its_observers_too(stage) -> None:
+    async def act(_) -> Never:
         raise OutcomeUnknown("quiet")
 
     async with room_of(stage, stage.Script(act), "ledger") as room:

@@ -31,6 +31,7 @@ from postroom import (
 from postroom.delivery.accounts import Target
 from postroom.delivery.progress import DeliveryProgress, AttemptResult
 from postroom.receipts import Accepted
+from typing import Never
 
 TO = ("one@example.org", "two@example.org", "three@example.org")
 NUMBERS = ("+442079460951", "+442079460952", "+442079460953")
@@ -49,7 +50,7 @@ GOES_ON = {
 
 
 def raising(error):
-    async def act(_):
+    async def act(_) -> Never:
         raise error
 
     return act
@@ -85,7 +86,7 @@ def email(to=TO[:1], **more):
 
 @pytest.mark.parametrize(("outcome", "scope"), GOES_ON)
 @pytest.mark.parametrize("kind", ["email", "sms"])
-async def test_the_next_account_gets_only_what_surely_was_not_taken(stage, outcome, scope, kind):
+async def test_the_next_account_gets_only_what_surely_was_not_taken(stage, outcome, scope, kind) -> None:
     first = stage.Script(raising(DeliveryError("why", outcome=outcome, scope=scope, provider_code="77")))
     second = stage.Script()
     message = email() if kind == "email" else Sms(to=NUMBERS[0], body="hello")
@@ -105,7 +106,7 @@ async def test_the_next_account_gets_only_what_surely_was_not_taken(stage, outco
     assert len(receipt.recipients) == 1
 
 
-async def test_only_those_refused_for_now_go_on_to_the_next_account(stage):
+async def test_only_those_refused_for_now_go_on_to_the_next_account(stage) -> None:
     first = stage.Script(answering(one=Outcome.ACCEPTED, two=Outcome.TRANSIENT, three=Outcome.PERMANENT))
     second = stage.Script()
     async with route_of(stage, first, second) as room:
@@ -122,7 +123,7 @@ async def test_only_those_refused_for_now_go_on_to_the_next_account(stage):
     assert [attempt.recipients for attempt in receipt.attempts] == [TO, TO[1:2]]
 
 
-async def test_an_account_that_cannot_narrow_an_email_is_passed_over(stage):
+async def test_an_account_that_cannot_narrow_an_email_is_passed_over(stage) -> None:
     first = stage.Script(answering(one=Outcome.ACCEPTED, two=Outcome.TRANSIENT))
     second, third = stage.Script(), stage.Script()
     async with route_of(stage, first, second, third, providers=["stage", "stage-whole", "stage"]) as room:
@@ -132,14 +133,14 @@ async def test_an_account_that_cannot_narrow_an_email_is_passed_over(stage):
     assert [r.outcome for r in receipt.recipients] == [Outcome.ACCEPTED] * 2
 
 
-async def test_a_whole_email_may_fail_over_to_an_account_that_cannot_narrow(stage):
+async def test_a_whole_email_may_fail_over_to_an_account_that_cannot_narrow(stage) -> None:
     first, second = stage.Script(raising(ProviderUnavailable("later"))), stage.Script()
     async with route_of(stage, first, second, providers=["stage", "stage-whole"]) as room:
         assert (await room.send(email(TO))).account == "a1"
     assert second.recipients == list(TO)
 
 
-async def test_numbers_of_one_sms_go_their_own_ways(stage):
+async def test_numbers_of_one_sms_go_their_own_ways(stage) -> None:
     def by_number(answers):
         async def act(message):
             answer = answers[message.recipients[0]]
@@ -161,7 +162,7 @@ async def test_numbers_of_one_sms_go_their_own_ways(stage):
     assert len(receipt.attempts) == 4
 
 
-async def test_an_account_may_assume_that_an_unknown_message_was_sent(stage):
+async def test_an_account_may_assume_that_an_unknown_message_was_sent(stage) -> None:
     first, second = stage.Script(raising(OutcomeUnknown("quiet"))), stage.Script()
     async with route_of(stage, first, second, on_unknown="assume_sent") as room:
         receipt = await room.send(email())
@@ -171,7 +172,7 @@ async def test_an_account_may_assume_that_an_unknown_message_was_sent(stage):
 
 
 @pytest.mark.parametrize("on_unknown", ["hold", "retry"])
-async def test_an_unknown_message_is_not_sent_again_by_a_direct_send(stage, on_unknown):
+async def test_an_unknown_message_is_not_sent_again_by_a_direct_send(stage, on_unknown) -> None:
     first, second = stage.Script(raising(OutcomeUnknown("quiet"))), stage.Script()
     async with route_of(stage, first, second, on_unknown=on_unknown) as room:
         with pytest.raises(OutcomeUnknown):
@@ -179,7 +180,7 @@ async def test_an_unknown_message_is_not_sent_again_by_a_direct_send(stage, on_u
     assert (len(first.calls), len(second.calls)) == (1, 0)
 
 
-async def test_a_yes_for_nobody_is_no_yes(stage):
+async def test_a_yes_for_nobody_is_no_yes(stage) -> None:
     async def act(message):
         return Accepted(
             recipients=tuple(RecipientResult(address=r, outcome=Outcome.TRANSIENT) for r in message.recipients)
@@ -192,7 +193,7 @@ async def test_a_yes_for_nobody_is_no_yes(stage):
     assert caught.value.receipt.status is Status.FAILED
 
 
-async def test_a_yes_for_nobody_with_a_doubt_in_it_is_unknown(stage):
+async def test_a_yes_for_nobody_with_a_doubt_in_it_is_unknown(stage) -> None:
     async def act(message):
         outcomes = [Outcome.UNKNOWN, Outcome.PERMANENT, Outcome.TRANSIENT]
         return Accepted(
@@ -208,8 +209,8 @@ async def test_a_yes_for_nobody_with_a_doubt_in_it_is_unknown(stage):
     assert receipt.status is Status.IN_DOUBT
 
 
-async def test_an_error_that_admits_an_acceptance_is_not_raised(stage):
-    async def act(message):
+async def test_an_error_that_admits_an_acceptance_is_not_raised(stage) -> None:
+    async def act(message) -> Never:
         results = [RecipientResult(address=message.recipients[0], outcome=Outcome.ACCEPTED)]
         raise RecipientsRefused("some", recipients=tuple(results))
 
@@ -219,7 +220,7 @@ async def test_an_error_that_admits_an_acceptance_is_not_raised(stage):
     assert [r.outcome for r in receipt.recipients] == [Outcome.ACCEPTED, Outcome.PERMANENT]
 
 
-async def test_a_doubt_outweighs_a_later_refusal(stage):
+async def test_a_doubt_outweighs_a_later_refusal(stage) -> None:
     first = stage.Script(answering(one=Outcome.UNKNOWN, two=Outcome.TRANSIENT))
     second = stage.Script(raising(MessageRejected("no")))
     async with route_of(stage, first, second) as room:
@@ -229,7 +230,7 @@ async def test_a_doubt_outweighs_a_later_refusal(stage):
     assert caught.value.receipt.status is Status.IN_DOUBT
 
 
-async def test_an_account_with_wrong_settings_is_passed_over_and_the_receipt_kept(stage):
+async def test_an_account_with_wrong_settings_is_passed_over_and_the_receipt_kept(stage) -> None:
     first = stage.Script(answering(one=Outcome.ACCEPTED, two=Outcome.TRANSIENT))
     accounts = {
         "a0": stage.StageSettings(script=first, from_="post@example.org"),
@@ -245,7 +246,7 @@ async def test_an_account_with_wrong_settings_is_passed_over_and_the_receipt_kep
     assert len(third.calls) == 1
 
 
-async def test_an_error_is_raised_with_the_whole_journey_in_its_receipt(stage):
+async def test_an_error_is_raised_with_the_whole_journey_in_its_receipt(stage) -> None:
     scripts = [stage.Script(raising(AuthenticationFailed("401"))), stage.Script(raising(ProviderUnavailable("503")))]
     async with route_of(stage, *scripts) as room:
         with pytest.raises(ProviderUnavailable) as caught:
@@ -281,7 +282,7 @@ class World:
         worst = max(fates, key=lambda fate: fate[0] is Outcome.UNKNOWN)
         raise DeliveryError("no", outcome=worst[0], scope=fates[0][1], recipients=results)
 
-    def judge(self, recipients, receipt, error):
+    def judge(self, recipients, receipt, error) -> None:
         final = {}
         for index, recipient in self.handed:
             before = final.get(recipient)
@@ -311,7 +312,7 @@ async def fate_of(stage, world, message):
 
 @given(data=st.data())
 @settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_nobody_is_ever_served_twice_and_everybody_ends_with_one_result(stage, data):
+def test_nobody_is_ever_served_twice_and_everybody_ends_with_one_result(stage, data) -> None:
     recipients = data.draw(st.sampled_from([NUMBERS[:1], NUMBERS, TO[:1], TO[:2], TO]))
     fate = st.fixed_dictionaries({r: st.sampled_from(FATES) for r in recipients})
     world = World(data.draw(st.lists(fate, min_size=1, max_size=3)))
@@ -320,7 +321,7 @@ def test_nobody_is_ever_served_twice_and_everybody_ends_with_one_result(stage, d
     world.judge(recipients, receipt, error)
 
 
-async def test_every_pair_of_fates_of_one_recipient_on_two_accounts(stage):
+async def test_every_pair_of_fates_of_one_recipient_on_two_accounts(stage) -> None:
     for first, second in itertools.product(FATES, repeat=2):
         world = World([{TO[0]: first}, {TO[0]: second}])
         receipt, error = await fate_of(stage, world, email())
@@ -329,7 +330,7 @@ async def test_every_pair_of_fates_of_one_recipient_on_two_accounts(stage):
         assert len(world.handed) == 1 + goes_on
 
 
-def test_assuming_at_one_account_does_not_hide_a_doubt_at_another():
+def test_assuming_at_one_account_does_not_hide_a_doubt_at_another() -> None:
     message = Sms(to=["+15005550001", "+15005550002"], body="x")
     journey = DeliveryProgress(message, "0" * 32)
     moment = datetime.now(UTC)

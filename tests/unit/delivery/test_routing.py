@@ -38,25 +38,25 @@ ABC = {name: MEMORY for name in "abc"}
 
 
 class TestProviderField:
-    def test_names_a_route_an_account_or_a_provider(self):
+    def test_names_a_route_an_account_or_a_provider(self) -> None:
         router = router_of(accounts={"a": MEMORY, "b": {"provider": "console"}}, routes={"r": {"via": ["b", "a"]}})
         assert planned(router, sms(provider="r")) == ["b", "a"]
         assert planned(router, sms(provider="b")) == ["b"]
         assert planned(router, sms(provider="memory")) == ["a"]
 
-    def test_names_a_provider_without_an_account(self):
+    def test_names_a_provider_without_an_account(self) -> None:
         (target,) = router_of().plan(sms(provider="memory"))
         assert (target.name, target.provider, target.configured) == ("memory", "memory", False)
 
-    def test_prefers_the_account_over_the_provider_of_the_same_name(self):
+    def test_prefers_the_account_over_the_provider_of_the_same_name(self) -> None:
         router = router_of(accounts={"memory": {"provider": "console"}})
         assert router.plan(sms(provider="memory"))[0].provider == "console"
 
-    def test_that_names_a_provider_with_several_accounts_is_ambiguous(self):
+    def test_that_names_a_provider_with_several_accounts_is_ambiguous(self) -> None:
         with pytest.raises(ProviderNotFound, match=r"'memory' has several accounts \(a, b, c\); name the account"):
             router_of(accounts=ABC).plan(sms(provider="memory"))
 
-    def test_that_names_nothing_lists_what_there_is_and_the_nearest(self):
+    def test_that_names_nothing_lists_what_there_is_and_the_nearest(self) -> None:
         router = router_of(accounts={"primary": MEMORY}, routes={"careful": {"via": "primary"}})
         with pytest.raises(ProviderNotFound) as caught:
             router.plan(sms(provider="carefull"))
@@ -66,7 +66,7 @@ class TestProviderField:
 
 
 class TestRules:
-    def test_the_first_that_matches_wins(self):
+    def test_the_first_that_matches_wins(self) -> None:
         rules = [
             {"channel": "email", "use": "a"},
             {"channel": "sms", "country": ["GB", "IE"], "use": "b"},
@@ -79,30 +79,30 @@ class TestRules:
         assert planned(router, sms(to=IE)) == ["b"]
         assert planned(router, sms(to=US)) == ["c"]
 
-    def test_a_message_that_names_its_provider_obeys_no_rule(self):
+    def test_a_message_that_names_its_provider_obeys_no_rule(self) -> None:
         assert planned(router_of(accounts=ABC, rules=[{"use": "a"}]), sms(provider="c")) == ["c"]
 
-    def test_a_category_chooses(self):
+    def test_a_category_chooses(self) -> None:
         router = router_of(accounts=ABC, rules=[{"category": "marketing", "use": "a"}, {"use": "b"}])
         assert planned(router, email(category="marketing")) == ["a"]
         assert planned(router, email()) == ["b"]
 
     @pytest.mark.parametrize("domain", ["Example.org", "EXAMPLE.ORG", "example.org"])
-    def test_a_domain_chooses_when_every_recipient_is_there_whatever_the_case(self, domain):
+    def test_a_domain_chooses_when_every_recipient_is_there_whatever_the_case(self, domain) -> None:
         router = router_of(accounts=ABC, rules=[{"domain": domain, "use": "a"}, {"use": "b"}])
         assert planned(router, email(to=["x@example.org", "y@EXAMPLE.org"])) == ["a"]
         assert planned(router, email(to=["x@example.org"], bcc=["y@example.net"])) == ["b"]
         assert planned(router, email(to="x@sub.example.org")) == ["b"]
         assert planned(router, sms()) == ["b"]
 
-    def test_all_conditions_of_a_rule_must_hold(self):
+    def test_all_conditions_of_a_rule_must_hold(self) -> None:
         rules = [{"channel": "sms", "country": "GB", "category": "marketing", "use": "a"}, {"use": "b"}]
         router = router_of(accounts=ABC, rules=rules)
         assert planned(router, sms(category="marketing")) == ["a"]
         assert planned(router, sms()) == ["b"]
         assert planned(router, sms(category="marketing", to=US)) == ["b"]
 
-    async def test_an_sms_to_two_countries_goes_two_ways_and_has_one_receipt(self, stage):
+    async def test_an_sms_to_two_countries_goes_two_ways_and_has_one_receipt(self, stage) -> None:
         british, american = stage.Script(), stage.Script()
         config = Config.model_validate(
             {
@@ -133,12 +133,12 @@ class TestRules:
             ("+8821612345678", "001"),
         ],
     )
-    def test_a_number_belongs_to_its_country(self, number, country):
+    def test_a_number_belongs_to_its_country(self, number, country) -> None:
         assert country_of(number) == country
 
 
 class TestDefaults:
-    def test_take_what_nothing_else_chooses(self):
+    def test_take_what_nothing_else_chooses(self) -> None:
         router = router_of(
             accounts=ABC, defaults={"email": "a", "sms": "b"}, rules=[{"category": "marketing", "use": "c"}]
         )
@@ -146,27 +146,27 @@ class TestDefaults:
         assert planned(router, sms()) == ["b"]
         assert planned(router, sms(category="marketing")) == ["c"]
 
-    def test_may_name_a_provider(self):
+    def test_may_name_a_provider(self) -> None:
         assert planned(router_of(defaults={"sms": "console"}), sms()) == ["console"]
 
-    def test_are_not_needed_with_one_account(self):
+    def test_are_not_needed_with_one_account(self) -> None:
         assert planned(router_of(accounts={"a": MEMORY}), sms()) == ["a"]
 
-    def test_are_not_needed_with_one_account_of_the_channel(self):
+    def test_are_not_needed_with_one_account_of_the_channel(self) -> None:
         accounts = {"a": MEMORY, "gone": {"provider": "not-installed"}}
         assert planned(router_of(accounts=accounts), sms()) == ["a"]
 
-    def test_missing_beside_an_account_that_cannot_be_used_say_why_it_cannot(self):
+    def test_missing_beside_an_account_that_cannot_be_used_say_why_it_cannot(self) -> None:
         with pytest.raises(ProviderNotFound, match="no provider 'not-installed'"):
             router_of(accounts={"a": {"provider": "not-installed"}}).plan(sms())
 
-    def test_are_needed_with_several(self):
+    def test_are_needed_with_several(self) -> None:
         with pytest.raises(
             ProviderNotFound, match=r"several accounts carry sms \(a, b, c\): choose one as \[defaults\] sms"
         ):
             router_of(accounts=ABC).plan(sms())
 
-    def test_missing_say_how_to_make_a_first_account(self):
+    def test_missing_say_how_to_make_a_first_account(self) -> None:
         with pytest.raises(
             ProviderNotFound, match=r"no account for email: .*postroom init.*POSTROOM_EMAIL_URL.*memory"
         ):
@@ -178,23 +178,23 @@ class TestStrategies:
         route = {"strategy": strategy, "via": list("abc"), **more}
         return router_of(rng, accounts=ABC, routes={"r": route})
 
-    def test_failover_keeps_its_order(self):
+    def test_failover_keeps_its_order(self) -> None:
         router = self.route("failover")
         assert [planned(router, sms(provider="r")) for _ in range(5)] == [list("abc")] * 5
 
-    def test_round_robin_begins_with_the_next_each_time(self):
+    def test_round_robin_begins_with_the_next_each_time(self) -> None:
         router = self.route("round_robin")
         orders = ["".join(planned(router, sms(provider="r"))) for _ in range(7)]
         assert orders == ["abc", "bca", "cab", "abc", "bca", "cab", "abc"]
 
-    def test_two_round_robin_routes_turn_on_their_own(self):
+    def test_two_round_robin_routes_turn_on_their_own(self) -> None:
         routes = {name: {"strategy": "round_robin", "via": list("ab")} for name in ("r", "s")}
         router = router_of(accounts=ABC, routes=routes)
         firsts = [planned(router, sms(provider=name))[0] for name in "rsrs"]
         assert firsts == ["a", "a", "b", "b"]
 
     @pytest.mark.parametrize("weights", [{}, {"a": 5, "b": 3, "c": 2}, {"a": 0.7, "b": 0.2, "c": 0.1}, {"b": 8}])
-    def test_weighted_draws_the_first_by_weight(self, weights):
+    def test_weighted_draws_the_first_by_weight(self, weights) -> None:
         draws = 10_000
         router = self.route("weighted", random.Random(2026), weights=weights)
         firsts = Counter(planned(router, sms(provider="r"))[0] for _ in range(draws))
@@ -211,7 +211,7 @@ class TestStrategies:
         data=st.data(),
     )
     @settings(deadline=None, suppress_health_check=[HealthCheck.differing_executors])
-    def test_every_account_of_a_route_comes_exactly_once(self, strategy, via, seed, turns, data):
+    def test_every_account_of_a_route_comes_exactly_once(self, strategy, via, seed, turns, data) -> None:
         route = {"strategy": strategy, "via": via}
         if strategy == "weighted":
             weight = st.floats(1e-3, 1e6, allow_nan=False)
@@ -224,7 +224,7 @@ class TestStrategies:
             if strategy == "failover":
                 assert order == via
 
-    async def test_round_robin_shares_the_messages_of_a_bulk_evenly(self, stage):
+    async def test_round_robin_shares_the_messages_of_a_bulk_evenly(self, stage) -> None:
         scripts = {name: stage.Script() for name in "abc"}
         accounts = {name: stage.StageSettings(script=script) for name, script in scripts.items()}
         routes = {"r": {"strategy": "round_robin", "via": list("abc")}}

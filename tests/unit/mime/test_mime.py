@@ -76,7 +76,7 @@ def unix(text):
 # Headers
 
 
-def test_the_headers_of_a_simple_email():
+def test_the_headers_of_a_simple_email() -> None:
     message = parsed(
         email(subject="Hello", text="Hi", cc="C D <c@example.org>", reply_to=["r@example.org", "s@example.org"])
     )
@@ -90,59 +90,59 @@ def test_the_headers_of_a_simple_email():
     assert parsedate_to_datetime(message["Date"]).tzinfo is not None
 
 
-def test_bcc_is_never_written():
+def test_bcc_is_never_written() -> None:
     content = to_bytes(email(bcc=["Hidden <hidden@example.org>"], cc="c@example.org"))
     assert b"hidden" not in content.lower()
     assert b"bcc" not in content.lower()
 
 
-def test_recipients_who_are_all_hidden_are_called_undisclosed():
+def test_recipients_who_are_all_hidden_are_called_undisclosed() -> None:
     assert parsed(email(to=(), bcc="a@example.org"))["To"] == "undisclosed-recipients:;"
 
 
-def test_without_to_a_cc_stands_alone():
+def test_without_to_a_cc_stands_alone() -> None:
     message = parsed(email(to=(), cc="a@example.org"))
     assert message["To"] is None
     assert message["Cc"] == "a@example.org"
 
 
-def test_a_date_of_the_callers_replaces_ours():
+def test_a_date_of_the_callers_replaces_ours() -> None:
     given_date = "Tue, 01 Jan 2030 00:00:00 +0000"
     assert parsed(email(headers={"Date": given_date})).get_all("Date") == [given_date]
 
 
 @pytest.mark.parametrize(("priority", "number", "word"), [("high", "1", "high"), ("low", "5", "low")])
-def test_priority_is_said_in_both_customary_headers(priority, number, word):
+def test_priority_is_said_in_both_customary_headers(priority, number, word) -> None:
     message = parsed(email(priority=priority))
     assert (message["X-Priority"], message["Importance"]) == (number, word)
 
 
-def test_normal_priority_is_not_mentioned():
+def test_normal_priority_is_not_mentioned() -> None:
     message = parsed(email())
     assert message["X-Priority"] is None
     assert message["Importance"] is None
 
 
-def test_a_priority_header_of_the_callers_is_not_doubled():
+def test_a_priority_header_of_the_callers_is_not_doubled() -> None:
     message = parsed(email(priority="high", headers={"x-priority": "2"}))
     assert message.get_all("X-Priority") == ["2"]
 
 
-def test_a_long_url_in_a_header_is_folded_but_never_cut():
+def test_a_long_url_in_a_header_is_folded_but_never_cut() -> None:
     url = f"<https://example.org/{'x' * 500}>"
     content = to_bytes(email(headers={"List-Unsubscribe": f"<mailto:u@example.org>, {url}"}))
     assert url.encode() in content
     assert well_formed(content)["List-Unsubscribe"] == f"<mailto:u@example.org>, {url}"
 
 
-def test_a_hundred_recipients_with_names_in_other_scripts_fold():
+def test_a_hundred_recipients_with_names_in_other_scripts_fold() -> None:
     crowd = [Address(email=f"p{n}@example.org", name=f"Борис Николаевич, номер {n}" * 3) for n in range(100)]
     content = to_bytes(email(to=crowd))
     well_formed(content)
     assert people(content, "To") == [(a.name, a.email) for a in crowd]
 
 
-def test_a_quoted_name_is_never_folded_inside():
+def test_a_quoted_name_is_never_folded_inside() -> None:
     crowd = [Address(f'"a b"@p{n}.example.org', f"Desk {n}, " + "word " * 12 + '"x"') for n in range(20)]
     content = to_bytes(email(to=crowd, cc=Address("c@example.org", 'long, "name" ' * 30)))
     assert people(content, "To") == [(a.name, a.email) for a in crowd]
@@ -150,19 +150,19 @@ def test_a_quoted_name_is_never_folded_inside():
     assert max(map(len, content.split(b"\r\n"))) <= 100
 
 
-def test_a_header_with_a_thousand_blanks_keeps_its_lines_short():
+def test_a_header_with_a_thousand_blanks_keeps_its_lines_short() -> None:
     subject = "a" + " " * 1500 + "b"
     assert well_formed(to_bytes(email(subject=subject)))["Subject"] == subject
 
 
 @pytest.mark.parametrize("text", ["=?utf-8?q?Boss?=", "a =?utf-8?q?b?= c", "=?"])
-def test_text_that_looks_like_an_encoded_word_arrives_as_text(text):
+def test_text_that_looks_like_an_encoded_word_arrives_as_text(text) -> None:
     message = parsed(email(subject=text, to=Address(email="a@example.org", name=text)))
     assert message["Subject"] == text
     assert message["To"].addresses[0].display_name == text
 
 
-def test_encoded_words_are_at_most_75_octets_on_lines_of_at_most_76():
+def test_encoded_words_are_at_most_75_octets_on_lines_of_at_most_76() -> None:
     head = to_bytes(email(subject="Ελληνικά 😀 " * 30, to=Address(email="a@example.org", name="名前" * 40)))
     for line in head.partition(b"\r\n\r\n")[0].split(b"\r\n"):
         if b"=?" in line:
@@ -173,18 +173,18 @@ def test_encoded_words_are_at_most_75_octets_on_lines_of_at_most_76():
 # International addresses
 
 
-def test_an_international_domain_goes_in_idna_form():
+def test_an_international_domain_goes_in_idna_form() -> None:
     content = to_bytes(email(to="ann@bücher.example.org"))
     assert b"ann@xn--bcher-kva.example.org" in content
     assert content.isascii()
 
 
-def test_a_local_part_that_needs_smtputf8_is_refused_by_name_without_it():
+def test_a_local_part_that_needs_smtputf8_is_refused_by_name_without_it() -> None:
     with pytest.raises(MessageError, match="jürgen@example.org"):
         to_bytes(email(to="jürgen@example.org"))
 
 
-def test_with_smtputf8_headers_and_addresses_go_as_utf8():
+def test_with_smtputf8_headers_and_addresses_go_as_utf8() -> None:
     content = to_bytes(email(to="Jürgen <jürgen@bücher.example.org>", subject="Grüße"), smtputf8=True)
     assert "jürgen@bücher.example.org".encode() in content
     assert "Subject: Grüße\r\n".encode() in content
@@ -192,7 +192,7 @@ def test_with_smtputf8_headers_and_addresses_go_as_utf8():
 
 
 @pytest.mark.parametrize("field", ["to", "cc", "bcc", "from_", "reply_to"])
-def test_a_local_part_outside_ascii_needs_smtputf8_wherever_it_stands(field):
+def test_a_local_part_outside_ascii_needs_smtputf8_wherever_it_stands(field) -> None:
     assert needs_smtputf8(email(**{field: "jürgen@example.org"}))
     assert not needs_smtputf8(email(**{field: "ann@bücher.example.org"}))
 
@@ -229,16 +229,16 @@ IMAGE = Attachment(filename="logo.png", content=b"\x89PNG", inline=True, content
         ({"text": "t", "attachments": [IMAGE]}, ("mixed", "text/plain", "image/png")),
     ],
 )
-def test_the_structure_follows_what_is_in_the_email(fields, expected):
+def test_the_structure_follows_what_is_in_the_email(fields, expected) -> None:
     assert outline(well_formed(to_bytes(email(**fields)))) == expected
 
 
-def test_a_calendar_says_its_method():
+def test_a_calendar_says_its_method() -> None:
     part = parsed(email(calendar=CALENDAR))
     assert part["Content-Type"].params["method"] == "REQUEST"
 
 
-def test_an_inline_part_carries_its_content_id_and_disposition():
+def test_an_inline_part_carries_its_content_id_and_disposition() -> None:
     message = parsed(email(html='<img src="cid:logo">', attachments=[IMAGE]))
     image = message.get_payload()[1]
     assert image["Content-ID"] == "<logo>"
@@ -250,7 +250,7 @@ def test_an_inline_part_carries_its_content_id_and_disposition():
 # Bodies
 
 
-def test_a_short_ascii_text_goes_as_it_is():
+def test_a_short_ascii_text_goes_as_it_is() -> None:
     content = to_bytes(email(text="Hello\nBob\n"))
     assert content.endswith(b"Content-Transfer-Encoding: 7bit\r\n\r\nHello\r\nBob\r\n")
 
@@ -258,16 +258,16 @@ def test_a_short_ascii_text_goes_as_it_is():
 @pytest.mark.parametrize(
     "text", ["x" * 998, "x" * 999, "NUL \0", "x" * 5000, "é" * 5000, "\n".join(["x" * 3000] * 3), "." * 3000]
 )
-def test_long_lines_are_encoded_and_come_back_whole(text):
+def test_long_lines_are_encoded_and_come_back_whole(text) -> None:
     assert bodies(well_formed(to_bytes(email(text=text))))["text/plain"] == unix(text)
 
 
 @pytest.mark.parametrize("text", ["a\rb\r\nc\nd", "\r", "", "\n", "trailing \t\n", ".\n..\n", "From me\n", "=3D", "\t"])
-def test_awkward_texts_come_back_with_one_kind_of_line_end(text):
+def test_awkward_texts_come_back_with_one_kind_of_line_end(text) -> None:
     assert bodies(well_formed(to_bytes(email(text=text))))["text/plain"] == unix(text)
 
 
-def test_mostly_ascii_text_stays_readable_and_other_scripts_stay_short():
+def test_mostly_ascii_text_stays_readable_and_other_scripts_stay_short() -> None:
     assert b"quoted-printable" in to_bytes(email(text="A naïve café, otherwise plain text." * 3))
     assert b"base64" in to_bytes(email(text="Всё по-русски. " * 10))
 
@@ -277,14 +277,14 @@ def test_mostly_ascii_text_stays_readable_and_other_scripts_stay_short():
 
 @pytest.mark.parametrize("content", [b"", b"\0\r\n\n\r", b"a\nb", bytes(range(256)) * 300])
 @pytest.mark.parametrize("content_type", ["text/plain", "text/csv; charset=utf-16", "application/pdf", "image/png"])
-def test_an_attachment_arrives_byte_for_byte(content, content_type):
+def test_an_attachment_arrives_byte_for_byte(content, content_type) -> None:
     attachment = Attachment(filename="f.bin", content=content, content_type=content_type)
     part = list(well_formed(to_bytes(email(attachments=[attachment]))).iter_attachments())[0]
     assert part.get_payload(decode=True) == content
     assert part.get_content_type() == content_type.split(";")[0]
 
 
-def test_an_attached_message_goes_as_it_is():
+def test_an_attached_message_goes_as_it_is() -> None:
     inner = b"Subject: Inner\r\nFrom: a@example.org\r\n\r\nHi\r\n"
     attachment = Attachment(filename="inner.eml", content=inner)
     message = well_formed(to_bytes(email(attachments=[attachment])))
@@ -296,7 +296,7 @@ def test_an_attached_message_goes_as_it_is():
 
 
 @pytest.mark.parametrize("body", [b"caf\xe9", b"x" * 2000, b"\0"])
-def test_an_attached_message_that_7bit_cannot_carry_goes_as_a_file(body):
+def test_an_attached_message_that_7bit_cannot_carry_goes_as_a_file(body) -> None:
     inner = b"Subject: Inner\r\n\r\n" + body
     message = well_formed(to_bytes(email(attachments=[Attachment(filename="inner.eml", content=inner)])))
     part = list(message.iter_attachments())[0]
@@ -319,19 +319,19 @@ def test_an_attached_message_that_7bit_cannot_carry_goes_as_a_file(body):
     ]
     + ["100%.txt", "a'b'c.txt", "😀" * 255],
 )
-def test_any_file_name_arrives(name):
+def test_any_file_name_arrives(name) -> None:
     part = list(well_formed(to_bytes(email(attachments=[Attachment(filename=name, content=b"x")]))).iter_attachments())[
         0
     ]
     assert part.get_filename() == name
 
 
-def test_a_long_content_id_is_not_encoded_away():
+def test_a_long_content_id_is_not_encoded_away() -> None:
     image = Attachment(filename="i.png", content=b"x", inline=True, content_id="i" * 250)
     assert f"Content-ID: <{'i' * 250}>\r\n".encode() in to_bytes(email(html="h", attachments=[image]))
 
 
-def test_a_boundary_differs_from_message_to_message():
+def test_a_boundary_differs_from_message_to_message() -> None:
     message = email(text="t", html="h")
     assert parsed(message).get_boundary() != parsed(message).get_boundary()
 
@@ -366,7 +366,7 @@ ENTRANCES = {
 
 @pytest.mark.parametrize("end", BREAKS, ids=ascii)
 @pytest.mark.parametrize("entrance", ENTRANCES)
-def test_no_line_break_gets_into_a_header(entrance, end):
+def test_no_line_break_gets_into_a_header(entrance, end) -> None:
     for text in (f"x{end}X-Evil: 1", f"x{end}{end}Evil body", f"x{end} y", f"{end}x"):
         with pytest.raises(MessageError):
             ENTRANCES[entrance](text)
@@ -389,19 +389,19 @@ def test_no_line_break_gets_into_a_header(entrance, end):
         {"subject": "a\tX-Evil: 1"},
     ],
 )
-def test_an_encoded_line_break_stays_encoded(fields):
+def test_an_encoded_line_break_stays_encoded(fields) -> None:
     content = to_bytes(email(**fields))
     heads = [part.partition(b"\r\n\r\n")[0] for part in content.split(b"\r\n--=_")]
     assert not any(line.lower().startswith(b"x-evil") for head in heads for line in head.split(b"\r\n"))
 
 
-def test_a_content_id_that_is_an_encoded_word_is_refused():
+def test_a_content_id_that_is_an_encoded_word_is_refused() -> None:
     with pytest.raises(MessageError, match="content_id"):
         Attachment(filename="a", content=b"x", content_id=ENCODED_BREAK)
 
 
 @given(st.text(max_size=80), st.text(max_size=80), st.text(max_size=80))
-def test_whatever_is_accepted_adds_no_header(subject, name, value):
+def test_whatever_is_accepted_adds_no_header(subject, name, value) -> None:
     try:
         message = email(subject=subject, headers={"X-Note": value}, to={"email": "a@example.org", "name": name})
     except MessageError:
@@ -450,7 +450,7 @@ emails = st.builds(
 
 @settings(max_examples=80, deadline=None)
 @given(emails, st.booleans())
-def test_what_the_parser_reads_is_what_was_written(written, smtputf8):
+def test_what_the_parser_reads_is_what_was_written(written, smtputf8) -> None:
     content = to_bytes(written, smtputf8=smtputf8)
     read = message_from_string(content.decode(), policy=policy.SMTP) if smtputf8 else well_formed(content)
     for header, group in (
@@ -475,7 +475,7 @@ def test_what_the_parser_reads_is_what_was_written(written, smtputf8):
 
 @settings(max_examples=60, deadline=None)
 @given(line_text, texts, texts)
-def test_it_reads_like_what_the_standard_library_writes(subject, text, html):
+def test_it_reads_like_what_the_standard_library_writes(subject, text, html) -> None:
     theirs = EmailMessage(policy=policy.SMTP)
     theirs["From"], theirs["To"], theirs["Subject"] = "Bob <bob@example.com>", "ann@example.org", subject
     theirs.set_content(unix(text or ""))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 import random
 
 import pytest
@@ -20,7 +21,7 @@ START = 1_800_000_000.0
 
 
 class Clock:
-    def __init__(self, now=START):
+    def __init__(self, now=START) -> None:
         self.now = now
 
     def __call__(self):
@@ -43,7 +44,7 @@ class Desk:
         clock=None,
         patience=30.0,
         **settings,
-    ):
+    ) -> None:
         self.stage = stage
         self.clock = clock or Clock()
         given = {
@@ -82,7 +83,7 @@ class Desk:
             raise answer
         return answer.receipt
 
-    async def work(self, after=0.0):
+    async def work(self, after=0.0) -> None:
         self.clock.now += after
         await self.outbox.work(until_empty=True)
 
@@ -91,7 +92,7 @@ class Desk:
 
 
 @pytest.fixture
-def desk(stage, tmp_path):
+def desk(stage, tmp_path: Path):
     """Makes a `Desk` for scripts by account name."""
 
     def make(*scripts, **more):

@@ -43,32 +43,32 @@ def first_choices(healths, now=NOW, many=2000):
     return firsts.count("a") / many
 
 
-def test_one_failure_alone_does_not_rest_an_account():
+def test_one_failure_alone_does_not_rest_an_account() -> None:
     assert not in_cooldown(fail(fresh("a/email")), NOW)
 
 
-def test_failures_in_a_row_rest_it_and_the_rest_is_bounded():
+def test_failures_in_a_row_rest_it_and_the_rest_is_bounded() -> None:
     health = fail(fresh("a/email"), times=MOST_FAILURES_IN_A_ROW)
     assert in_cooldown(health, NOW)
     assert fail(health, times=50).cooldown_until <= NOW + LONGEST_REST
 
 
-def test_a_success_ends_the_row():
+def test_a_success_ends_the_row() -> None:
     health = record_success(fail(fresh("a/email"), times=MOST_FAILURES_IN_A_ROW - 1), NOW, 0.1)
     assert not in_cooldown(fail(health), NOW)
 
 
-def test_what_the_provider_asked_for_is_kept():
+def test_what_the_provider_asked_for_is_kept() -> None:
     assert fail(fresh("a/email"), retry_after=120.0).cooldown_until == NOW + 120.0
 
 
-def test_trouble_fades_by_half_in_thirty_seconds():
+def test_trouble_fades_by_half_in_thirty_seconds() -> None:
     health = fail(fresh("a/email"), times=3)
     assert failure_rate_now(health, NOW + 30) == health.failure_rate / 2
 
 
 @given(st.lists(st.booleans(), max_size=60), st.floats(0, 3600))
-def test_trouble_and_share_stay_within_their_bounds(answers, later):
+def test_trouble_and_share_stay_within_their_bounds(answers, later) -> None:
     health = fresh("a/email")
     for good in answers:
         health = record_success(health, NOW, 0.1) if good else fail(health)
@@ -77,7 +77,7 @@ def test_trouble_and_share_stay_within_their_bounds(answers, later):
     assert 0 <= most_at_once(health, 50, NOW + later) <= 50
 
 
-def test_an_account_in_trouble_is_tried_less_and_drifts_back():
+def test_an_account_in_trouble_is_tried_less_and_drifts_back() -> None:
     health = fail(fresh("a/email"), times=2)
     parts = [first_choices({"a": health}, NOW + passed) for passed in (0, 30, 60, 300)]
     assert parts == sorted(parts)
@@ -85,22 +85,22 @@ def test_an_account_in_trouble_is_tried_less_and_drifts_back():
     assert parts[-1] > 0.98
 
 
-def test_a_healthy_route_keeps_its_order():
+def test_a_healthy_route_keeps_its_order() -> None:
     assert first_choices({}) == 1.0
 
 
-def test_a_dead_account_still_gets_the_few_that_show_when_it_is_back():
+def test_a_dead_account_still_gets_the_few_that_show_when_it_is_back() -> None:
     dead = fail(fresh("a/email"), times=30)
     assert 0.005 < first_choices({"a": dead}) < 0.05
 
 
-def test_a_slow_account_gets_less_than_a_fast_one():
+def test_a_slow_account_gets_less_than_a_fast_one() -> None:
     slow, fast = record_success(fresh("a/email"), NOW, 8.0), record_success(fresh("b/email"), NOW, 0.1)
     assert first_choices({"a": slow, "b": fast}) < 0.2
     assert first_choices({"a": fast, "b": slow}) == 1.0
 
 
-def test_a_paused_account_is_left_and_tried_later_and_later():
+def test_a_paused_account_is_left_and_tried_later_and_later() -> None:
     health = paused(fresh("a/email"), NOW, reason="bad credentials")
     assert should_drain(health, NOW)
     assert first_choices({"a": health}) == 0.0
@@ -111,19 +111,19 @@ def test_a_paused_account_is_left_and_tried_later_and_later():
     assert longer.cooldown_until == NOW + LONGEST_PAUSE
 
 
-def test_after_a_pause_one_message_tries():
+def test_after_a_pause_one_message_tries() -> None:
     health = paused(fresh("a/email"), NOW, reason="bad credentials")
     assert most_at_once(health, 50, NOW) == 0
     assert most_at_once(health, 50, health.cooldown_until) == 1
     assert most_at_once(record_success(health, health.cooldown_until, 0.1), 50, health.cooldown_until + 300) == 50
 
 
-def test_a_clock_set_back_does_not_keep_an_account_resting():
+def test_a_clock_set_back_does_not_keep_an_account_resting() -> None:
     health = fail(fresh("a/email"), times=MOST_FAILURES_IN_A_ROW)
     assert not in_cooldown(health, NOW - 3600)
 
 
-def test_the_order_of_one_message_is_the_same_whoever_asks():
+def test_the_order_of_one_message_is_the_same_whoever_asks() -> None:
     health = {"a/email": fail(fresh("a/email"), times=3)}
     orders = {tuple(t.name for t in ordered([A, B], Channel.EMAIL, health, "m1", NOW)) for _ in range(20)}
     assert len(orders) == 1

@@ -19,7 +19,7 @@ def email(**more):
 class Once:
     """Fails the first time, for a reason that passes."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.calls = 0
 
     async def __call__(self, message):
@@ -29,7 +29,7 @@ class Once:
         return Accepted(provider_message_id="1")
 
 
-async def test_a_scheduled_message_waits_for_its_time_by_the_clock_as_it_is(desk, stage):
+async def test_a_scheduled_message_waits_for_its_time_by_the_clock_as_it_is(desk, stage) -> None:
     script = stage.Script()
     async with desk(script) as post:
         due = datetime.fromtimestamp(post.clock.now, UTC) + timedelta(seconds=60)
@@ -44,7 +44,7 @@ async def test_a_scheduled_message_waits_for_its_time_by_the_clock_as_it_is(desk
         assert (await post.receipt(receipt)).status is Status.SENT
 
 
-async def test_what_was_queued_before_goes_out_at_once(desk, stage):
+async def test_what_was_queued_before_goes_out_at_once(desk, stage) -> None:
     script = stage.Script()
     async with desk(script) as post:
         await post.add(email())
@@ -52,7 +52,7 @@ async def test_what_was_queued_before_goes_out_at_once(desk, stage):
         assert len(script.calls) == 1
 
 
-async def test_a_message_to_be_tried_again_is_tried_once_and_not_before_its_time(desk, stage):
+async def test_a_message_to_be_tried_again_is_tried_once_and_not_before_its_time(desk, stage) -> None:
     act = Once()
     script = stage.Script(act)
     async with desk(script) as post:
@@ -68,7 +68,7 @@ async def test_a_message_to_be_tried_again_is_tried_once_and_not_before_its_time
 
 
 @pytest.mark.parametrize("step", [-HOUR, HOUR])
-async def test_an_account_with_a_rate_goes_on(desk, stage, step):
+async def test_an_account_with_a_rate_goes_on(desk, stage, step) -> None:
     script = stage.Script()
     async with desk(script, rate="1/s") as post:
         await post.add(email())

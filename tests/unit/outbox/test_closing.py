@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 import asyncio
 
 from postroom import Email, Postroom, Status
@@ -12,7 +13,7 @@ def emails(many):
     return [Email(to=f"n{n}@example.org", subject="x", text="x") for n in range(many)]
 
 
-async def test_closing_a_room_ends_its_work_and_loses_nothing(stage, tmp_path):
+async def test_closing_a_room_ends_its_work_and_loses_nothing(stage, tmp_path: Path) -> None:
     begun, go_on = asyncio.Event(), asyncio.Event()
 
     async def act(message):
@@ -36,7 +37,7 @@ async def test_closing_a_room_ends_its_work_and_loses_nothing(stage, tmp_path):
         assert (await later.outbox.stats()).states == {Status.SENT: 1, Status.QUEUED: 2}
 
 
-async def test_work_stops_at_its_own_signal_too(stage, tmp_path):
+async def test_work_stops_at_its_own_signal_too(stage, tmp_path: Path) -> None:
     account = stage.StageSettings(script=stage.Script(), from_="post@example.org")
     async with Postroom(accounts={"a": account}, outbox={"url": f"sqlite:///{tmp_path}/outbox.db"}) as room:
         stop = asyncio.Event()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from datetime import UTC, datetime
 
 import pytest
@@ -22,6 +23,7 @@ from postroom import (
     UnsupportedFeature,
 )
 from postroom.receipts import Accepted
+from typing import Never
 
 
 def email(**more):
@@ -52,7 +54,7 @@ def down():
 OK = None
 
 
-async def test_a_message_is_stored_then_sent_and_its_receipt_tells_how(desk, stage):
+async def test_a_message_is_stored_then_sent_and_its_receipt_tells_how(desk, stage) -> None:
     script = stage.Script()
     async with desk(script) as post:
         accepted = await post.add(email())
@@ -68,7 +70,7 @@ async def test_a_message_is_stored_then_sent_and_its_receipt_tells_how(desk, sta
     assert sent.message_id == f"<{receipt.id}@example.org>"
 
 
-async def test_a_transient_failure_is_tried_again_later_with_the_same_message_id(desk, stage):
+async def test_a_transient_failure_is_tried_again_later_with_the_same_message_id(desk, stage) -> None:
     script = script_of(stage, ProviderUnavailable("later"), OK)
     async with desk(script) as post:
         accepted = await post.add(email())
@@ -83,7 +85,7 @@ async def test_a_transient_failure_is_tried_again_later_with_the_same_message_id
     assert len({message.message_id for message in script.messages}) == 1
 
 
-async def test_the_next_account_of_the_route_is_tried_at_once(desk, stage):
+async def test_the_next_account_of_the_route_is_tried_at_once(desk, stage) -> None:
     first, second = script_of(stage, down()), stage.Script()
     async with desk(first, second) as post:
         accepted = await post.add(email())
@@ -93,7 +95,7 @@ async def test_the_next_account_of_the_route_is_tried_at_once(desk, stage):
     assert [attempt.account for attempt in receipt.attempts] == ["a0", "a1"]
 
 
-async def test_a_message_refused_for_good_is_a_dead_letter_and_can_be_sent_again(desk, stage):
+async def test_a_message_refused_for_good_is_a_dead_letter_and_can_be_sent_again(desk, stage) -> None:
     script = script_of(stage, MessageRejected("too rude"), OK)
     async with desk(script) as post:
         accepted = await post.add(email())
@@ -104,7 +106,7 @@ async def test_a_message_refused_for_good_is_a_dead_letter_and_can_be_sent_again
         assert (await post.receipt(accepted)).status is Status.SENT
 
 
-async def test_an_unknown_outcome_is_neither_retried_nor_failed_over(desk, stage):
+async def test_an_unknown_outcome_is_neither_retried_nor_failed_over(desk, stage) -> None:
     first, second = script_of(stage, OutcomeUnknown("no answer")), stage.Script()
     async with desk(first, second) as post:
         accepted = await post.add(email())
@@ -118,7 +120,7 @@ async def test_an_unknown_outcome_is_neither_retried_nor_failed_over(desk, stage
 @pytest.mark.parametrize(
     ("as_", "status", "sent"), [("sent", Status.SENT, 1), ("failed", Status.FAILED, 1), ("retry", Status.SENT, 2)]
 )
-async def test_a_person_settles_what_is_in_doubt(desk, stage, as_, status, sent):
+async def test_a_person_settles_what_is_in_doubt(desk, stage, as_, status, sent) -> None:
     script = script_of(stage, OutcomeUnknown("no answer"), OK)
     async with desk(script) as post:
         accepted = await post.add(email())
@@ -130,7 +132,9 @@ async def test_a_person_settles_what_is_in_doubt(desk, stage, as_, status, sent)
     assert len(script.calls) == sent
 
 
-async def test_with_retry_an_unknown_outcome_is_sent_again_to_the_same_account_with_the_same_message_id(desk, stage):
+async def test_with_retry_an_unknown_outcome_is_sent_again_to_the_same_account_with_the_same_message_id(
+    desk, stage
+) -> None:
     first, second = script_of(stage, OutcomeUnknown("no answer"), OK), stage.Script()
     async with desk(first, second, on_unknown="retry") as post:
         accepted = await post.add(email())
@@ -143,7 +147,7 @@ async def test_with_retry_an_unknown_outcome_is_sent_again_to_the_same_account_w
     assert len({message.message_id for message in first.messages}) == 1
 
 
-async def test_with_assume_sent_an_unknown_outcome_is_taken_for_sent(desk, stage):
+async def test_with_assume_sent_an_unknown_outcome_is_taken_for_sent(desk, stage) -> None:
     script = script_of(stage, OutcomeUnknown("no answer"))
     async with desk(script, on_unknown="assume_sent") as post:
         accepted = await post.add(email())
@@ -151,7 +155,7 @@ async def test_with_assume_sent_an_unknown_outcome_is_taken_for_sent(desk, stage
         assert (await post.receipt(accepted)).status is Status.SENT
 
 
-async def test_only_recipients_who_were_not_served_are_tried_again(desk, stage):
+async def test_only_recipients_who_were_not_served_are_tried_again(desk, stage) -> None:
     calls = []
 
     async def act(message):
@@ -176,7 +180,7 @@ async def test_only_recipients_who_were_not_served_are_tried_again(desk, stage):
     ]
 
 
-async def test_a_message_to_many_numbers_goes_out_in_turns_and_is_settled_once(desk, stage):
+async def test_a_message_to_many_numbers_goes_out_in_turns_and_is_settled_once(desk, stage) -> None:
     script = stage.Script()
     numbers = [f"+4420794609{number:02}" for number in range(60)]
     async with desk(script) as post:
@@ -189,7 +193,7 @@ async def test_a_message_to_many_numbers_goes_out_in_turns_and_is_settled_once(d
     assert len(shown.receipt.recipients) == 60
 
 
-async def test_recipients_go_the_ways_their_rules_say(desk, stage):
+async def test_recipients_go_the_ways_their_rules_say(desk, stage) -> None:
     britain, america = stage.Script(), stage.Script()
     rules = [{"country": "GB", "use": "gb"}, {"country": "US", "use": "us"}]
     accounts = {
@@ -205,7 +209,7 @@ async def test_recipients_go_the_ways_their_rules_say(desk, stage):
     assert receipt.status is Status.SENT
 
 
-async def test_a_message_is_given_up_after_its_rounds(desk, stage):
+async def test_a_message_is_given_up_after_its_rounds(desk, stage) -> None:
     script = script_of(stage, down())
     async with desk(script, outbox={"attempts": 3}) as post:
         accepted = await post.add(email())
@@ -216,7 +220,7 @@ async def test_a_message_is_given_up_after_its_rounds(desk, stage):
     assert len(script.calls) == 3
 
 
-async def test_a_message_expires_where_it_waits(desk, stage):
+async def test_a_message_expires_where_it_waits(desk, stage) -> None:
     script = script_of(stage, down())
     async with desk(script, outbox={"expires_after": "1h"}) as post:
         accepted = await post.add(email())
@@ -227,7 +231,7 @@ async def test_a_message_expires_where_it_waits(desk, stage):
     assert len(script.calls) == 1
 
 
-async def test_a_message_is_not_sent_after_its_own_expiry(desk, stage):
+async def test_a_message_is_not_sent_after_its_own_expiry(desk, stage) -> None:
     script = stage.Script()
     async with desk(script) as post:
         accepted = await post.add(email(expires_at=datetime.fromtimestamp(post.clock.now + 60, UTC)))
@@ -236,7 +240,7 @@ async def test_a_message_is_not_sent_after_its_own_expiry(desk, stage):
     assert script.calls == []
 
 
-async def test_a_scheduled_message_waits_for_its_time_and_asks_nothing_of_the_provider(desk, stage):
+async def test_a_scheduled_message_waits_for_its_time_and_asks_nothing_of_the_provider(desk, stage) -> None:
     script = stage.Script()
     accounts = {"plain": stage.StageSettings(provider="stage-plain", script=script, from_="p@example.org")}
     async with desk(stage.Script(), accounts=accounts) as post:
@@ -249,7 +253,7 @@ async def test_a_scheduled_message_waits_for_its_time_and_asks_nothing_of_the_pr
         assert (await post.receipt(accepted)).status is Status.SENT
 
 
-async def test_urgent_messages_go_first_and_equals_in_their_order(desk, stage):
+async def test_urgent_messages_go_first_and_equals_in_their_order(desk, stage) -> None:
     script = stage.Script()
     async with desk(script, concurrency=1) as post:
         for subject, priority in (("1", "low"), ("2", "normal"), ("3", "high"), ("4", "normal"), ("5", "high")):
@@ -258,7 +262,7 @@ async def test_urgent_messages_go_first_and_equals_in_their_order(desk, stage):
     assert [message.subject for message in script.messages] == ["3", "5", "2", "4", "1"]
 
 
-async def test_a_batch_provider_gets_what_waits_in_one_call(desk, stage):
+async def test_a_batch_provider_gets_what_waits_in_one_call(desk, stage) -> None:
     script = stage.Script()
     accounts = {"bulk": stage.StageSettings(provider="stage-batch", script=script, from_="p@example.org")}
     async with desk(stage.Script(), accounts=accounts) as post:
@@ -270,7 +274,7 @@ async def test_a_batch_provider_gets_what_waits_in_one_call(desk, stage):
     assert [len(call) for call in script.calls] == [1, 300]
 
 
-async def test_refused_credentials_pause_the_account_and_the_route_goes_on(desk, stage):
+async def test_refused_credentials_pause_the_account_and_the_route_goes_on(desk, stage) -> None:
     first, second = script_of(stage, AuthenticationFailed("401")), stage.Script()
     async with desk(first, second, concurrency=1) as post:
         await post.outbox.add([email() for _ in range(20)])
@@ -283,7 +287,9 @@ async def test_refused_credentials_pause_the_account_and_the_route_goes_on(desk,
     assert stats.states == {Status.SENT: 20}
 
 
-async def test_messages_wait_for_a_paused_account_that_is_their_only_one_and_flow_when_it_is_resumed(desk, stage):
+async def test_messages_wait_for_a_paused_account_that_is_their_only_one_and_flow_when_it_is_resumed(
+    desk, stage
+) -> None:
     script = script_of(stage, AuthenticationFailed("401"), OK)
     async with desk(script, concurrency=1) as post:
         await post.outbox.add([email() for _ in range(5)])
@@ -295,7 +301,7 @@ async def test_messages_wait_for_a_paused_account_that_is_their_only_one_and_flo
         assert not await post.outbox.resume("a0")
 
 
-async def test_a_paused_account_is_tried_again_by_one_message_after_a_while(desk, stage):
+async def test_a_paused_account_is_tried_again_by_one_message_after_a_while(desk, stage) -> None:
     script = script_of(stage, AuthenticationFailed("401"), AuthenticationFailed("401"), OK)
     async with desk(script) as post:
         await post.outbox.add([email() for _ in range(50)])
@@ -307,7 +313,7 @@ async def test_a_paused_account_is_tried_again_by_one_message_after_a_while(desk
         assert (await post.outbox.stats()).states == {Status.SENT: 50}
 
 
-async def test_retry_after_rests_the_account_for_every_message(desk, stage):
+async def test_retry_after_rests_the_account_for_every_message(desk, stage) -> None:
     script = script_of(stage, RateLimited("slow down", retry_after=100), OK)
     async with desk(script, concurrency=1) as post:
         await post.outbox.add([email() for _ in range(5)])
@@ -319,7 +325,7 @@ async def test_retry_after_rests_the_account_for_every_message(desk, stage):
         assert (await post.outbox.stats()).states == {Status.SENT: 5}
 
 
-async def test_what_no_account_can_express_is_refused_when_it_is_handed_in(desk, stage):
+async def test_what_no_account_can_express_is_refused_when_it_is_handed_in(desk, stage) -> None:
     accounts = {"plain": stage.StageSettings(provider="stage-plain", script=stage.Script(), from_="p@example.org")}
     async with desk(stage.Script(), accounts=accounts) as post:
         with pytest.raises(UnsupportedFeature, match="plain: stage-plain cannot send html"):
@@ -329,7 +335,7 @@ async def test_what_no_account_can_express_is_refused_when_it_is_handed_in(desk,
         assert (await post.outbox.stats()).states == {}
 
 
-async def test_a_message_without_a_sender_fails_with_the_reason(desk, stage):
+async def test_a_message_without_a_sender_fails_with_the_reason(desk, stage) -> None:
     async with desk(stage.Script(), from_=None) as post:
         accepted = await post.add(email())
         await post.work()
@@ -338,7 +344,7 @@ async def test_a_message_without_a_sender_fails_with_the_reason(desk, stage):
     assert "no sender" in receipt.recipients[0].detail
 
 
-async def test_a_waiting_message_can_be_cancelled_held_and_let_go(desk, stage):
+async def test_a_waiting_message_can_be_cancelled_held_and_let_go(desk, stage) -> None:
     script = stage.Script()
     async with desk(script) as post:
         gone, kept = await post.add(email()), await post.add(email())
@@ -351,7 +357,7 @@ async def test_a_waiting_message_can_be_cancelled_held_and_let_go(desk, stage):
         assert [message.id for message in script.messages] == [kept.id]
 
 
-async def test_observers_hear_of_every_settled_message(stage, tmp_path):
+async def test_observers_hear_of_every_settled_message(stage, tmp_path: Path) -> None:
     from postroom import Config, Postroom
 
     config = Config(
@@ -365,8 +371,8 @@ async def test_observers_hear_of_every_settled_message(stage, tmp_path):
     assert stage.LOG == [("told", "sent", receipt.id)]
 
 
-async def test_a_plugin_that_raises_something_foreign_leaves_the_outcome_unknown(desk, stage):
-    async def act(_):
+async def test_a_plugin_that_raises_something_foreign_leaves_the_outcome_unknown(desk, stage) -> None:
+    async def act(_) -> Never:
         raise RuntimeError("a bug")
 
     async with desk(stage.Script(act)) as post:
@@ -375,7 +381,7 @@ async def test_a_plugin_that_raises_something_foreign_leaves_the_outcome_unknown
         assert (await post.receipt(accepted)).status is Status.IN_DOUBT
 
 
-async def test_credentials_of_a_message_pause_nobody_else(desk, stage):
+async def test_credentials_of_a_message_pause_nobody_else(desk, stage) -> None:
     async def act(message):
         if message.options:
             raise AuthenticationFailed("401")

@@ -40,7 +40,7 @@ class OutboxMachine(RuleBasedStateMachine):
 
     entries = Bundle("entries")
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.new_event_loop()
         self.folder = tempfile.TemporaryDirectory()
@@ -75,7 +75,7 @@ class OutboxMachine(RuleBasedStateMachine):
     def write(self, operation):
         return self.run(self.store.write(operation))
 
-    def teardown(self):
+    def teardown(self) -> None:
         self.run(self.outbox.close())
         self.loop.close()
         self.folder.cleanup()
@@ -90,7 +90,7 @@ class OutboxMachine(RuleBasedStateMachine):
         return stored.receipt.id
 
     @rule(which=st.integers(0, 1))
-    def claim(self, which):
+    def claim(self, which) -> None:
         number = self.workers[which]
         rows, _ = self.write(lambda c: claim.claim(c, number, MOST, self.now))
         for row in rows:
@@ -101,7 +101,7 @@ class OutboxMachine(RuleBasedStateMachine):
             self.holding[number][entry.id] = entry
 
     @rule(which=st.integers(0, 1), end=st.sampled_from(["accepted", "later", "refused", "unknown"]))
-    def hand_over_and_settle(self, which, end):
+    def hand_over_and_settle(self, which, end) -> None:
         number = self.workers[which]
         if not self.holding[number]:
             return
@@ -110,7 +110,7 @@ class OutboxMachine(RuleBasedStateMachine):
         self.accepted[id_] += end in {"accepted", "unknown"}
         self.settle(number, entry, end)
 
-    def settle(self, number, entry, end):
+    def settle(self, number, entry, end) -> None:
         statuses = {
             "accepted": Status.SENT,
             "later": Status.RETRYING,
@@ -135,7 +135,7 @@ class OutboxMachine(RuleBasedStateMachine):
             self.model[entry.id] = status
 
     @rule(which=st.integers(0, 1), handed=st.booleans())
-    def die_and_be_taken_over(self, which, handed):
+    def die_and_be_taken_over(self, which, handed) -> None:
         """A worker vanishes, with or without having handed its messages over; the other one notices."""
         dead, heir = self.workers[which], self.workers[1 - which]
         for id_ in self.holding[dead] if handed else ():
@@ -156,14 +156,14 @@ class OutboxMachine(RuleBasedStateMachine):
         self.holding[self.workers[which]] = {}
 
     @rule(which=st.integers(0, 1))
-    def a_worker_that_showed_life_is_not_taken_over(self, which):
+    def a_worker_that_showed_life_is_not_taken_over(self, which) -> None:
         alive, heir = self.workers[which], self.workers[1 - which]
         beats = self.run(self.store.read(claim.workers))[alive]
         self.write(lambda c: claim.beat(c, alive))
         assert self.write(lambda c: claim.take_over(c, alive, beats, heir)) == []
 
     @rule(id_=entries, act=st.sampled_from(["cancel", "hold", "retry", "sent", "failed", "again"]))
-    def a_person_interferes(self, id_, act):
+    def a_person_interferes(self, id_, act) -> None:
         acts = {
             "cancel": (Transition.CANCEL, lambda: self.outbox.cancel(id_)),
             "hold": (Transition.HOLD, lambda: self.outbox.hold(id_)),
@@ -184,20 +184,20 @@ class OutboxMachine(RuleBasedStateMachine):
         self.model[id_] = receipt.status
 
     @rule(seconds=st.sampled_from([-3600.0, 1.0, 11.0, 3600.0]))
-    def time_passes(self, seconds):
+    def time_passes(self, seconds) -> None:
         self.now += seconds
 
     @rule()
-    def the_file_is_closed_and_opened(self):
+    def the_file_is_closed_and_opened(self) -> None:
         self.run(self.store.close())
 
     @invariant()
-    def every_accepted_message_is_where_the_model_says(self):
+    def every_accepted_message_is_where_the_model_says(self) -> None:
         stored = dict(self.run(self.store.read(lambda c: c.execute("SELECT id, status FROM messages").fetchall())))
         assert stored == {id_: str(status) for id_, status in self.model.items()}
 
     @invariant()
-    def nobody_gets_a_message_twice_unless_a_person_said_so(self):
+    def nobody_gets_a_message_twice_unless_a_person_said_so(self) -> None:
         for id_, times in self.accepted.items():
             assert times <= 1 + self.again[id_]
 

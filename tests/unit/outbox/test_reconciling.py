@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 import asyncio
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -29,24 +30,24 @@ START = 1_800_000_000.0
 class Twilio(HttpRecorder):
     """Takes messages as `takes` says, in turn, and lists what is in `log`."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.takes = []
         self.log = []
         self._asks = asyncio.Semaphore(0)
         self.answer_with(self._step)
 
-    def _step(self, request):
+    def _step(self, request: pytest.FixtureRequest):
         if request.method == "GET":
             self._asks.release()
             return Answer(200, {"messages": self.log, "next_page_uri": None})
         return self.takes.pop(0)
 
-    def keep(self, sid):
+    def keep(self, sid) -> None:
         about = {"to": "+447700900000", "from": "+15005550006", "body": "Hi", "direction": "outbound-api"}
         self.log.append({"sid": sid, "status": "queued", "date_created": format_datetime(datetime.now(UTC)), **about})
 
-    async def asked_often(self, times):
+    async def asked_often(self, times) -> None:
         """Wait for that many more questions."""
         for _ in range(times):
             await self._asks.acquire()
@@ -63,7 +64,7 @@ async def twilio():
 
 
 @pytest.fixture
-def process(twilio, tmp_path):
+def process(twilio, tmp_path: Path):
     """A process that works on the outbox, its clock in the test's hands; it knows nothing of the one before."""
     now = [START]
 
@@ -78,7 +79,7 @@ def process(twilio, tmp_path):
         courier = MessageExecutor(accounts, router, config.outbox, clock=lambda: now[0])
         outbox = Outbox(store, courier, SuppressionList(store))
 
-        async def work(*, after=0.0, asks=0):
+        async def work(*, after=0.0, asks=0) -> None:
             """Work until there is nothing to do, and then until the provider has been asked that often in all."""
             now[0] += after
             await outbox.work(until_empty=True)
@@ -102,7 +103,7 @@ async def status(outbox, stored):
     return (await outbox.get(stored.receipt.id)).receipt.status
 
 
-async def test_a_message_that_the_provider_has_is_sent_after_all_and_only_once(process, twilio):
+async def test_a_message_that_the_provider_has_is_sent_after_all_and_only_once(process, twilio) -> None:
     twilio.takes = [Drop("request")]
     async with process() as (outbox, work):
         [stored] = await outbox.add([SMS])
@@ -118,7 +119,7 @@ async def test_a_message_that_the_provider_has_is_sent_after_all_and_only_once(p
 @pytest.mark.parametrize(("on_unknown", "sent_again"), [("hold", []), ("retry", ["POST"])])
 async def test_a_message_that_is_not_found_is_asked_about_until_the_accounts_policy_decides(
     process, twilio, on_unknown, sent_again
-):
+) -> None:
     twilio.takes = [Drop("request"), Answer(201, {"sid": "SM2"})]
     async with process(on_unknown=on_unknown) as (outbox, work):
         [stored] = await outbox.add([SMS])
@@ -131,7 +132,7 @@ async def test_a_message_that_is_not_found_is_asked_about_until_the_accounts_pol
     assert twilio.methods == ["POST", *["GET"] * len(QUESTIONS), *sent_again]
 
 
-async def test_the_id_of_an_equal_message_is_not_taken_for_it_by_another_process(process, twilio):
+async def test_the_id_of_an_equal_message_is_not_taken_for_it_by_another_process(process, twilio) -> None:
     twilio.takes = [Answer(201, {"sid": "SM1"}), Drop("request")]
     async with process() as (outbox, work):
         [first] = await outbox.add([SMS])

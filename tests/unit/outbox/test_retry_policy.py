@@ -14,12 +14,12 @@ SETTINGS = OutboxSettings(retry_first=5.0, retry_most=3600.0)
 
 
 @given(st.integers(1, 10_000), st.integers(0, 2**32))
-def test_the_wait_is_within_the_bound_of_its_round(rounds, seed):
+def test_the_wait_is_within_the_bound_of_its_round(rounds, seed) -> None:
     bound = min(3600.0, 5.0 * 2.0 ** min(rounds - 1, 60))
     assert 0 <= backoff(SETTINGS, rounds, random.Random(seed)) <= bound
 
 
-def test_waits_are_spread_over_the_whole_bound():
+def test_waits_are_spread_over_the_whole_bound() -> None:
     rng = random.Random(1)
     waits = [backoff(SETTINGS, 4, rng) for _ in range(1000)]
     assert min(waits) < 2.0
@@ -28,5 +28,5 @@ def test_waits_are_spread_over_the_whole_bound():
 
 
 @given(st.floats(0, 86_400), st.integers(0, 2**32))
-def test_what_the_provider_asked_for_is_never_cut_short(retry_after, seed):
+def test_what_the_provider_asked_for_is_never_cut_short(retry_after, seed) -> None:
     assert backoff(SETTINGS, 1, random.Random(seed), retry_after) >= retry_after

@@ -73,18 +73,18 @@ def there_and_back(message):
 
 
 @given(emails | texting)
-def test_a_message_reads_back_as_it_was_written(message):
+def test_a_message_reads_back_as_it_was_written(message) -> None:
     assert there_and_back(message) == message.stamped(id="m1")
 
 
 @given(emails | texting)
-def test_what_reads_back_asks_the_same_of_a_transport(message):
+def test_what_reads_back_asks_the_same_of_a_transport(message) -> None:
     back = there_and_back(message)
     assert (back.recipients, back.features) == (message.recipients, message.features)
 
 
 @given(emails | texting)
-def test_no_credential_and_no_content_of_a_file_is_in_the_text(message):
+def test_no_credential_and_no_content_of_a_file_is_in_the_text(message) -> None:
     canary = {"key": "canary-credential"}
     email = isinstance(message, Email)
     more = {"attachments": (Attachment(filename="f", content=b"canary-content"),)} if email else {}
@@ -93,7 +93,7 @@ def test_no_credential_and_no_content_of_a_file_is_in_the_text(message):
 
 
 @given(st.text(max_size=60) | json_values.map(json.dumps))
-def test_a_damaged_text_is_reported_as_such(text):
+def test_a_damaged_text_is_reported_as_such(text) -> None:
     try:
         load_message(Email.channel_name, text, lambda _: b"", {}, "m1")
     except OutboxError as error:
@@ -101,7 +101,7 @@ def test_a_damaged_text_is_reported_as_such(text):
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"subject": "x", "colour": 1}', '{"to": ["ann@example.org"]}', "7"])
-def test_what_was_never_written_is_not_read(text):
+def test_what_was_never_written_is_not_read(text) -> None:
     with pytest.raises(OutboxError, match="m1 cannot be read back"):
         load_message(Email.channel_name, text, lambda _: b"", {}, "m1")
 

@@ -10,19 +10,19 @@ from postroom.outbox.states import MOVES, SETTLED, WAITING, Transition, apply, a
 OF_EVENTS = {Transition.DELIVER, Transition.BOUNCE}
 
 
-def test_every_state_can_be_reached_or_is_where_messages_begin():
+def test_every_state_can_be_reached_or_is_where_messages_begin() -> None:
     reached = {to for _, to in MOVES.values()} | {Status.QUEUED, Status.SCHEDULED}
     assert reached == set(Status)
 
 
-def test_every_state_that_is_not_settled_can_be_left():
+def test_every_state_that_is_not_settled_can_be_left() -> None:
     left = set().union(*(allowed for allowed, _ in MOVES.values()))
     assert set(Status) - SETTLED <= left
 
 
 @pytest.mark.parametrize("move", Transition)
 @pytest.mark.parametrize("status", Status)
-def test_a_move_is_made_from_its_own_states_only(move, status):
+def test_a_move_is_made_from_its_own_states_only(move, status) -> None:
     allowed, to = MOVES[move]
     if status in allowed:
         assert apply(status, move) is to
@@ -32,20 +32,20 @@ def test_a_move_is_made_from_its_own_states_only(move, status):
 
 
 @pytest.mark.parametrize("move", sorted(set(Transition) - OF_EVENTS - {Transition.REQUEUE}))
-def test_what_is_settled_stays_so_unless_a_person_or_the_provider_says_otherwise(move):
+def test_what_is_settled_stays_so_unless_a_person_or_the_provider_says_otherwise(move) -> None:
     assert not allowed_from(move) & SETTLED
 
 
-def test_a_message_that_was_accepted_is_never_sent_again():
+def test_a_message_that_was_accepted_is_never_sent_again() -> None:
     assert not allowed_from(Transition.REQUEUE) & {Status.SENT, Status.DELIVERED, Status.BOUNCED, Status.SENDING}
     assert not allowed_from(Transition.CLAIM) & (SETTLED | {Status.IN_DOUBT})
 
 
-def test_a_worker_claims_only_what_waits():
+def test_a_worker_claims_only_what_waits() -> None:
     assert allowed_from(Transition.CLAIM) == WAITING
 
 
-def test_a_message_in_doubt_moves_only_by_news_or_a_person():
+def test_a_message_in_doubt_moves_only_by_news_or_a_person() -> None:
     from_doubt = {move for move in Transition if Status.IN_DOUBT in allowed_from(move)}
     assert from_doubt == {
         Transition.LEARN_SENT,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -36,14 +37,14 @@ def email(to="ann@example.org", **more):
     ],
     ids=["complaint", "unsubscribe", "soft bounce", "bounce of a mail nobody knows", "delivery"],
 )
-async def test_a_report_keeps_the_messages_back_that_it_should(desk, report, transactional, marketing):
+async def test_a_report_keeps_the_messages_back_that_it_should(desk, report, transactional, marketing) -> None:
     async with desk() as post:
         await post.outbox.record(report)
         goes = [not await post.outbox.suppressed(email(category=c)) for c in ("transactional", "marketing")]
         assert goes == [transactional, marketing]
 
 
-async def test_a_bounce_of_a_message_of_ours_ends_mail_to_a_dead_address(desk):
+async def test_a_bounce_of_a_message_of_ours_ends_mail_to_a_dead_address(desk) -> None:
     async with desk() as post:
         receipt = await post.add(email())
         await post.work()
@@ -54,7 +55,7 @@ async def test_a_bounce_of_a_message_of_ours_ends_mail_to_a_dead_address(desk):
 
 
 @pytest.mark.parametrize("word", ["STOP", " stop. ", "Unsubscribe!", "stop all", "QUIT"])
-async def test_a_stop_word_alone_ends_every_sms(desk, word):
+async def test_a_stop_word_alone_ends_every_sms(desk, word) -> None:
     async with desk() as post:
         await post.outbox.record(text(word))
         assert await post.outbox.suppressed(Sms(to="+447700900123", body="x"))
@@ -62,14 +63,14 @@ async def test_a_stop_word_alone_ends_every_sms(desk, word):
 
 
 @pytest.mark.parametrize("said", ["please stop calling me names", "", "stopp", "don't stop"])
-async def test_a_stop_word_within_a_text_is_just_a_word(desk, said):
+async def test_a_stop_word_within_a_text_is_just_a_word(desk, said) -> None:
     async with desk() as post:
         await post.outbox.record(text(said))
         assert not await post.outbox.suppressed(Sms(to="+447700900123", body="x"))
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
-async def test_what_was_said_later_counts_whatever_comes_first(desk, order):
+async def test_what_was_said_later_counts_whatever_comes_first(desk, order) -> None:
     said = [text("STOP", at=0), text("START", at=5)]
     async with desk() as post:
         for index in order:
@@ -77,7 +78,7 @@ async def test_what_was_said_later_counts_whatever_comes_first(desk, order):
         assert not await post.outbox.suppressed(Sms(to="+447700900123", body="x"))
 
 
-async def test_only_those_on_the_list_are_left_out(stage, tmp_path):
+async def test_only_those_on_the_list_are_left_out(stage, tmp_path: Path) -> None:
     script = stage.Script()
     account = stage.StageSettings(script=script, from_="post@example.org")
     async with Postroom(accounts={"a": account}, outbox={"url": f"sqlite:///{tmp_path}/outbox.db"}) as room:
@@ -99,7 +100,7 @@ async def test_only_those_on_the_list_are_left_out(stage, tmp_path):
     assert script.recipients == ["ann@example.org", "ann@example.org"]
 
 
-async def test_a_direct_send_makes_no_outbox_to_look_into(stage, tmp_path):
+async def test_a_direct_send_makes_no_outbox_to_look_into(stage, tmp_path: Path) -> None:
     account = stage.StageSettings(script=stage.Script(), from_="post@example.org")
     async with Postroom(accounts={"a": account}, outbox={"url": f"sqlite:///{tmp_path}/outbox.db"}) as room:
         await room.send(email())

@@ -14,7 +14,7 @@ texts = st.text(st.characters(codec="utf-8"))
 
 @settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(["To", "Body", "From"]), texts), st.lists(texts, max_size=3))
-def test_any_text_survives_the_form(fields, media):
+def test_any_text_survives_the_form(fields, media) -> None:
     encoded = form_body({**fields, "MediaUrl": media})
     assert encoded.isascii()
     assert parse_qsl(encoded.decode(), keep_blank_values=True) == [

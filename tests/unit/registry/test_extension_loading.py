@@ -36,7 +36,7 @@ LOAD = """
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_a_broken_extension_is_explained_and_harms_no_other(site, case):
+def test_a_broken_extension_is_explained_and_harms_no_other(site, case) -> None:
     text, kind, word = BROKEN[case]
     site.add("bad-watch", extensions={"bad": "bad_watch"}, modules={"bad_watch": text})
     site.add("good-watch", extensions={"good": "good_watch"}, modules={"good_watch": OBSERVER})
@@ -47,7 +47,7 @@ def test_a_broken_extension_is_explained_and_harms_no_other(site, case):
     assert others == ["good"]
 
 
-def test_two_claimants_of_one_extension_are_named_and_neither_loads(site):
+def test_two_claimants_of_one_extension_are_named_and_neither_loads(site) -> None:
     boom = "raise RuntimeError('must not load')"
     site.add("one-watch", extensions={"bad": "one_watch"}, modules={"one_watch": boom})
     site.add("two-watch", extensions={"bad": "two_watch"}, modules={"two_watch": boom})
@@ -57,7 +57,7 @@ def test_two_claimants_of_one_extension_are_named_and_neither_loads(site):
     assert message == "extension 'bad' is claimed by one-watch, two-watch; uninstall all but one"
 
 
-def test_an_argument_of_a_hook_may_be_left_out(site):
+def test_an_argument_of_a_hook_may_be_left_out(site) -> None:
     quiet = USES + "@hookimpl\ndef postroom_on_event(event):\n    pass\n"
     site.add("good-watch", extensions={"good": "good_watch"}, modules={"good_watch": quiet})
     told = site.python(

@@ -45,7 +45,7 @@ def good(site):
     return site.add("good-sms", providers={"good": "good_sms"}, modules={"good_sms": GOOD})
 
 
-def test_without_a_word_every_installed_provider_may_load_and_says_from_where(good):
+def test_without_a_word_every_installed_provider_may_load_and_says_from_where(good) -> None:
     (status, why, file, error), loaded, _ = tell(good)
     assert (status, error, loaded) == ("loaded", None, True)
     assert why == "installed, and nothing restricts which providers load"
@@ -60,7 +60,7 @@ def test_without_a_word_every_installed_provider_may_load_and_says_from_where(go
         ('"good"', "good", "named in POSTROOM_PLUGINS; named in [plugins] allow"),
     ],
 )
-def test_a_provider_that_is_allowed_says_by_whom(good, allow, variable, why):
+def test_a_provider_that_is_allowed_says_by_whom(good, allow, variable, why) -> None:
     configuration = f"[plugins]\nallow = {allow}\n" if allow else ""
     told, loaded, _ = tell(good, configuration, **({"POSTROOM_PLUGINS": variable} if variable else {}))
     assert (told[0], told[1], loaded) == ("loaded", why, True)
@@ -77,7 +77,9 @@ def test_a_provider_that_is_allowed_says_by_whom(good, allow, variable, why):
         ('["memory"]', "good,memory", ["memory"], "not among [plugins] allow = [memory]"),
     ],
 )
-def test_a_provider_that_is_not_allowed_is_shown_with_the_reason_and_never_imported(good, allow, variable, names, why):
+def test_a_provider_that_is_not_allowed_is_shown_with_the_reason_and_never_imported(
+    good, allow, variable, names, why
+) -> None:
     configuration = f"[plugins]\nallow = {allow}\n" if allow else ""
     told, loaded, allowed = tell(
         good, configuration, **({"POSTROOM_PLUGINS": variable} if variable is not None else {})
@@ -88,7 +90,7 @@ def test_a_provider_that_is_not_allowed_is_shown_with_the_reason_and_never_impor
     assert allowed == names
 
 
-def test_a_distribution_that_is_chosen_keeps_the_name_from_every_other(good):
+def test_a_distribution_that_is_chosen_keeps_the_name_from_every_other(good) -> None:
     told, loaded, _ = tell(good, '[plugins.use]\ngood = "acme-sms"\n')
     assert told[0] == "broken"
     assert "names 'acme-sms', but it is claimed by good-sms" in told[3]
@@ -96,7 +98,7 @@ def test_a_distribution_that_is_chosen_keeps_the_name_from_every_other(good):
     assert not loaded
 
 
-def test_the_allow_list_holds_for_a_message_that_names_the_provider(good):
+def test_the_allow_list_holds_for_a_message_that_names_the_provider(good) -> None:
     said = good.python(
         """
         import asyncio, json
@@ -114,7 +116,7 @@ def test_the_allow_list_holds_for_a_message_that_names_the_provider(good):
     assert "good" in said
 
 
-def test_commands_that_look_at_every_provider_import_none_that_is_not_allowed(good):
+def test_commands_that_look_at_every_provider_import_none_that_is_not_allowed(good) -> None:
     (good.folder / "postroom.toml").write_text('[plugins]\nallow = ["memory"]\n')
     codes, loaded = good.python(
         """
@@ -130,25 +132,25 @@ def test_commands_that_look_at_every_provider_import_none_that_is_not_allowed(go
     assert not loaded
 
 
-def test_an_empty_allow_list_forbids_even_what_we_ship():
+def test_an_empty_allow_list_forbids_even_what_we_ship() -> None:
     registry = Registry(Plugins(allow=()))
     assert registry.names() == []
     with pytest.raises(ProviderNotFound, match=r"'memory' is installed but not among \[plugins\] allow"):
         registry.transport("memory", Channel.SMS)
 
 
-def test_an_allow_list_that_is_no_list_of_names_is_refused_with_its_path():
+def test_an_allow_list_that_is_no_list_of_names_is_refused_with_its_path() -> None:
     with pytest.raises(InvalidOption, match=r"plugins\.allow"):
         parse_config({"plugins": {"allow": 7}})
 
 
-def test_the_variable_of_the_allow_list_works_like_any_other(good):
+def test_the_variable_of_the_allow_list_works_like_any_other(good) -> None:
     told, loaded, allowed = tell(good, POSTROOM_PLUGINS__ALLOW='["memory"]')
     assert (told[0], loaded, allowed) == ("not allowed", False, ["memory"])
 
 
 @pytest.mark.parametrize("where", ["on import", "in the hook"])
-def test_a_plugin_that_is_slow_to_load_is_named_and_every_other_works_meanwhile(site, where):
+def test_a_plugin_that_is_slow_to_load_is_named_and_every_other_works_meanwhile(site, where) -> None:
     sleep = "\n    import time; time.sleep(1.1)\n"
     slow = (
         sleep + GOOD
@@ -180,7 +182,7 @@ def test_a_plugin_that_is_slow_to_load_is_named_and_every_other_works_meanwhile(
     assert seconds[0] < 1 < seconds[1]
 
 
-def test_a_broken_plugin_shows_its_file_and_no_time(site):
+def test_a_broken_plugin_shows_its_file_and_no_time(site) -> None:
     site.add("bad-sms", providers={"bad": "bad_sms"}, modules={"bad_sms": "1 / 0"})
     told = site.python(
         """
@@ -193,7 +195,7 @@ def test_a_broken_plugin_shows_its_file_and_no_time(site):
     assert told == [["broken", str(site.folder / "bad_sms.py"), None]]
 
 
-def test_a_plugin_whose_module_is_not_there_has_no_file(site):
+def test_a_plugin_whose_module_is_not_there_has_no_file(site) -> None:
     site.add("bad-sms", providers={"bad": "not_there.at_all", "worse": "not a module!"})
     told = site.python(
         """
@@ -206,7 +208,7 @@ def test_a_plugin_whose_module_is_not_there_has_no_file(site):
     assert told == [["broken", None], ["broken", None]]
 
 
-def test_looking_for_the_file_of_a_provider_runs_none_of_it(site):
+def test_looking_for_the_file_of_a_provider_runs_none_of_it(site) -> None:
     package = site.folder / "loud"
     package.mkdir()
     (package / "__init__.py").write_text("raise SystemExit('ran')")

@@ -7,6 +7,7 @@ import pytest
 from postroom.builtin.memory import MemorySms
 from postroom.testing.conformance import FakeHttpProvider, ConformanceError, SmsConformance
 from postroom.testing.conformance.rule import rule
+from typing import Never
 
 SOME_TEST = "test_the_timeout_is_kept"
 
@@ -16,19 +17,19 @@ def derived(*bases, **members):
 
 
 @pytest.mark.parametrize("name", [SOME_TEST, "hand_over", "sample", "accepted"])
-def test_what_belongs_to_the_kit_cannot_be_replaced(name):
+def test_what_belongs_to_the_kit_cannot_be_replaced(name) -> None:
     with pytest.raises(TypeError, match=f"TestMade replaces {name}, which belongs to the conformance kit"):
         derived(**{name: lambda self: None})
 
 
-def test_the_refusal_says_where_a_deviation_goes():
+def test_the_refusal_says_where_a_deviation_goes() -> None:
     with pytest.raises(TypeError, match=rf"deviations = \{{'{SOME_TEST}': 'why'\}}"):
         derived(**{SOME_TEST: None})
 
 
-def test_a_test_cannot_be_replaced_through_another_base():
+def test_a_test_cannot_be_replaced_through_another_base() -> None:
     class Quiet:
-        def test_the_timeout_is_kept(self):
+        def test_the_timeout_is_kept(self) -> None:
             """Looks as if it had been tested."""
 
     with pytest.raises(TypeError, match="TestMade replaces test_the_timeout_is_kept"):
@@ -36,12 +37,12 @@ def test_a_test_cannot_be_replaced_through_another_base():
 
 
 @pytest.mark.parametrize("word", ["deviations", "not_applicable"])
-def test_a_test_class_has_no_deviations_of_its_own(word):
+def test_a_test_class_has_no_deviations_of_its_own(word) -> None:
     with pytest.raises(TypeError, match="belong on the transport class"):
         derived(**{word: {SOME_TEST: "slow"}})
 
 
-def test_a_class_of_the_kit_cannot_be_hidden_from_pytest():
+def test_a_class_of_the_kit_cannot_be_hidden_from_pytest() -> None:
     with pytest.raises(TypeError, match="take that line out"):
         derived(__test__=False)
 
@@ -54,24 +55,24 @@ def test_a_class_of_the_kit_cannot_be_hidden_from_pytest():
         ({SOME_TEST: None}, f"gives no reason for '{SOME_TEST}'"),
     ],
 )
-def test_a_deviation_names_a_test_and_gives_a_reason(deviations, told):
+def test_a_deviation_names_a_test_and_gives_a_reason(deviations, told) -> None:
     with pytest.raises(TypeError, match=told):
         derived(provider="memory", transport=type("Made", (MemorySms,), {"deviations": deviations}))
 
 
-def test_a_deviation_of_one_parameter_is_taken():
+def test_a_deviation_of_one_parameter_is_taken() -> None:
     deviations = {"test_a_failure_has_its_true_outcome[empty-yes]": "says yes with an empty body"}
     assert derived(provider="memory", transport=type("Made", (MemorySms,), {"deviations": deviations}))
 
 
-def test_what_the_transport_does_not_promise_is_left_out_with_the_reason():
+def test_what_the_transport_does_not_promise_is_left_out_with_the_reason() -> None:
     made = derived(provider="memory", transport=MemorySms)
     assert made.test_a_failed_lookup_settles_nothing is None
     assert made.not_applicable["test_a_failed_lookup_settles_nothing"] == "capabilities do not say reconciles"
     assert made.not_applicable["test_an_unsigned_webhook_is_refused"] == "the transport has no parse_webhook"
 
 
-def test_a_class_derived_for_another_transport_asks_what_that_one_promises():
+def test_a_class_derived_for_another_transport_asks_what_that_one_promises() -> None:
     class Reporting(MemorySms):
         def parse_webhook(self, request, /):
             return []
@@ -87,15 +88,15 @@ class Ruled:
     transport = MemorySms
 
     @rule("do the right thing")
-    async def fails(self):
+    async def fails(self) -> Never:
         raise ConformanceError("saw the wrong thing")
 
     @rule("do the right thing")
-    async def fails_with_better_advice(self):
+    async def fails_with_better_advice(self) -> Never:
         raise ConformanceError("saw the wrong thing", "do this one thing")
 
     @rule("do the right thing")
-    async def breaks(self):
+    async def breaks(self) -> Never:
         raise KeyError("id")
 
 
@@ -107,14 +108,14 @@ class Ruled:
         ("breaks", "MemorySms: KeyError: 'id'\nWhat to do: do the right thing"),
     ],
 )
-def test_a_failure_says_what_was_seen_and_what_to_do(name, told):
+def test_a_failure_says_what_was_seen_and_what_to_do(name, told) -> None:
     with pytest.raises(ConformanceError) as caught:
         getattr(Ruled(), name)()
     assert str(caught.value) == told
     assert isinstance(caught.value.__cause__, KeyError) == (name == "breaks")
 
 
-def test_every_test_of_the_kit_has_advice():
+def test_every_test_of_the_kit_has_advice() -> None:
     rules = [getattr(member, "__conformance__", None) for name, member in vars_of(SmsConformance) if "test_" in name]
     assert len(rules) > 30
     assert all(found and len(found.advice) > 20 for found in rules)
@@ -124,6 +125,6 @@ def vars_of(cls):
     return [(name, member) for base in cls.__mro__ for name, member in vars(base).items() if name.startswith("test_")]
 
 
-def test_a_wire_must_know_a_yes():
+def test_a_wire_must_know_a_yes() -> None:
     with pytest.raises(TypeError, match="accepted"):
         FakeHttpProvider()

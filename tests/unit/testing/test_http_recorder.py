@@ -28,7 +28,7 @@ POST = (
 )
 
 
-async def test_a_request_is_recorded_to_the_byte():
+async def test_a_request_is_recorded_to_the_byte() -> None:
     async with HttpRecorder() as server:
         server.answer(Answer(201, {"sid": "SM1"}, {"X-Extra": "yes"}))
         answer = await exchange(server, POST)
@@ -43,21 +43,21 @@ async def test_a_request_is_recorded_to_the_byte():
     assert body == b'{"sid": "SM1"}'
 
 
-async def test_a_chunked_body_is_put_together():
+async def test_a_chunked_body_is_put_together() -> None:
     async with HttpRecorder() as server:
         head = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
         await exchange(server, head + b'3;x=y\r\n{"a\r\n4\r\n": 1\r\n1\r\n}\r\n0\r\nTrailer: t\r\n\r\n')
     assert server.requests[0].json() == {"a": 1}
 
 
-async def test_an_absolute_target_is_read_as_a_proxy_gets_it():
+async def test_an_absolute_target_is_read_as_a_proxy_gets_it() -> None:
     async with HttpRecorder() as server:
         await exchange(server, b"GET http://api.example.org/x?y HTTP/1.1\r\nConnection: close\r\n\r\n")
     [request] = server.requests
     assert (request.target, request.path, request.query) == ("http://api.example.org/x?y", "/x", "y")
 
 
-async def test_steps_are_taken_in_order_and_the_last_one_repeats_on_a_kept_connection():
+async def test_steps_are_taken_in_order_and_the_last_one_repeats_on_a_kept_connection() -> None:
     async with HttpRecorder() as server, aiohttp.ClientSession() as session:
         server.answer(Answer(500), Answer(404), Answer(204))
         statuses = []
@@ -68,7 +68,7 @@ async def test_steps_are_taken_in_order_and_the_last_one_repeats_on_a_kept_conne
     assert server.connections == 1
 
 
-async def test_a_computed_answer_sees_the_request():
+async def test_a_computed_answer_sees_the_request() -> None:
     async with HttpRecorder() as server:
         server.answer_with(lambda request: Answer(body=request.body[::-1]))
         assert (await exchange(server, POST)).endswith(b"\r\n\r\n+=r&1=q")
@@ -78,7 +78,7 @@ async def test_a_computed_answer_sees_the_request():
 @pytest.mark.parametrize(
     ("point", "begun", "recorded"), [("accept", 0, 0), ("headers", 1, 0), ("request", 1, 1), ("answer", 1, 1)]
 )
-async def test_a_drop_closes_at_its_point(point, begun, recorded, reset):
+async def test_a_drop_closes_at_its_point(point, begun, recorded, reset) -> None:
     async with HttpRecorder() as server:
         server.answer(Drop(point, reset=reset))
         if reset:
@@ -90,7 +90,7 @@ async def test_a_drop_closes_at_its_point(point, begun, recorded, reset):
     assert (server.connections, server.begun, len(server.requests)) == (1, begun, recorded)
 
 
-async def test_a_body_that_never_comes_is_begun_and_not_recorded():
+async def test_a_body_that_never_comes_is_begun_and_not_recorded() -> None:
     async with HttpRecorder() as server:
         server.answer(Drop("headers"))
         await exchange(server, POST.partition(b"\r\n\r\n")[0] + b"\r\n\r\n")
@@ -98,7 +98,7 @@ async def test_a_body_that_never_comes_is_begun_and_not_recorded():
 
 
 @pytest.mark.parametrize(("point", "recorded"), [("accept", 0), ("request", 1)])
-async def test_a_hang_reads_and_never_answers(point, recorded):
+async def test_a_hang_reads_and_never_answers(point, recorded) -> None:
     async with HttpRecorder() as server:
         server.answer(Hang(point))
         with pytest.raises(TimeoutError):
@@ -106,7 +106,7 @@ async def test_a_hang_reads_and_never_answers(point, recorded):
     assert len(server.requests) == recorded
 
 
-async def test_a_kept_connection_ends_before_a_step_at_accept():
+async def test_a_kept_connection_ends_before_a_step_at_accept() -> None:
     async with HttpRecorder() as server, aiohttp.ClientSession() as session:
         server.answer(Answer(), Drop("accept"))
         async with session.post(server.url, data=b"x") as response:
@@ -116,7 +116,7 @@ async def test_a_kept_connection_ends_before_a_step_at_accept():
     assert server.begun == 1
 
 
-async def test_received_waits_for_the_requests():
+async def test_received_waits_for_the_requests() -> None:
     async with HttpRecorder() as server:
         server.answer(Hang("request"))
         clients = [asyncio.create_task(exchange(server, POST)) for _ in range(2)]
@@ -125,7 +125,7 @@ async def test_received_waits_for_the_requests():
     await asyncio.gather(*clients, return_exceptions=True)
 
 
-async def test_nothing_stays_behind_when_it_closes():
+async def test_nothing_stays_behind_when_it_closes() -> None:
     before = asyncio.all_tasks()
     async with HttpRecorder() as server:
         server.answer(Answer(delay=60))
@@ -137,7 +137,7 @@ async def test_nothing_stays_behind_when_it_closes():
         assert probe.connect_ex(("127.0.0.1", server.port))
 
 
-async def test_it_speaks_tls():
+async def test_it_speaks_tls() -> None:
     authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     trusting = ssl.create_default_context()
@@ -160,7 +160,7 @@ async def test_it_speaks_tls():
         (Answer(202, b"", {"X-Message-Id": "A1"}), b"HTTP/1.1 202 Accepted"),
     ],
 )
-async def test_a_given_answer_breaks_off_in_its_middle(answer, left):
+async def test_a_given_answer_breaks_off_in_its_middle(answer, left) -> None:
     async with HttpRecorder() as server:
         server.answer(answer, Drop("answer", of=answer))
         whole = await exchange(server, POST)

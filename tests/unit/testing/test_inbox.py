@@ -8,7 +8,7 @@ from postroom import Email, Sms
 from postroom.testing.inbox import Inbox
 
 
-async def test_both_channels_are_kept_in_the_order_of_sending(inbox):
+async def test_both_channels_are_kept_in_the_order_of_sending(inbox) -> None:
     await inbox.room.send(Email(to="ann@example.org", subject="Hello", text="Hi"))
     await inbox.room.send(Sms(to="+442079460001", body="Hey"))
     assert [message.channel_name for message in inbox] == ["email", "sms"]
@@ -17,7 +17,7 @@ async def test_both_channels_are_kept_in_the_order_of_sending(inbox):
     assert len(inbox) == 2
 
 
-async def test_a_message_is_found_by_any_of_its_recipients(inbox):
+async def test_a_message_is_found_by_any_of_its_recipients(inbox) -> None:
     await inbox.room.send(Email(to="ann@example.org", cc="cy@example.org", bcc="bob@example.org", text="Hi"))
     await inbox.room.send(Sms(to=["+442079460001", "+442079460002"], body="Hey"))
     for address in ("ann@example.org", "cy@example.org", "bob@example.org"):
@@ -26,7 +26,7 @@ async def test_a_message_is_found_by_any_of_its_recipients(inbox):
     assert inbox.to("nobody@example.org") == []
 
 
-async def test_only_lists_the_inbox_when_there_are_several(inbox):
+async def test_only_lists_the_inbox_when_there_are_several(inbox) -> None:
     for name in ("ann", "bob"):
         await inbox.room.send(Email(to=f"{name}@example.org", subject=f"For {name}", text="Hi"))
     with pytest.raises(AssertionError) as caught:
@@ -40,13 +40,13 @@ async def test_only_lists_the_inbox_when_there_are_several(inbox):
         inbox.only("cy@example.org")
 
 
-def test_an_empty_inbox_says_so(inbox):
+def test_an_empty_inbox_says_so(inbox) -> None:
     inbox.assert_empty()
     with pytest.raises(AssertionError, match="0 messages were sent, not 1; the inbox is empty"):
         inbox.only()
 
 
-async def test_an_inbox_that_should_be_empty_tells_what_is_in_it(inbox):
+async def test_an_inbox_that_should_be_empty_tells_what_is_in_it(inbox) -> None:
     await inbox.room.send(Sms(to="+442079460001", body="Hey"))
     with pytest.raises(AssertionError, match="nothing should have been sent; the inbox holds\n  sms .*'Hey'"):
         inbox.assert_empty()
@@ -54,17 +54,17 @@ async def test_an_inbox_that_should_be_empty_tells_what_is_in_it(inbox):
     inbox.assert_empty()
 
 
-def test_programs_without_asyncio_have_a_room_too(inbox):
+def test_programs_without_asyncio_have_a_room_too(inbox) -> None:
     receipt = inbox.blocking.send(Email(to="ann@example.org", text="Hi"))
     assert receipt.accepted
     assert inbox.only().recipients == ("ann@example.org",)
 
 
-def test_an_inbox_works_without_pytest():
+def test_an_inbox_works_without_pytest() -> None:
     with Inbox() as inbox:
         inbox.blocking.send(Sms(to="+442079460001", body="Hey"))
         assert inbox.only().body == "Hey"
 
 
-def test_each_test_has_an_inbox_of_its_own(inbox):
+def test_each_test_has_an_inbox_of_its_own(inbox) -> None:
     inbox.assert_empty()

@@ -47,13 +47,13 @@ WRAPPED = {
 
 @pytest.mark.parametrize("wrapping", WRAPPED)
 @given(value=VALUES)
-def test_a_value_is_found_in_whatever_it_is_wrapped(wrapping, value):
+def test_a_value_is_found_in_whatever_it_is_wrapped(wrapping, value) -> None:
     texts = request_texts(WRAPPED[wrapping](value))
     assert any(value in text for text in texts)
     assert not any(f"{value}!" in text for text in texts)
 
 
-def test_a_letter_is_read_part_by_part():
+def test_a_letter_is_read_part_by_part() -> None:
     letter = EmailMessage()
     letter["Subject"] = "Grüße aus der Küche"
     letter.set_content("Ein Text\n")
@@ -63,17 +63,17 @@ def test_a_letter_is_read_part_by_part():
         assert any(value in text for text in texts)
 
 
-def test_line_ends_of_the_wire_are_those_of_the_message():
+def test_line_ends_of_the_wire_are_those_of_the_message() -> None:
     assert "one\ntwo" in "".join(request_texts(request(b"one\r\ntwo", "text/plain")))
     assert spellings("one\r\ntwo") == ["one\ntwo"]
 
 
-def test_a_moment_is_known_in_every_usual_spelling():
+def test_a_moment_is_known_in_every_usual_spelling() -> None:
     moment = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
     found = spellings(moment)
     assert {"1893553445", "2030-01-02T03:04:05", "Wed, 02 Jan 2030 03:04:05 +0000"} <= set(found)
 
 
-def test_a_number_is_known_without_its_plus():
+def test_a_number_is_known_without_its_plus() -> None:
     assert spellings("+442079460000") == ["442079460000"]
     assert spellings("+not a number") == ["+not a number"]

@@ -22,7 +22,7 @@ def made():
     return Key.made("eu", name="shop", scope=Scope(), now=NOW)
 
 
-def test_a_key_begins_with_its_region_and_only_a_digest_of_it_is_kept():
+def test_a_key_begins_with_its_region_and_only_a_digest_of_it_is_kept() -> None:
     key, text = made()
     assert KEY.fullmatch(text)
     assert text.startswith("eu--")
@@ -32,7 +32,7 @@ def test_a_key_begins_with_its_region_and_only_a_digest_of_it_is_kept():
     assert not key.fits("\ud800")
 
 
-def test_no_two_keys_are_alike():
+def test_no_two_keys_are_alike() -> None:
     assert len({made()[1] for _ in range(100)}) == 100
     assert len({made()[0].id for _ in range(100)}) == 100
 
@@ -48,11 +48,11 @@ def test_no_two_keys_are_alike():
         ({"cookie": f"a=b; auth_token={ONE}; c=d"}, "", "cookie"),
     ],
 )
-def test_each_of_the_four_ways(headers, query, way):
+def test_each_of_the_four_ways(headers, query, way) -> None:
     assert presented(headers, query) == (ONE, way)
 
 
-def test_the_page_of_the_apis_own_base64_example():
+def test_the_page_of_the_apis_own_base64_example() -> None:
     assert presented({"authorization": "Bearer ZXUtLWFiY2RlZmcxMjM0NTY3ODk="}, "") == (ONE, "bearer")
 
 
@@ -65,7 +65,7 @@ WAYS = [
 
 
 @pytest.mark.parametrize(("first", "second"), list(itertools.combinations(range(4), 2)))
-def test_the_earlier_way_counts_when_two_disagree(first, second):
+def test_the_earlier_way_counts_when_two_disagree(first, second) -> None:
     headers, queries = {}, []
     for number, text in ((second, OTHER), (first, ONE)):
         headers |= {name: value.format(text) for name, value in WAYS[number][0].items()}
@@ -76,12 +76,12 @@ def test_the_earlier_way_counts_when_two_disagree(first, second):
 @pytest.mark.parametrize(
     "headers", [{}, {"auth-token": " "}, {"authorization": "Basic eDp5"}, {"authorization": "Bearer"}]
 )
-def test_nothing_presented_is_nothing(headers):
+def test_nothing_presented_is_nothing(headers) -> None:
     assert presented({**headers, "cookie": "session=1"}, "a=b&auth_token=") is None
 
 
 @given(st.text(max_size=40), st.text(max_size=40), st.text(max_size=40))
-def test_no_header_or_query_breaks_the_reading(authorization, cookie, query):
+def test_no_header_or_query_breaks_the_reading(authorization, cookie, query) -> None:
     found = presented({"authorization": f"Bearer {authorization}", "cookie": f"auth_token={cookie}"}, query)
     assert found is None or found[1] in {"bearer", "query", "cookie"}
 
@@ -99,7 +99,7 @@ EMAIL = Email(to="a@example.org", text="x")
 SMS = Sms(to="+15005550006", body="x", from_="Shop")
 
 
-def test_a_scope_limits_channels_and_accounts():
+def test_a_scope_limits_channels_and_accounts() -> None:
     assert not refused(Scope(), EMAIL)
     assert refused(Scope(channels=("sms",)), EMAIL)
     assert not refused(Scope(channels=("sms",)), SMS)
@@ -107,13 +107,13 @@ def test_a_scope_limits_channels_and_accounts():
     assert refused(Scope(accounts=("sg",)), EMAIL, ("main",))
 
 
-def test_an_sms_may_choose_its_sender_unless_the_key_lists_others():
+def test_an_sms_may_choose_its_sender_unless_the_key_lists_others() -> None:
     assert not refused(Scope(), SMS)
     assert not refused(Scope(senders=("Shop",)), SMS)
     assert refused(Scope(senders=("Bank",)), SMS)
 
 
-def test_an_email_may_choose_its_sender_only_where_the_key_lists_it():
+def test_an_email_may_choose_its_sender_only_where_the_key_lists_it() -> None:
     chosen = Email(to="a@example.org", text="x", from_="Boss <boss@example.org>")
     assert refused(Scope(), chosen)
     assert refused(Scope(senders=("x@example.org",)), chosen)

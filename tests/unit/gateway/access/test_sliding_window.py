@@ -13,7 +13,7 @@ LIMITS = st.builds(Limit, st.integers(1, 8), st.sampled_from([1, 30, 60, 86_400]
 
 
 @given(LIMITS, st.lists(st.tuples(st.floats(0, 2), st.integers(1, 3)), max_size=60))
-def test_no_window_of_time_ever_holds_more_than_the_limit(limit, steps):
+def test_no_window_of_time_ever_holds_more_than_the_limit(limit, steps) -> None:
     window, now, taken = Window(limit), 1_700_000_000.0, []
     for wait, cost in steps:
         now += wait * limit.window / 4
@@ -25,7 +25,7 @@ def test_no_window_of_time_ever_holds_more_than_the_limit(limit, steps):
 
 
 @given(LIMITS, st.floats(0, 1), st.integers(1, 8))
-def test_at_the_time_it_names_there_is_room(limit, part, cost):
+def test_at_the_time_it_names_there_is_room(limit, part, cost) -> None:
     window, now = Window(limit), 1_700_000_000.0 + part * limit.window
     window.add(now, limit.count)
     at = window.free_at(now, cost)
@@ -36,13 +36,13 @@ def test_at_the_time_it_names_there_is_room(limit, part, cost):
         assert window.free_at(at, cost) == at
 
 
-def test_a_clock_set_back_does_not_lock_anyone_out_for_longer_than_the_window():
+def test_a_clock_set_back_does_not_lock_anyone_out_for_longer_than_the_window() -> None:
     window = Window(Limit(1, 30))
     window.add(1_700_000_000.0)
     assert window.free_at(1_600_000_000.0) == 1_600_000_000.0
 
 
-def test_what_is_kept_does_not_grow():
+def test_what_is_kept_does_not_grow() -> None:
     window = Window(Limit(10**6, 30))
     for tick in range(10_000):
         window.used(1_700_000_000 + tick)
@@ -60,20 +60,20 @@ def test_what_is_kept_does_not_grow():
         ("1/90s", 1, 90, "1/90s"),
     ],
 )
-def test_a_limit_is_read_and_written(text, count, window, again):
+def test_a_limit_is_read_and_written(text, count, window, again) -> None:
     read = TypeAdapter(OneLimit).validate_python(text)
     assert read == Limit(count, window)
     assert str(read) == again
 
 
 @pytest.mark.parametrize("text", ["20", "20/", "/s", "20/0s", "-1/s", "1/w", "x", 20.5, None])
-def test_what_is_no_limit_is_refused_with_the_notation(text):
+def test_what_is_no_limit_is_refused_with_the_notation(text) -> None:
     with pytest.raises(ValidationError, match="20/30s"):
         TypeAdapter(OneLimit).validate_python(text)
 
 
 @given(st.lists(st.tuples(st.floats(0, 40), st.integers(1, 5)), max_size=60))
-def test_what_is_booked_never_flows_faster_than_the_limit_and_in_the_order_it_came(steps):
+def test_what_is_booked_never_flows_faster_than_the_limit_and_in_the_order_it_came(steps) -> None:
     window, now, flows = Window(Limit(5, 10)), 1_000_000.0, []
     for pause, cost in steps:
         now += pause
@@ -86,13 +86,13 @@ def test_what_is_booked_never_flows_faster_than_the_limit_and_in_the_order_it_ca
         assert sum(cost for at, cost in flows if time - 10 + 1e-6 < at <= time) <= 5
 
 
-def test_what_is_larger_than_the_limit_never_fits_and_takes_no_room():
+def test_what_is_larger_than_the_limit_never_fits_and_takes_no_room() -> None:
     window = Window(Limit(5, 10))
     assert window.book(1_000_000.0, 6) == float("inf")
     assert window.book(1_000_000.0, 5) == 0
 
 
-def test_a_window_is_forgotten_once_nothing_of_it_counts():
+def test_a_window_is_forgotten_once_nothing_of_it_counts() -> None:
     window = Window(Limit(5, 60))
     window.add(1_000_000.0)
     assert window.used(window.forgotten_at()) == 0

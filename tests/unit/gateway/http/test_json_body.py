@@ -30,13 +30,13 @@ def refused(body: bytes) -> ApiError:
 
 
 @given(st.dictionaries(st.text(), VALUES))
-def test_any_object_is_read_as_it_was_written(value):
+def test_any_object_is_read_as_it_was_written(value) -> None:
     assert read_json(json.dumps(value).encode()) == value
     assert read_json(json.dumps(value, ensure_ascii=False, indent=1).encode("utf-8", "surrogatepass")) == value
 
 
 @given(st.binary(max_size=60))
-def test_any_bytes_are_an_object_or_a_400(body):
+def test_any_bytes_are_an_object_or_a_400(body) -> None:
     try:
         assert isinstance(read_json(body), dict)
     except ApiError as refusal:
@@ -58,7 +58,7 @@ def test_any_bytes_are_an_object_or_a_400(body):
         ("<p>hi</p>", 1, 1, "found '<'"),
     ],
 )
-def test_a_mistake_is_pointed_at_with_line_and_column(body, line, column, hint):
+def test_a_mistake_is_pointed_at_with_line_and_column(body, line, column, hint) -> None:
     refusal = refused(body.encode())
     assert refusal.code == "invalid_json"
     assert (refusal.extra["line"], refusal.extra["column"]) == (line, column)
@@ -67,12 +67,12 @@ def test_a_mistake_is_pointed_at_with_line_and_column(body, line, column, hint):
 
 
 @pytest.mark.parametrize("body", ['{"a": [1,]}', '{"a": 1,}'])
-def test_a_comma_too_many_is_named(body):
+def test_a_comma_too_many_is_named(body) -> None:
     assert "comma" in refused(body.encode()).message
 
 
 @pytest.mark.skipif(not SEED.exists(), reason="the page of the API lies outside this checkout")
-def test_the_pages_two_sms_samples_as_printed_are_pointed_at():
+def test_the_pages_two_sms_samples_as_printed_are_pointed_at() -> None:
     samples = [block for block in re.findall(r"```json\n(.*?)(?:```|\Z)", SEED.read_text(), re.S) if "twilio" in block]
     assert len(samples) == 2
     for sample in samples:
@@ -83,27 +83,27 @@ def test_the_pages_two_sms_samples_as_printed_are_pointed_at():
     assert "no comments" in refused(quoted.encode()).message
 
 
-def test_a_name_given_twice_is_refused_since_others_may_have_read_the_other_one():
+def test_a_name_given_twice_is_refused_since_others_may_have_read_the_other_one() -> None:
     assert "'to' is given twice" in refused(b'{"x": {"to": 1, "to": 2}}').message
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
-def test_what_json_does_not_know_as_a_number_is_refused(number):
+def test_what_json_does_not_know_as_a_number_is_refused(number) -> None:
     assert number in refused(f'{{"a": {number}}}'.encode()).message
 
 
-def test_a_number_of_ten_thousand_digits_is_refused():
+def test_a_number_of_ten_thousand_digits_is_refused() -> None:
     assert "digits" in refused(b'{"a": ' + b"9" * 10_000 + b"}").message
 
 
 @pytest.mark.parametrize("levels", [DEEPEST + 1, 500, 100_000])
 @pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"a":', b"}")])
-def test_deep_nesting_is_refused(levels, opening, closing):
+def test_deep_nesting_is_refused(levels, opening, closing) -> None:
     body = b'{"a":' + opening * levels + b"1" + closing * levels + b"}"
     assert "levels deep" in refused(body).message
 
 
-def test_nesting_within_the_bound_is_taken_however_many_lists_there_are():
+def test_nesting_within_the_bound_is_taken_however_many_lists_there_are() -> None:
     value = {"a": [[index] for index in range(500)]}
     inner: object = 1
     for _ in range(DEEPEST - 1):
@@ -113,23 +113,23 @@ def test_nesting_within_the_bound_is_taken_however_many_lists_there_are():
 
 
 @pytest.mark.parametrize(("body", "kind"), [("[]", "a list"), ('"x"', "a text"), ("1", "a number"), ("null", "null")])
-def test_what_is_no_object_is_refused_by_its_kind(body, kind):
+def test_what_is_no_object_is_refused_by_its_kind(body, kind) -> None:
     assert f"not {kind}" in refused(body.encode()).message
 
 
-def test_a_byte_that_is_not_utf8_is_counted_out():
+def test_a_byte_that_is_not_utf8_is_counted_out() -> None:
     assert "byte 8" in refused(b'{"a": "\xff"}').message
 
 
-def test_a_byte_order_mark_is_skipped():
+def test_a_byte_order_mark_is_skipped() -> None:
     assert read_json(b'\xef\xbb\xbf{"a": 1}') == {"a": 1}
 
 
-def test_a_number_too_large_for_a_float_does_not_fail_the_reading():
+def test_a_number_too_large_for_a_float_does_not_fail_the_reading() -> None:
     assert math.isinf(read_json(b'{"a": 1e999}')["a"])
 
 
-def test_more_lists_and_objects_than_memory_is_meant_for_are_refused_before_they_are_made():
+def test_more_lists_and_objects_than_memory_is_meant_for_are_refused_before_they_are_made() -> None:
     body = b'{"a": [' + b"[]," * MOST_OBJECTS + b"1]}"
     with pytest.raises(ApiError, match="more than 1,000,000 lists and objects"):
         read_json(body)

@@ -31,13 +31,13 @@ def written(content: bytes, encoding: str) -> str:
 
 
 @given(st.binary(max_size=60), st.sampled_from(["base64", "base64url", "hex", "binary", "latin1"]), st.booleans())
-def test_any_bytes_come_through_every_encoding_that_can_write_them(content, encoding, shout):
+def test_any_bytes_come_through_every_encoding_that_can_write_them(content, encoding, shout) -> None:
     name = encoding.upper() if shout else encoding
     assert read_one(content=written(content, encoding), encoding=name)["content"] == content
 
 
 @given(st.text(st.characters(blacklist_categories=["Cs"]), max_size=40))
-def test_any_text_comes_through_the_unicode_encodings_and_without_one(text):
+def test_any_text_comes_through_the_unicode_encodings_and_without_one(text) -> None:
     for encoding in ("utf8", "utf-8", None, ""):
         assert read_one(content=text, encoding=encoding)["content"] == text.encode()
     for encoding in ("utf16le", "utf-16le", "ucs2", "ucs-2"):
@@ -45,11 +45,11 @@ def test_any_text_comes_through_the_unicode_encodings_and_without_one(text):
 
 
 @given(st.binary(max_size=60))
-def test_a_node_buffer_object_is_its_bytes(content):
+def test_a_node_buffer_object_is_its_bytes(content) -> None:
     assert read_one(content={"type": "Buffer", "data": list(content)})["content"] == content
 
 
-def test_every_encoding_is_known_to_these_tests():
+def test_every_encoding_is_known_to_these_tests() -> None:
     assert set(ENCODINGS) == {"base64", "base64url", "hex", "binary", "latin1", "utf8", "utf-8", "ascii"} | {
         "utf16le",
         "utf-16le",
@@ -59,17 +59,17 @@ def test_every_encoding_is_known_to_these_tests():
 
 
 @pytest.mark.parametrize("text", ["SGVsbG8=", "SGVsbG8", "SGVs\r\nbG8=", " SGVsbG8= "])
-def test_base64_needs_no_padding_and_may_be_folded(text):
+def test_base64_needs_no_padding_and_may_be_folded(text) -> None:
     assert read_one(content=text, encoding="base64")["content"] == b"Hello"
 
 
-def test_either_base64_alphabet_is_read_under_either_name():
+def test_either_base64_alphabet_is_read_under_either_name() -> None:
     for encoding in ("base64", "base64url"):
         assert read_one(content="-_8", encoding=encoding)["content"] == b"\xfb\xff"
         assert read_one(content="+/8=", encoding=encoding)["content"] == b"\xfb\xff"
 
 
-def test_content_that_happens_to_be_base64_is_not_decoded_unasked():
+def test_content_that_happens_to_be_base64_is_not_decoded_unasked() -> None:
     assert read_one(content="SGVsbG8=")["content"] == b"SGVsbG8="
 
 
@@ -96,13 +96,13 @@ def test_content_that_happens_to_be_base64_is_not_decoded_unasked():
         ({"content": "x", "type": 7}, "type", "must be a text"),
     ],
 )
-def test_a_mistake_is_told_with_its_place(item, field, told):
+def test_a_mistake_is_told_with_its_place(item, field, told) -> None:
     (problem,) = read_one(**item)
     assert problem.field == f"attachments[0].{field}"
     assert told in problem.message
 
 
-def test_an_image_is_inline_by_its_name_and_base64_unless_it_says_otherwise():
+def test_an_image_is_inline_by_its_name_and_base64_unless_it_says_otherwise() -> None:
     read = read_one("images", name="logo", type="image/png", content="iVBORw==")
     assert read == {"filename": "logo", "content": b"\x89PNG", "content_type": "image/png"} | {
         "inline": True,
@@ -111,14 +111,14 @@ def test_an_image_is_inline_by_its_name_and_base64_unless_it_says_otherwise():
     assert read_one("images", content="89504e47", encoding="hex")["content"] == b"\x89PNG"
 
 
-def test_a_text_says_that_it_is_utf8():
+def test_a_text_says_that_it_is_utf8() -> None:
     assert read_one(type="text/plain", content="é")["content_type"] == "text/plain; charset=utf-8"
     assert read_one(type="text/csv; charset=x", content="é")["content_type"] == "text/csv; charset=x"
     assert read_one(type="text/plain", content="6869", encoding="hex")["content_type"] == "text/plain"
 
 
 @pytest.mark.parametrize("given", [None, "", []])
-def test_no_attachments_in_any_form_are_none(given):
+def test_no_attachments_in_any_form_are_none(given) -> None:
     problems = []
     assert read_files(given, "attachments", 10, problems) == problems == []
 
@@ -126,14 +126,14 @@ def test_no_attachments_in_any_form_are_none(given):
 @pytest.mark.parametrize(
     ("given", "told"), [("x", "must be a list"), (["x"], "must be an object"), ([{}] * 11, "11 files")]
 )
-def test_what_is_no_list_of_objects_is_told(given, told):
+def test_what_is_no_list_of_objects_is_told(given, told) -> None:
     problems = []
     assert read_files(given, "attachments", 10, problems) == []
     assert told in problems[0].message
 
 
 @pytest.mark.parametrize("encoding", ["base64", "hex", "utf8"])
-def test_files_too_large_are_refused_before_they_are_decoded(encoding):
+def test_files_too_large_are_refused_before_they_are_decoded(encoding) -> None:
     text = "A" * (3 * LARGEST_EMAIL)
     tracemalloc.start()
     with pytest.raises(ApiError) as caught:
@@ -144,7 +144,7 @@ def test_files_too_large_are_refused_before_they_are_decoded(encoding):
     assert peak < 100_000
 
 
-def test_files_that_are_too_large_together_are_refused():
+def test_files_that_are_too_large_together_are_refused() -> None:
     half = {"name": "a", "content": "A" * (LARGEST_EMAIL // 2 + 1)}
     with pytest.raises(ApiError, match="at most 40,000,000 bytes"):
         read_files([half, half], "attachments", 10, [])

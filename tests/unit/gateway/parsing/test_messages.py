@@ -51,7 +51,7 @@ def addresses(group) -> list[str]:
     return [str(address) for address in group]
 
 
-def test_the_pages_sample():
+def test_the_pages_sample() -> None:
     read = email(
         to=[{"email": "john@example.com", "type": "to"}],
         from_name="Example Name",
@@ -65,7 +65,7 @@ def test_the_pages_sample():
     assert (read.headers, read.attachments, read.required, read.provider) == ({}, (), False, None)
 
 
-def test_recipients_go_where_their_type_says():
+def test_recipients_go_where_their_type_says() -> None:
     kinds = [("to", "a"), ("cc", "b"), ("bcc", "c"), ("BCC ", "d")]
     read = email(to=[{"email": f"{name}@example.org", "type": kind} for kind, name in kinds])
     assert [addresses(g) for g in (read.to, read.cc, read.bcc)] == [
@@ -75,45 +75,45 @@ def test_recipients_go_where_their_type_says():
     ]
 
 
-def test_a_recipient_without_a_type_or_an_empty_one_is_a_to():
+def test_a_recipient_without_a_type_or_an_empty_one_is_a_to() -> None:
     read = email(to=[ANN, {**ANN, "type": ""}, {"email": "bob@example.org", "type": None, "name": "Bob"}])
     assert addresses(read.to) == ["ann@example.org", "ann@example.org", "Bob <bob@example.org>"]
 
 
 @pytest.mark.parametrize("to", ["ann@example.org", ["ann@example.org"], ANN, [{**ANN, "name": ""}]])
-def test_plain_texts_single_recipients_and_empty_names_are_taken(to):
+def test_plain_texts_single_recipients_and_empty_names_are_taken(to) -> None:
     assert addresses(email(to=to).to) == ["ann@example.org"]
 
 
-def test_cc_and_bcc_beside_to_are_not_lost():
+def test_cc_and_bcc_beside_to_are_not_lost() -> None:
     read = email(cc=["c@example.org"], bcc={"email": "d@example.org"})
     assert (addresses(read.cc), addresses(read.bcc)) == (["c@example.org"], ["d@example.org"])
 
 
-def test_what_forms_leave_empty_is_as_if_it_were_not_there():
+def test_what_forms_leave_empty_is_as_if_it_were_not_there() -> None:
     read = email(subject="", from_name="", html="", headers={"Reply-To": ""}, attachments="", images=None, provider="")
     assert (read.subject, read.from_name, read.html, read.text, read.reply_to) == ("", None, None, "", ())
 
 
-def test_unknown_fields_and_leaked_options_do_no_harm():
+def test_unknown_fields_and_leaked_options_do_no_harm() -> None:
     assert email(options={"usage": {"a": 1}}, data="x", whatever=[1]).subject == "Hi"
 
 
-def test_an_item_of_the_javascript_api_is_unwrapped():
+def test_an_item_of_the_javascript_api_is_unwrapped() -> None:
     assert read_email({"options": EMAIL, "data": {"name": "Ann"}}, LIMITS).html == "<p>Hi</p>"
 
 
-def test_handlebars_are_passed_through_untouched():
+def test_handlebars_are_passed_through_untouched() -> None:
     assert email(html="{{name}} {{{raw}}}").html == "{{name}} {{{raw}}}"
 
 
-def test_body_and_text_are_the_plain_text_beside_the_html():
+def test_body_and_text_are_the_plain_text_beside_the_html() -> None:
     assert email(body="plain").text == "plain"
     assert email(text="plain", body="other").text == "plain"
     assert email(body="plain").html == "<p>Hi</p>"
 
 
-def test_our_own_fields_are_taken_too():
+def test_our_own_fields_are_taken_too() -> None:
     read = email(provider="sg", category="marketing", tags=["a"], metadata={"k": "v"}, send_at="2030-01-01T00:00:00Z")
     assert (read.provider, read.category, read.tags, read.metadata) == ("sg", "marketing", ("a",), {"k": "v"})
     assert read.send_at.year == 2030
@@ -123,12 +123,12 @@ def test_our_own_fields_are_taken_too():
     ("value", "read"),
     [(True, True), ("true", True), ("1", True), (False, False), ("false", False), ("", False), (None, False)],
 )
-def test_required_is_read_from_json_and_from_forms(value, read):
+def test_required_is_read_from_json_and_from_forms(value, read) -> None:
     assert email(required=value).required is read
     assert sms(required=value).required is read
 
 
-def test_headers_are_kept_and_numbers_written_as_json_does():
+def test_headers_are_kept_and_numbers_written_as_json_does() -> None:
     assert email(headers={"X-My-Custom-Header": "value", "X-N": 3, "X-B": True, "X-E": None}).headers == {
         "X-My-Custom-Header": "value",
         "X-N": "3",
@@ -136,22 +136,22 @@ def test_headers_are_kept_and_numbers_written_as_json_does():
     }
 
 
-def test_several_reply_addresses_in_one_header():
+def test_several_reply_addresses_in_one_header() -> None:
     read = email(headers={"reply-to": 'Ann <a@example.org>, "B, C" <b@example.org>'})
     assert addresses(read.reply_to) == ["Ann <a@example.org>", '"B, C" <b@example.org>']
 
 
 @pytest.mark.parametrize("name", sorted(DENIED_HEADERS | {"Content-Type", "ARC-Seal", "Resent-To", "FROM"}))
-def test_a_header_that_a_field_owns_or_receivers_trust_is_refused(name):
+def test_a_header_that_a_field_owns_or_receivers_trust_is_refused(name) -> None:
     assert "cannot be set" in wrong(headers={name: "x"})[f"headers.{name}"]
 
 
-def test_all_that_the_message_itself_refuses_is_on_the_list():
+def test_all_that_the_message_itself_refuses_is_on_the_list() -> None:
     assert MODELLED_HEADERS <= DENIED_HEADERS
 
 
 @pytest.mark.parametrize("text", ["a\r\nBcc: x@example.org", "a\nb", "a\rb", "a\0b", "a\u2028b"])
-def test_line_breaks_are_refused_wherever_a_header_could_take_them(text):
+def test_line_breaks_are_refused_wherever_a_header_could_take_them(text) -> None:
     assert wrong(subject=text).keys() == {"subject"}
     assert wrong(from_name=text).keys() == {"from_name"}
     assert wrong(headers={"X-A": text}).keys() == {"headers.X-A"}
@@ -164,7 +164,7 @@ def test_line_breaks_are_refused_wherever_a_header_could_take_them(text):
     assert wrong_sms(data={**SMS["data"], "from": text}).keys() == {"data.from"}
 
 
-def test_every_mistake_is_told_at_once_where_the_caller_wrote_it():
+def test_every_mistake_is_told_at_once_where_the_caller_wrote_it() -> None:
     found = wrong(
         to=[{"email": "x"}, {**ANN, "type": "cc"}, 3, {"email": "c@", "type": "cc"}, {**ANN, "type": "fax"}],
         cc=[{"email": 7}],
@@ -182,16 +182,16 @@ def test_every_mistake_is_told_at_once_where_the_caller_wrote_it():
 
 
 @pytest.mark.parametrize("to", [None, [], ""])
-def test_an_email_to_nobody_is_told_so_once(to):
+def test_an_email_to_nobody_is_told_so_once(to) -> None:
     assert wrong(to=to).keys() == {"to"}
 
 
-def test_too_many_recipients_are_refused_by_number():
+def test_too_many_recipients_are_refused_by_number() -> None:
     assert "7 recipients; at most 6" in wrong(to=["a@example.org"] * 5, cc=["a@example.org"] * 2)["to"]
     assert "7 recipients; at most 6" in wrong_sms(data={"to": ["+15005550006"] * 7, "body": "x"})["data.to"]
 
 
-def test_the_pages_sms_sample():
+def test_the_pages_sms_sample() -> None:
     read = sms(
         provider="twilio",
         data={"from": "+123456789", "to": "+987654321", "body": "Hey!"},
@@ -205,21 +205,21 @@ def test_the_pages_sms_sample():
     assert "canary" not in repr(read)
 
 
-def test_an_sms_to_a_list_and_a_flat_one():
+def test_an_sms_to_a_list_and_a_flat_one() -> None:
     assert sms(data={"to": ["+15005550006", "+447700900000"], "body": "x"}).to == ("+15005550006", "+447700900000")
     assert read_sms({"to": "+15005550006", "body": "x"}, LIMITS).body == "x"
     assert wrong_sms(data={"to": ["+15005550006", "12"], "body": "x"}).keys() == {"data.to[1]"}
     assert told(read_sms, {"to": "12", "body": "x"}).keys() == {"to[0]"}
 
 
-def test_media_and_required_are_read_wherever_the_pages_put_them():
+def test_media_and_required_are_read_wherever_the_pages_put_them() -> None:
     assert sms(data={**SMS["data"], "mediaUrl": "https://example.org/a.png"}).media == ("https://example.org/a.png",)
     assert sms(options={"required": True}).required
     assert sms(options={"required": True}).options == {}
     assert "data.mediaUrl" in next(iter(wrong_sms(data={**SMS["data"], "mediaUrl": "file:///etc/passwd"})))
 
 
-def test_what_is_wrong_with_an_sms_is_told_in_its_place():
+def test_what_is_wrong_with_an_sms_is_told_in_its_place() -> None:
     found = wrong_sms(data={"to": {}, "body": 3}, options={"twilio_sid": 3}, required="perhaps")
     assert found.keys() == {"data.to", "data.body", "options.twilio_sid", "required"}
     assert wrong_sms(options="x").keys() == {"options"}
@@ -227,7 +227,7 @@ def test_what_is_wrong_with_an_sms_is_told_in_its_place():
     assert told(read_sms, {}).keys() == {"to"}
 
 
-def test_credentials_in_requests_can_be_refused():
+def test_credentials_in_requests_can_be_refused() -> None:
     with pytest.raises(ApiError) as caught:
         read_sms({**SMS, "options": {"twilio_sid": "x"}}, GatewaySettings(request_credentials="deny"))
     assert (caught.value.status, caught.value.code) == (403, "credentials_not_allowed")
@@ -236,7 +236,7 @@ def test_credentials_in_requests_can_be_refused():
 @given(
     st.dictionaries(st.sampled_from([*EMAIL, "headers", "attachments", "images", "cc", "options", "required"]), JSON)
 )
-def test_any_json_is_an_email_or_told_what_is_wrong(item):
+def test_any_json_is_an_email_or_told_what_is_wrong(item) -> None:
     try:
         assert isinstance(read_email(item, LIMITS), Email)
     except ApiError as refusal:
@@ -247,7 +247,7 @@ def test_any_json_is_an_email_or_told_what_is_wrong(item):
     st.dictionaries(st.sampled_from(["provider", "options", "required", "to", "body", "from", "mediaUrl"]), JSON),
     st.none() | st.dictionaries(st.sampled_from(["to", "body", "from", "media", "required"]), JSON),
 )
-def test_any_json_is_an_sms_or_told_what_is_wrong(item, data):
+def test_any_json_is_an_sms_or_told_what_is_wrong(item, data) -> None:
     try:
         assert isinstance(read_sms({**item, "data": data} if data else item, LIMITS), Sms)
     except ApiError as refusal:
