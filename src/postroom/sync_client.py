@@ -289,9 +289,9 @@ class SyncOutbox:
         """See `Outbox.resume`."""
         return self._ask(lambda outbox: outbox.resume(account))
 
-    def purge(self, choice: MessageFilter) -> int:
+    def purge(self, where: MessageFilter) -> int:
         """See `Outbox.purge`."""
-        return self._ask(lambda outbox: outbox.purge(choice))
+        return self._ask(lambda outbox: outbox.purge(where))
 
     def suppressed(self, message: Message) -> dict[str, Suppressed]:
         """See `Outbox.suppressed`."""
@@ -301,9 +301,9 @@ class SyncOutbox:
         """See `Outbox.record`."""
         return self._ask(lambda outbox: outbox.record(event))
 
-    def list(self, choice: MessageFilter | None = None) -> list[MessageSummary]:
+    def list(self, where: MessageFilter | None = None) -> list[MessageSummary]:
         """See `Outbox.list`."""
-        return self._ask(lambda outbox: outbox.list(choice))
+        return self._ask(lambda outbox: outbox.list(where))
 
     def _ask(self, question: Callable[[Outbox], Coroutine[Any, Any, R]]) -> R:
         async def asked() -> R:

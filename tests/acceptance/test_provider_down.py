@@ -97,6 +97,6 @@ async def test_a_dead_account_does_not_slow_another(tmp_path: Path) -> None:
         async with Postroom.from_config(config) as room:
             stats = await room.outbox.stats()
             [paused] = [health for health in stats.accounts if health.paused]
-            assert paused.lane == "texts/sms"
+            assert paused.queue == "texts/sms"
             assert stats.states[Status.SENT] == 300
             assert stats.states.get(Status.FAILED, 0) == 0

@@ -256,7 +256,7 @@ def test_stats_count_by_state_and_account(box) -> None:
     waiting = enqueue(box, "+442079460958")
     told = box("outbox", "stats", "--json").json
     assert told["states"] == {"queued": 1, "sent": 2}
-    assert told["waiting"] == [{"lane": "box/sms", "messages": 1}]
+    assert told["waiting"] == [{"queue": "box/sms", "messages": 1}]
     assert told["oldest_waiting"]
     shown = box("outbox", "stats").out
     assert "queued\t1\n" in shown

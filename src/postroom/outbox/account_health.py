@@ -1,4 +1,4 @@
-"""How accounts do: trouble is noticed at once, fades with time, and moves what is tried and how often."""
+"""How accounts do: trouble is noticed at single_round, fades with time, and moves what is tried and how often."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ FIRST_PAUSE = 60.0
 LONGEST_PAUSE = 3600.0
 
 
-def fresh(lane: str) -> AccountHealth:
-    """The health of an account that nothing is known of."""
-    return AccountHealth(lane=lane)
+def fresh(queue: str) -> AccountHealth:
+    """The health of an account without a history."""
+    return AccountHealth(queue=queue)
 
 
 def failure_rate_now(health: AccountHealth, now: float) -> float:
@@ -55,7 +55,7 @@ def record_success(health: AccountHealth, now: float, latency: float, times: int
     old = (1 - WEIGHT) ** times
     usual = latency if not health.latency else latency + old * (health.latency - latency)
     return AccountHealth(
-        lane=health.lane,
+        queue=health.queue,
         failure_rate=_rounded(failure_rate_now(health, now) * old),
         latency=usual,
         observed_at=now,
@@ -73,7 +73,7 @@ def record_failure(
         rest = max(rest, rng.uniform(longest / 2, longest))
     failure_rate = failure_rate_now(health, now)
     return AccountHealth(
-        lane=health.lane,
+        queue=health.queue,
         failure_rate=failure_rate + WEIGHT * (1 - failure_rate),
         latency=health.latency,
         consecutive_failures=consecutive_failures,
@@ -89,7 +89,7 @@ def paused(health: AccountHealth, now: float, *, reason: str) -> AccountHealth:
     consecutive_failures = health.consecutive_failures + 1
     rest = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(consecutive_failures - 1, 20))
     return AccountHealth(
-        lane=health.lane,
+        queue=health.queue,
         failure_rate=1.0,
         latency=health.latency,
         consecutive_failures=consecutive_failures,
@@ -115,7 +115,7 @@ def most_at_once(health: AccountHealth, at_once: int, now: float) -> int:
 
 
 def ordered(
-    targets: Sequence[Target], channel: Channel, known: Mapping[str, AccountHealth], message_id: str, now: float
+    targets: Sequence[Target], channel: Channel, health: Mapping[str, AccountHealth], message_id: str, now: float
 ) -> list[Target]:
     """Return a route's accounts in the order to try them.
 
@@ -123,7 +123,7 @@ def ordered(
     """
     if len(targets) < 2:
         return list(targets)
-    shares = _shares(targets, channel, known, now)
+    shares = _shares(targets, channel, health, now)
     kept = [t for t in targets if _draw(message_id, t.name) < shares[t.name]]
     passed_over = sorted((t for t in targets if t not in kept), key=lambda t: -shares[t.name])
     return kept + passed_over
@@ -145,14 +145,14 @@ def should_drain(health: AccountHealth, now: float) -> bool:
 
 
 def _shares(
-    targets: Sequence[Target], channel: Channel, known: Mapping[str, AccountHealth], now: float
+    targets: Sequence[Target], channel: Channel, health: Mapping[str, AccountHealth], now: float
 ) -> dict[str, float]:
-    healths = {t.name: known.get(queue_of(t.name, channel)) or fresh(t.name) for t in targets}
-    fastest = min((h.latency for h in healths.values() if h.latency), default=0.0)
+    by_name = {t.name: health.get(queue_of(t.name, channel)) or fresh(t.name) for t in targets}
+    fastest = min((each.latency for each in by_name.values() if each.latency), default=0.0)
     shares = {}
-    for name, health in healths.items():
-        slow = health.latency / (SLOW * fastest) if fastest and health.latency > _NOTICED else 1.0
-        shares[name] = share(health, now) / max(1.0, slow)
+    for name, each in by_name.items():
+        slow = each.latency / (SLOW * fastest) if fastest and each.latency > _NOTICED else 1.0
+        shares[name] = share(each, now) / max(1.0, slow)
     return shares
 
 

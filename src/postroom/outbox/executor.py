@@ -45,7 +45,7 @@ UNOPENED = 1
 """Messages taken for an account whose transport is not open yet."""
 
 OWN_AT_ONCE = 50
-"""Messages with credentials of their own under way at once, for each provider."""
+"""Messages with credentials of their own under way at single_round, for each provider."""
 
 
 class MessageExecutor:
@@ -75,21 +75,21 @@ class MessageExecutor:
         self._observers = observers
         self._watched: dict[str, asyncio.Future[Receipt]] = {}
 
-    def limits(self, lane: str) -> tuple[int, float | None]:
-        """Return how many messages the account of `lane` can have under way, and how many may start a second.
+    def limits(self, queue: str) -> tuple[int, float | None]:
+        """Return how many messages the account of `queue` can have under way, and how many may start a second.
 
         Before its transport is open that is one, which opens it. Raises PluginError or ConfigError when the
         account cannot be used.
         """
-        account, _, rest = lane.partition("/")
+        account, _, rest = queue.partition("/")
         name, _, own = rest.partition("/")
         channel = Channel(name)
         target = self.router.account(account)
         if own:
             return OWN_AT_ONCE, None
         settings = self.accounts.settings(target, channel)
-        open_lane = self.accounts.opened(target, channel)
-        return (open_lane.transport.at_once if open_lane else UNOPENED), settings.rate_per_second
+        dispatcher = self.accounts.opened(target, channel)
+        return (dispatcher.transport.at_once if dispatcher else UNOPENED), settings.rate_per_second
 
     def suppressed(self, entries: Sequence[ClaimedMessage]) -> Sequence[Refusals]:
         """Return for each message who must not be written to; to be asked right before it is delivered."""
@@ -98,38 +98,38 @@ class MessageExecutor:
         return self._screen([entry.message for entry in entries])
 
     async def deliver(
-        self, entry: ClaimedMessage, known: Mapping[str, AccountHealth], refusals: Refusals
+        self, entry: ClaimedMessage, health: Mapping[str, AccountHealth], refusals: Refusals
     ) -> tuple[Settlement, HealthSample | None]:
-        """Hand a claimed message over to the account of its lane, once; to nobody whom `refusals` name."""
-        journey = _journey(entry)
+        """Hand a claimed message over to the account of its queue, once; to nobody whom `refusals` name."""
+        delivery = _delivery(entry)
         if entry.expires_at <= self.clock():
-            return self._decide.expired(entry, journey), None
-        aim = entry.progress.aim or journey.left(entry.message.recipients)
+            return self._decide.expired(entry, delivery), None
+        recipients = entry.progress.recipients or delivery.left(entry.message.recipients)
         if refusals:
-            journey.suppress({address: refusals[address] for address in aim if address in refusals})
-            aim = tuple(address for address in aim if address not in refusals)
-        if not aim:
-            return self._decide.next(entry, journey, aim, known), None
-        before = journey.last_attempt
+            delivery.suppress({address: refusals[address] for address in recipients if address in refusals})
+            recipients = tuple(address for address in recipients if address not in refusals)
+        if not recipients:
+            return self._decide.next(entry, delivery, recipients, health), None
+        before = delivery.last_attempt
         try:
             target = self._decide.target(entry)
             message = entry.message.stamped(send_at=None) if entry.message.send_at else entry.message
-            part = message if len(aim) == len(message.recipients) else message.for_recipients(aim)
-            refusal = await hand_over(self.accounts, target, part, aim, journey)
+            part = message if len(recipients) == len(message.recipients) else message.for_recipients(recipients)
+            refusal = await hand_over(self.accounts, target, part, recipients, delivery)
         except PostroomError as lost_target:
-            journey.refuse(aim, lost_target)
-            return self._decide.next(entry, journey, aim, known), None
+            delivery.refuse(recipients, lost_target)
+            return self._decide.next(entry, delivery, recipients, health), None
         except asyncio.CancelledError as cancelled:
-            return self._interrupted(entry, journey, aim, cancelled), None
-        verdict = health_sample_of(refusal, before, journey)
-        return self._decide.next(entry, journey, aim, known), verdict
+            return self._interrupted(entry, delivery, recipients, cancelled), None
+        sample = health_sample_of(refusal, before, delivery)
+        return self._decide.next(entry, delivery, recipients, health), sample
 
-    def crashed(self, entry: ClaimedMessage, known: Mapping[str, AccountHealth]) -> Settlement:
+    def crashed(self, entry: ClaimedMessage, health: Mapping[str, AccountHealth]) -> Settlement:
         """Decide upon a message whose worker died: it may have been handed over."""
-        journey = _journey(entry)
-        aim = entry.progress.aim or journey.left(entry.message.recipients)
+        delivery = _delivery(entry)
+        recipients = entry.progress.recipients or delivery.left(entry.message.recipients)
         died = OutcomeUnknown(
-            f"{account_of(entry.lane)}: the worker died with the message in its hands; it may have been sent, so look "
+            f"{account_of(entry.queue)}: the worker died with the message in its hands; it may have been sent, so look "
             "for it at the provider before sending it again",
             detail="the worker died",
         )
@@ -137,27 +137,30 @@ class MessageExecutor:
             target = self._decide.target(entry)
         except PluginError as gone:
             _log.warning("message %s: %s", entry.id, gone)
-            target = Target(account_of(entry.lane), "")
+            target = Target(account_of(entry.queue), "")
         assume_sent = self._decide.on_unknown(entry) == "assume_sent"
-        journey.add(target, AttemptResult(aim, _moment(entry.begun_at), 0.0, died), assume_sent=assume_sent)
+        delivery.add(target, AttemptResult(recipients, _moment(entry.begun_at), 0.0, died), assume_sent=assume_sent)
         if entry.crashes >= self.settings.crashes and self._decide.may_resend(entry):
             _log.error("message %s: set aside, %s workers died over it", entry.id, entry.crashes)
-            return replace(self._decide.settled(entry, journey, Status.FAILED), crashes=entry.crashes)
-        return replace(self._decide.next(entry, journey, aim, known), crashes=entry.crashes)
+            return replace(self._decide.settled(entry, delivery, Status.FAILED), crashes=entry.crashes)
+        return replace(self._decide.next(entry, delivery, recipients, health), crashes=entry.crashes)
 
     async def ask(
-        self, entry: ClaimedMessage, known: Mapping[str, AccountHealth], theirs: Callable[[str], Awaitable[bool]]
+        self,
+        entry: ClaimedMessage,
+        health: Mapping[str, AccountHealth],
+        belongs_to_another: Callable[[str], Awaitable[bool]],
     ) -> Settlement:
         """Ask the provider what became of a message in doubt, and decide.
 
-        `theirs` says whether an id of the provider is another message's, one that looks the same.
+        `belongs_to_another` says whether an id of the provider is another message's, one that looks the same.
         """
-        journey = _journey(entry)
+        delivery = _delivery(entry)
         try:
-            await self._reconcile(entry, journey, theirs)
+            await self._reconcile(entry, delivery, belongs_to_another)
         except PostroomError as error:
             _log.info("message %s: cannot be looked up now: %s", entry.id, error)
-        return self._decide.next(entry, journey, (), known, asked=entry.progress.asked + 1)
+        return self._decide.next(entry, delivery, (), health, asked=entry.progress.asked + 1)
 
     def tell(self, settlement: Settlement) -> None:
         """Pass on what is written now: to observers, and to whoever waits for this message."""
@@ -182,44 +185,48 @@ class MessageExecutor:
         self._watched.pop(message_id, None)
 
     def _interrupted(
-        self, entry: ClaimedMessage, journey: DeliveryProgress, aim: tuple[str, ...], cancelled: asyncio.CancelledError
+        self,
+        entry: ClaimedMessage,
+        delivery: DeliveryProgress,
+        recipients: tuple[str, ...],
+        cancelled: asyncio.CancelledError,
     ) -> Settlement:
         """The worker must end now: what surely was not handed over goes back, the rest is in doubt."""
         notes = getattr(cancelled, "__notes__", [])
-        if len(aim) == 1 and all(note.endswith("nothing was sent") for note in notes):
+        if len(recipients) == 1 and all(note.endswith("nothing was sent") for note in notes):
             return Settlement(
                 seq=entry.seq,
                 attempts=entry.attempts,
                 status=apply(entry.status, Transition.PUT_BACK),
-                receipt=journey.receipt(Status.QUEUED),
-                lane=entry.lane,
-                choice=entry.choice,
+                receipt=delivery.receipt(Status.QUEUED),
+                queue=entry.queue,
+                route=entry.route,
                 due_at=self.clock(),
                 progress=entry.progress,
             )
         return self.crashed(entry, {})
 
     async def _reconcile(
-        self, entry: ClaimedMessage, journey: DeliveryProgress, theirs: Callable[[str], Awaitable[bool]]
+        self, entry: ClaimedMessage, delivery: DeliveryProgress, belongs_to_another: Callable[[str], Awaitable[bool]]
     ) -> None:
         target = self._decide.target(entry)
-        lane = await self.accounts.lane(target, entry.message)
-        doubted = journey.doubted
-        begun = journey.begun(doubted) or _moment(entry.begun_at)
-        stamped = prepared(entry.message.stamped(send_at=None), lane, journey)
-        for piece in split_for_transport(stamped.for_recipients(doubted), doubted, lane):
-            answer = await lane.transport.reconcile(UnknownAttempt(piece, begun))
+        dispatcher = await self.accounts.lane(target, entry.message)
+        doubted = delivery.doubted
+        begun = delivery.begun(doubted) or _moment(entry.begun_at)
+        stamped = prepared(entry.message.stamped(send_at=None), dispatcher, delivery)
+        for piece in split_for_transport(stamped.for_recipients(doubted), doubted, dispatcher):
+            answer = await dispatcher.transport.reconcile(UnknownAttempt(piece, begun))
             if isinstance(answer, Accepted):
-                if not (answer.provider_message_id and await theirs(answer.provider_message_id)):
-                    journey.learn(target, piece.recipients, answer)
+                if not (answer.provider_message_id and await belongs_to_another(answer.provider_message_id)):
+                    delivery.learn(target, piece.recipients, answer)
             elif isinstance(answer, NotTaken):
-                journey.release(piece.recipients)
+                delivery.release(piece.recipients)
 
 
-def _journey(entry: ClaimedMessage) -> DeliveryProgress:
+def _delivery(entry: ClaimedMessage) -> DeliveryProgress:
     if entry.receipt is None:
         return DeliveryProgress(entry.message, entry.id)
-    return DeliveryProgress.resumed(entry.message, entry.receipt, entry.progress.left)
+    return DeliveryProgress.resumed(entry.message, entry.receipt, entry.progress.pending)
 
 
 def _moment(seconds: float) -> datetime:

@@ -31,13 +31,13 @@ class HealthSample:
 
 
 def health_sample_of(
-    refusal: PostroomError | None, before: Attempt | None, journey: DeliveryProgress
+    refusal: PostroomError | None, before: Attempt | None, delivery: DeliveryProgress
 ) -> HealthSample | None:
     """What the hand-over says of the account: nothing when it was the message that could not go."""
     if refusal is not None:
         return None if isinstance(refusal, MessageError) else HealthSample(0.0, refusal)
-    attempt = journey.last_attempt
-    if attempt is None or attempt is before or journey.message.options:
+    attempt = delivery.last_attempt
+    if attempt is None or attempt is before or delivery.message.options:
         return None
     blamed = attempt.outcome is Outcome.UNKNOWN or (
         attempt.outcome is not Outcome.ACCEPTED and attempt.scope is Scope.ACCOUNT
@@ -45,13 +45,13 @@ def health_sample_of(
     return HealthSample(attempt.duration, attempt if blamed else None)
 
 
-def observed(health: AccountHealth, verdicts: Sequence[HealthSample], now: float, rng: random.Random) -> AccountHealth:
+def observed(health: AccountHealth, samples: Sequence[HealthSample], now: float, rng: random.Random) -> AccountHealth:
     """Return the account's health after hand-overs, in the order they ended."""
-    for failed, group in groupby(verdicts, lambda verdict: verdict.error is not None):
+    for failed, group in groupby(samples, lambda sample: sample.error is not None):
         alike = list(group)
         if not failed:
-            health = record_success(health, now, sum(verdict.latency for verdict in alike) / len(alike), len(alike))
-        for error in (verdict.error for verdict in alike):
+            health = record_success(health, now, sum(sample.latency for sample in alike) / len(alike), len(alike))
+        for error in (sample.error for sample in alike):
             if error is not None:
                 health = _after_failure(health, error, now, rng)
     return health
@@ -65,7 +65,7 @@ def _after_failure(
     if isinstance(error, PostroomError) or error.outcome is Outcome.PERMANENT:
         if not health.paused:
             _log.error(
-                "account %s is paused: %s; its messages wait, or go another way", account_of(health.lane), reason
+                "account %s is paused: %s; its messages wait, or go another way", account_of(health.queue), reason
             )
         return paused(health, now, reason=reason)
     return record_failure(health, now, rng, reason=reason, retry_after=retry_after)

@@ -39,10 +39,10 @@ class Maintenance:
     two processes need to agree on the time.
     """
 
-    def __init__(self, worker: Worker, store: SqliteStore, courier: MessageExecutor) -> None:
+    def __init__(self, worker: Worker, store: SqliteStore, executor: MessageExecutor) -> None:
         self._worker = worker
         self._store = store
-        self._courier = courier
+        self._executor = executor
         self._settings = store.settings
         self._seen: dict[int, tuple[int, float]] = {}
         self._shown = 0.0
@@ -64,7 +64,7 @@ class Maintenance:
         await self._show_life()
         await self._take_over()
         await self._ask()
-        for health in list(self._worker.known.values()):
+        for health in list(self._worker.health.values()):
             await self.leave(health)
         if self._rounds % SWEEP == 0:
             await self._expire()
@@ -105,7 +105,7 @@ class Maintenance:
         if rows:
             _log.warning("worker %s is dead; %s messages were in its hands", number, len(rows))
         for entry in self._worker.entries(rows):
-            self._worker.settle(self._courier.crashed(entry, self._worker.known))
+            self._worker.settle(self._executor.crashed(entry, self._worker.health))
 
     async def _ask(self) -> None:
         """Ask providers about messages in doubt whose time has come."""
@@ -118,45 +118,45 @@ class Maintenance:
 
     async def leave(self, health: AccountHealth) -> bool:
         """Let messages go another way that wait for an account in trouble; True when some did."""
-        now, lane = self._store.clock(), health.lane
-        if not should_drain(health, now) or lane.endswith("/own"):
+        now, queue = self._store.clock(), health.queue
+        if not should_drain(health, now) or queue.endswith("/own"):
             return False
-        choices = await self._store.read(partial(query.waiting_choices, lane=lane))
-        return any([await self._reroute(lane, choice, now) for choice in choices])
+        routes = await self._store.read(partial(query.waiting_routes, queue=queue))
+        return any([await self._reroute(queue, route, now) for route in routes])
 
-    async def _reroute(self, lane: str, choice: str, now: float) -> bool:
-        channel = Channel(lane.partition("/")[2])
+    async def _reroute(self, queue: str, route: str, now: float) -> bool:
+        channel = Channel(queue.partition("/")[2])
         try:
-            targets = self._courier.router.targets(choice, channel)
+            targets = self._executor.router.targets(route, channel)
         except PluginError:
             return False
-        names = [t.name for t in targets if t.name != account_of(lane)]
+        names = [t.name for t in targets if t.name != account_of(queue)]
         record_success = [name for name in names if not self._is_unwell(queue_of(name, channel), now)]
         if not record_success:
             return False
         other = queue_of(min(record_success, key=lambda name: self._trouble(queue_of(name, channel), now)), channel)
         total, apply = 0, MOST_AT_ONCE
         while apply == MOST_AT_ONCE:
-            apply = await self._store.write(lambda c: update.reroute(c, lane, choice, other, MOST_AT_ONCE))
+            apply = await self._store.write(lambda c: update.reroute(c, queue, route, other, MOST_AT_ONCE))
             total += apply
         return total > 0
 
-    def _is_unwell(self, lane: str, now: float) -> bool:
-        health = self._known(lane)
+    def _is_unwell(self, queue: str, now: float) -> bool:
+        health = self._known(queue)
         return health is not None and should_drain(health, now)
 
-    def _trouble(self, lane: str, now: float) -> float:
-        health = self._known(lane)
+    def _trouble(self, queue: str, now: float) -> float:
+        health = self._known(queue)
         return failure_rate_now(health, now) if health else 0.0
 
-    def _known(self, lane: str) -> AccountHealth | None:
-        return self._worker.known.get(lane)
+    def _known(self, queue: str) -> AccountHealth | None:
+        return self._worker.health.get(queue)
 
     async def _expire(self) -> None:
         now = self._store.clock()
         while seqs := await self._store.read(lambda c: query.over(c, now, MOST_AT_ONCE)):
             for receipt in await self._store.write(partial(update.expire, seqs=seqs, now=now)):
-                self._courier.report(receipt)
+                self._executor.report(receipt)
 
     async def _forget(self) -> None:
         before = self._store.clock() - self._settings.retention

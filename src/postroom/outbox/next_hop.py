@@ -23,17 +23,17 @@ MOST_TOGETHER = 50
 
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """The next hand-over: in which queue, by which route. `aim` None stands for every recipient of the message."""
+    """The next hand-over: in which queue, by which route, for whom. `recipients` None stands for all of the message."""
 
-    lane: str
-    choice: str
-    aim: tuple[str, ...] | None
+    queue: str
+    route: str
+    recipients: tuple[str, ...] | None
 
 
 def next_hop(
     router: Router,
     message: Message,
-    known: Mapping[str, AccountHealth],
+    health: Mapping[str, AccountHealth],
     now: float,
     *,
     left: tuple[str, ...] | None = None,
@@ -48,18 +48,18 @@ def next_hop(
     pending = message if left is None or everyone else message.for_recipients(left)
     assert message.id
     for part in router.parts(pending):
-        targets = ordered(router.plan(part), message.channel_name, known, message.id, now)
+        targets = ordered(router.plan(part), message.channel_name, health, message.id, now)
         for target in targets:
             had = tried.get(target.name, ()) if tried else ()
-            aim = tuple(recipient for recipient in part.recipients if recipient not in had)
-            if aim:
-                return _turn(router, message, part, target, aim)
+            recipients = tuple(recipient for recipient in part.recipients if recipient not in had)
+            if recipients:
+                return _next_hop(router, message, part, target, recipients)
     return None
 
 
-def _turn(router: Router, message: Message, part: Message, target: Target, aim: tuple[str, ...]) -> Hop:
+def _next_hop(router: Router, message: Message, part: Message, target: Target, recipients: tuple[str, ...]) -> Hop:
     if isinstance(message, Sms):
-        aim = aim[:MOST_TOGETHER]
-    lane = queue_of(target.name, message.channel_name, own_credentials=bool(message.options))
-    whole = len(aim) == len(message.recipients)
-    return Hop(lane, router.choice(part), None if whole else aim)
+        recipients = recipients[:MOST_TOGETHER]
+    queue = queue_of(target.name, message.channel_name, own_credentials=bool(message.options))
+    whole = len(recipients) == len(message.recipients)
+    return Hop(queue, router.choice(part), None if whole else recipients)

@@ -15,7 +15,7 @@ from postroom.outbox.account_health import in_cooldown
 from postroom.outbox.next_hop import next_hop
 from postroom.outbox.records import NEVER, NOW, MessageFilter, NewMessage, account_of, queue_of
 from postroom.outbox.states import Transition
-from postroom.outbox.suppression import lesson_of
+from postroom.outbox.suppression import suppression_of
 from postroom.receipts import Receipt, Status
 
 if TYPE_CHECKING:
@@ -48,13 +48,13 @@ class Outbox:
     an unknown id, and StateConflict when the message is in a state where that cannot be done.
     """
 
-    def __init__(self, store: Store, courier: MessageExecutor, suppressions: SuppressionList) -> None:
+    def __init__(self, store: Store, executor: MessageExecutor, suppressions: SuppressionList) -> None:
         self.store = store
         self.suppressions = suppressions
-        self._courier = courier
-        self._router: Router = courier.router
-        self._accounts: Accounts = courier.accounts
-        self._settings = courier.settings
+        self._executor = executor
+        self._router: Router = executor.router
+        self._accounts: Accounts = executor.accounts
+        self._settings = executor.settings
         self._health: dict[str, AccountHealth] = {}
         self._health_read = float("-inf")
         self._worker: asyncio.Task[None] | None = None
@@ -66,19 +66,19 @@ class Outbox:
         messages: Sequence[Email | Sms],
         *,
         tenant: str = "",
-        once: bool = False,
+        single_round: bool = False,
         held_until: Sequence[float] = (),
     ) -> list[EnqueueResult | PostroomError]:
         """Accept messages in one transaction; one answer for each, in their order.
 
         What is wrong with one message, or with its provider, is its answer and keeps no other back. `tenant`
-        says whose they are: idempotency keys count for each tenant alone. `once` makes one round of attempts.
+        says whose they are: idempotency keys count for each tenant alone. `single_round` makes one round of attempts.
         `held_until` has the time (seconds since 1970) until which each is held, 0 for those that are not.
         """
         await self._read_health()
         times = held_until or [0.0] * len(messages)
         prepared = [
-            self._entry_or_error(message, tenant, once=once, held_until=time)
+            self._entry_or_error(message, tenant, single_round=single_round, held_until=time)
             for message, time in zip(messages, times, strict=True)
         ]
         entries = [entry for entry in prepared if isinstance(entry, NewMessage)]
@@ -92,9 +92,9 @@ class Outbox:
             raise MessageNotFound(f"no message {message_id} in this outbox; `postroom outbox list` shows what there is")
         return found
 
-    async def list(self, choice: MessageFilter | None = None) -> list[MessageSummary]:
-        """Return messages, the newest first; all, or those that `choice` names."""
-        return await self.store.list(choice or MessageFilter())
+    async def list(self, where: MessageFilter | None = None) -> list[MessageSummary]:
+        """Return messages, the newest first; all, or those that `where` names."""
+        return await self.store.list(where or MessageFilter())
 
     async def stats(self) -> OutboxStats:
         """Count messages by state and account, and tell the health of accounts."""
@@ -131,13 +131,13 @@ class Outbox:
         self._router.account(account)
         return await self.store.resume(account)
 
-    async def purge(self, choice: MessageFilter) -> int:
+    async def purge(self, where: MessageFilter) -> int:
         """Remove settled messages and all that is known of them; returns how many."""
-        return await self.store.purge(choice)
+        return await self.store.purge(where)
 
     async def record(self, event: Event) -> Receipt | None:
         """Keep a provider's report; the receipt of its message, or None when it is known or about none of ours."""
-        return await self.store.record(event, lesson_of(event))
+        return await self.store.record(event, suppression_of(event))
 
     async def suppressed(self, message: Message) -> dict[str, Suppressed]:
         """Return why a message may not go to some of its recipients."""
@@ -151,7 +151,7 @@ class Outbox:
         self._working.add(ended)
         signal = AnyStop(stop, self._stop) if stop else self._stop
         try:
-            await self.store.run(self._courier, stop=signal, until_empty=until_empty)
+            await self.store.run(self._executor, stop=signal, until_empty=until_empty)
         finally:
             self._working.discard(ended)
             ended.set_result(None)
@@ -162,17 +162,17 @@ class Outbox:
         Returns the receipt, whatever it says; after a minute, or when its account rests, as it is by then.
         Unless the message is `required`, it makes one round only.
         """
-        [answer] = await self.add([message], once=not message.required)
+        [answer] = await self.add([message], single_round=not message.required)
         if isinstance(answer, PostroomError):
             raise answer
         if answer.replayed and answer.receipt.status not in _STILL_GOING:
             return answer.receipt
-        watched = self._courier.watch(answer.receipt.id)
+        watched = self._executor.watch(answer.receipt.id)
         self._start()
         try:
             return await self._first_result(answer.receipt.id, watched)
         finally:
-            self._courier.unwatch(answer.receipt.id)
+            self._executor.unwatch(answer.receipt.id)
 
     async def close(self) -> None:
         """Let every `work` end what is under way, and close the store."""
@@ -203,7 +203,7 @@ class Outbox:
             return False
         await self._read_health()
         health = self._health.get(queue_of(found.account, found.receipt.channel))
-        return health is not None and in_cooldown(health, self._courier.clock())
+        return health is not None and in_cooldown(health, self._executor.clock())
 
     def _start(self) -> None:
         if self._worker is None or self._worker.done():
@@ -219,44 +219,44 @@ class Outbox:
             self._health = await self.store.health()
 
     def _entry_or_error(
-        self, message: Email | Sms, tenant: str, *, once: bool, held_until: float
+        self, message: Email | Sms, tenant: str, *, single_round: bool, held_until: float
     ) -> NewMessage | PostroomError:
         try:
-            return self._entry(message, tenant, once=once, held_until=held_until)
+            return self._entry(message, tenant, single_round=single_round, held_until=held_until)
         except PostroomError as error:
             return error
 
-    def _entry(self, message: Email | Sms, tenant: str, *, once: bool, held_until: float) -> NewMessage:
+    def _entry(self, message: Email | Sms, tenant: str, *, single_round: bool, held_until: float) -> NewMessage:
         if not isinstance(message, Message):
             raise MessageError(f"enqueue takes an Email or an Sms, not {type(message).__name__}")
-        now = self._courier.clock()
+        now = self._executor.clock()
         if message.expires_at and message.expires_at.timestamp() <= now:
             raise MessageError(f"expired at {message.expires_at.isoformat()}; nothing was accepted")
         known = message.stamped(id=message.id or new_id())
-        turn = next_hop(self._router, known, self._health, now)
-        assert turn
-        self._refuse_impossible(known, turn)
+        hop = next_hop(self._router, known, self._health, now)
+        assert hop
+        self._refuse_impossible(known, hop)
         later = message.send_at.timestamp() if message.send_at else 0.0
         held = held_until > max(now, later)
         due_at = max(later, held_until) if held or later > now else NOW
         begins = now if due_at >= NEVER else max(now, due_at)
         last = message.expires_at.timestamp() if message.expires_at else begins + self._settings.expires_after
         return NewMessage(
-            message=self._named(known, turn),
-            lane=turn.lane,
-            choice=turn.choice,
+            message=self._named(known, hop),
+            queue=hop.queue,
+            route=hop.route,
             status=Status.HELD if held else Status.SCHEDULED if due_at else Status.QUEUED,
             due_at=due_at,
             expires_at=last,
             tenant=tenant,
-            once=once,
-            aim=turn.aim,
+            single_round=single_round,
+            recipients=hop.recipients,
         )
 
-    def _refuse_impossible(self, message: Message, turn: Hop) -> None:
+    def _refuse_impossible(self, message: Message, hop: Hop) -> None:
         """Raise UnsupportedFeature when no account of the route can express the message."""
         missing: frozenset[str] = frozenset()
-        targets = self._router.targets(turn.choice, message.channel_name)
+        targets = self._router.targets(hop.route, message.channel_name)
         for target in targets:
             try:
                 able = self._accounts.capabilities(target, message.channel_name).features
@@ -268,18 +268,18 @@ class Outbox:
                 return
         raise unsupported(targets[-1].name, targets[-1].provider, sorted(missing))
 
-    def _named(self, message: Message, turn: Hop) -> Message:
+    def _named(self, message: Message, hop: Hop) -> Message:
         """Give an e-mail the Message-ID that stays, whoever sends it in the end."""
         if not isinstance(message, Email) or message.message_id:
             return message
-        sender = message.from_ or self._account_sender(turn, message)
+        sender = message.from_ or self._account_sender(hop, message)
         assert message.id
         return message.stamped(message_id=message_id_for(message.id, sender)) if sender else message
 
-    def _account_sender(self, turn: Hop, message: Email) -> Address | None:
+    def _account_sender(self, hop: Hop, message: Email) -> Address | None:
         """The account's sender, if its settings can be read here: only workers need to know its secrets."""
         try:
-            target = self._router.account(account_of(turn.lane))
+            target = self._router.account(account_of(hop.queue))
             given = self._accounts.settings(target, message.channel_name).from_
             return Address.model_validate(given) if given else None
         except (ConfigError, ValueError):

@@ -53,66 +53,66 @@ class OutcomePolicy:
     def next(
         self,
         entry: ClaimedMessage,
-        journey: DeliveryProgress,
-        aim: tuple[str, ...],
-        known: Mapping[str, AccountHealth],
+        delivery: DeliveryProgress,
+        recipients: tuple[str, ...],
+        health: Mapping[str, AccountHealth],
         *,
         asked: int = 0,
     ) -> Settlement:
         """Decide: another account, another round, in doubt, or done."""
         reconciles = self._reconciles(entry)
-        again = self._release(entry, journey, asked=asked, reconciles=reconciles)
-        if journey.left(entry.message.recipients):
-            return self._go_on(entry, journey, aim, known, again=again)
-        if journey.doubted:
-            return self._doubt(entry, journey, asked, reconciles=reconciles)
-        return self.settled(entry, journey, journey.status)
+        again = self._release(entry, delivery, asked=asked, reconciles=reconciles)
+        if delivery.left(entry.message.recipients):
+            return self._go_on(entry, delivery, recipients, health, again=again)
+        if delivery.doubted:
+            return self._doubt(entry, delivery, asked, reconciles=reconciles)
+        return self.settled(entry, delivery, delivery.status)
 
     def _release(
-        self, entry: ClaimedMessage, journey: DeliveryProgress, *, asked: int, reconciles: bool
+        self, entry: ClaimedMessage, delivery: DeliveryProgress, *, asked: int, reconciles: bool
     ) -> tuple[str, ...]:
         """Follow the account's policy for recipients in doubt, once the provider was asked in vain.
 
         Returns those who are to be tried again at the same account.
         """
-        doubted = journey.doubted
+        doubted = delivery.doubted
         if not doubted or (reconciles and asked < len(QUESTIONS)):
             return ()
         if self.on_unknown(entry) == "assume_sent":
-            journey.assume_sent(doubted)
+            delivery.assume_sent(doubted)
             return ()
         if not self.may_resend(entry):
             return ()
-        journey.release(doubted)
+        delivery.release(doubted)
         return doubted
 
     def _go_on(
         self,
         entry: ClaimedMessage,
-        journey: DeliveryProgress,
-        aim: tuple[str, ...],
-        known: Mapping[str, AccountHealth],
+        delivery: DeliveryProgress,
+        recipients: tuple[str, ...],
+        health: Mapping[str, AccountHealth],
         *,
         again: tuple[str, ...],
     ) -> Settlement:
         """Try the next account of this round, or begin another round later."""
-        progress, account = entry.progress, account_of(entry.lane)
-        left = journey.left(entry.message.recipients)
-        tried = {**progress.tried, account: sorted({*progress.tried.get(account, ()), *aim})}
-        turn = None if again else self._turn(entry, left, tried, known)
-        if turn:
-            return self._retrying(entry, journey, turn, Progress(tried=tried, rounds=progress.rounds), 0.0)
+        progress, account = entry.progress, account_of(entry.queue)
+        left = delivery.left(entry.message.recipients)
+        tried = {**progress.tried, account: sorted({*progress.tried.get(account, ()), *recipients})}
+        hop = None if again else self._next_hop(entry, left, tried, health)
+        if hop:
+            return self._retrying(entry, delivery, hop, Progress(tried=tried, rounds=progress.rounds), 0.0)
         rounds = progress.rounds + 1
-        if entry.once or rounds >= self.settings.attempts or self._never_deliverable(entry, journey, left):
-            return self.settled(entry, journey, journey.status)
-        wait = backoff(self.settings, rounds, self.rng, _asked_to_wait(journey))
-        turn = self._same_turn(entry, again) if again else self._turn(entry, left, {}, known)
-        return self._retrying(entry, journey, turn or self._same_turn(entry, left), Progress(rounds=rounds), wait)
+        if entry.single_round or rounds >= self.settings.attempts or self._never_deliverable(entry, delivery, left):
+            return self.settled(entry, delivery, delivery.status)
+        wait = backoff(self.settings, rounds, self.rng, _asked_to_wait(delivery))
+        hop = self._same_hop(entry, again) if again else self._next_hop(entry, left, {}, health)
+        return self._retrying(entry, delivery, hop or self._same_hop(entry, left), Progress(rounds=rounds), wait)
 
     def _retrying(
-        self, entry: ClaimedMessage, journey: DeliveryProgress, turn: Hop, progress: Progress, wait: float
+        self, entry: ClaimedMessage, delivery: DeliveryProgress, hop: Hop, progress: Progress, wait: float
     ) -> Settlement:
-        left = journey.left(entry.message.recipients)
+        left = delivery.left(entry.message.recipients)
         everyone = len(left) == len(entry.message.recipients)
         move = Transition.LEARN_NOT_TAKEN if entry.status is Status.IN_DOUBT else Transition.RETRY_LATER
         status = apply(entry.status, move)
@@ -120,64 +120,64 @@ class OutcomePolicy:
             seq=entry.seq,
             attempts=entry.attempts,
             status=status,
-            receipt=journey.receipt(status),
-            lane=turn.lane,
-            choice=turn.choice,
+            receipt=delivery.receipt(status),
+            queue=hop.queue,
+            route=hop.route,
             due_at=min(self.clock() + wait, max(entry.expires_at, 1.0)),
-            progress=replace(progress, left=None if everyone else left, aim=turn.aim),
-            provider_ids=self._handles(entry, journey),
+            progress=replace(progress, pending=None if everyone else left, recipients=hop.recipients),
+            provider_ids=self._provider_ids(entry, delivery),
         )
 
-    def _same_turn(self, entry: ClaimedMessage, aim: tuple[str, ...]) -> Hop:
-        everyone = len(aim) == len(entry.message.recipients)
-        return Hop(lane=entry.lane, choice=entry.choice, aim=None if everyone else aim)
+    def _same_hop(self, entry: ClaimedMessage, recipients: tuple[str, ...]) -> Hop:
+        everyone = len(recipients) == len(entry.message.recipients)
+        return Hop(queue=entry.queue, route=entry.route, recipients=None if everyone else recipients)
 
-    def _turn(
+    def _next_hop(
         self,
         entry: ClaimedMessage,
         left: tuple[str, ...],
         tried: Mapping[str, list[str]],
-        known: Mapping[str, AccountHealth],
+        health: Mapping[str, AccountHealth],
     ) -> Hop | None:
         try:
-            return next_hop(self.router, entry.message, known, self.clock(), left=left, tried=tried)
+            return next_hop(self.router, entry.message, health, self.clock(), left=left, tried=tried)
         except PostroomError as error:
             _log.warning("message %s waits: %s", entry.id, error)
             return None
 
-    def _doubt(self, entry: ClaimedMessage, journey: DeliveryProgress, asked: int, *, reconciles: bool) -> Settlement:
+    def _doubt(self, entry: ClaimedMessage, delivery: DeliveryProgress, asked: int, *, reconciles: bool) -> Settlement:
         more = reconciles and asked < len(QUESTIONS)
         return Settlement(
             seq=entry.seq,
             attempts=entry.attempts,
             status=Status.IN_DOUBT,
-            receipt=journey.receipt(),
-            lane=entry.lane,
-            choice=entry.choice,
+            receipt=delivery.receipt(),
+            queue=entry.queue,
+            route=entry.route,
             due_at=self.clock() + QUESTIONS[asked] if more else NEVER,
-            progress=Progress(left=(), asked=asked),
-            provider_ids=self._handles(entry, journey),
+            progress=Progress(pending=(), asked=asked),
+            provider_ids=self._provider_ids(entry, delivery),
         )
 
-    def settled(self, entry: ClaimedMessage, journey: DeliveryProgress, status: Status) -> Settlement:
+    def settled(self, entry: ClaimedMessage, delivery: DeliveryProgress, status: Status) -> Settlement:
         return Settlement(
             seq=entry.seq,
             attempts=entry.attempts,
             status=status,
-            receipt=journey.receipt(status),
-            lane=entry.lane,
-            choice=entry.choice,
-            provider_ids=self._handles(entry, journey),
+            receipt=delivery.receipt(status),
+            queue=entry.queue,
+            route=entry.route,
+            provider_ids=self._provider_ids(entry, delivery),
         )
 
-    def expired(self, entry: ClaimedMessage, journey: DeliveryProgress) -> Settlement:
-        if journey.doubted:
-            return self.settled(entry, journey, Status.IN_DOUBT)
-        served = journey.receipt().accepted
-        return self.settled(entry, journey, Status.SENT if served else apply(entry.status, Transition.EXPIRE))
+    def expired(self, entry: ClaimedMessage, delivery: DeliveryProgress) -> Settlement:
+        if delivery.doubted:
+            return self.settled(entry, delivery, Status.IN_DOUBT)
+        served = delivery.receipt().accepted
+        return self.settled(entry, delivery, Status.SENT if served else apply(entry.status, Transition.EXPIRE))
 
     def target(self, entry: ClaimedMessage) -> Target:
-        return self.router.account(account_of(entry.lane))
+        return self.router.account(account_of(entry.queue))
 
     def on_unknown(self, entry: ClaimedMessage) -> OnUnknown:
         """The account's policy; without the account or its plugin, the message is held for a person."""
@@ -199,26 +199,26 @@ class OutcomePolicy:
         except PluginError:
             return Capabilities()
 
-    def _handles(self, entry: ClaimedMessage, journey: DeliveryProgress) -> tuple[str, ...]:
+    def _provider_ids(self, entry: ClaimedMessage, delivery: DeliveryProgress) -> tuple[str, ...]:
         """The provider's ids, if its reports can come here and name them."""
-        if not self.accounts.reports(account_of(entry.lane), entry.message.channel_name):
+        if not self.accounts.reports(account_of(entry.queue), entry.message.channel_name):
             return ()
-        return tuple({r.provider_message_id for r in journey.results if r.provider_message_id})
+        return tuple({r.provider_message_id for r in delivery.results if r.provider_message_id})
 
-    def _never_deliverable(self, entry: ClaimedMessage, journey: DeliveryProgress, left: tuple[str, ...]) -> bool:
+    def _never_deliverable(self, entry: ClaimedMessage, delivery: DeliveryProgress, left: tuple[str, ...]) -> bool:
         """Whether no account will ever take this message for those who are left.
 
         What an account refuses for the account's sake may go later, unless the credentials are the message's own.
         """
-        results = [journey.result(recipient) for recipient in left]
+        results = [delivery.result(recipient) for recipient in left]
         if any(result is None or result.outcome is not Outcome.PERMANENT for result in results):
             return False
         return bool(entry.message.options) or all(result and result.code in _MESSAGE_ERRORS for result in results)
 
 
-def _asked_to_wait(journey: DeliveryProgress) -> float | None:
+def _asked_to_wait(delivery: DeliveryProgress) -> float | None:
     """Seconds the provider asked for this message; what it asked of the account, the account keeps."""
-    attempt = journey.last_attempt
+    attempt = delivery.last_attempt
     return attempt.retry_after if attempt and attempt.scope is not Scope.ACCOUNT else None
 
 

@@ -16,7 +16,7 @@ NEVER = 9e15
 """A time that does not come: what is due then waits for a person."""
 
 NOW = 0.0
-"""Due at once, whatever the clock says."""
+"""Due at single_round, whatever the clock says."""
 
 
 def queue_of(account: str, channel: Channel, *, own_credentials: bool = False) -> str:
@@ -24,27 +24,27 @@ def queue_of(account: str, channel: Channel, *, own_credentials: bool = False) -
     return f"{account}/{channel}{'/own' if own_credentials else ''}"
 
 
-def account_of(lane: str) -> str:
-    """The account a lane leads to."""
-    return lane.partition("/")[0]
+def account_of(queue: str) -> str:
+    """The account a queue leads to."""
+    return queue.partition("/")[0]
 
 
 @dataclass(frozen=True, slots=True)
 class NewMessage:
     """A message about to be accepted. Times are seconds since 1970; `due_at` NOW means at once.
 
-    `aim` are the recipients its first hand-over is for (None: all); `once` makes one round of attempts.
+    `recipients` are the recipients its first hand-over is for (None: all); `single_round` makes one round of attempts.
     """
 
     message: Message
-    lane: str
-    choice: str
+    queue: str
+    route: str
     status: Status
     due_at: float
     expires_at: float
     tenant: str = ""
-    once: bool = False
-    aim: tuple[str, ...] | None = None
+    single_round: bool = False
+    recipients: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +63,13 @@ class EnqueueResult:
 class Progress:
     """How far a message has come, where its receipt does not say it.
 
-    `left` are the recipients who may still be tried (None: all); `tried` the accounts that had each of them in
-    this round; `aim` those of the hand-over under way (None: all that are left).
+    `pending` are the recipients who may still be tried (None: all); `tried` the accounts that had each of them in
+    this round; `recipients` those of the hand-over under way (None: all that are pending).
     """
 
-    left: tuple[str, ...] | None = None
+    pending: tuple[str, ...] | None = None
     tried: dict[str, list[str]] = field(default_factory=dict)
-    aim: tuple[str, ...] | None = None
+    recipients: tuple[str, ...] | None = None
     rounds: int = 0
     asked: int = 0
 
@@ -81,14 +81,14 @@ class ClaimedMessage:
     seq: int
     id: str
     status: Status
-    lane: str
-    choice: str
+    queue: str
+    route: str
     message: Message
     attempts: int
     crashes: int
     expires_at: float
     begun_at: float
-    once: bool
+    single_round: bool
     size: int
     progress: Progress
     receipt: Receipt | None
@@ -98,15 +98,15 @@ class ClaimedMessage:
 class Settlement:
     """What came of a hand-over: where the message is now, and when it is due again.
 
-    `handles` are the provider's own ids, by which its reports will name the message.
+    `provider_ids` are the provider's own ids, by which its reports will name the message.
     """
 
     seq: int
     attempts: int
     status: Status
     receipt: Receipt
-    lane: str
-    choice: str
+    queue: str
+    route: str
     due_at: float = NEVER
     progress: Progress = field(default_factory=Progress)
     crashes: int = 0
@@ -115,7 +115,7 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True)
 class ClaimLimit:
-    """How many messages of a lane a worker would take now; `rate` is messages a second."""
+    """How many messages of a queue a worker would take now; `rate` is messages a second."""
 
     limit: int
     most_under_way: int
@@ -131,9 +131,9 @@ class Claimed:
 
 
 class QueueBacklog(Record):
-    """How many messages a lane holds, and since when the oldest."""
+    """How many messages a queue holds, and since when the oldest."""
 
-    lane: str
+    queue: str
     messages: int
 
 
@@ -145,7 +145,7 @@ class AccountHealth(Record):
     says that this is more than a passing trouble: credentials, or credit.
     """
 
-    lane: str
+    queue: str
     failure_rate: float = 0.0
     latency: float = 0.0
     consecutive_failures: int = 0
@@ -156,7 +156,7 @@ class AccountHealth(Record):
 
 
 class OutboxStats(Record):
-    """Messages by state, waiting messages by lane, and the health of every account that was used."""
+    """Messages by state, waiting messages by queue, and the health of every account that was used."""
 
     states: Mapping[Status, int]
     waiting: tuple[QueueBacklog, ...] = ()

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class Store(Protocol):
     """Keeps messages, and runs them through a `MessageExecutor`.
 
-    What to do with a message is the courier's; when, how many at once, and that nothing is forgotten or given
+    What to do with a message is the executor's; when, how many at single_round, and that nothing is forgotten or given
     to two workers, is the store's.
     """
 
@@ -44,34 +44,34 @@ class Store(Protocol):
         IdempotencyConflict when that was another message. Raises OutboxError when nothing could be stored.
         """
 
-    async def run(self, courier: MessageExecutor, *, stop: StopSignal, until_empty: bool = False) -> None:
-        """Work: hand due messages to `courier` until `stop`, then let what is under way end."""
+    async def run(self, executor: MessageExecutor, *, stop: StopSignal, until_empty: bool = False) -> None:
+        """Work: hand due messages to `executor` until `stop`, then let what is under way end."""
 
     async def change(self, id_: str, move: Transition, *, tenant: str | None = None, note: str = "") -> Receipt:
         """Make a move that is not a worker's; raises OutboxError when it may not be made."""
 
-    async def record(self, event: Event, lesson: suppressions.Row | None = None) -> Receipt | None:
+    async def record(self, event: Event, suppression: suppressions.Row | None = None) -> Receipt | None:
         """Keep what a provider reported, once; the receipt of its message, None when that is known or not here.
 
-        `lesson` goes on the suppression list with it: a report that is repeated teaches nothing.
+        `suppression` goes on the suppression list with it: a report that is repeated teaches nothing.
         """
 
     async def find(self, id_: str, *, tenant: str | None = None) -> MessageDetails | None:
         """Look one message up."""
 
-    async def list(self, choice: MessageFilter) -> list[MessageSummary]:
+    async def list(self, where: MessageFilter) -> list[MessageSummary]:
         """List messages, the newest first."""
 
     async def stats(self) -> OutboxStats:
         """Count messages, and tell the health of accounts."""
 
     async def health(self) -> dict[str, AccountHealth]:
-        """How every account does that was used, by lane."""
+        """How every account does that was used, by queue."""
 
     async def resume(self, account: str) -> bool:
         """End the rest or pause of an account; False when it had none."""
 
-    async def purge(self, choice: MessageFilter) -> int:
+    async def purge(self, where: MessageFilter) -> int:
         """Remove settled messages for good; returns how many."""
 
 

@@ -133,7 +133,7 @@ class SuppressionList:
         return self._connection
 
 
-def lesson_of(event: Event) -> suppressions.Row | None:
+def suppression_of(event: Event) -> suppressions.Row | None:
     """Return the row that a report puts on the list; None when it changes nothing."""
     entry = Suppression.learned(event)
     return _row(entry) if entry else None

@@ -1,4 +1,4 @@
-"""The loop that takes messages out of the SQLite outbox and hands them to a courier."""
+"""The loop that takes messages out of the SQLite outbox and hands them to a executor."""
 
 from __future__ import annotations
 
@@ -44,24 +44,24 @@ MOST_BYTES_UNDER_WAY = 268_435_456
 class Worker:
     """One process's share of the work: claims, hands over, settles; one transaction for each turn of its loop."""
 
-    def __init__(self, store: SqliteStore, courier: MessageExecutor, *, until_empty: bool = False) -> None:
+    def __init__(self, store: SqliteStore, executor: MessageExecutor, *, until_empty: bool = False) -> None:
         self._store = store
-        self._courier = courier
+        self._executor = executor
         self._until_empty = until_empty
         self._reader: sqlite3.Connection | None = None
         self._seen = -1
         self._changed = store.added
         self._stopping = False
         self._under_way: dict[asyncio.Task[None], ClaimedMessage] = {}
-        self._by_lane: dict[str, int] = {}
+        self._by_queue: dict[str, int] = {}
         self._done: list[Settlement] = []
-        self._verdicts: dict[str, list[HealthSample]] = {}
+        self._samples: dict[str, list[HealthSample]] = {}
         self._next_due = 0.0
         self._bytes = 0
         self._unusable: dict[str, str] = {}
         self._nothing_due = False
-        self._housekeeping = Maintenance(self, store, courier)
-        self.known: dict[str, AccountHealth] = {}
+        self._housekeeping = Maintenance(self, store, executor)
+        self.health: dict[str, AccountHealth] = {}
         self.number = 0
 
     async def run(self, stop: StopSignal) -> None:
@@ -84,22 +84,22 @@ class Worker:
         """Have `work` done for an entry, whose settlement it appends."""
         task = asyncio.create_task(work)
         self._under_way[task] = entry
-        self._by_lane[entry.lane] = self._by_lane.get(entry.lane, 0) + 1
+        self._by_queue[entry.queue] = self._by_queue.get(entry.queue, 0) + 1
         self._bytes += entry.size
         task.add_done_callback(self._ended)
 
     def settle(self, settlement: Settlement) -> None:
-        """Have a result written with the next turn."""
+        """Have a result written with the next hop."""
         self._done.append(settlement)
         self._changed.set()
 
     async def ask(self, entry: ClaimedMessage) -> None:
         """Find out about a message in doubt."""
 
-        def theirs(handle: str) -> Awaitable[bool]:
-            return self._store.read(lambda connection: query.another_has(connection, handle, entry.seq))
+        def belongs_to_another(provider_id: str) -> Awaitable[bool]:
+            return self._store.read(lambda connection: query.another_has(connection, provider_id, entry.seq))
 
-        self.settle(await self._courier.ask(entry, self.known, theirs))
+        self.settle(await self._executor.ask(entry, self.health, belongs_to_another))
 
     async def renew(self) -> None:
         """Become a new worker: the others took this one for dead, and its messages over."""
@@ -146,7 +146,7 @@ class Worker:
         while not self._stopping:
             self._changed.clear()
             try:
-                got_any = await self._turn()
+                got_any = await self._next_hop()
             except (OutboxError, sqlite3.Error) as error:
                 _log.error("the outbox cannot be used now: %s", error)
                 await asyncio.sleep(AFTER_TROUBLE)
@@ -158,7 +158,7 @@ class Worker:
                 return
             await self._rest()
 
-    async def _turn(self) -> bool:
+    async def _next_hop(self) -> bool:
         """Write what is done, and take what may be started now, in one transaction."""
         healths = self._observed()
         wants = self._wants()
@@ -183,35 +183,35 @@ class Worker:
         self._next_due = min(self._next_due, free_again)
         for settlement, was_kept in zip(done, kept, strict=True):
             if was_kept:
-                self._courier.tell(settlement)
+                self._executor.tell(settlement)
             else:
                 _log.warning("message %s: another worker has taken it over", settlement.receipt.id)
         entries = self.entries(rows)
-        for entry, refusals in zip(entries, self._courier.suppressed(entries), strict=True):
+        for entry, refusals in zip(entries, self._executor.suppressed(entries), strict=True):
             self.start(entry, self._deliver(entry, refusals))
         left = any([await self._housekeeping.leave(health) for health in healths])
         return left or bool(rows)
 
     async def _deliver(self, entry: ClaimedMessage, refusals: Refusals) -> None:
-        settlement, verdict = await self._courier.deliver(entry, self.known, refusals)
-        if verdict is not None:
-            self._verdicts.setdefault(entry.lane, []).append(verdict)
+        settlement, sample = await self._executor.deliver(entry, self.health, refusals)
+        if sample is not None:
+            self._samples.setdefault(entry.queue, []).append(sample)
         self.settle(settlement)
 
     def _observed(self) -> list[AccountHealth]:
         """Bring what is known of accounts up to date; returns those of whom there is news."""
-        verdicts, self._verdicts = self._verdicts, {}
-        if verdicts:
+        samples, self._samples = self._samples, {}
+        if samples:
             self._refresh()
-        now, rng = self._store.clock(), self._courier.rng
+        now, rng = self._store.clock(), self._executor.rng
         news = {
-            lane: observed(self.known.get(lane) or fresh(lane), given, now, rng) for lane, given in verdicts.items()
+            queue: observed(self.health.get(queue) or fresh(queue), given, now, rng) for queue, given in samples.items()
         }
-        self.known |= news
+        self.health |= news
         return list(news.values())
 
     def _wants(self) -> Mapping[str, ClaimLimit]:
-        """What to claim: only lanes where a message is due, so that an idle worker does not write."""
+        """What to claim: only queues where a message is due, so that an idle worker does not write."""
         assert self._reader
         now = self._store.clock()
         self._refresh()
@@ -219,36 +219,36 @@ class Worker:
         self._next_due = NEVER
         if self._stopping or self._bytes > MOST_BYTES_UNDER_WAY:
             return wants
-        for lane in claim.lanes(self._reader):
-            want = self._want(lane, now)
+        for queue in claim.queues(self._reader):
+            want = self._want(queue, now)
             if want is None:
                 continue
-            if want.limit > 0 and claim.anything_due(self._reader, lane, now):
-                wants[lane] = want
-            self._next_due = min(self._next_due, self._due_again(lane, want, now))
+            if want.limit > 0 and claim.anything_due(self._reader, queue, now):
+                wants[queue] = want
+            self._next_due = min(self._next_due, self._due_again(queue, want, now))
         return wants
 
-    def _due_again(self, lane: str, want: ClaimLimit, now: float) -> float:
+    def _due_again(self, queue: str, want: ClaimLimit, now: float) -> float:
         assert self._reader
-        health = self.known.get(lane)
+        health = self.health.get(queue)
         if want.limit == 0 and health and health.cooldown_until > now:
             return health.cooldown_until
-        return claim.next_due(self._reader, lane, now)
+        return claim.next_due(self._reader, queue, now)
 
-    def _want(self, lane: str, now: float) -> ClaimLimit | None:
-        """How many messages of `lane` may be started; None for an account this process does not know."""
+    def _want(self, queue: str, now: float) -> ClaimLimit | None:
+        """How many messages of `queue` may be started; None for an account this process does not know."""
         try:
-            at_once, rate = self._courier.limits(lane)
+            at_once, rate = self._executor.limits(queue)
         except PostroomError as error:
-            if self._unusable.get(lane) != str(error):
-                self._unusable[lane] = str(error)
-                _log.warning("messages for %s wait: %s", account_of(lane), error)
+            if self._unusable.get(queue) != str(error):
+                self._unusable[queue] = str(error)
+                _log.warning("messages for %s wait: %s", account_of(queue), error)
             return None
-        health = self.known.get(lane)
+        health = self.health.get(queue)
         # One message finds out whether an account works that nothing is known of.
-        most = most_at_once(health, at_once, now) if health else at_once if lane.endswith("/own") else 1
+        most = most_at_once(health, at_once, now) if health else at_once if queue.endswith("/own") else 1
         half = (most + 1) // 2  # while one half is written, the other is handed over
-        return ClaimLimit(min(half, most - self._by_lane.get(lane, 0)), most, rate)
+        return ClaimLimit(min(half, most - self._by_queue.get(queue, 0)), most, rate)
 
     def _refresh(self) -> None:
         """Read what other workers wrote of accounts, if anybody wrote."""
@@ -256,7 +256,7 @@ class Worker:
         version = self._version()
         if version != self._seen:
             self._seen = version
-            self.known |= query.health(self._reader)
+            self.health |= query.health(self._reader)
 
     def _version(self) -> int:
         assert self._reader
@@ -278,22 +278,22 @@ class Worker:
     async def _drain(self) -> None:
         """Let what is under way end, and write it."""
         if self._under_way:
-            await asyncio.wait(list(self._under_way), timeout=self._courier.settings.grace)
+            await asyncio.wait(list(self._under_way), timeout=self._executor.settings.grace)
         for task in list(self._under_way):
             task.cancel()
         if self._under_way:
             await asyncio.wait(list(self._under_way))
         self._stopping = True
-        while self._done or self._verdicts:
-            await self._turn()
+        while self._done or self._samples:
+            await self._next_hop()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         entry = self._under_way.pop(task)
-        self._by_lane[entry.lane] -= 1
+        self._by_queue[entry.queue] -= 1
         self._bytes -= entry.size
         if not task.cancelled() and task.exception() is not None:
             _log.error("message %s: delivering it failed", entry.id, exc_info=task.exception())
-            self.settle(self._courier.crashed(entry, self.known))
+            self.settle(self._executor.crashed(entry, self.health))
         self._changed.set()
 
 

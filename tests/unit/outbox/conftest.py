@@ -42,7 +42,7 @@ class Desk:
         rules=(),
         outbox=None,
         clock=None,
-        patience=30.0,
+        busy_timeout=30.0,
         **settings,
     ) -> None:
         self.stage = stage
@@ -67,7 +67,7 @@ class Desk:
         self.courier = MessageExecutor(
             self.accounts, self.router, config.outbox, clock=self.clock, rng=random.Random(1)
         )
-        self.store = SqliteStore(config.outbox, clock=self.clock, patience=patience)
+        self.store = SqliteStore(config.outbox, clock=self.clock, busy_timeout=busy_timeout)
         self.outbox = Outbox(self.store, self.courier, SuppressionList(self.store))
 
     async def __aenter__(self):

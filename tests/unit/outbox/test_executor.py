@@ -283,7 +283,7 @@ async def test_refused_credentials_pause_the_account_and_the_route_goes_on(desk,
     assert len(first.calls) == 1
     assert len(second.calls) == 20
     [paused] = [health for health in stats.accounts if health.paused]
-    assert (paused.lane, paused.reason) == ("a0/email", "authentication_failed")
+    assert (paused.queue, paused.reason) == ("a0/email", "authentication_failed")
     assert stats.states == {Status.SENT: 20}
 
 

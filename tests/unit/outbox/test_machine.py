@@ -28,8 +28,8 @@ from postroom.registry.registry import Registry
 from postroom.delivery.routing import Router
 from postroom.outbox.records import ClaimLimit
 
-LANE = "a/email"
-MOST = {LANE: ClaimLimit(3, 1000)}
+QUEUE = "a/email"
+MOST = {QUEUE: ClaimLimit(3, 1000)}
 
 
 class OutboxMachine(RuleBasedStateMachine):
@@ -123,8 +123,8 @@ class OutboxMachine(RuleBasedStateMachine):
             attempts=entry.attempts,
             status=status,
             receipt=Receipt(id=entry.id, channel="email", status=status, account="a"),
-            lane=LANE,
-            choice=entry.choice,
+            queue=QUEUE,
+            route=entry.route,
             due_at=self.now + 10,
             progress=Progress(),
         )

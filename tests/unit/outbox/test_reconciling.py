@@ -75,7 +75,7 @@ def process(twilio, tmp_path: Path):
         config = parse_config({"accounts": given, "outbox": {"url": f"sqlite:///{tmp_path}/outbox.db", "lease": 5}})
         registry = Registry()
         accounts, router = Accounts(config, registry, SendMiddleware()), Router(config, registry)
-        store = SqliteStore(config.outbox, clock=lambda: now[0], patience=30.0)
+        store = SqliteStore(config.outbox, clock=lambda: now[0], busy_timeout=30.0)
         courier = MessageExecutor(accounts, router, config.outbox, clock=lambda: now[0])
         outbox = Outbox(store, courier, SuppressionList(store))
 

@@ -75,9 +75,9 @@ def show_stats(stats: OutboxStats) -> None:
     """Print counts by state, then what waits for each account and how it does."""
     show_table(("status", "messages"), ((status, str(count)) for status, count in sorted(stats.states.items())))
     typer.echo("")
-    waiting = {lane.lane: lane.messages for lane in stats.waiting}
-    health = {account.lane: account for account in stats.accounts}
-    rows = [(lane, str(waiting.get(lane, 0)), _state(health.get(lane))) for lane in sorted({*waiting, *health})]
+    waiting = {backlog.queue: backlog.messages for backlog in stats.waiting}
+    health = {account.queue: account for account in stats.accounts}
+    rows = [(queue, str(waiting.get(queue, 0)), _state(health.get(queue))) for queue in sorted({*waiting, *health})]
     show_table(("account", "waiting", "state"), rows)
     typer.echo("")
     oldest = f"; the oldest waiting was accepted at {_time(stats.oldest_waiting)}" if stats.oldest_waiting else ""

@@ -70,7 +70,7 @@ def _table(stats: OutboxStats) -> Table:
     table.add_column("messages", justify="right")
     for status, count in sorted(stats.states.items()):
         table.add_row(status, str(count))
-    for lane in stats.waiting:
-        table.add_row(f"waiting for {escape(lane.lane)}", str(lane.messages))
+    for backlog in stats.waiting:
+        table.add_row(f"waiting for {escape(backlog.queue)}", str(backlog.messages))
     table.add_row("workers", str(stats.workers))
     return table

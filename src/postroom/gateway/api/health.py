@@ -37,7 +37,7 @@ class Metrics:
             "postroom_outbox_messages", "Messages in the outbox, by status.", ("status",), registry=self.registry
         )
         self._waiting = Gauge(
-            "postroom_outbox_waiting", "Messages that wait for an account.", ("lane",), registry=self.registry
+            "postroom_outbox_waiting", "Messages that wait for an account.", ("queue",), registry=self.registry
         )
 
     def count(self, method: str, path: str, status: int, seconds: float) -> None:
@@ -53,8 +53,8 @@ class Metrics:
         for status in Status:
             self._messages.labels(status).set(stats.states.get(status, 0))
         self._waiting.clear()
-        for lane in stats.waiting:
-            self._waiting.labels(lane.lane).set(lane.messages)
+        for backlog in stats.waiting:
+            self._waiting.labels(backlog.queue).set(backlog.messages)
 
 
 class Operations:

@@ -37,37 +37,37 @@ _ROUNDING = 1e-6
 Row = tuple[Any, ...]
 
 
-def lanes(connection: sqlite3.Connection) -> list[str]:
-    """Every lane with waiting messages; the cost grows with the lanes, not with the messages."""
-    return [lane for (lane,) in connection.execute(_LANES) if lane is not None]
+def queues(connection: sqlite3.Connection) -> list[str]:
+    """Every queue with waiting messages; the cost grows with the queues, not with the messages."""
+    return [queue for (queue,) in connection.execute(_QUEUES) if queue is not None]
 
 
-def anything_due(connection: sqlite3.Connection, lane: str, now: float) -> bool:
-    """Whether a claim of `lane` would find a message."""
-    return any(connection.execute(_IS_DUE, (lane, priority, now)).fetchone() for priority in range(3))
+def anything_due(connection: sqlite3.Connection, queue: str, now: float) -> bool:
+    """Whether a claim of `queue` would find a message."""
+    return any(connection.execute(_IS_DUE, (queue, priority, now)).fetchone() for priority in range(3))
 
 
-def next_due(connection: sqlite3.Connection, lane: str, now: float) -> float:
-    """When the next message of `lane` becomes due; NEVER when none will."""
-    times = (connection.execute(_NEXT, (lane, priority, now)).fetchone()[0] for priority in range(3))
+def next_due(connection: sqlite3.Connection, queue: str, now: float) -> float:
+    """When the next message of `queue` becomes due; NEVER when none will."""
+    times = (connection.execute(_NEXT, (queue, priority, now)).fetchone()[0] for priority in range(3))
     return min((time for time in times if time is not None), default=NEVER)
 
 
 def claim(
     connection: sqlite3.Connection, owner: int, wants: Mapping[str, ClaimLimit], now: float
 ) -> tuple[list[Row], float]:
-    """Give `owner` up to as many due messages as it wants of each lane: the most urgent, then the longest waiting.
+    """Give `owner` up to as many due messages as it wants of each queue: the most urgent, then the longest waiting.
 
-    Returns their rows, and when a lane that is at its rate may go on. A worker that the others gave up gets nothing.
+    Returns their rows, and when a queue that is at its rate may go on. A worker that the others gave up gets nothing.
     """
     if not _is_listed(connection, owner):
         return [], NEVER
     rows: list[Row] = []
     budget, free_again = MOST_BYTES, NEVER
-    for lane, want in wants.items():
-        room, lane_free = _room(connection, lane, want, now)
-        free_again = min(free_again, lane_free)
-        chosen = _chosen(connection, lane, room, now)
+    for queue, want in wants.items():
+        free_slots, queue_free = _free_slots(connection, queue, want, now)
+        free_again = min(free_again, queue_free)
+        chosen = _chosen(connection, queue, free_slots, now)
         taken: list[int] = []
         for seq, size in chosen:
             if budget <= 0 and (rows or taken):
@@ -76,18 +76,18 @@ def claim(
             taken.append(seq)
         if taken:
             if want.rate:
-                _advance(connection, lane, len(taken), want.rate, now)
+                _advance(connection, queue, len(taken), want.rate, now)
             rows += _taken(connection, taken, owner, now)
         if budget <= 0:
             break
     return rows, free_again
 
 
-def take_over(connection: sqlite3.Connection, dead: int, beats: int, owner: int) -> list[Row]:
+def take_over(connection: sqlite3.Connection, dead: int, heartbeats: int, owner: int) -> list[Row]:
     """Give `owner` what a dead worker had claimed; nothing if that one shows life after all, or `owner` is given up."""
     if not _is_listed(connection, owner):
         return []
-    gone = connection.execute("DELETE FROM workers WHERE number = ? AND beats = ?", (dead, beats)).rowcount
+    gone = connection.execute("DELETE FROM workers WHERE number = ? AND heartbeats = ?", (dead, heartbeats)).rowcount
     if not gone:
         return []
     seqs = [seq for (seq,) in connection.execute(_OWNED, (dead,))]
@@ -111,8 +111,8 @@ def claim_doubted(connection: sqlite3.Connection, owner: int, now: float, limit:
 
 def entry_of(row: Row, seal: CredentialCipher, files: Mapping[int, bytes]) -> ClaimedMessage | PostroomError:
     """Turn a row into an entry; an error when it cannot be read back."""
-    (seq, id_, channel, status, lane, choice, attempts, crashes, expires_at, begun_at, once, size, progress, receipt,
-     body, sealed) = row  # fmt: skip
+    (seq, id_, channel, status, queue, route, attempts, crashes, expires_at, begun_at, single_round, size,
+     progress, receipt, body, sealed) = row  # fmt: skip
     try:
         options = seal.open(bytes.fromhex(sealed), id_) if sealed else {}
         message = load_message(Channel(channel), body, files.__getitem__, options, id_)
@@ -120,14 +120,14 @@ def entry_of(row: Row, seal: CredentialCipher, files: Mapping[int, bytes]) -> Cl
             seq=seq,
             id=id_,
             status=Status(status),
-            lane=lane,
-            choice=choice,
+            queue=queue,
+            route=route,
             message=message,
             attempts=attempts,
             crashes=crashes,
             expires_at=expires_at,
             begun_at=begun_at,
-            once=bool(once),
+            single_round=bool(single_round),
             size=size,
             progress=progress_of(progress),
             receipt=Receipt.model_validate_json(receipt) if receipt else None,
@@ -145,16 +145,18 @@ def files_of(connection: sqlite3.Connection, row: Row) -> dict[int, bytes]:
 
 def unreadable(row: Row, error: PostroomError) -> Settlement:
     """Set a message aside whose row was changed or damaged."""
-    id_, channel, lane = row[1], row[2], row[4]
+    id_, channel, queue = row[1], row[2], row[4]
     known = Channel(channel) if channel in set(Channel) else Channel.EMAIL
     note = RecipientResult(address="", outcome=Outcome.PERMANENT, code=error.code, detail=str(error))
     return Settlement(
         seq=row[0],
         attempts=row[6],
         status=Status.FAILED,
-        receipt=Receipt(id=str(id_), channel=known, status=Status.FAILED, account=account_of(lane), recipients=(note,)),
-        lane=lane,
-        choice=row[5],
+        receipt=Receipt(
+            id=str(id_), channel=known, status=Status.FAILED, account=account_of(queue), recipients=(note,)
+        ),
+        queue=queue,
+        route=row[5],
     )
 
 
@@ -172,12 +174,14 @@ def sign_off(connection: sqlite3.Connection, number: int) -> None:
 
 def beat(connection: sqlite3.Connection, number: int) -> bool:
     """Show that the worker lives; False when the others gave it up already."""
-    return connection.execute("UPDATE workers SET beats = beats + 1 WHERE number = ?", (number,)).rowcount == 1
+    return (
+        connection.execute("UPDATE workers SET heartbeats = heartbeats + 1 WHERE number = ?", (number,)).rowcount == 1
+    )
 
 
 def workers(connection: sqlite3.Connection) -> dict[int, int]:
     """Every worker's number and how often it showed life."""
-    return dict(connection.execute("SELECT number, beats FROM workers").fetchall())
+    return dict(connection.execute("SELECT number, heartbeats FROM workers").fetchall())
 
 
 def _is_listed(connection: sqlite3.Connection, number: int) -> bool:
@@ -185,39 +189,39 @@ def _is_listed(connection: sqlite3.Connection, number: int) -> bool:
     return connection.execute("SELECT 1 FROM workers WHERE number = ?", (number,)).fetchone() is not None
 
 
-def _room(connection: sqlite3.Connection, lane: str, want: ClaimLimit, now: float) -> tuple[int, float]:
+def _free_slots(connection: sqlite3.Connection, queue: str, want: ClaimLimit, now: float) -> tuple[int, float]:
     """How many messages may start now, by the account's concurrency and rate over all workers."""
-    under_way = connection.execute(_UNDER_WAY, (lane,)).fetchone()[0]
-    room = min(want.limit, want.most_under_way - under_way)
-    if room <= 0 or not want.rate:
-        return max(room, 0), NEVER
+    under_way = connection.execute(_UNDER_WAY, (queue,)).fetchone()[0]
+    free_slots = min(want.limit, want.most_under_way - under_way)
+    if free_slots <= 0 or not want.rate:
+        return max(free_slots, 0), NEVER
     interval = 1 / (want.rate * SAFETY_FACTOR)
     limits = max(interval, BURST)
-    behind = _paced_until(connection, lane, interval, now) - now
+    behind = _theoretical_start(connection, queue, interval, now) - now
     tokens = math.floor((limits - behind) / interval + _ROUNDING)
-    return max(min(room, tokens), 0), now + behind + interval - limits
+    return max(min(free_slots, tokens), 0), now + behind + interval - limits
 
 
-def _advance(connection: sqlite3.Connection, lane: str, started: int, rate: float, now: float) -> None:
+def _advance(connection: sqlite3.Connection, queue: str, started: int, rate: float, now: float) -> None:
     interval = 1 / (rate * SAFETY_FACTOR)
-    until = _paced_until(connection, lane, interval, now) + started * interval
-    connection.execute(_PACE, (lane, until))
+    until = _theoretical_start(connection, queue, interval, now) + started * interval
+    connection.execute(_PACE, (queue, until))
 
 
-def _paced_until(connection: sqlite3.Connection, lane: str, interval: float, now: float) -> float:
-    """The theoretical time of the next start (GCRA). A clock set back must not stop the lane for long."""
-    found = connection.execute("SELECT paced_until FROM lanes WHERE lane = ?", (lane,)).fetchone()
+def _theoretical_start(connection: sqlite3.Connection, queue: str, interval: float, now: float) -> float:
+    """The theoretical time of the next start (GCRA). A clock set back must not stop the queue for long."""
+    found = connection.execute("SELECT theoretical_start FROM queues WHERE queue = ?", (queue,)).fetchone()
     until = found[0] if found else 0.0
     return now if until > now + 1 + interval else max(now, until)
 
 
-def _chosen(connection: sqlite3.Connection, lane: str, room: int, now: float) -> list[tuple[int, int]]:
-    """Numbers and sizes of up to `room` messages: by priority, and within it those whose time came first."""
+def _chosen(connection: sqlite3.Connection, queue: str, free_slots: int, now: float) -> list[tuple[int, int]]:
+    """Numbers and sizes of up to `free_slots` messages: by priority, and within it those whose time came first."""
     found: list[tuple[int, int]] = []
     for priority in range(3):
-        for query, values in ((_OVERDUE, (lane, priority, now)), (_FRESH, (lane, priority))):
-            if room > len(found):
-                [text] = connection.execute(query, (*values, room - len(found))).fetchone()
+        for query, values in ((_OVERDUE, (queue, priority, now)), (_FRESH, (queue, priority))):
+            if free_slots > len(found):
+                [text] = connection.execute(query, (*values, free_slots - len(found))).fetchone()
                 found += json.loads(text)
     return found
 
@@ -237,38 +241,38 @@ def _quoted(states: frozenset[Status]) -> str:
     return "(" + ", ".join(f"'{state}'" for state in sorted(states)) + ")"
 
 
-_READY = f"FROM messages INDEXED BY ready WHERE lane = ? AND priority = ? AND status IN {WAITING_SQL}"
-_LANES = f"""
-    WITH RECURSIVE found (lane) AS (
-        SELECT min(lane) FROM messages INDEXED BY ready WHERE status IN {WAITING_SQL}
+_READY = f"FROM messages INDEXED BY ready WHERE queue = ? AND priority = ? AND status IN {WAITING_SQL}"
+_QUEUES = f"""
+    WITH RECURSIVE found (queue) AS (
+        SELECT min(queue) FROM messages INDEXED BY ready WHERE status IN {WAITING_SQL}
         UNION ALL
-        SELECT (SELECT min(m.lane) FROM messages m INDEXED BY ready
-                WHERE m.lane > found.lane AND m.status IN {WAITING_SQL})
-        FROM found WHERE found.lane IS NOT NULL
-    ) SELECT lane FROM found"""
+        SELECT (SELECT min(m.queue) FROM messages m INDEXED BY ready
+                WHERE m.queue > found.queue AND m.status IN {WAITING_SQL})
+        FROM found WHERE found.queue IS NOT NULL
+    ) SELECT queue FROM found"""
 _IS_DUE = f"SELECT 1 {_READY} AND due_at <= ? LIMIT 1"
 _NEXT = f"SELECT min(due_at) {_READY} AND due_at > ?"
 _PAIRS = "SELECT json_group_array(json_array(seq, size)) FROM (SELECT seq, size {} LIMIT ?)"
 _OVERDUE = _PAIRS.format(f"{_READY} AND due_at > {NOW} AND due_at <= ? ORDER BY due_at, seq")
 _FRESH = _PAIRS.format(f"{_READY} AND due_at = {NOW} ORDER BY seq")
-_UNDER_WAY = f"SELECT count(*) FROM messages INDEXED BY under_way WHERE lane = ? AND status = '{Status.SENDING}'"
+_UNDER_WAY = f"SELECT count(*) FROM messages INDEXED BY under_way WHERE queue = ? AND status = '{Status.SENDING}'"
 _OWNED = f"SELECT seq FROM messages WHERE status = '{Status.SENDING}' AND owner = ?"
 _SIGN_OFF = (
     "DELETE FROM workers WHERE number = :number AND NOT EXISTS "
     f"(SELECT 1 FROM messages WHERE status = '{Status.SENDING}' AND owner = :number)"
 )
-_DOUBTED = f"SELECT seq FROM messages INDEXED BY doubted WHERE status = '{Status.IN_DOUBT}' AND due_at <= ? LIMIT ?"
-_FILES = "SELECT number, content FROM attached JOIN files USING (hash) WHERE seq = ?"
+_DOUBTED = f"SELECT seq FROM messages INDEXED BY in_doubt WHERE status = '{Status.IN_DOUBT}' AND due_at <= ? LIMIT ?"
+_FILES = "SELECT number, content FROM message_files JOIN files USING (hash) WHERE seq = ?"
 _PACE = (
-    "INSERT INTO lanes (lane, paced_until) VALUES (?, ?) "
-    "ON CONFLICT (lane) DO UPDATE SET paced_until = excluded.paced_until"
+    "INSERT INTO queues (queue, theoretical_start) VALUES (?, ?) "
+    "ON CONFLICT (queue) DO UPDATE SET theoretical_start = excluded.theoretical_start"
 )
 _TAKE = (
     f"UPDATE messages SET status = '{Status.SENDING}', owner = ?, attempts = attempts + 1, begun_at = ? "
     f"WHERE seq IN (SELECT value FROM json_each(?)) AND status IN {_quoted(allowed_from(Transition.CLAIM))}"
 )
 _ROWS = (
-    "SELECT json_group_array(json_array(m.seq, m.id, channel, status, lane, choice, attempts, crashes, expires_at, "
-    "begun_at, once, size, progress, receipt, body, hex(options))) FROM json_each(?) wanted "
+    "SELECT json_group_array(json_array(m.seq, m.id, channel, status, queue, route, attempts, crashes, expires_at, "
+    "begun_at, single_round, size, progress, receipt, body, hex(options))) FROM json_each(?) wanted "
     "CROSS JOIN messages m ON m.seq = wanted.value CROSS JOIN bodies b ON b.seq = m.seq"
 )

@@ -32,10 +32,10 @@ class _Request:
     error: BaseException | None = None
 
 
-def connect(path: Path, *, any_thread: bool = False, patience: float = BUSY_TIMEOUT) -> sqlite3.Connection:
+def connect(path: Path, *, any_thread: bool = False, busy_timeout: float = BUSY_TIMEOUT) -> sqlite3.Connection:
     """Open the file: WAL, and every commit on disk before it returns (synchronous=FULL)."""
     try:
-        connection = sqlite3.connect(path, timeout=patience, isolation_level=None, check_same_thread=not any_thread)
+        connection = sqlite3.connect(path, timeout=busy_timeout, isolation_level=None, check_same_thread=not any_thread)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
@@ -129,7 +129,7 @@ class Writer:
 
 
 class _Locked(OutboxError):
-    """The whole patience was spent; to wait as long again for each of many callers would help none."""
+    """The whole busy_timeout was spent; to wait as long again for each of many callers would help none."""
 
 
 def explained(error: sqlite3.Error, path: Path) -> PostroomError:

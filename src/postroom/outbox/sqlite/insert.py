@@ -67,8 +67,8 @@ def _repeated(connection: sqlite3.Connection, one: Prepared) -> EnqueueResult | 
     if one.fingerprint is None:
         return None
     found = connection.execute(
-        "SELECT k.fingerprint, k.accepted_as, m.id, m.channel, m.status, m.receipt, m.lane "
-        "FROM keys k JOIN messages m USING (seq) WHERE k.tenant = ? AND k.key = ?",
+        "SELECT k.fingerprint, k.accepted_as, m.id, m.channel, m.status, m.receipt, m.queue "
+        "FROM idempotency_keys k JOIN messages m USING (seq) WHERE k.tenant = ? AND k.key = ?",
         (one.entry.tenant, one.entry.message.idempotency_key),
     ).fetchone()
     if found is None:
@@ -86,9 +86,9 @@ def _stored(connection: sqlite3.Connection, one: Prepared, now: float) -> Enqueu
     assert message.id
     settled = now if entry.status in SETTLED else None
     inserted = connection.execute(_INSERT, (
-        message.id, entry.tenant, message.channel_name, entry.status, entry.lane, entry.choice,
-        PRIORITIES[message.priority], NEVER if settled else entry.due_at, entry.expires_at, entry.once, one.size,
-        now, settled, progress_text(Progress(aim=entry.aim)) if entry.aim else None,
+        message.id, entry.tenant, message.channel_name, entry.status, entry.queue, entry.route,
+        PRIORITIES[message.priority], NEVER if settled else entry.due_at, entry.expires_at, entry.single_round,
+        one.size, now, settled, progress_text(Progress(recipients=entry.recipients)) if entry.recipients else None,
     ))  # fmt: skip
     if not inserted.rowcount:
         return OutboxError(f"there is a message {message.id} already; leave the id out, and it gets one of its own")
@@ -96,16 +96,16 @@ def _stored(connection: sqlite3.Connection, one: Prepared, now: float) -> Enqueu
     connection.execute("INSERT INTO bodies VALUES (?, ?, ?)", (seq, one.body, one.sealed))
     for number, (digest, content) in enumerate(one.files):
         connection.execute("INSERT OR IGNORE INTO files VALUES (?, ?)", (digest, content))
-        connection.execute("INSERT INTO attached VALUES (?, ?, ?)", (seq, number, digest))
+        connection.execute("INSERT INTO message_files VALUES (?, ?, ?)", (seq, number, digest))
     if one.fingerprint is not None:
         key = (entry.tenant, message.idempotency_key, seq, one.fingerprint, entry.status)
-        connection.execute("INSERT INTO keys VALUES (?, ?, ?, ?, ?)", key)
+        connection.execute("INSERT INTO idempotency_keys VALUES (?, ?, ?, ?, ?)", key)
     return EnqueueResult(
         Receipt.model_construct(
             id=message.id,
             channel=message.channel_name,
             status=entry.status,
-            account=account_of(entry.lane),
+            account=account_of(entry.queue),
             message_id=message.message_id if isinstance(message, Email) else None,
         ),
         entry.status,
@@ -130,8 +130,8 @@ def _named_by_caller(entry: NewMessage) -> bool:
 
 
 _INSERT = (
-    "INSERT OR IGNORE INTO messages (id, tenant, channel, status, lane, choice, priority, due_at, expires_at, once, "
-    "size, created_at, settled_at, progress) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT OR IGNORE INTO messages (id, tenant, channel, status, queue, route, priority, due_at, expires_at, "
+    "single_round, size, created_at, settled_at, progress) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 
 
@@ -139,10 +139,10 @@ def salt(connection: sqlite3.Connection) -> bytes:
     """The random key of this outbox's fingerprints: they must not let anybody guess what was sent."""
     known = connection.execute(_SALT).fetchone()
     if known is None:
-        connection.execute("INSERT OR IGNORE INTO facts VALUES ('salt', ?)", (os.urandom(32),))
+        connection.execute("INSERT OR IGNORE INTO meta VALUES ('salt', ?)", (os.urandom(32),))
         known = connection.execute(_SALT).fetchone()
     found: bytes = known[0]
     return found
 
 
-_SALT = "SELECT value FROM facts WHERE name = 'salt'"
+_SALT = "SELECT value FROM meta WHERE name = 'salt'"

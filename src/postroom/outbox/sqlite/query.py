@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 _EXCERPT = 60
 
 
-def receipt_of(id_: str, channel: str, status: str, receipt: str | None, lane: str) -> Receipt:
+def receipt_of(id_: str, channel: str, status: str, receipt: str | None, queue: str) -> Receipt:
     """Return the receipt as it is now."""
     if receipt is None:
         return Receipt.model_construct(
-            id=id_, channel=Channel(channel), status=Status(status), account=account_of(lane)
+            id=id_, channel=Channel(channel), status=Status(status), account=account_of(queue)
         )
     return Receipt.model_validate_json(receipt).model_copy(update={"status": Status(status)})
 
@@ -44,12 +44,12 @@ def find(connection: sqlite3.Connection, id_: str, tenant: str | None) -> Messag
     row = connection.execute(_SHOWN, {"id": id_, "tenant": tenant}).fetchone()
     if row is None:
         return None
-    (seq, channel, status, lane, choice, priority, due_at, expires_at, attempts, crashes, begun_at, receipt,
+    (seq, channel, status, queue, route, priority, due_at, expires_at, attempts, crashes, begun_at, receipt,
      created_at, settled_at, body) = row  # fmt: skip
     return MessageDetails(
-        receipt=receipt_of(id_, channel, status, receipt, lane),
-        account=account_of(lane),
-        route=choice,
+        receipt=receipt_of(id_, channel, status, receipt, queue),
+        account=account_of(queue),
+        route=route,
         priority=("high", "normal", "low")[priority],
         attempts=attempts,
         crashes=crashes,
@@ -63,17 +63,17 @@ def find(connection: sqlite3.Connection, id_: str, tenant: str | None) -> Messag
     )
 
 
-def listed(connection: sqlite3.Connection, choice: MessageFilter) -> list[MessageSummary]:
+def listed(connection: sqlite3.Connection, where: MessageFilter) -> list[MessageSummary]:
     """Return the chosen messages, the newest first."""
-    conditions, values = _conditions(choice)
-    where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
-    query = f"{_LISTED} {where} ORDER BY m.seq DESC LIMIT ?"
+    conditions, values = _conditions(where)
+    condition = f"WHERE {' AND '.join(conditions)}" if conditions else ""
+    query = f"{_LISTED} {condition} ORDER BY m.seq DESC LIMIT ?"
     found: list[MessageSummary] = []
-    for row in connection.execute(query, (*values, -1 if choice.to else choice.limit)):
+    for row in connection.execute(query, (*values, -1 if where.to else where.limit)):
         line = _line(row)
-        if choice.to is None or any(choice.to in address for address in line.to):
+        if where.to is None or any(where.to in address for address in line.to):
             found.append(line)
-        if len(found) == choice.limit:
+        if len(found) == where.limit:
             break
     return found
 
@@ -88,15 +88,15 @@ def settled_before(connection: sqlite3.Connection, time: float, most: int) -> li
     return [seq for (seq,) in connection.execute(_SETTLED_BEFORE, (time, most))]
 
 
-def waiting_choices(connection: sqlite3.Connection, lane: str) -> list[str]:
-    """The routes, accounts and providers by which messages came into a lane."""
-    return [choice for (choice,) in connection.execute(_CHOICES, (lane,))]
+def waiting_routes(connection: sqlite3.Connection, queue: str) -> list[str]:
+    """The routes, accounts and providers by which messages came into a queue."""
+    return [route for (route,) in connection.execute(_ROUTES, (queue,))]
 
 
 def stats(connection: sqlite3.Connection) -> OutboxStats:
-    """Count messages by state and lane."""
+    """Count messages by state and queue."""
     states = {Status(status): count for status, count in connection.execute(_STATES)}
-    waiting = tuple(QueueBacklog(lane=lane, messages=count) for lane, count in connection.execute(_LANE_SIZES))
+    waiting = tuple(QueueBacklog(queue=queue, messages=count) for queue, count in connection.execute(_QUEUE_SIZES))
     oldest = connection.execute(_OLDEST).fetchone()[0]
     return OutboxStats(
         states=states,
@@ -108,9 +108,9 @@ def stats(connection: sqlite3.Connection) -> OutboxStats:
 
 
 def health(connection: sqlite3.Connection) -> dict[str, AccountHealth]:
-    """The health of every lane that was used, by lane."""
-    rows = connection.execute("SELECT lane, health FROM lanes WHERE health IS NOT NULL")
-    return {lane: AccountHealth.model_validate_json(text) for lane, text in rows}
+    """The health of every queue that was used, by queue."""
+    rows = connection.execute("SELECT queue, health FROM queues WHERE health IS NOT NULL")
+    return {queue: AccountHealth.model_validate_json(text) for queue, text in rows}
 
 
 def events(connection: sqlite3.Connection, seq: int) -> tuple[Event, ...]:
@@ -119,10 +119,13 @@ def events(connection: sqlite3.Connection, seq: int) -> tuple[Event, ...]:
     return tuple(sorted((Event.model_validate_json(text) for (text,) in rows), key=lambda event: event.occurred_at))
 
 
-def another_has(connection: sqlite3.Connection, handle: str, seq: int) -> bool:
+def another_has(connection: sqlite3.Connection, provider_id: str, seq: int) -> bool:
     """Whether a provider's id belongs to a message other than `seq`."""
     return (
-        connection.execute("SELECT 1 FROM handles WHERE handle = ? AND seq != ?", (handle, seq)).fetchone() is not None
+        connection.execute(
+            "SELECT 1 FROM provider_ids WHERE provider_id = ? AND seq != ?", (provider_id, seq)
+        ).fetchone()
+        is not None
     )
 
 
@@ -136,7 +139,7 @@ _LAST_MOMENT = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
 
 def _message(connection: sqlite3.Connection, seq: int, id_: str, channel: Channel, body: str) -> Message | None:
     files = dict(
-        connection.execute("SELECT number, content FROM attached JOIN files USING (hash) WHERE seq = ?", [seq])
+        connection.execute("SELECT number, content FROM message_files JOIN files USING (hash) WHERE seq = ?", [seq])
     )
     try:
         return load_message(channel, body, files.__getitem__, {}, id_)
@@ -144,19 +147,19 @@ def _message(connection: sqlite3.Connection, seq: int, id_: str, channel: Channe
         return None
 
 
-def _conditions(choice: MessageFilter) -> tuple[list[str], list[Any]]:
+def _conditions(where: MessageFilter) -> tuple[list[str], list[Any]]:
     conditions: list[str] = []
     values: list[Any] = []
-    if choice.status:
-        conditions.append(f"m.status IN ({', '.join('?' * len(choice.status))})")
-        values += list(choice.status)
+    if where.status:
+        conditions.append(f"m.status IN ({', '.join('?' * len(where.status))})")
+        values += list(where.status)
     for condition, value in (
-        ("m.channel = ?", choice.channel),
-        ("m.lane GLOB ? || '/*'", choice.account),
-        ("m.tenant = ?", choice.tenant),
-        ("m.created_at >= ?", choice.since),
-        ("m.created_at < ?", choice.until),
-        ("m.seq < ?", choice.before_seq),
+        ("m.channel = ?", where.channel),
+        ("m.queue GLOB ? || '/*'", where.account),
+        ("m.tenant = ?", where.tenant),
+        ("m.created_at >= ?", where.since),
+        ("m.created_at < ?", where.until),
+        ("m.seq < ?", where.before_seq),
     ):
         if value is not None:
             conditions.append(condition)
@@ -165,7 +168,7 @@ def _conditions(choice: MessageFilter) -> tuple[list[str], list[Any]]:
 
 
 def _line(row: tuple[Any, ...]) -> MessageSummary:
-    seq, id_, channel, status, lane, attempts, due_at, created_at, settled_at, receipt, body = row
+    seq, id_, channel, status, queue, attempts, due_at, created_at, settled_at, receipt, body = row
     known = Receipt.model_validate_json(receipt) if receipt else None
     message = None
     if body is not None:
@@ -180,7 +183,7 @@ def _line(row: tuple[Any, ...]) -> MessageSummary:
         id=id_,
         channel=Channel(channel),
         status=Status(status),
-        account=account_of(lane),
+        account=account_of(queue),
         to=to,
         subject=text[:_EXCERPT],
         attempts=attempts,
@@ -206,22 +209,22 @@ def _due(status: str, due_at: float) -> datetime | None:
 
 
 _SHOWN = (
-    "SELECT m.seq, channel, status, lane, choice, priority, due_at, expires_at, attempts, crashes, begun_at, receipt, "
+    "SELECT m.seq, channel, status, queue, route, priority, due_at, expires_at, attempts, crashes, begun_at, receipt, "
     "created_at, settled_at, body FROM messages m LEFT JOIN bodies USING (seq) "
     "WHERE id = :id AND (:tenant IS NULL OR tenant = :tenant)"
 )
 _LISTED = (
-    "SELECT m.seq, id, channel, status, lane, attempts, due_at, created_at, settled_at, receipt, body "
+    "SELECT m.seq, id, channel, status, queue, attempts, due_at, created_at, settled_at, receipt, body "
     "FROM messages m LEFT JOIN bodies USING (seq)"
 )
 _OVER = f"SELECT seq FROM messages INDEXED BY ready WHERE status IN {WAITING_SQL} AND expires_at <= ? LIMIT ?"
 _SETTLED_BEFORE = "SELECT b.seq FROM bodies b JOIN messages m USING (seq) WHERE m.settled_at <= ? LIMIT ?"
-_CHOICES = (
-    f"SELECT DISTINCT choice FROM (SELECT choice FROM messages INDEXED BY ready WHERE lane = ? "
+_ROUTES = (
+    f"SELECT DISTINCT route FROM (SELECT route FROM messages INDEXED BY ready WHERE queue = ? "
     f"AND status IN {WAITING_SQL} LIMIT 10000)"
 )
 _STATES = "SELECT status, count(*) FROM messages GROUP BY status"
-_LANE_SIZES = (
-    f"SELECT lane, count(*) FROM messages INDEXED BY ready WHERE status IN {WAITING_SQL} GROUP BY lane ORDER BY lane"
+_QUEUE_SIZES = (
+    f"SELECT queue, count(*) FROM messages INDEXED BY ready WHERE status IN {WAITING_SQL} GROUP BY queue ORDER BY queue"
 )
 _OLDEST = f"SELECT min(created_at) FROM messages INDEXED BY ready WHERE status IN {WAITING_SQL} AND due_at < {NEVER}"

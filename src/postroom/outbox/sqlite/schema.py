@@ -123,7 +123,47 @@ CREATE TABLE suppressions (
 """
 """Of the gateway: API keys, what they used within which window of time, and who must not be written to."""
 
-STEPS: tuple[str, ...] = (_FIRST, _SECOND)
+_THIRD = """
+ALTER TABLE messages RENAME COLUMN lane TO queue;
+ALTER TABLE messages RENAME COLUMN choice TO route;
+ALTER TABLE messages RENAME COLUMN once TO single_round;
+ALTER TABLE attached RENAME TO message_files;
+ALTER TABLE keys RENAME TO idempotency_keys;
+ALTER TABLE handles RENAME TO provider_ids;
+ALTER TABLE provider_ids RENAME COLUMN handle TO provider_id;
+ALTER TABLE lanes RENAME TO queues;
+ALTER TABLE queues RENAME COLUMN lane TO queue;
+ALTER TABLE queues RENAME COLUMN paced_until TO theoretical_start;
+ALTER TABLE facts RENAME TO meta;
+ALTER TABLE workers RENAME COLUMN beats TO heartbeats;
+DROP INDEX doubted;
+DROP INDEX attached_by_hash;
+DROP INDEX keys_by_message;
+DROP INDEX handles_by_message;
+CREATE INDEX in_doubt ON messages (due_at) WHERE status = 'in_doubt';
+CREATE INDEX message_files_by_hash ON message_files (hash);
+CREATE INDEX idempotency_keys_by_message ON idempotency_keys (seq);
+CREATE INDEX provider_ids_by_message ON provider_ids (seq);
+UPDATE messages
+    SET progress = json_remove(json_set(progress, '$.pending', json_extract(progress, '$.left')), '$.left')
+    WHERE json_type(progress, '$.left') IS NOT NULL;
+UPDATE messages
+    SET progress = json_remove(json_set(progress, '$.recipients', json_extract(progress, '$.aim')), '$.aim')
+    WHERE json_type(progress, '$.aim') IS NOT NULL;
+UPDATE queues SET health = json_object(
+    'queue', queue,
+    'failure_rate', json_extract(health, '$.trouble'),
+    'latency', json_extract(health, '$.latency'),
+    'consecutive_failures', json_extract(health, '$.strikes'),
+    'observed_at', json_extract(health, '$.observed_at'),
+    'cooldown_until', json_extract(health, '$.rests_until'),
+    'paused', json(CASE WHEN json_extract(health, '$.paused') THEN 'true' ELSE 'false' END),
+    'reason', json_extract(health, '$.reason')
+) WHERE health IS NOT NULL;
+"""
+"""The field's words for what the first step named otherwise."""
+
+STEPS: tuple[str, ...] = (_FIRST, _SECOND, _THIRD)
 """`STEPS[n]` leads from version n to n + 1."""
 
 

@@ -42,11 +42,11 @@ def progress_of(text: str | None) -> Progress:
     if not text:
         return Progress()
     said = json.loads(text)
-    left, aim = said.get("left"), said.get("aim")
+    pending, recipients = said.get("pending"), said.get("recipients")
     return Progress(
-        left=None if left is None else tuple(left),
+        pending=None if pending is None else tuple(pending),
         tried=said.get("tried", {}),
-        aim=None if aim is None else tuple(aim),
+        recipients=None if recipients is None else tuple(recipients),
         rounds=said.get("rounds", 0),
         asked=said.get("asked", 0),
     )
@@ -57,9 +57,9 @@ def progress_text(progress: Progress) -> str | None:
     if progress == _NOTHING:
         return None
     said = {
-        "left": progress.left,
+        "pending": progress.pending,
         "tried": progress.tried or None,
-        "aim": progress.aim,
+        "recipients": progress.recipients,
         "rounds": progress.rounds or None,
         "asked": progress.asked or None,
     }
@@ -69,8 +69,8 @@ def progress_text(progress: Progress) -> str | None:
 def _values(done: Settlement, now: float) -> tuple[Any, ...]:
     return (
         done.status,
-        done.lane,
-        done.choice,
+        done.queue,
+        done.route,
         done.due_at,
         done.crashes,
         progress_text(done.progress),
@@ -83,12 +83,12 @@ def _values(done: Settlement, now: float) -> tuple[Any, ...]:
 def _write(connection: sqlite3.Connection, settlements: Sequence[Settlement], now: float) -> None:
     """Write results, remove the credentials of what is settled, and keep the names reports will use."""
     connection.execute(_SETTLE, (to_json([_values(done, now) for done in settlements]).decode(),))
-    own = [done.seq for done in settlements if done.lane.endswith("/own") and done.status in SETTLED]
+    own = [done.seq for done in settlements if done.queue.endswith("/own") and done.status in SETTLED]
     if own:
         connection.execute(_REMOVE_SECRETS, (json.dumps(own),))
-    provider_ids = [(handle, done.seq) for done in settlements for handle in done.provider_ids]
+    provider_ids = [(provider_id, done.seq) for done in settlements for provider_id in done.provider_ids]
     if provider_ids:
-        connection.execute(_KEEP_HANDLES, (json.dumps(provider_ids),))
+        connection.execute(_KEEP_PROVIDER_IDS, (json.dumps(provider_ids),))
 
 
 def _learned(connection: sqlite3.Connection, done: Settlement, now: float) -> bool:
@@ -106,10 +106,10 @@ _OWNED = (
     "WHERE m.attempts = claim.value ->> 1 AND m.owner = ?"
 )
 _SETTLE = (
-    "UPDATE messages SET status = done.value ->> 0, lane = done.value ->> 1, choice = done.value ->> 2, "
+    "UPDATE messages SET status = done.value ->> 0, queue = done.value ->> 1, route = done.value ->> 2, "
     "due_at = done.value ->> 3, crashes = done.value ->> 4, progress = done.value ->> 5, receipt = done.value ->> 6, "
     "settled_at = done.value ->> 7, owner = NULL FROM json_each(?) done WHERE seq = done.value ->> 8"
 )
 _REMOVE_SECRETS = "UPDATE bodies SET options = NULL WHERE seq IN (SELECT value FROM json_each(?))"
-_KEEP_HANDLES = "INSERT OR IGNORE INTO handles SELECT value ->> 0, value ->> 1 FROM json_each(?)"
+_KEEP_PROVIDER_IDS = "INSERT OR IGNORE INTO provider_ids SELECT value ->> 0, value ->> 1 FROM json_each(?)"
 _IS_OPEN = f"SELECT 1 FROM messages WHERE seq = ? AND owner IS NULL AND attempts = ? AND status IN ({_OPEN_TO_NEWS})"

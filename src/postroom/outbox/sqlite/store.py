@@ -43,23 +43,23 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MOST_AT_ONCE = 500
-"""Messages removed in one transaction, so that others get their turn."""
+"""Messages removed in one transaction, so that others get their hop."""
 
 
 class SqliteStore:
     """Messages in one SQLite file; see `postroom.outbox.storage.Store`.
 
-    Everything is opened when first needed. `clock` gives seconds since 1970; `patience` is how many seconds to
+    Everything is opened when first needed. `clock` gives seconds since 1970; `busy_timeout` is how many seconds to
     wait for another process that keeps the file locked.
     """
 
     def __init__(
-        self, settings: OutboxSettings, *, clock: Callable[[], float] = time.time, patience: float = BUSY_TIMEOUT
+        self, settings: OutboxSettings, *, clock: Callable[[], float] = time.time, busy_timeout: float = BUSY_TIMEOUT
     ) -> None:
         self.settings = settings
         self.path = settings.path
         self.clock = clock
-        self._patience = patience
+        self._busy_timeout = busy_timeout
         self.seal = CredentialCipher(self.path)
         self.added = asyncio.Event()
         self._opening = asyncio.Lock()
@@ -111,10 +111,10 @@ class SqliteStore:
         self.added.set()
         return answers
 
-    async def run(self, courier: MessageExecutor, *, stop: StopSignal, until_empty: bool = False) -> None:
+    async def run(self, executor: MessageExecutor, *, stop: StopSignal, until_empty: bool = False) -> None:
         """See `Store.run`."""
         await self.open()
-        await Worker(self, courier, until_empty=until_empty).run(stop)
+        await Worker(self, executor, until_empty=until_empty).run(stop)
 
     async def change(self, id_: str, move: Transition, *, tenant: str | None = None, note: str = "") -> Receipt:
         """See `Store.change`."""
@@ -123,18 +123,18 @@ class SqliteStore:
         self.added.set()
         return receipt
 
-    async def record(self, event: Event, lesson: suppressions.Row | None = None) -> Receipt | None:
+    async def record(self, event: Event, suppression: suppressions.Row | None = None) -> Receipt | None:
         """See `Store.record`."""
         now = self.clock()
-        return await self.write(lambda c: update.record(c, event, now, lesson))
+        return await self.write(lambda c: update.record(c, event, now, suppression))
 
     async def find(self, id_: str, *, tenant: str | None = None) -> MessageDetails | None:
         """See `Store.find`."""
         return await self.read(lambda c: query.find(c, id_, tenant))
 
-    async def list(self, choice: MessageFilter) -> list[MessageSummary]:
+    async def list(self, where: MessageFilter) -> list[MessageSummary]:
         """See `Store.list`."""
-        return await self.read(lambda c: query.listed(c, choice))
+        return await self.read(lambda c: query.listed(c, where))
 
     async def stats(self) -> OutboxStats:
         """See `Store.stats`."""
@@ -150,18 +150,18 @@ class SqliteStore:
         self.added.set()
         return ended
 
-    async def purge(self, choice: MessageFilter) -> int:
+    async def purge(self, where: MessageFilter) -> int:
         """See `Store.purge`."""
         removed = 0
         while True:
-            wanted = replace(choice, limit=MOST_AT_ONCE)
-            lines = await self.list(wanted)
+            page = replace(where, limit=MOST_AT_ONCE)
+            lines = await self.list(page)
             seqs = [line.seq for line in lines if line.status in SETTLED]
             if seqs:
                 removed += await self.write(partial(update.purge, seqs=seqs))
             if len(lines) < MOST_AT_ONCE:
                 return removed
-            choice = replace(choice, before_seq=lines[-1].seq)
+            where = replace(where, before_seq=lines[-1].seq)
 
     def _read(self, query: Callable[[sqlite3.Connection], T]) -> T:
         with self._reading:
@@ -182,7 +182,7 @@ class SqliteStore:
         if not self.path.parent.is_dir():
             raise OutboxError(f"{self.path}: its folder does not exist; make it, or name another in [outbox] url")
         self._make_private()
-        connection = connect(self.path, any_thread=True, patience=self._patience)
+        connection = connect(self.path, any_thread=True, busy_timeout=self._busy_timeout)
         try:
             prepare(connection, self.path)
             self.secret = insert.salt(connection)

@@ -34,11 +34,11 @@ def change(
     row = connection.execute(_FOUND, {"id": id_, "tenant": tenant}).fetchone()
     if row is None:
         raise unknown(id_)
-    seq, channel, status, receipt_text, lane, progress = row
+    seq, channel, status, receipt_text, queue, progress = row
     to = apply(Status(status), move)
-    receipt = receipt_of(id_, channel, status, receipt_text, lane)
+    receipt = receipt_of(id_, channel, status, receipt_text, queue)
     if move in _SENDS_AGAIN:
-        _refuse_without_body(connection, seq, id_, lane)
+        _refuse_without_body(connection, seq, id_, queue)
     receipt = _after(receipt, move, to, note)
     settled = to in SETTLED
     connection.execute(_CHANGE, {
@@ -55,9 +55,9 @@ def change(
 
 
 def record(
-    connection: sqlite3.Connection, event: Event, now: float, lesson: suppressions.Row | None = None
+    connection: sqlite3.Connection, event: Event, now: float, suppression: suppressions.Row | None = None
 ) -> Receipt | None:
-    """Keep what a provider reported, once, and move the message it is about.
+    """Keep what a provider reported, single_round, and move the message it is about.
 
     Returns the message's receipt; None for a report that was known already, or of a message that is not here.
     """
@@ -66,8 +66,9 @@ def record(
         "INSERT OR IGNORE INTO events (seq, fingerprint, received_at, event) VALUES (?, ?, ?, ?)",
         (seq, event.fingerprint, now, event.model_dump_json(exclude_none=True)),
     ).rowcount
-    if kept and lesson and (id_ or event.type is not EventType.BOUNCED):  # anybody can write a bounce of nothing sent
-        suppressions.put(connection, lesson)
+    # Anybody can write a bounce of something that was never sent.
+    if kept and suppression and (id_ or event.type is not EventType.BOUNCED):
+        suppressions.put(connection, suppression)
     if not kept or id_ is None:
         return None
     move = _MOVES.get(event.type)
@@ -86,15 +87,15 @@ def expire(connection: sqlite3.Connection, seqs: Sequence[int], now: float) -> l
     return [_expired(connection, row, now) for row in rows if row]
 
 
-def reroute(connection: sqlite3.Connection, lane: str, choice: str, other: str, most: int) -> int:
-    """Move messages that nobody has tried in this round from one lane of their route to another."""
-    return connection.execute(_REROUTE, (other, lane, choice, most)).rowcount
+def reroute(connection: sqlite3.Connection, queue: str, route: str, other: str, most: int) -> int:
+    """Move messages that nobody has tried in this round from one queue of their route to another."""
+    return connection.execute(_REROUTE, (other, queue, route, most)).rowcount
 
 
 def forget(connection: sqlite3.Connection, seqs: Sequence[int]) -> None:
     """Remove bodies, attachments and idempotency keys of settled messages; receipts stay."""
     files = _files_of(connection, seqs)
-    for table in ("bodies", "attached", "keys"):
+    for table in ("bodies", "message_files", "idempotency_keys"):
         connection.executemany(f"DELETE FROM {table} WHERE seq = ?", [(seq,) for seq in seqs])
     connection.executemany(_DROP_FILE, files)
 
@@ -113,26 +114,26 @@ def unknown(id_: str) -> MessageNotFound:
 
 
 def resume(connection: sqlite3.Connection, account: str) -> bool:
-    """End the rest or pause of an account's lanes; False when they had none."""
+    """End the rest or pause of an account's queues; False when they had none."""
     rows = connection.execute(_HEALTHS, (f"{account}/*",)).fetchall()
     healths = [AccountHealth.model_validate_json(text) for (text,) in rows]
     ended = [health for health in healths if health.paused or health.consecutive_failures or health.cooldown_until]
     for health in ended:
-        keep_health(connection, AccountHealth(lane=health.lane, latency=health.latency))
+        keep_health(connection, AccountHealth(queue=health.queue, latency=health.latency))
     return bool(ended)
 
 
 def keep_health(connection: sqlite3.Connection, health: AccountHealth) -> None:
     """Write down how an account does."""
-    connection.execute(_KEEP_HEALTH, (health.lane, health.model_dump_json()))
+    connection.execute(_KEEP_HEALTH, (health.queue, health.model_dump_json()))
 
 
 def _subject_of(connection: sqlite3.Connection, event: Event) -> tuple[int | None, str | None]:
     """Find the message a report is about, by our id or by the provider's; an account speaks of its own only."""
-    lane = queue_of(event.account, event.channel) if event.account else ""
-    concerned = {"channel": event.channel, "account": event.account, "lane": lane, "own": f"{lane}/own"}
+    queue = queue_of(event.account, event.channel) if event.account else ""
+    concerned = {"channel": event.channel, "account": event.account, "queue": queue, "own": f"{queue}/own"}
     concerned["tried"] = f'"account":{json.dumps(event.account, ensure_ascii=False)}'
-    for query, name in ((_BY_ID, event.message_id), (_BY_HANDLE, event.provider_message_id)):
+    for query, name in ((_BY_ID, event.message_id), (_BY_PROVIDER_ID, event.provider_message_id)):
         row = connection.execute(query, {**concerned, "name": name}).fetchone() if name else None
         if row:
             return row[0], row[1]
@@ -159,16 +160,16 @@ def _progress_after(progress: Progress, receipt: Receipt, move: Transition) -> P
     if move in _SENDS_AGAIN:
         results = {result.address: result.outcome for result in receipt.recipients}
         if any(outcome is Outcome.ACCEPTED for outcome in results.values()):
-            return Progress(left=tuple(a for a, outcome in results.items() if outcome is not Outcome.ACCEPTED))
+            return Progress(pending=tuple(a for a, outcome in results.items() if outcome is not Outcome.ACCEPTED))
         return Progress()
     return progress
 
 
-def _refuse_without_body(connection: sqlite3.Connection, seq: int, id_: str, lane: str) -> None:
+def _refuse_without_body(connection: sqlite3.Connection, seq: int, id_: str, queue: str) -> None:
     row = connection.execute("SELECT options IS NOT NULL FROM bodies WHERE seq = ?", (seq,)).fetchone()
     if row is None:
         raise StateConflict(f"message {id_} was settled long ago and its text removed; send it as a new message")
-    if lane.endswith("/own") and not row[0]:
+    if queue.endswith("/own") and not row[0]:
         raise StateConflict(
             f"message {id_} came with credentials of its own, which were removed when it was settled; send it as a "
             "new message"
@@ -176,12 +177,12 @@ def _refuse_without_body(connection: sqlite3.Connection, seq: int, id_: str, lan
 
 
 def _files_of(connection: sqlite3.Connection, seqs: Sequence[int]) -> list[tuple[bytes]]:
-    return [row for seq in seqs for row in connection.execute("SELECT hash FROM attached WHERE seq = ?", (seq,))]
+    return [row for seq in seqs for row in connection.execute("SELECT hash FROM message_files WHERE seq = ?", (seq,))]
 
 
 def _expired(connection: sqlite3.Connection, row: tuple[Any, ...], now: float) -> Receipt:
-    seq, id_, channel, status, receipt_text, lane = row
-    receipt = receipt_of(id_, channel, status, receipt_text, lane)
+    seq, id_, channel, status, receipt_text, queue = row
+    receipt = receipt_of(id_, channel, status, receipt_text, queue)
     to = Status.SENT if receipt.accepted else apply(Status(status), Transition.EXPIRE)
     if any(result.outcome is Outcome.UNKNOWN for result in receipt.recipients):
         to = Status.IN_DOUBT
@@ -204,7 +205,7 @@ _MOVES = {
 
 _SETTLED_SQL = ", ".join(f"'{status}'" for status in sorted(SETTLED))
 _FOUND = (
-    "SELECT seq, channel, status, receipt, lane, progress FROM messages "
+    "SELECT seq, channel, status, receipt, queue, progress FROM messages "
     "WHERE id = :id AND (:tenant IS NULL OR tenant = :tenant)"
 )
 _CHANGE = (
@@ -212,24 +213,24 @@ _CHANGE = (
     "settled_at = :settled_at, owner = NULL WHERE seq = :seq"
 )
 _CONCERNED = (
-    "m.channel = :channel AND (:account IS NULL OR m.lane IN (:lane, :own) OR instr(coalesce(m.receipt, ''), :tried))"
+    "m.channel = :channel AND (:account IS NULL OR m.queue IN (:queue, :own) OR instr(coalesce(m.receipt, ''), :tried))"
 )
 _BY_ID = f"SELECT m.seq, m.id FROM messages m WHERE m.id = :name AND {_CONCERNED}"
-_BY_HANDLE = (
-    "SELECT m.seq, m.id FROM handles h JOIN messages m USING (seq) "
-    f"WHERE h.handle = :name AND {_CONCERNED} ORDER BY m.seq DESC LIMIT 1"
+_BY_PROVIDER_ID = (
+    "SELECT m.seq, m.id FROM provider_ids p JOIN messages m USING (seq) "
+    f"WHERE p.provider_id = :name AND {_CONCERNED} ORDER BY m.seq DESC LIMIT 1"
 )
 _STILL_WAITING = (
-    f"SELECT seq, id, channel, status, receipt, lane FROM messages WHERE seq = ? AND status IN {WAITING_SQL}"
+    f"SELECT seq, id, channel, status, receipt, queue FROM messages WHERE seq = ? AND status IN {WAITING_SQL}"
 )
 _REROUTE = (
-    "UPDATE messages SET lane = ? WHERE seq IN (SELECT seq FROM messages INDEXED BY ready "
-    f"WHERE lane = ? AND choice = ? AND status IN {WAITING_SQL} "
+    "UPDATE messages SET queue = ? WHERE seq IN (SELECT seq FROM messages INDEXED BY ready "
+    f"WHERE queue = ? AND route = ? AND status IN {WAITING_SQL} "
     "AND (progress IS NULL OR progress NOT LIKE '%\"tried\"%') LIMIT ?)"
 )
 _PURGE = f"DELETE FROM messages WHERE seq = ? AND status IN ({_SETTLED_SQL})"
-_DROP_FILE = "DELETE FROM files WHERE hash = ? AND NOT EXISTS (SELECT 1 FROM attached a WHERE a.hash = files.hash)"
-_HEALTHS = "SELECT health FROM lanes WHERE lane GLOB ? AND health IS NOT NULL"
+_DROP_FILE = "DELETE FROM files WHERE hash = ? AND NOT EXISTS (SELECT 1 FROM message_files a WHERE a.hash = files.hash)"
+_HEALTHS = "SELECT health FROM queues WHERE queue GLOB ? AND health IS NOT NULL"
 _KEEP_HEALTH = (
-    "INSERT INTO lanes (lane, health) VALUES (?, ?) ON CONFLICT (lane) DO UPDATE SET health = excluded.health"
+    "INSERT INTO queues (queue, health) VALUES (?, ?) ON CONFLICT (queue) DO UPDATE SET health = excluded.health"
 )
