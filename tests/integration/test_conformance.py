@@ -80,7 +80,7 @@ WRONG_PLUGINS = {
     "Retries": ([f"{REQUESTS}[closed-after-read]"], "was tried 2 times", "switch off those of the SDK"),
     "Leaks": (["test_no_secret_is_in_a_representation"], "repr(transport) shows a secret", "leave __repr__"),
     "Blocks": (["test_the_event_loop_is_never_blocked"], "the event loop stood still", "asyncio.to_thread"),
-    "Believes": ([f"{OUTCOMES}[empty-yes]"], "was reported accepted", "raise UnexpectedResponse"),
+    "Believes": ([f"{OUTCOMES}[empty-success]"], "was reported accepted", "raise UnexpectedResponse"),
     "Impatient": (["test_the_wait_a_provider_asks_for_is_kept"], "asked for 17.0 s", "retry_after=seconds"),
     "Drops": ([f"{FEATURES}[media]"], "media was accepted and then dropped", "out of capabilities.features"),
     "Shuffles": (["test_a_batch_is_answered_in_its_order"], "its result says", "in the order of the batch"),

@@ -49,7 +49,7 @@ def body(*names):
 class TestSendGrid(EmailConformance):
     provider = "sendgrid"
     transport = SendGridEmail
-    wire = SendGridWire
+    fake_provider = SendGridWire
     provider_options = {"ip_pool_name": "pool-of-the-kit"}
 
     def settings(self, wire):

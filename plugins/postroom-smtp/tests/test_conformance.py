@@ -39,7 +39,7 @@ def report(action):
 class TestSmtp(EmailConformance):
     provider = "smtp"
     transport = SmtpEmail
-    wire = DsnWire
+    fake_provider = DsnWire
     provider_options = {"dsn": {"notify": ["success"], "ret": "hdrs"}}
 
     def settings(self, wire):

@@ -49,7 +49,7 @@ STOP = {"MessageSid": "SM2", "SmsStatus": "received", "Body": "Stop", "From": "+
 class TestTwilio(SmsConformance):
     provider = "twilio"
     transport = TwilioSms
-    wire = TwilioWire
+    fake_provider = TwilioWire
     provider_options = {"application_sid": "AP0123456789"}
 
     def settings(self, wire):

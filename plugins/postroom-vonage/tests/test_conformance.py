@@ -101,7 +101,7 @@ class SignedByFields(SmsConformance):
 class TestVonageMessages(SignedByToken):
     provider = "vonage"
     transport = VonageSms
-    wire = MessagesWire
+    fake_provider = MessagesWire
     provider_options = {"webhook_url": "https://example.org/kit"}
 
     def settings(self, wire):
@@ -112,7 +112,7 @@ class TestVonageMessages(SignedByToken):
 class TestVonageMessagesByToken(SignedByToken):
     provider = "vonage"
     transport = VonageSms
-    wire = MessagesWire
+    fake_provider = MessagesWire
     provider_options = {"webhook_url": "https://example.org/kit"}
 
     def settings(self, wire):
@@ -122,7 +122,7 @@ class TestVonageMessagesByToken(SignedByToken):
 class TestVonageSmsBySignature(SignedByFields):
     provider = "vonage"
     transport = VonageSms
-    wire = SmsWire
+    fake_provider = SmsWire
     provider_options = {"callback": "https://example.org/kit"}
 
     def settings(self, wire):

@@ -76,8 +76,8 @@ def pytest_deselected(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Tell of every transport what the kit found, and what was not asked."""
-    counts, deviations = _told(terminalreporter.stats)
+    """Report for every transport what the kit found, and what was not run."""
+    counts, deviations = _counted(terminalreporter.stats)
     if not counts:
         return
     config = terminalreporter.config
@@ -93,7 +93,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
             terminalreporter.write_line(f"    not run: {missing} deselected")
 
 
-def _told(stats: Mapping[str, list[Any]]) -> tuple[dict[str, dict[str, int]], dict[str, list[str]]]:
+def _counted(stats: Mapping[str, list[Any]]) -> tuple[dict[str, dict[str, int]], dict[str, list[str]]]:
     words = {"passed": "passed", "failed": "failed", "xfailed": "deviating"}
     counts: dict[str, dict[str, int]] = {}
     deviations: dict[str, list[str]] = defaultdict(list)

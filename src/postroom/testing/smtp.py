@@ -1,4 +1,4 @@
-"""A loopback SMTP server that records what arrives, and answers, stalls or breaks where a test tells it to."""
+"""A loopback SMTP server that records what arrives, and answers, stalls or breaks where a script says so."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class SmtpRecorder(Script):
     answer. A script is made of `reply`, `drop` and `delay`; what was scripted first counts first.
 
     `messages` and `commands` (decoded lines, content left out) are what arrived, `connections` how many were
-    accepted and `reads` how many pieces the network delivered, which tells pipelining from talk in turns.
+    accepted and `reads` how many pieces the network delivered, which shows whether a client pipelines.
     """
 
     _server: asyncio.Server | None = None

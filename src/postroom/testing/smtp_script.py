@@ -1,4 +1,4 @@
-"""What the loopback SMTP server is told to do, and what it has seen."""
+"""The script of the loopback SMTP server, and the record of what it has seen."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ def reported(*events):
     ).encode()
 
 
-class RightWire(FakeHttpProvider):
+class FakeRight(FakeHttpProvider):
     def accepted(self, request, identifier):
         return Answer(200, {"id": identifier})
 
@@ -31,7 +31,7 @@ class RightWire(FakeHttpProvider):
 
 
 class RightKit(SmsConformance):
-    wire = RightWire
+    fake_provider = FakeRight
     provider_options = {"campaign": "spring"}
     webhooks = (
         WebhookSample(reported((1, "delivered"), (2, "failed")), (EventType.DELIVERED, EventType.BOUNCED)),
@@ -39,8 +39,8 @@ class RightKit(SmsConformance):
     )
     unknown_webhook = reported((4, "levitated"))
 
-    def settings(self, wire):
-        return {"api_key": "canary-key-0123456789", "webhook_secret": "canary-hook-0123456789", "base_url": wire.url}
+    def settings(self, fake):
+        return {"api_key": "canary-key-0123456789", "webhook_secret": "canary-hook-0123456789", "base_url": fake.url}
 
     def signed(self, settings, body):
         signature = hmac.new(settings.webhook_secret.get_secret_value().encode(), body, hashlib.sha256).hexdigest()

@@ -48,7 +48,7 @@ class GatewayWire(FakeHttpProvider):
 class TestEmailKit(EmailConformance):
     provider = "postroom"
     transport = PostroomEmail
-    wire = GatewayWire
+    fake_provider = GatewayWire
 
     def settings(self, wire):
         return {"key": KEY, "base_url": wire.url, "via": "careful"}
@@ -57,7 +57,7 @@ class TestEmailKit(EmailConformance):
 class TestSmsKit(SmsConformance):
     provider = "postroom"
     transport = PostroomSms
-    wire = GatewayWire
+    fake_provider = GatewayWire
 
     def settings(self, wire):
         return {"key": KEY, "base_url": wire.url}

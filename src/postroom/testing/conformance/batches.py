@@ -1,4 +1,4 @@
-"""Many messages: at once, in a batch, and the same one again."""
+"""Concurrency and batches: many messages at once, in a batch, and the same one again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from postroom.errors import DeliveryError
 from postroom.receipts import Accepted
-from postroom.testing.conformance.kit import Conformance, expect
+from postroom.testing.conformance.base import Conformance, expect
 from postroom.testing.conformance.rule import ConformanceError, rule
 from postroom.testing.conformance.scenarios import Scenario
 
@@ -25,50 +25,52 @@ class Batches(Conformance):
     @rule("keep what belongs to one message in local variables of `send`, never on the transport")
     async def test_messages_sent_at_once_each_get_their_own_answer(self) -> None:
         messages = [self.message(number) for number in range(AT_ONCE)]
-        with self.wire() as wire:
+        with self.fake_provider() as fake:
             for number, message in enumerate(messages):
-                wire.answer_after(0.01 * (AT_ONCE - number), to=message.recipients[0])
-            async with self.opened(wire) as transport:
+                fake.answer_after(0.01 * (AT_ONCE - number), to=message.recipients[0])
+            async with self.opened(fake) as transport:
                 answers = await asyncio.gather(*(self.accepted(transport, message) for message in messages))
-            _each_its_own(wire, messages, answers)
+            _each_its_own(fake, messages, answers)
 
     @rule("return send_many's results in the order of the batch, one for each message, whichever was done first")
     async def test_a_batch_is_answered_in_its_order(self) -> None:
         messages = [self.message(number) for number in range(self._batch())]
-        with self.wire() as wire:
-            wire.answer_after(0.2, to=messages[0].recipients[0])
-            async with self.opened(wire) as transport:
+        with self.fake_provider() as fake:
+            fake.answer_after(0.2, to=messages[0].recipients[0])
+            async with self.opened(fake) as transport:
                 answers = await self._batched(transport, messages)
             for answer in answers:
                 if isinstance(answer, DeliveryError):
-                    raise ConformanceError(f"the wire accepted every message, send_many says {answer!r}") from answer
-            _each_its_own(wire, messages, answers)
+                    raise ConformanceError(
+                        f"the provider accepted every message, send_many says {answer!r}"
+                    ) from answer
+            _each_its_own(fake, messages, answers)
 
     @rule("judge each message by its own answer: the error in the place of the refused one, Accepted elsewhere")
     async def test_a_refused_message_of_a_batch_fails_alone(self) -> None:
         messages = [self.message(number) for number in range(self._batch())]
         refused = len(messages) - 2
-        with self.wire() as wire:
-            wire.play(Scenario.REJECTED, to=messages[refused].recipients[0])
-            async with self.opened(wire) as transport:
+        with self.fake_provider() as fake:
+            fake.play(Scenario.REJECTED, to=messages[refused].recipients[0])
+            async with self.opened(fake) as transport:
                 answers = await self._batched(transport, messages)
-        told = [isinstance(answer, DeliveryError) for answer in answers]
+        failed = [isinstance(answer, DeliveryError) for answer in answers]
         expect(
-            told == [number == refused for number in range(len(messages))],
+            failed == [number == refused for number in range(len(messages))],
             f"message {refused} was refused and no other, send_many answered {answers!r}",
         )
 
     @rule("take every message as it comes: what was sent before is the core's to know, never the transport's")
     async def test_a_message_handed_over_again_is_sent_again(self) -> None:
         message = self.message()
-        with self.wire() as wire:
-            async with self.opened(wire) as transport:
+        with self.fake_provider() as fake:
+            async with self.opened(fake) as transport:
                 for _ in range(2):
                     await self.accepted(transport, message)
-            expect(len(wire.sent) == 2, f"a message handed over twice reached the wire {len(wire.sent)} times")
+            expect(len(fake.sent) == 2, f"a message handed over twice reached the provider {len(fake.sent)} times")
             if self.transport.capabilities.deduplicates:
-                first, second = (set(wire.texts(sent)) | set(wire.credentials(sent)) for sent in wire.sent)
-                _same_key(message.id, first | _headers(wire.sent[0]), second | _headers(wire.sent[1]))
+                first, second = (set(fake.texts(sent)) | set(fake.credentials(sent)) for sent in fake.sent)
+                _same_key(message.id, first | _headers(fake.sent[0]), second | _headers(fake.sent[1]))
 
     def _batch(self) -> int:
         most = self.transport.capabilities.max_batch
@@ -85,11 +87,11 @@ class Batches(Conformance):
         return list(answers)
 
 
-def _each_its_own(wire: FakeProvider, messages: list[Any], answers: list[Any]) -> None:
+def _each_its_own(fake: FakeProvider, messages: list[Any], answers: list[Any]) -> None:
     for message, answer in zip(messages, answers, strict=True):
-        own = [sent for sent in wire.sent if message.recipients[0].removeprefix("+") in wire.recipients(sent)]
-        expect(len(own) == 1, f"the message to {message.recipients[0]} reached the wire {len(own)} times")
-        given = wire.identifier(own[0])
+        own = [sent for sent in fake.sent if message.recipients[0].removeprefix("+") in fake.recipients(sent)]
+        expect(len(own) == 1, f"the message to {message.recipients[0]} reached the provider {len(own)} times")
+        given = fake.identifier(own[0])
         expect(
             (answer.provider_message_id or "").startswith(given or " "),
             f"the message to {message.recipients[0]} got the provider's id {given!r}, its result says "

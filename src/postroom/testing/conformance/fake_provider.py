@@ -1,4 +1,4 @@
-"""The provider's end of the wire: a loopback server that plays situations and remembers what came."""
+"""The provider's end of the fake: a loopback server that plays scenarios and remembers what came."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
 Lookup = Literal["found", "missing", "failed"]
 
-PATIENCE = 5.0
+DEADLINE = 5.0
 """Seconds the kit waits for what should come at once."""
 
 
 class FakeProvider(ABC):
-    """A provider on 127.0.0.1, for one test: `with Wire() as wire`.
+    """A provider on 127.0.0.1, for one test: `with FakeAcme() as fake`.
 
     It runs in a thread of its own, so that a transport that blocks its event loop is still answered and can be
     measured. Derive from FakeHttpProvider or FakeSmtpProvider, or from this for another protocol.
 
     `sent` holds what carried a message and arrived whole, in order; `retry_after` is the wait in seconds that
-    Situation.RATE_LIMITED asks for, None when the protocol cannot say it.
+    Scenario.RATE_LIMITED asks for, None when the protocol cannot say it.
     """
 
     retry_after: float | None = 17.0
@@ -44,20 +44,20 @@ class FakeProvider(ABC):
 
     def __enter__(self) -> Self:
         self._thread.start()
-        self._started.wait(PATIENCE)
+        self._started.wait(DEADLINE)
         return self
 
     def __exit__(self, *failure: object) -> None:
         self._loop.call_soon_threadsafe(self._ended.set)
-        self._thread.join(PATIENCE)
+        self._thread.join(DEADLINE)
 
     @abstractmethod
     def server(self) -> AbstractAsyncContextManager[Any]:
-        """The loopback server; entered in the wire's own thread."""
+        """The loopback server; entered in a thread of its own."""
 
     @abstractmethod
-    def play(self, situation: Scenario, *, to: str = "") -> None:
-        """From now on do `situation` when a message comes; with `to`, only when it is to that address."""
+    def play(self, scenario: Scenario, *, to: str = "") -> None:
+        """From now on do `scenario` when a message comes; with `to`, only when it is to that address."""
 
     @abstractmethod
     def answer_after(self, seconds: float, *, to: str = "") -> None:
@@ -78,7 +78,7 @@ class FakeProvider(ABC):
 
     @abstractmethod
     def credentials(self, sent: Any) -> list[str]:
-        """What `sent` carried to prove who sends, as it stood on the wire."""
+        """What `sent` carried to prove who sends, as it stood on the fake."""
 
     def answer_lookups(self, lookup: Lookup, identifier: str = "") -> None:
         """From now on answer what `reconcile` asks: a message `found` as `identifier`, `missing`, or an error."""
@@ -95,7 +95,7 @@ class FakeProvider(ABC):
         return any(spelling in text for spelling in spellings(value) for text in texts)
 
     def identifier(self, sent: Any) -> str | None:
-        """The id that the wire's yes to `sent` gave."""
+        """The id that the success response to `sent` gave."""
         return self._identifiers.get(id(sent))
 
     def new_identifier(self) -> str:
@@ -105,13 +105,15 @@ class FakeProvider(ABC):
     async def received(self, count: int = 1) -> None:
         """Wait until `count` whole messages came."""
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(DEADLINE):
                 await self._there(self._arrived(count))
         except TimeoutError:
-            raise ConformanceError(f"{len(self.sent)} of {count} messages reached the wire in {PATIENCE:g} s") from None
+            raise ConformanceError(
+                f"{len(self.sent)} of {count} messages reached the provider in {DEADLINE:g} s"
+            ) from None
 
     def take(self, sent: Any) -> None:
-        """Remember what came; called in the wire's thread."""
+        """Remember what came; called in the server's thread."""
         self.sent.append(sent)
         self._news.set()
 

@@ -1,4 +1,4 @@
-"""What a message says arrives, or is refused before the wire; nothing is dropped in silence."""
+"""Fields: what a message says arrives, or is refused before it is sent; nothing is dropped in silence."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from postroom.delivery.dispatcher import AccountDispatcher
 from postroom.errors import DeliveryError, MessageError, UnsupportedFeature
-from postroom.testing.conformance.kit import Conformance, expect
+from postroom.testing.conformance.base import Conformance, expect
 from postroom.testing.conformance.rule import ConformanceError, rule
 from postroom.testing.conformance.samples import UNICODE, Sample
 
@@ -21,7 +21,7 @@ LEFT_OUT_AT_WILL = frozenset(
 
 _PUT_IT_IN = (
     "put it into the request, or take the feature out of capabilities.features so that such a message is refused "
-    "before it is sent; where the provider spells it another way, say so in the wire's `holds`"
+    "before it is sent; where the provider spells it another way, say so in the fake provider's `holds`"
 )
 
 
@@ -48,8 +48,8 @@ class Fields(Conformance):
         for feature in sorted(LEFT_OUT_AT_WILL - self.transport.capabilities.features):
             if feature in self.all_features():
                 fields |= self.feature_sample(feature).fields
-        with self.wire() as wire:
-            async with self.opened(wire, unsupported="warn") as transport:
+        with self.fake_provider() as fake:
+            async with self.opened(fake, unsupported="warn") as transport:
                 await self.accepted(transport, self.build(fields))
 
     def all_features(self) -> frozenset[str]:
@@ -67,37 +67,37 @@ class Fields(Conformance):
             await self._is_refused({**self.sample().fields, **given}, feature)
 
     async def _arrives(self, sample: Sample, feature: str | None = None) -> None:
-        with self.wire() as wire:
-            async with self.opened(wire) as transport:
+        with self.fake_provider() as fake:
+            async with self.opened(fake) as transport:
                 message = self.build(sample.fields)
-                if not _admitted(transport, message, feature):
+                if not _may_be_sent(transport, message, feature):
                     return
                 await self.accepted(transport, message)
-            expect(len(wire.sent) == 1, f"{len(wire.sent)} messages reached the wire, not 1")
+            expect(len(fake.sent) == 1, f"{len(fake.sent)} messages reached the fake, not 1")
             for field, value in sample.marks:
                 dropped = f"{field} was accepted and then dropped: {value!s} is not in what was sent"
-                expect(wire.holds(wire.sent[0], field, value), dropped, _PUT_IT_IN)
+                expect(fake.holds(fake.sent[0], field, value), dropped, _PUT_IT_IN)
 
     async def _is_refused(self, fields: dict[str, Any], feature: str) -> None:
-        with self.wire() as wire:
-            async with self.opened(wire) as transport:
+        with self.fake_provider() as fake:
+            async with self.opened(fake) as transport:
                 try:
                     AccountDispatcher(transport).refuse_unsupported(self.build(fields))
                 except UnsupportedFeature:
                     pass
                 else:
                     raise ConformanceError(f"a message with {feature}, which is not declared, was let through")
-            expect(wire.tries == 0, f"a message with {feature}, which is not declared, was handed over")
+            expect(fake.tries == 0, f"a message with {feature}, which is not declared, was handed over")
 
 
-def _admitted(transport: Transport[Any, Any], message: Any, feature: str | None) -> bool:
+def _may_be_sent(transport: Transport[Any, Any], message: Any, feature: str | None) -> bool:
     """Whether the core may hand `message` over; an account may lack one `feature` that others of its kind have."""
     try:
         AccountDispatcher(transport).refuse_unsupported(message)
-    except UnsupportedFeature as refusal:
-        if refusal.feature == feature:
+    except UnsupportedFeature as error:
+        if error.feature == feature:
             return False
-        raise ConformanceError(f"a message that capabilities allow was refused: {refusal}") from refusal
+        raise ConformanceError(f"a message that capabilities allow was refused: {error}") from error
     except (MessageError, DeliveryError) as error:
         raise ConformanceError(f"a message that capabilities allow was refused: {error}") from error
     return True

@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from postroom.testing.conformance.fake_provider import FakeProvider
-from postroom.testing.conformance.readings import request_texts
 from postroom.testing.conformance.scenarios import Scenario
+from postroom.testing.conformance.text_extraction import request_texts
 from postroom.testing.http import Answer, Drop, Hang, HttpRecorder
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _CREDENTIAL_HEADERS = ("authorization", "x-api-key", "api-key", "x-auth-token")
 
 
 class FakeHttpProvider(FakeProvider):
-    """What the vendor's API answers. An author gives `accepted`, and the vendor's own words for the refusals.
+    """What the vendor's API answers. An author gives `accepted`, and the vendor's own words for its rejections.
 
     `url` is for the account's `base_url`. Every method takes the request and returns an Answer, so that it may be
     as exact as the vendor is.
@@ -49,10 +49,10 @@ class FakeHttpProvider(FakeProvider):
 
     @abstractmethod
     def accepted(self, request: RecordedRequest, identifier: str) -> Answer:
-        """A yes that gives the message the id `identifier`, or several messages ids that begin with it."""
+        """The success response: the message has the id `identifier`, or several messages ids that begin with it."""
 
     def rejected(self, request: RecordedRequest) -> Answer:
-        """A no for this message, such as a wrong parameter."""
+        """The rejection of this message, such as for a wrong parameter."""
         del request
         return Answer(400, {"error": "invalid", "message": "the message is not valid"})
 
@@ -65,22 +65,22 @@ class FakeHttpProvider(FakeProvider):
         return self.rejected(request)
 
     def unauthorised(self, request: RecordedRequest) -> Answer:
-        """A no for wrong credentials."""
+        """The rejection of wrong credentials."""
         del request
         return Answer(401, {"error": "unauthorized", "message": "wrong credentials"})
 
     def forbidden(self, request: RecordedRequest) -> Answer:
-        """A no for right credentials that may not do this."""
+        """The rejection of right credentials that may not do this."""
         del request
         return Answer(403, {"error": "forbidden", "message": "not allowed"})
 
     def too_large(self, request: RecordedRequest) -> Answer:
-        """A no for a message that is too large."""
+        """The rejection of a message that is too large."""
         del request
         return Answer(413, {"error": "too_large", "message": "the message is too large"})
 
     def rate_limited(self, request: RecordedRequest, seconds: int) -> Answer:
-        """A no for now, for `seconds`."""
+        """The rejection for now, for `seconds`."""
         del request
         headers = {"Retry-After": str(seconds)}
         return Answer(429, {"error": "rate_limited", "message": "too many requests"}, headers)
@@ -90,10 +90,10 @@ class FakeHttpProvider(FakeProvider):
         del request
         return Answer(500, {"error": "internal", "message": "something went wrong"})
 
-    def empty_yes(self, request: RecordedRequest) -> Answer:
-        """A success that does not say what a yes of the vendor says."""
-        yes = self.accepted(request, self.new_identifier())
-        return Answer(yes.status if yes.body else 200)
+    def empty_success(self, request: RecordedRequest) -> Answer:
+        """A success response that lacks what the vendor's says."""
+        whole = self.accepted(request, self.new_identifier())
+        return Answer(whole.status if whole.body else 200)
 
     def carries_message(self, request: RecordedRequest) -> bool:
         """Whether a request hands a message over; anything else is answered by `other`."""
@@ -118,11 +118,11 @@ class FakeHttpProvider(FakeProvider):
     def server(self) -> AbstractAsyncContextManager[Any]:
         return self._recorder
 
-    def play(self, situation: Scenario, *, to: str = "") -> None:
-        if situation is Scenario.RESET_ON_CONNECT:
+    def play(self, scenario: Scenario, *, to: str = "") -> None:
+        if scenario is Scenario.RESET_ON_CONNECT:
             self._recorder.answer(Drop("accept", reset=True))
             return
-        self._playing[to] = situation
+        self._playing[to] = scenario
         self._recorder.answer_with(self._step)
 
     def answer_after(self, seconds: float, *, to: str = "") -> None:
@@ -153,8 +153,8 @@ class FakeHttpProvider(FakeProvider):
             self._others += 1
             return self._lookup(request)
         self.take(request)
-        to, situation = self._for(request, self._playing, Scenario.ACCEPTED)
-        step = self._played(situation, request, to)
+        to, scenario = self._for(request, self._playing, Scenario.ACCEPTED)
+        step = self._played(scenario, request, to)
         _, delay = self._for(request, self._delays, 0.0)
         return replace(step, delay=delay) if delay and isinstance(step, Answer) else step
 
@@ -166,16 +166,16 @@ class FakeHttpProvider(FakeProvider):
                 return to, plan
         return "", plans.get("", usual)
 
-    def _played(self, situation: Scenario, request: RecordedRequest, to: str) -> Step:
-        if to and situation is Scenario.REJECTED:
+    def _played(self, scenario: Scenario, request: RecordedRequest, to: str) -> Step:
+        if to and scenario is Scenario.REJECTED:
             return self.rejected_among(request, to, self.new_identifier())
-        if situation in _BREAKS:
-            return _BREAKS[situation]
-        if situation is Scenario.TRUNCATED_YES:
+        if scenario in _BREAKS:
+            return _BREAKS[scenario]
+        if scenario is Scenario.TRUNCATED_SUCCESS:
             return Drop("answer", of=self.accepted(request, self.new_identifier()))
-        return self._answered(situation, request)
+        return self._answered(scenario, request)
 
-    def _answered(self, situation: Scenario, request: RecordedRequest) -> Answer:
+    def _answered(self, scenario: Scenario, request: RecordedRequest) -> Answer:
         answers = {
             Scenario.ACCEPTED: self._accept,
             Scenario.REJECTED: self.rejected,
@@ -187,17 +187,17 @@ class FakeHttpProvider(FakeProvider):
             Scenario.SERVER_ERROR: self.server_error,
             Scenario.UNAVAILABLE: lambda _: Answer(503, "<html><body>Service unavailable</body></html>"),
             Scenario.GATEWAY_PAGE: lambda _: Answer(502, _PAGE),
-            Scenario.FOREIGN_YES: lambda _: Answer(200, "<html><body>Welcome to the hotel's network</body></html>"),
-            Scenario.EMPTY_YES: self.empty_yes,
+            Scenario.CAPTIVE_PORTAL: lambda _: Answer(200, "<html><body>Welcome to the hotel's network</body></html>"),
+            Scenario.EMPTY_SUCCESS: self.empty_success,
         }
-        return answers[situation](request)
+        return answers[scenario](request)
 
     def _accept(self, request: RecordedRequest) -> Answer:
         identifier = self._identifiers[id(request)] = self.new_identifier()
         return self.accepted(request, identifier)
 
     def _echo(self, request: RecordedRequest) -> Answer:
-        """A refusal that quotes what it was given, as careless servers do."""
+        """A rejection that quotes what it was given, as careless servers do."""
         answer = self.rejected(request)
         quoted = [part for text in self.credentials(request) for part in (text, *_basic(text))]
         return replace(answer, body=_quoting(answer.body, " ".join(quoted)))

@@ -1,4 +1,4 @@
-"""`check` and `reconcile`: they ask, and send nothing."""
+"""Reconciliation: `check` and `reconcile` ask the provider, and send nothing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from postroom.errors import DeliveryError, PostroomError
 from postroom.plugin import CheckReport, Transport, UnknownAttempt
 from postroom.receipts import Accepted, NotTaken
-from postroom.testing.conformance.kit import Conformance, expect
+from postroom.testing.conformance.base import Conformance, expect
 from postroom.testing.conformance.rule import ConformanceError, rule
 from postroom.testing.conformance.scenarios import Scenario
 
@@ -23,19 +23,19 @@ def _reconciles(kit: Any) -> bool:
 NOT_DECLARED = "capabilities do not say reconciles"
 
 
-class Lookups(Conformance):
-    """Questions to the provider."""
+class Reconciliation(Conformance):
+    """What the provider is asked about messages and accounts."""
 
     @rule("send no message in `check`; answer a CheckReport or raise a PostroomError")
     async def test_a_check_sends_nothing(self) -> None:
-        with self.wire() as wire:
-            async with self.opened(wire) as transport:
+        with self.fake_provider() as fake:
+            async with self.opened(fake) as transport:
                 try:
                     report = await transport.check()
                 except PostroomError:
                     report = CheckReport(ok=False, summary="refused")
             expect(isinstance(report, CheckReport), f"check returned {report!r}")
-            expect(wire.sent == [], "check handed a message to the provider")
+            expect(fake.sent == [], "check handed a message to the provider")
 
     @rule("set reconciles = True in capabilities when `reconcile` is implemented, and only then")
     async def test_reconcile_is_declared_if_and_only_if_it_is_there(self) -> None:
@@ -76,18 +76,18 @@ class Lookups(Conformance):
         expect(found is None or isinstance(found, DeliveryError), f"the lookup failed, reconcile answered {found!r}")
 
     async def _reconciled(self, lookup: Lookup) -> tuple[object, str]:
-        with self.wire() as wire:
-            wire.play(Scenario.CLOSED_AFTER_READ)
-            identifier = wire.new_identifier()
-            async with self.opened(wire) as transport:
+        with self.fake_provider() as fake:
+            fake.play(Scenario.CLOSED_AFTER_READ)
+            identifier = fake.new_identifier()
+            async with self.opened(fake) as transport:
                 message, started_at = self.message(), datetime.now(UTC)
-                await self.hand_over(transport, message)
-                wire.answer_lookups(lookup, identifier)
+                await self.attempt(transport, message)
+                fake.answer_lookups(lookup, identifier)
                 try:
                     found: object = await transport.reconcile(UnknownAttempt(message, started_at))
                 except DeliveryError as error:
                     found = error
                 except Exception as error:
                     raise ConformanceError(f"reconcile raised {type(error).__name__}: {error}") from error
-            expect(len(wire.sent) == 1, "reconcile handed the message over again")
+            expect(len(fake.sent) == 1, "reconcile handed the message over again")
         return found, identifier

@@ -1,4 +1,4 @@
-"""One rule of the kit: what a test asserts, and what its failure tells the author to do."""
+"""One rule of the kit: what a test asserts, and what its failure asks the author to do."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def rule(
 ) -> Callable[[Callable[..., Coroutine[Any, Any, None]]], Callable[..., None]]:
     """Make an async test run on a loop of its own, whatever pytest's asyncio plugin, and fail with `advice`.
 
-    `applies` tells from the test class whether its transport promises what is tested; `otherwise` says why not.
+    `applies` says of the test class whether its transport promises what is tested; `otherwise` says why not.
     """
 
     def decorate(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
@@ -50,9 +50,9 @@ def rule(
                 try:
                     runner.run(test(self, *arguments, **named))
                 except ConformanceError as failed:
-                    raise ConformanceError(_told(self, str(failed), failed.advice or advice)) from failed.__cause__
+                    raise ConformanceError(_describe(self, str(failed), failed.advice or advice)) from failed.__cause__
                 except Exception as error:
-                    raise ConformanceError(_told(self, f"{type(error).__name__}: {error}", advice)) from error
+                    raise ConformanceError(_describe(self, f"{type(error).__name__}: {error}", advice)) from error
 
         setattr(run, MARK, Rule(advice, applies, otherwise))
         return run
@@ -68,12 +68,12 @@ def rule_of(member: object) -> Rule | None:
 
 @contextmanager
 def _past_proxies() -> Iterator[None]:
-    """The wire is on this machine, whatever proxy the author's environment names."""
+    """The fake provider is on this machine, whatever proxy the author's environment names."""
     with pytest.MonkeyPatch.context() as environment:
         for name in ("NO_PROXY", "no_proxy"):
             environment.setenv(name, "*")
         yield
 
 
-def _told(kit: Any, seen: str, advice: str) -> str:
+def _describe(kit: Any, seen: str, advice: str) -> str:
     return f"{kit.transport.__name__}: {seen}\nWhat to do: {advice}"

@@ -1,4 +1,4 @@
-"""What may happen at the wire, and what a transport must make of it."""
+"""What may happen at the fake, and what a transport must make of it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from postroom.errors import AuthenticationFailed, DeliveryError, Outcome, Provid
 
 
 class Scenario(StrEnum):
-    """What the wire does when a message comes; the kit plays each of them."""
+    """What the fake provider does when a message comes; the kit plays each of them."""
 
     ACCEPTED = "accepted"
     REFUSED_CONNECTION = "refused connection"
@@ -26,9 +26,9 @@ class Scenario(StrEnum):
     SERVER_ERROR = "server error"
     UNAVAILABLE = "unavailable"
     GATEWAY_PAGE = "gateway page"
-    FOREIGN_YES = "foreign yes"
-    EMPTY_YES = "empty yes"
-    TRUNCATED_YES = "truncated yes"
+    CAPTIVE_PORTAL = "captive portal"
+    EMPTY_SUCCESS = "empty success"
+    TRUNCATED_SUCCESS = "truncated success"
 
 
 _NOT_SENT = frozenset({Outcome.TRANSIENT})
@@ -44,7 +44,7 @@ _LOOKED_UP = (
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """The outcomes that tell the truth, the error and scopes where they are certain, and what to do otherwise."""
+    """The outcomes that are true, the error and scopes where they are certain, and what to do otherwise."""
 
     outcomes: frozenset[Outcome]
     advice: str
@@ -72,7 +72,7 @@ EXPECTED: dict[Scenario, Expected] = {
         frozenset({Scope.ACCOUNT}),
     ),
     Scenario.FORBIDDEN: Expected(
-        _REFUSED, "the provider said no for good: raise AuthenticationFailed, or MessageRejected"
+        _REFUSED, "the provider refused for good: raise AuthenticationFailed, or MessageRejected"
     ),
     Scenario.TOO_LARGE: Expected(
         _REFUSED,
@@ -97,11 +97,13 @@ EXPECTED: dict[Scenario, Expected] = {
         "a gateway had passed the message on and lost the answer (RFC 9110 15.6.3): raise OutcomeUnknown, and read "
         "nothing from an HTML page",
     ),
-    Scenario.FOREIGN_YES: Expected(_DOUBT, "a yes that is not the provider's proves nothing: raise UnexpectedResponse"),
-    Scenario.EMPTY_YES: Expected(
+    Scenario.CAPTIVE_PORTAL: Expected(
+        _DOUBT, "a success response of another server proves nothing: raise UnexpectedResponse"
+    ),
+    Scenario.EMPTY_SUCCESS: Expected(
         _DOUBT, "an empty answer proves nothing: raise UnexpectedResponse unless it holds what the provider documents"
     ),
-    Scenario.TRUNCATED_YES: Expected(
+    Scenario.TRUNCATED_SUCCESS: Expected(
         _DOUBT, "an answer that broke off proves nothing: read it whole before believing it, and raise OutcomeUnknown"
     ),
 }
@@ -109,4 +111,4 @@ EXPECTED: dict[Scenario, Expected] = {
 FAILURES = tuple(EXPECTED)
 
 RATE_LIMIT = Expected(_NOT_SENT, EXPECTED[Scenario.RATE_LIMITED].advice, RateLimited)
-"""Where the wire can say how long to wait."""
+"""Where the provider can say how long to wait."""

@@ -1,4 +1,4 @@
-"""No secret in anything that is shown."""
+"""Secrets: none in anything that is shown."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 import pytest
 
 from postroom.errors import DeliveryError
-from postroom.testing.conformance.kit import Conformance, expect
+from postroom.testing.conformance.base import Conformance, expect
 from postroom.testing.conformance.rule import rule
 from postroom.testing.conformance.scenarios import Scenario
 
@@ -30,17 +30,17 @@ SHOWN_IN = (
     Scenario.UNAUTHORISED,
     Scenario.REJECTED_WITH_ECHO,
     Scenario.GATEWAY_PAGE,
-    Scenario.EMPTY_YES,
+    Scenario.EMPTY_SUCCESS,
 )
 
 
 class Secrets(Conformance):
-    """Credentials are for the wire alone."""
+    """Credentials are for the provider alone."""
 
     @rule("declare every credential as pydantic.SecretStr: it hides in text and can be taken out of errors")
     async def test_credentials_are_declared_as_secrets(self) -> None:
-        with self.wire() as wire:
-            account = self.account(wire)
+        with self.fake_provider() as fake:
+            account = self.account(fake)
         secrets = account.secret_texts()
         expect(secrets, "these settings hold no secret; return a complete account from `settings`, every secret set")
         for name, value in account:
@@ -49,8 +49,8 @@ class Secrets(Conformance):
 
     @rule("show no credential: leave __repr__ and __str__ as they are, or print account and class only")
     async def test_no_secret_is_in_a_representation(self) -> None:
-        with self.wire() as wire:
-            async with self.opened(wire) as transport:
+        with self.fake_provider() as fake:
+            async with self.opened(fake) as transport:
                 shown = {
                     "repr(transport)": repr(transport),
                     "str(transport)": str(transport),
@@ -59,41 +59,41 @@ class Secrets(Conformance):
                 }
                 _free_of(_secrets(transport.settings), shown)
 
-    @pytest.mark.parametrize("situation", SHOWN_IN, ids=lambda situation: situation.replace(" ", "-"))
+    @pytest.mark.parametrize("scenario", SHOWN_IN, ids=lambda scenario: scenario.replace(" ", "-"))
     @rule(
         "take credentials out of every text: pass a provider's words through HttpTransport.redact, list derived "
         "credentials in `secrets`, and keep headers, URLs and bodies out of logs and exceptions"
     )
-    async def test_no_secret_is_in_an_answer_an_error_a_traceback_or_the_log(self, situation: Scenario) -> None:
+    async def test_no_secret_is_in_an_answer_an_error_a_traceback_or_the_log(self, scenario: Scenario) -> None:
         with _EveryRecord() as log:
-            shown, secrets = await self._played(situation)
+            shown, secrets = await self._played(scenario)
         _free_of(secrets, {**shown, "the log": "\n".join(log.texts)})
 
     @rule("log ids and outcomes, never what a message says, at any level")
     async def test_no_message_is_in_the_log(self) -> None:
         sample = self.sample()
-        with self.wire() as wire, _EveryRecord() as log:
-            async with self.opened(wire) as transport:
+        with self.fake_provider() as fake, _EveryRecord() as log:
+            async with self.opened(fake) as transport:
                 await self.accepted(transport, self.build(sample.fields))
-                wire.play(Scenario.CLOSED_AFTER_READ)
-                await self.hand_over(transport, self.build(sample.fields))
+                fake.play(Scenario.CLOSED_AFTER_READ)
+                await self.attempt(transport, self.build(sample.fields))
         for field in {"subject", "text", "body"} & sample.fields.keys():
             held = [text for text in log.texts if sample.fields[field] in text]
             expect(not held, f"the log holds the message's {field}: {held}")
 
-    async def _played(self, situation: Scenario) -> tuple[dict[str, str], set[str]]:
-        with self.wire() as wire:
-            wire.play(situation)
-            if situation is not Scenario.REFUSED_CONNECTION:
-                return await self._shown(wire)
-        return await self._shown(wire)
+    async def _played(self, scenario: Scenario) -> tuple[dict[str, str], set[str]]:
+        with self.fake_provider() as fake:
+            fake.play(scenario)
+            if scenario is not Scenario.REFUSED_CONNECTION:
+                return await self._shown(fake)
+        return await self._shown(fake)
 
-    async def _shown(self, wire: FakeProvider) -> tuple[dict[str, str], set[str]]:
-        async with self.opened(wire) as transport:
-            answer = await self.hand_over(transport, self.message())
+    async def _shown(self, fake: FakeProvider) -> tuple[dict[str, str], set[str]]:
+        async with self.opened(fake) as transport:
+            answer = await self.attempt(transport, self.message())
             secrets = _secrets(transport.settings)
-        for sent in wire.sent:
-            secrets |= {text for text in wire.credentials(sent) if len(text) >= _SHORTEST}
+        for sent in fake.sent:
+            secrets |= {text for text in fake.credentials(sent) if len(text) >= _SHORTEST}
         if not isinstance(answer, DeliveryError):
             return {"repr(Accepted)": repr(answer)}, secrets
         return {

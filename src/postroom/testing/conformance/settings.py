@@ -1,4 +1,4 @@
-"""Wrong settings are told when configuration loads, in words that help and without what was given."""
+"""Settings: wrong ones are refused when configuration loads, in words that help and without what was given."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import SecretStr, ValidationError
 
 from postroom.errors import ConfigError, PostroomError
 from postroom.plugin import AccountSettings
-from postroom.testing.conformance.kit import Conformance, expect
+from postroom.testing.conformance.base import Conformance, expect
 from postroom.testing.conformance.rule import ConformanceError, rule
 from postroom.testing.conformance.scenarios import Scenario
 
@@ -37,37 +37,37 @@ class Settings(Conformance):
 
     @rule("name what is missing: make it a required field, or raise MissingCredential that says which to set")
     async def test_an_account_without_credentials_says_which_are_missing(self) -> None:
-        with self.wire() as wire:
-            given = self.settings(wire)
+        with self.fake_provider() as fake:
+            given = self.settings(fake)
         names = {name for name, value in self._account_of(given) if isinstance(value, SecretStr)} & given.keys()
         bare = {name: value for name, value in given.items() if name not in names}
         try:
             self._account_of(bare)
         except (ValidationError, ConfigError) as error:
-            told = str(error)
-            expect(any(name in told for name in names), f"the error names none of {sorted(names)}: {told}")
+            text = str(error)
+            expect(any(name in text for name in names), f"the error names none of {sorted(names)}: {text}")
 
     @rule("keep hide_input_in_errors, and quote no value in errors that your validators raise")
     async def test_an_error_in_the_settings_shows_no_secret(self) -> None:
-        with self.wire() as wire:
-            secrets = [text for text in self.account(wire).secret_texts() if text]
+        with self.fake_provider() as fake:
+            secrets = [text for text in self.account(fake).secret_texts() if text]
         for changed in ({"timeout": "soon"}, {"no_such_setting": secrets}, {"concurrency": secrets}):
-            told = str(self._refused_settings(**changed))
-            expect(not any(secret in told for secret in secrets), f"the error shows a secret: {told}")
+            text = str(self._refused_settings(**changed))
+            expect(not any(secret in text for secret in secrets), f"the error shows a secret: {text}")
 
     @rule("refuse line breaks in credentials when the settings load, or encode them; never paste them into a header")
     async def test_a_line_break_in_a_credential_adds_no_header(self) -> None:
-        with self.wire() as wire:
-            given = self.settings(wire)
+        with self.fake_provider() as fake:
+            given = self.settings(fake)
             secret = [name for name, value in self._account_of(given) if isinstance(value, SecretStr) and name in given]
             for name in secret:
-                await self._inject(wire, {**given, name: f"{_text(given[name])}\r\n{INJECTED}: yes"})
+                await self._inject(fake, {**given, name: f"{_text(given[name])}\r\n{INJECTED}: yes"})
 
-    async def _inject(self, wire: FakeProvider, given: dict[str, Any]) -> None:
+    async def _inject(self, fake: FakeProvider, given: dict[str, Any]) -> None:
         with suppress(ValidationError, PostroomError, ConformanceError):
-            async with self.opened(wire, **given) as transport:
-                await self.hand_over(transport, self.message())
-        for sent in wire.sent:
+            async with self.opened(fake, **given) as transport:
+                await self.attempt(transport, self.message())
+        for sent in fake.sent:
             names = {name.lower() for name in getattr(sent, "headers", {})}
             expect(INJECTED.lower() not in names, "a line break in a credential became a header of the request")
 
@@ -75,10 +75,10 @@ class Settings(Conformance):
         return self.transport.settings_model.model_validate({"provider": self.provider, **given})
 
     def _refused_settings(self, **changed: Any) -> ValidationError | ConfigError:
-        with self.wire() as wire:
-            wire.play(Scenario.ACCEPTED)
+        with self.fake_provider() as fake:
+            fake.play(Scenario.ACCEPTED)
             try:
-                self.account(wire, **changed)
+                self.account(fake, **changed)
             except (ValidationError, ConfigError) as error:
                 return error
         raise ConformanceError(f"settings with {', '.join(changed)} wrong were taken")

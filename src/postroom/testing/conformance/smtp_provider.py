@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from postroom.testing.conformance.fake_provider import FakeProvider
-from postroom.testing.conformance.readings import letter_texts
 from postroom.testing.conformance.scenarios import Scenario
+from postroom.testing.conformance.text_extraction import mime_texts
 from postroom.testing.smtp import SmtpRecorder
 
 if TYPE_CHECKING:
@@ -37,12 +37,12 @@ class FakeSmtpProvider(FakeProvider):
     def server(self) -> AbstractAsyncContextManager[Any]:
         return self._recorder
 
-    def play(self, situation: Scenario, *, to: str = "") -> None:
+    def play(self, scenario: Scenario, *, to: str = "") -> None:
         self._recorder.steps.clear()
         if to:
             self._recorder.reply("rcpt", "550 5.1.1 No such mailbox", match=f"<{to}>")
         else:
-            self._play(situation)
+            self._play(scenario)
 
     def answer_after(self, seconds: float, *, to: str = "") -> None:
         self._recorder.delay("rcpt", seconds, match=to)
@@ -54,7 +54,7 @@ class FakeSmtpProvider(FakeProvider):
 
     def texts(self, sent: RecordedMessage) -> list[str]:
         envelope = [sent.sender, *sent.recipients, sent.mail_options, *sent.rcpt_options]
-        return [*envelope, *letter_texts(sent.data)]
+        return [*envelope, *mime_texts(sent.data)]
 
     def recipients(self, sent: RecordedMessage) -> str:
         return "\n".join(sent.recipients)
@@ -72,16 +72,16 @@ class FakeSmtpProvider(FakeProvider):
     async def _arrived(self, count: int) -> None:
         await self._recorder.until("dot", count)
 
-    def _play(self, situation: Scenario) -> None:
+    def _play(self, scenario: Scenario) -> None:
         server = self._recorder
-        if situation in _REPLIES:
-            server.reply(*_REPLIES[situation])
-        elif situation in _DROPS:
-            stage, reset, farewell = _DROPS[situation]
+        if scenario in _REPLIES:
+            server.reply(*_REPLIES[scenario])
+        elif scenario in _DROPS:
+            stage, reset, farewell = _DROPS[scenario]
             server.drop(stage, reset=reset, farewell=farewell)
-        elif situation is Scenario.SILENT:
+        elif scenario is Scenario.SILENT:
             server.delay("dot", _NEVER)
-        elif situation is Scenario.REJECTED_WITH_ECHO:
+        elif scenario is Scenario.REJECTED_WITH_ECHO:
             server.reply("mail", f"550 5.7.1 {self.username} with {self.password} may not send this")
 
 
@@ -93,13 +93,13 @@ _REPLIES: dict[Scenario, tuple[str, str]] = {
     Scenario.REJECTED: ("dot", "554 5.6.0 The message is not acceptable"),
     Scenario.SERVER_ERROR: ("dot", "451 4.3.0 Something went wrong"),
     Scenario.UNAVAILABLE: ("connect", "421 4.3.2 Closing for maintenance"),
-    Scenario.FOREIGN_YES: ("dot", "<html><body>Welcome to the hotel's network</body></html>"),
+    Scenario.CAPTIVE_PORTAL: ("dot", "<html><body>Welcome to the hotel's network</body></html>"),
 }
 _DROPS: dict[Scenario, tuple[str, bool, bytes | None]] = {
     Scenario.RESET_ON_CONNECT: ("connect", True, None),
     Scenario.CLOSED_AFTER_READ: ("dot", False, None),
     Scenario.RESET_AFTER_READ: ("dot", True, None),
     Scenario.GATEWAY_PAGE: ("dot", False, b"HTTP/1.1 502 Bad Gateway\r\n\r\n<html></html>\r\n"),
-    Scenario.EMPTY_YES: ("dot", False, b"\r\n"),
-    Scenario.TRUNCATED_YES: ("dot", False, b"250 2.0.0 O"),
+    Scenario.EMPTY_SUCCESS: ("dot", False, b"\r\n"),
+    Scenario.TRUNCATED_SUCCESS: ("dot", False, b"250 2.0.0 O"),
 }

@@ -1,4 +1,4 @@
-"""Incoming events: verified first, then read, the same way each time."""
+"""Webhooks: verified first, then read, the same way each time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from postroom.errors import PayloadInvalid, SignatureInvalid, WebhookError
 from postroom.plugin import Transport, WebhookRequest
-from postroom.testing.conformance.kit import Conformance, expect
+from postroom.testing.conformance.base import Conformance, expect
 from postroom.testing.conformance.rule import ConformanceError, rule
 
 if TYPE_CHECKING:
@@ -61,8 +61,8 @@ class Webhooks(Conformance):
     async def test_a_signed_webhook_is_read(self) -> None:
         for sample in self._samples():
             events = await self._parsed(sample.body)
-            told = tuple(event.type for event in events)
-            expect(told == sample.events, f"the sample reports {sample.events}, parse_webhook read {told}")
+            found = tuple(event.type for event in events)
+            expect(found == sample.events, f"the sample reports {sample.events}, parse_webhook read {found}")
             for event in events:
                 expect(event.provider == self.provider, f"an event names provider {event.provider!r}")
                 expect(event.channel is self.transport.channel, f"an event names channel {event.channel!r}")
@@ -110,8 +110,8 @@ class Webhooks(Conformance):
     )
     async def test_reordered_webhooks_read_the_same(self) -> None:
         bodies = [sample.body for sample in self._samples()]
-        with self.wire() as wire:
-            async with self.opened(wire) as one, self.opened(wire) as other:
+        with self.fake_provider() as fake:
+            async with self.opened(fake) as one, self.opened(fake) as other:
                 forth = [_marks(self._read(one, body)) for body in bodies]
                 back = [_marks(self._read(other, body)) for body in reversed(bodies)]
         expect(forth == back[::-1], "the order in which webhooks came changed what was read in them")
@@ -144,8 +144,8 @@ class Webhooks(Conformance):
             expect(all(event.type == "other" for event in events), f"{body!r} was read as {events!r}")
 
     async def _parsed(self, body: bytes) -> list[Event]:
-        with self.wire() as wire:
-            async with self.opened(wire) as transport:
+        with self.fake_provider() as fake:
+            async with self.opened(fake) as transport:
                 return self._read(transport, body)
 
     def _read(self, transport: Transport[Any, Any], body: bytes) -> list[Event]:
@@ -158,8 +158,8 @@ class Webhooks(Conformance):
             raise ConformanceError(f"parse_webhook raised {type(error).__name__}: {error}") from error
 
     async def _refused_webhook(self, change: Any, body: bytes, how: str) -> None:
-        with self.wire() as wire:
-            async with self.opened(wire) as transport:
+        with self.fake_provider() as fake:
+            async with self.opened(fake) as transport:
                 changed = change(self.signed(transport.settings, body))
                 secrets = [text for text in transport.settings.secret_texts() if text]
                 try:
@@ -182,7 +182,7 @@ def _marks(events: Sequence[Event]) -> list[str]:
 
 
 def _tampered(body: bytes) -> bytes:
-    """`body` with its last letter or digit changed."""
+    """`body` with its last alphanumeric character changed."""
     for at in range(len(body) - 1, -1, -1):
         if chr(body[at]).isalnum() and body[at] < 128:
             other = b"a" if body[at : at + 1] != b"a" else b"b"

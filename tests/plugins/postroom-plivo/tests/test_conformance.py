@@ -17,7 +17,7 @@ API_ID = "db342550-7f1d-11e1-8ea7-1231380bc196"
 REPORT = b"MessageUUID=m1&To=442079460958&From=442079460999&Type=sms&Units=1&"
 
 
-class PlivoWire(FakeHttpProvider):
+class FakePlivo(FakeHttpProvider):
     retry_after = None  # its documentation says nothing of a Retry-After
 
     def accepted(self, request: RecordedRequest, identifier: str) -> Answer:
@@ -39,7 +39,7 @@ class PlivoWire(FakeHttpProvider):
 class TestPlivo(SmsConformance):
     provider = "plivo"
     transport = PlivoSms
-    wire = PlivoWire
+    fake_provider = FakePlivo
     provider_options = {"powerpack_uuid": "5ec4c8c9-cd74-42b5-9e41-0d7670d6bb46"}  # noqa: RUF012 - read as it is
 
     webhooks = (
@@ -51,8 +51,8 @@ class TestPlivo(SmsConformance):
     )
     unknown_webhook = REPORT + b"Status=levitated"
 
-    def settings(self, wire: PlivoWire) -> dict[str, Any]:
-        return {"auth_id": "MA" + "X0" * 9, "auth_token": "made-up-token", "base_url": wire.url}
+    def settings(self, fake: FakePlivo) -> dict[str, Any]:
+        return {"auth_id": "MA" + "X0" * 9, "auth_token": "made-up-token", "base_url": fake.url}
 
     def signed(self, settings: PlivoSettings, body: bytes) -> WebhookRequest:
         url, nonce = "https://app.example.org/v1/webhooks/texts", "05429567804466091622"

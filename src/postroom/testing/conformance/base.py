@@ -1,4 +1,4 @@
-"""What every subject of the kit stands on: the author's part, and how a transport is opened and used."""
+"""Base class of the suites: the author's part, and how a transport is opened and used."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from postroom.errors import DeliveryError, OutcomeUnknown
 from postroom.plugin import Resources
 from postroom.receipts import Accepted
-from postroom.testing.conformance.fake_provider import PATIENCE
+from postroom.testing.conformance.fake_provider import DEADLINE
 from postroom.testing.conformance.rule import ConformanceError, rule_of
 
 if TYPE_CHECKING:
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 ACCOUNT = "kit-account"
 """The name of the account that the kit opens; every error must say it."""
 
-AUTHORS_PART = frozenset({"provider", "transport", "wire", "settings", "provider_options", "sender", "template"}) | {
+AUTHORS_PART = frozenset(
+    {"provider", "transport", "fake_provider", "settings", "provider_options", "sender", "template"}
+) | {
     "webhooks",
     "unknown_webhook",
     "signed",
@@ -39,9 +41,9 @@ Answer = Accepted | DeliveryError
 class Conformance:
     """Base of the kit's classes.
 
-    An author derives a test class and fills in `provider`, the entry point's name; `transport`, the class; `wire`, a
-    Wire class with the vendor's words; and `settings`. Where the defaults do not fit: `provider_options`, a value
-    that the provider takes, and `sender`, the `from` of messages.
+    An author derives a test class and fills in `provider`, the entry point's name; `transport`, the class;
+    `fake_provider`, a FakeProvider class with the vendor's words; and `settings`. Where the defaults do not fit:
+    `provider_options`, a value that the provider takes, and `sender`, the `from` of messages.
 
     Tests follow what `transport.capabilities` declares. None can be overridden: where a transport must do otherwise,
     the transport class itself says so in `deviations`, test name -> reason.
@@ -49,14 +51,14 @@ class Conformance:
 
     provider: ClassVar[str]
     transport: ClassVar[type[Transport[Any, Any]]]
-    wire: ClassVar[type[FakeProvider]]
+    fake_provider: ClassVar[type[FakeProvider]]
     provider_options: ClassVar[Mapping[str, Any]] = {}
     sender: ClassVar[str]
     not_applicable: ClassVar[Mapping[str, str]] = {}
 
-    def settings(self, wire: Any) -> dict[str, Any]:
-        """The account's settings, but for `provider`: complete, with every secret set, and sending to `wire`."""
-        raise NotImplementedError("return the settings of an account that sends to the wire")
+    def settings(self, fake: Any) -> dict[str, Any]:
+        """The account's settings, but for `provider`: complete, with every secret set, and sending to `fake`."""
+        raise NotImplementedError("return the settings of an account that sends to the fake provider")
 
     def sample(self, number: int = 0) -> Sample:
         """A plain message to the recipient of that number."""
@@ -81,40 +83,38 @@ class Conformance:
 
     # --- what the tests use
 
-    def account(self, wire: Any, **changed: Any) -> AccountSettings:
+    def account(self, fake: Any, **changed: Any) -> AccountSettings:
         """Validated settings; `changed` replaces or adds."""
-        given = {"provider": self.provider, "timeout": PATIENCE, **self.settings(wire), **changed}
+        given = {"provider": self.provider, "timeout": DEADLINE, **self.settings(fake), **changed}
         return self.transport.settings_model.model_validate(given)
 
     @asynccontextmanager
-    async def opened(self, wire: Any, **changed: Any) -> AsyncIterator[Transport[Any, Any]]:
-        """The transport, opened the way the core does, and closed with its environment."""
-        environment = Resources()
-        transport = self.transport(ACCOUNT, self.account(wire, **changed), environment)
+    async def opened(self, fake: Any, **changed: Any) -> AsyncIterator[Transport[Any, Any]]:
+        """The transport, opened the way the core does, and closed with its resources."""
+        resources = Resources()
+        transport = self.transport(ACCOUNT, self.account(fake, **changed), resources)
         try:
             await transport.open()
             yield transport
         finally:
             await transport.close()
-            await environment.close()
+            await resources.close()
 
     def message(self, number: int = 0, **fields: Any) -> Any:
         return self.build({**self.sample(number).fields, **fields})
 
-    async def hand_over(self, transport: Transport[Any, Any], message: Message) -> Answer:
+    async def attempt(self, transport: Transport[Any, Any], message: Message) -> Answer:
         """Send as the core does, and insist on an answer of the contract."""
-        patience = transport.settings.timeout if not transport.keeps_timeout else transport.settings.timeout + PATIENCE
+        limit = transport.settings.timeout if not transport.keeps_timeout else transport.settings.timeout + DEADLINE
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(limit):
                 answer = await transport.send(message)
         except DeliveryError as error:
             return error
         except TimeoutError as error:
             if transport.keeps_timeout:
-                raise ConformanceError(
-                    f"send did not end within {patience:g} s, though keeps_timeout is True"
-                ) from error
-            return OutcomeUnknown(f"{ACCOUNT}: no answer within {patience:g} s")
+                raise ConformanceError(f"send did not end within {limit:g} s, though keeps_timeout is True") from error
+            return OutcomeUnknown(f"{ACCOUNT}: no answer within {limit:g} s")
         except Exception as error:
             raise ConformanceError(f"send raised {type(error).__name__}: {error}; raise a DeliveryError") from error
         if not isinstance(answer, Accepted):
@@ -122,9 +122,9 @@ class Conformance:
         return answer
 
     async def accepted(self, transport: Transport[Any, Any], message: Message) -> Accepted:
-        answer = await self.hand_over(transport, message)
+        answer = await self.attempt(transport, message)
         if isinstance(answer, DeliveryError):
-            raise ConformanceError(f"a message that the wire accepted was refused: {answer!r}") from answer
+            raise ConformanceError(f"a message that the provider accepted was refused: {answer!r}") from answer
         return answer
 
 

@@ -16,13 +16,13 @@ def derived(*bases, **members):
     return type("TestMade", (*bases, SmsConformance), {"__module__": __name__, **members})
 
 
-@pytest.mark.parametrize("name", [SOME_TEST, "hand_over", "sample", "accepted"])
+@pytest.mark.parametrize("name", [SOME_TEST, "attempt", "sample", "accepted"])
 def test_what_belongs_to_the_kit_cannot_be_replaced(name) -> None:
     with pytest.raises(TypeError, match=f"TestMade replaces {name}, which belongs to the conformance kit"):
         derived(**{name: lambda self: None})
 
 
-def test_the_refusal_says_where_a_deviation_goes() -> None:
+def test_the_error_says_where_a_deviation_goes() -> None:
     with pytest.raises(TypeError, match=rf"deviations = \{{'{SOME_TEST}': 'why'\}}"):
         derived(**{SOME_TEST: None})
 
@@ -61,7 +61,7 @@ def test_a_deviation_names_a_test_and_gives_a_reason(deviations, told) -> None:
 
 
 def test_a_deviation_of_one_parameter_is_taken() -> None:
-    deviations = {"test_a_failure_has_its_true_outcome[empty-yes]": "says yes with an empty body"}
+    deviations = {"test_a_failure_has_its_true_outcome[empty-success]": "answers 200 with an empty body"}
     assert derived(provider="memory", transport=type("Made", (MemorySms,), {"deviations": deviations}))
 
 
@@ -125,6 +125,6 @@ def vars_of(cls):
     return [(name, member) for base in cls.__mro__ for name, member in vars(base).items() if name.startswith("test_")]
 
 
-def test_a_wire_must_know_a_yes() -> None:
+def test_a_fake_provider_must_know_its_success_response() -> None:
     with pytest.raises(TypeError, match="accepted"):
         FakeHttpProvider()

@@ -1,4 +1,4 @@
-"""Nothing stops the event loop."""
+"""Event loop: a send never blocks it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from postroom.testing.conformance.kit import Conformance, expect
+from postroom.testing.conformance.base import Conformance, expect
 from postroom.testing.conformance.rule import rule
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ ANSWER_AFTER = 0.4
 ROUNDS = 3
 
 
-class Timing(Conformance):
-    """Others work on the same loop."""
+class EventLoop(Conformance):
+    """Other tasks run on the same loop."""
 
     @rule(
         "await the network: use HttpTransport.request or an async client, and run what blocks (an SDK, a file, a key "
@@ -40,17 +40,17 @@ class Timing(Conformance):
         )
 
     async def _stall(self) -> float:
-        with self.wire() as wire:
-            wire.answer_after(ANSWER_AFTER)
-            return await longest_stall(self._sent(wire))
+        with self.fake_provider() as fake:
+            fake.answer_after(ANSWER_AFTER)
+            return await longest_stall(self._sent(fake))
 
-    async def _sent(self, wire: FakeProvider) -> None:
-        async with self.opened(wire) as transport:
+    async def _sent(self, fake: FakeProvider) -> None:
+        async with self.opened(fake) as transport:
             await self.accepted(transport, self.message())
 
 
 async def longest_stall(work: Awaitable[object]) -> float:
-    """Seconds between two turns of the loop, the longest while `work` goes on."""
+    """Seconds between two iterations of the event loop, the longest while `work` goes on."""
     longest = 0.0
     task = asyncio.ensure_future(work)
     last = time.monotonic()

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from postroom.testing.conformance.readings import letter_texts, request_texts
+from postroom.testing.conformance.text_extraction import mime_texts, request_texts
 from postroom.testing.conformance.fake_provider import spellings
 from postroom.testing.http import RecordedRequest
 
@@ -53,12 +53,12 @@ def test_a_value_is_found_in_whatever_it_is_wrapped(wrapping, value) -> None:
     assert not any(f"{value}!" in text for text in texts)
 
 
-def test_a_letter_is_read_part_by_part() -> None:
-    letter = EmailMessage()
-    letter["Subject"] = "Grüße aus der Küche"
-    letter.set_content("Ein Text\n")
-    letter.add_attachment("Inhalt äöü".encode(), "application", "octet-stream", filename="Überblick.bin")
-    texts = letter_texts(letter.as_bytes())
+def test_an_email_is_read_part_by_part() -> None:
+    message = EmailMessage()
+    message["Subject"] = "Grüße aus der Küche"
+    message.set_content("Ein Text\n")
+    message.add_attachment("Inhalt äöü".encode(), "application", "octet-stream", filename="Überblick.bin")
+    texts = mime_texts(message.as_bytes())
     for value in ("Grüße aus der Küche", "Ein Text", "Inhalt äöü", "Überblick.bin"):
         assert any(value in text for text in texts)
 

@@ -1,4 +1,4 @@
-"""Every text in a recorded request or letter, whatever it was wrapped in."""
+"""Text extraction: every text in a recorded request or e-mail, whatever it is encoded in."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def request_texts(request: RecordedRequest) -> list[str]:
     content_type = request.headers.get("content-type", "")
     if content_type.startswith("multipart/"):
         head = f"Content-Type: {content_type}\r\n\r\n".encode()
-        found += letter_texts(head + request.body)
+        found += mime_texts(head + request.body)
     else:
         found += body_texts(request.body.decode("utf-8", "replace"))
     return [text.replace("\r\n", "\n") for text in found]
@@ -43,9 +43,9 @@ def body_texts(body: str) -> list[str]:
     return [body, *(leaf for pair in fields for text in pair for leaf in _leaves(_tree(text) or text))]
 
 
-def letter_texts(letter: bytes) -> list[str]:
+def mime_texts(content: bytes) -> list[str]:
     """Header values, file names and contents of a MIME message, decoded."""
-    message = message_from_bytes(letter, policy=default)
+    message = message_from_bytes(content, policy=default)
     return [text.replace("\r\n", "\n") for part in message.walk() for text in _part_texts(part)]
 
 

@@ -1,4 +1,4 @@
-"""The two classes that authors derive from."""
+"""The suites: EmailConformance and SmsConformance, which authors derive their test class from."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import pytest
 from postroom.messages import Email, Sms
 from postroom.plugin import EMAIL_FEATURES, SMS_FEATURES
 from postroom.testing.conformance import samples
+from postroom.testing.conformance.base import expect
 from postroom.testing.conformance.batches import Batches
+from postroom.testing.conformance.event_loop import EventLoop
 from postroom.testing.conformance.fields import Fields
-from postroom.testing.conformance.kit import expect
-from postroom.testing.conformance.loading import Loading
+from postroom.testing.conformance.import_cost import ImportCost
 from postroom.testing.conformance.outcomes import Outcomes
-from postroom.testing.conformance.reconciliation import Lookups
+from postroom.testing.conformance.reconciliation import Reconciliation
 from postroom.testing.conformance.rule import rule
 from postroom.testing.conformance.secrets import Secrets
 from postroom.testing.conformance.settings import Settings
-from postroom.testing.conformance.timing import Timing
 from postroom.testing.conformance.webhooks import Webhooks
 
 if TYPE_CHECKING:
@@ -30,11 +30,11 @@ _PROMISE = (
 )
 
 
-class Subjects(Outcomes, Fields, Batches, Secrets, Settings, Webhooks, Lookups, Timing, Loading):
+class _Suite(Outcomes, Fields, Batches, Secrets, Settings, Webhooks, Reconciliation, EventLoop, ImportCost):
     """Everything that holds for both channels."""
 
 
-class EmailConformance(Subjects):
+class EmailConformance(_Suite):
     """Derive from this to test an e-mail transport. `template` is a template's name as the provider writes them."""
 
     template: ClassVar[str] = "d-kit"
@@ -64,23 +64,23 @@ class EmailConformance(Subjects):
     )
     async def test_only_the_recipients_that_are_left_are_written_to(self) -> None:
         message = self.message(0, to=["kit0@example.org", "kit1@example.org"]).for_recipients(["kit1@example.org"])
-        with self.wire() as wire:
-            async with self.opened(wire) as transport:
+        with self.fake_provider() as fake:
+            async with self.opened(fake) as transport:
                 await self.accepted(transport, message)
-            whom = wire.recipients(wire.sent[0])
+            whom = fake.recipients(fake.sent[0])
         expect("kit1@" in whom and "kit0@" not in whom, f"kit1@example.org alone was left, the message went to {whom}")
 
     @rule("address every recipient of the message, each once")
     async def test_every_recipient_is_written_to(self) -> None:
         message = self.message(0, to=["kit0@example.org", "kit1@example.org"])
-        with self.wire() as wire:
-            async with self.opened(wire) as transport:
+        with self.fake_provider() as fake:
+            async with self.opened(fake) as transport:
                 await self.accepted(transport, message)
-            whom = wire.recipients(wire.sent[0])
+            whom = fake.recipients(fake.sent[0])
         expect("kit0@example.org" in whom and "kit1@example.org" in whom, f"the message went to {whom} only")
 
 
-class SmsConformance(Subjects):
+class SmsConformance(_Suite):
     """Derive from this to test an SMS transport."""
 
     sender: ClassVar[str] = "+442079460999"

@@ -1,4 +1,4 @@
-"""What an account that is only configured costs: nothing but the plugin's own code."""
+"""Import cost: an account that is only configured costs nothing but the plugin's own code."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 
 from postroom.errors import PluginError
 from postroom.registry.registry import Registry
-from postroom.testing.conformance.kit import Conformance, expect
+from postroom.testing.conformance.base import Conformance, expect
 from postroom.testing.conformance.rule import ConformanceError, rule
 
 _PROBE = """
@@ -22,7 +22,7 @@ print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules} - usual
 """
 
 
-class Loading(Conformance):
+class ImportCost(Conformance):
     """The entry point, and what loading it brings in."""
 
     @rule(
