@@ -110,7 +110,6 @@ async def test_a_refused_connection_moves_on(acme) -> None:
 
 
 async def test_an_untrusted_certificate_moves_on_and_hands_nothing_over(acme) -> None:
-    trustme = pytest.importorskip("trustme")
     authority = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)

@@ -128,7 +128,7 @@ def test_without_a_worker_messages_wait_for_one_elsewhere(serve_gateway) -> None
     assert gateway.get(f"/v1/messages/{id_}").json["status"] == "sent"
 
 
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc to find the processes")
+@pytest.mark.system("proc")
 def test_several_processes_share_one_socket_and_one_file_and_a_dead_one_is_replaced(serve_gateway) -> None:
     gateway = serve_gateway(CONFIG, "--workers", "2")
     with ThreadPoolExecutor(16) as pool:
@@ -148,7 +148,7 @@ def test_several_processes_share_one_socket_and_one_file_and_a_dead_one_is_repla
     assert gateway.stop() == 0
 
 
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc to find the processes")
+@pytest.mark.system("proc")
 def test_processes_end_with_the_one_that_started_them_even_if_that_is_killed(serve_gateway) -> None:
     gateway = serve_gateway(CONFIG, "--workers", "2")
     assert gateway.stop(signal.SIGKILL) == -signal.SIGKILL

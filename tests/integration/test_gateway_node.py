@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -19,7 +18,7 @@ rate_limit = "3/2s"
 """
 
 
-@pytest.mark.skipif(not shutil.which("node"), reason="node is not installed")
+@pytest.mark.system("node")
 def test_a_client_in_javascript_sends_is_limited_waits_and_gets_everything_through(serve_gateway) -> None:
     gateway = serve_gateway(CONFIG)
     command = ["node", str(CLIENT), f"http://127.0.0.1:{gateway.port}", gateway.key, "7"]

@@ -32,14 +32,8 @@ from postroom.mime import needs_smtputf8
 from postroom.plugin import Resources
 
 USER, PASSWORD, REALM = "ann", "correct-horse", "post.example.org"
-NEEDED = ("postfix", "saslpasswd2")
 
-pytestmark = [
-    pytest.mark.skipif(
-        any(shutil.which(name) is None for name in NEEDED), reason=f"needs {' and '.join(NEEDED)} installed"
-    ),
-    pytest.mark.skipif(os.geteuid() != 0, reason="a private Postfix instance can be started by root only"),
-]
+pytestmark = pytest.mark.system("postfix")
 
 MAIN = """
 compatibility_level = 3.6

@@ -1,4 +1,4 @@
-"""Requests pass Twilio's own OpenAPI description: ../shared/rigs/provider-mocks serves it at 127.0.0.1:4060.
+"""Requests pass Twilio's own OpenAPI description: .ci/provider-mocks serves it at 127.0.0.1:4060.
 
 The mock knows the Messages resource only, and reads no repeated form field as the array that MediaUrl and
 PersistentAction are, not even from Twilio's SDK: test_sdk_parity holds those to the SDK's own form.
@@ -6,23 +6,13 @@ PersistentAction are, not even from Twilio's SDK: test_sdk_parity holds those to
 
 from __future__ import annotations
 
-import socket
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from postroom.errors import MessageRejected
 
-MOCK = ("127.0.0.1", 4060)
-
-
-def mock_is_up() -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex(MOCK) == 0
-
-
-pytestmark = pytest.mark.skipif(not mock_is_up(), reason="the Twilio mock of provider-mocks is not on 127.0.0.1:4060")
+pytestmark = pytest.mark.system("twilio")
 
 SERVICE = "MG" + "0123456789abcdef" * 2
 WHEN = datetime.now(UTC) + timedelta(hours=1)

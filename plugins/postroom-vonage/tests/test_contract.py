@@ -1,11 +1,10 @@
 """Vonage's own contracts: its OpenAPI descriptions, served by validating mocks on loopback.
 
-`../shared/rigs/provider-mocks` serves the SMS API at 127.0.0.1:4062 and the Messages API at 127.0.0.1:4063.
+`.ci/provider-mocks` serves the SMS API at 127.0.0.1:4062 and the Messages API at 127.0.0.1:4063.
 """
 
 from __future__ import annotations
 
-import socket
 from datetime import UTC, datetime
 
 import pytest
@@ -14,19 +13,7 @@ from postroom.errors import DeliveryError, Outcome
 
 PORTS = {"sms": 4062, "messages": 4063}
 
-
-def mocks_are_up() -> bool:
-    for port in PORTS.values():
-        with socket.socket() as probe:
-            probe.settimeout(1)
-            if probe.connect_ex(("127.0.0.1", port)) != 0:
-                return False
-    return True
-
-
-pytestmark = pytest.mark.skipif(
-    not mocks_are_up(), reason="the Vonage mocks of provider-mocks are not on 127.0.0.1:4062 and 4063"
-)
+pytestmark = pytest.mark.system("vonage")
 
 
 def at(api) -> str:

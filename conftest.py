@@ -1,0 +1,99 @@
+"""The group `system`: tests of what pip cannot install. Where a need is not met they are left out, and a line says so."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+SLOW = ("tests/acceptance/", "tests/integration/", "tests/packaging/", "tests/typing/")
+"""Folders whose tests start processes; `-m "not slow"` is the lane for every minute."""
+
+
+def listens(*ports: int) -> bool:
+    for port in ports:
+        with socket.socket() as probe:
+            probe.settimeout(1)
+            if probe.connect_ex(("127.0.0.1", port)):
+                return False
+    return True
+
+
+def installed(*commands: str) -> bool:
+    return all(shutil.which(command) for command in commands)
+
+
+def may_mount() -> bool:
+    with tempfile.TemporaryDirectory() as folder:
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder], capture_output=True, check=False)
+        if mounted.returncode == 0:
+            subprocess.run(["umount", folder], check=True)
+        return mounted.returncode == 0
+
+
+NEEDS: dict[str, tuple[str, Callable[[], bool]]] = {
+    "postfix": ("Postfix, as root", lambda: os.geteuid() == 0 and installed("postfix", "saslpasswd2")),
+    "mount": ("a full disk, as root", may_mount),
+    "setpriv": ("missing rights, as root", lambda: os.geteuid() != 0 or installed("setpriv")),
+    "proc": ("Linux's /proc", lambda: Path("/proc/self/task").exists()),
+    "git": ("a git checkout", lambda: installed("git") and Path(__file__).with_name(".git").exists()),
+    "node": ("Node", lambda: installed("node")),
+    "twilio": ("Twilio's contract", lambda: listens(4060)),
+    "sendgrid": ("SendGrid's contract", lambda: listens(4061)),
+    "vonage": ("Vonage's contracts", lambda: listens(4062, 4063)),
+}
+"""What `@pytest.mark.system(...)` may name: what it is to a reader, and whether it is there."""
+
+
+@cache
+def met(need: str) -> bool:
+    return NEEDS[need][1]()
+
+
+def unmet(item: pytest.Item) -> list[str]:
+    return [need for mark in item.iter_markers("system") for need in mark.args if not met(need)]
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    if item.nodeid.startswith(SLOW):
+        item.add_marker("slow")
+
+
+@pytest.hookimpl(trylast=True)  # after -m and -k, which may not have asked for them
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    without = [(item, unmet(item)) for item in items]
+    config.stash[LEFT_OUT] = Counter(needs[0] for _, needs in without if needs)
+    items[:] = [item for item, needs in without if not needs]
+    config.hook.pytest_deselected(items=[item for item, needs in without if needs])
+
+
+LEFT_OUT = pytest.StashKey[Counter[str]]()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = dict(session.config.stash.get(LEFT_OUT, Counter()))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: object) -> None:
+    """Every worker has collected, and left out, the same."""
+    output = getattr(node, "workeroutput", {})
+    node.config.stash[LEFT_OUT] = Counter(output.get("left_out", {}))  # type: ignore[attr-defined]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    left_out = config.stash.get(LEFT_OUT, Counter())
+    if left_out:
+        what = ", ".join(f"{count} of {NEEDS[need][0]}" for need, count in sorted(left_out.items()))
+        terminalreporter.write_line(
+            f"left out: {left_out.total()} system tests ({what}); `.ci/run` installs what they need"
+        )
