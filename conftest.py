@@ -1,4 +1,4 @@
-"""The group `system`: tests of what pip cannot install. Where a need is not met they are left out, and a line says so."""
+"""The group `system`: tests of what pip cannot install, left out where it is not there; and the group `slow`."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ NEEDS: dict[str, tuple[str, Callable[[], bool]]] = {
     "postfix": ("Postfix, as root", lambda: os.geteuid() == 0 and installed("postfix", "saslpasswd2")),
     "mount": ("a full disk, as root", may_mount),
     "setpriv": ("missing rights, as root", lambda: os.geteuid() != 0 or installed("setpriv")),
-    "proc": ("Linux's /proc", lambda: Path("/proc/self/task").exists()),
+    "proc": ("the processes of Linux", lambda: Path("/proc/self/task").exists()),
     "git": ("a git checkout", lambda: installed("git") and Path(__file__).with_name(".git").exists()),
     "node": ("Node", lambda: installed("node")),
     "twilio": ("Twilio's contract", lambda: listens(4060)),
