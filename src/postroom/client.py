@@ -322,7 +322,7 @@ class Postroom:
         if error is None:
             return receipt
         if isinstance(error, DeliveryError):
-            error.receipt = receipt
+            error = error.with_receipt(receipt)
         raise error
 
     def _check_usable(self) -> None:

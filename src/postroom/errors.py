@@ -1,13 +1,16 @@
 """Every error postroom raises.
 
 PostroomError
+├── PostroomClosed             the Postroom was closed before
+├── WrongEventLoop             the Postroom belongs to another event loop
 ├── ConfigError                the configuration must change before anything can be sent
 │   ├── MissingCredential      a secret is not there
 │   └── InvalidOption          an option is unknown or has a wrong value
 ├── PluginError                a provider plugin cannot be used
 │   ├── PluginLoadError        it fails to import or to register
 │   ├── PluginConflict         two distributions claim one provider name
-│   ├── ProviderNotFound       nothing answers to the name
+│   ├── ProviderNotFound       no route, account or provider has the name
+│   ├── ExtensionNotFound      no installed extension has the name
 │   └── ContractViolation      it breaks the plugin interface
 ├── MessageError               this message must change; nothing was sent
 │   ├── InvalidAddress         an e-mail address or a phone number is not one
@@ -23,20 +26,21 @@ PostroomError
 │   ├── MessageRejected        this message is refused
 │   ├── QuotaExhausted         the account has no credit or quota left
 │   └── UnexpectedResponse     the answer fits no documented form
-├── OutboxError                the durable store refuses
+├── OutboxError                the outbox cannot do what was asked
 │   ├── IdempotencyConflict    one key, two different messages
 │   ├── MessageNotFound        no such message in this outbox
-│   ├── StateConflict          the message is in a state where that cannot be done
-│   └── LeaseLost              another worker owns the message now
-└── WebhookError               an incoming event is refused
+│   └── StateConflict          the message is in a state where that cannot be done
+└── WebhookError               a provider's report cannot be taken
     ├── SignatureInvalid       not signed by the provider
     └── PayloadInvalid         signed, but not readable
 """
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+
+from postroom.outcomes import Outcome as Outcome  # noqa: PLC0414 - exported again from here
+from postroom.outcomes import Scope as Scope  # noqa: PLC0414 - as above
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -44,27 +48,15 @@ if TYPE_CHECKING:
     from postroom.receipts import Receipt, RecipientResult
 
 N = TypeVar("N", int, float)
-
-
-class Outcome(StrEnum):
-    """What came of one attempt to hand a message to a provider."""
-
-    ACCEPTED = "accepted"
-    TRANSIENT = "transient"
-    PERMANENT = "permanent"
-    UNKNOWN = "unknown"
-
-
-class Scope(StrEnum):
-    """How far an error reaches: one recipient, one message, or everything sent through the account."""
-
-    RECIPIENT = "recipient"
-    MESSAGE = "message"
-    ACCOUNT = "account"
+E = TypeVar("E", bound="PostroomError")
 
 
 class PostroomError(Exception):
-    """Root of all errors. `code` is stable and machine-readable; `str()` tells a person the next step."""
+    """Base class of all errors. `code` is stable and machine-readable; `str()` says the next step to a person.
+
+    Errors are immutable: a field is set once, by the constructor. What Python itself notes of an exception
+    (`__cause__`, `__traceback__`, notes) stays open, and every error can be copied and pickled.
+    """
 
     code: ClassVar[str] = "postroom_error"
 
@@ -72,6 +64,32 @@ class PostroomError(Exception):
     def message(self) -> str:
         """The text for a person, without secrets."""
         return str(self)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        # One error may reach many callers (a batch, a shared connection): what one of them did to it, all would see.
+        if (name in self.__dict__ and not name.startswith("_")) or name in {"args", "code"}:
+            raise AttributeError(f"{type(self).__name__}.{name} cannot be changed")
+        super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        if not name.startswith("_"):
+            raise AttributeError(f"{type(self).__name__}.{name} cannot be deleted")
+        super().__delattr__(name)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuilt, (type(self), self.args, self.__dict__)
+
+
+class PostroomClosed(PostroomError):
+    """The Postroom is closed; a new one has to be made."""
+
+    code = "postroom_closed"
+
+
+class WrongEventLoop(PostroomError):
+    """The Postroom belongs to another event loop; each loop needs one of its own."""
+
+    code = "wrong_event_loop"
 
 
 class ConfigError(PostroomError):
@@ -115,9 +133,15 @@ class PluginConflict(PluginError):
 
 
 class ProviderNotFound(PluginError):
-    """No route, account or installed provider answers to the name."""
+    """No route, account or installed provider has the name."""
 
     code = "provider_not_found"
+
+
+class ExtensionNotFound(PluginError):
+    """No installed extension has the name."""
+
+    code = "extension_not_found"
 
 
 class ContractViolation(PluginError):
@@ -133,7 +157,10 @@ class MessageError(PostroomError):
     """
 
     code = "message_error"
-    problems: tuple[tuple[str, str], ...] = ()
+
+    def __init__(self, message: str, *, problems: tuple[tuple[str, str], ...] = ()) -> None:
+        super().__init__(message)
+        self.problems = problems
 
 
 class InvalidAddress(MessageError):
@@ -151,9 +178,6 @@ class UnsupportedFeature(MessageError):
         super().__init__(message)
         self.feature = feature
         self.provider = provider
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, (type(self), self.args, self.__dict__)
 
 
 class Suppressed(MessageError):
@@ -190,9 +214,7 @@ class DeliveryError(PostroomError):
         recipients: tuple[RecipientResult, ...] = (),
     ) -> None:
         super().__init__(message)
-        if outcome is Outcome.ACCEPTED:
-            raise ValueError("an error cannot have the outcome accepted")
-        self.outcome = outcome or self.default_outcome
+        self.outcome = _of_a_failure(outcome or self.default_outcome)
         self.scope = scope or self.default_scope
         self.provider_code = _text(provider_code)
         self.status = _number(int, status)
@@ -202,8 +224,24 @@ class DeliveryError(PostroomError):
         self.recipients = recipients
         self.receipt: Receipt | None = None
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, (type(self), self.args, self.__dict__)
+    def with_receipt(self, receipt: Receipt) -> Self:
+        """Return a copy that carries `receipt`."""
+        return self._with(receipt=receipt)
+
+    def with_recipients(self, recipients: tuple[RecipientResult, ...]) -> Self:
+        """Return a copy with these results per recipient."""
+        return self._with(recipients=recipients)
+
+    def with_outcome(self, outcome: Outcome) -> Self:
+        """Return a copy with another outcome. Raises ValueError for `accepted`."""
+        return self._with(outcome=_of_a_failure(outcome))
+
+    def _with(self, **fields: object) -> Self:
+        # Not through the constructor, whose arguments a plugin's class may have changed.
+        copied: Self = _rebuilt(type(self), self.args, {**self.__dict__, **fields})
+        copied.__cause__, copied.__context__ = self.__cause__, self.__context__
+        copied.__suppress_context__ = self.__suppress_context__
+        return copied.with_traceback(self.__traceback__)
 
 
 class ProviderUnreachable(DeliveryError):
@@ -223,7 +261,7 @@ class ProviderUnavailable(DeliveryError):
 
 
 class RateLimited(DeliveryError):
-    """The provider refused because of a rate limit; `retry_after` says how long, when it told."""
+    """The provider refused because of a rate limit; `retry_after` says how long to wait, where it said so."""
 
     code = "rate_limited"
     default_outcome = Outcome.TRANSIENT
@@ -272,7 +310,7 @@ class UnexpectedResponse(DeliveryError):
 
 
 class OutboxError(PostroomError):
-    """The durable store refuses."""
+    """The outbox cannot do what was asked."""
 
     code = "outbox_error"
 
@@ -295,14 +333,8 @@ class StateConflict(OutboxError):
     code = "state_conflict"
 
 
-class LeaseLost(OutboxError):
-    """Another worker has taken the message over."""
-
-    code = "lease_lost"
-
-
 class WebhookError(PostroomError):
-    """An incoming event is refused."""
+    """A provider's report cannot be taken."""
 
     code = "webhook_error"
 
@@ -331,9 +363,14 @@ def _number(kind: Callable[[Any], N], value: object) -> N | None:
         return None
 
 
-def _rebuild(cls: type[PostroomError], args: tuple[object, ...], state: Mapping[str, object]) -> PostroomError:
-    """Unpickle an error whose constructor needs more than its text."""
+def _of_a_failure(outcome: Outcome) -> Outcome:
+    if outcome is Outcome.ACCEPTED:
+        raise ValueError("an error cannot have the outcome accepted")
+    return outcome
+
+
+def _rebuilt(cls: type[E], args: tuple[object, ...], fields: Mapping[str, object]) -> E:
+    """Make an error without its constructor, which may need more than its text."""
     error = cls.__new__(cls, *args)
-    error.args = args
-    error.__dict__.update(state)
+    error.__dict__.update(fields)
     return error

@@ -1,13 +1,14 @@
-"""What is known of a message after it was handed in: receipts, attempts, results per recipient."""
+"""Receipts: what is known of a message after it was handed in, with its attempts and results per recipient."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Protocol, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from postroom.errors import Outcome, Scope
+from postroom.outcomes import Outcome, Scope
 
 
 class Channel(StrEnum):
@@ -41,6 +42,13 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
+class Failure(Protocol):
+    """Any PostroomError, by its shape: `postroom.errors` imports this module, not the other way round."""
+
+    @property
+    def code(self) -> str: ...
+
+
 class RecipientResult(Record):
     """What the provider said about one recipient.
 
@@ -56,6 +64,33 @@ class RecipientResult(Record):
     status: int | None = None
     detail: str | None = None
     segments: int | None = None
+
+    @classmethod
+    def accepted(cls, address: str, provider_message_id: str | None = None, *, segments: int | None = None) -> Self:
+        """Return the result of a recipient whom the provider accepted."""
+        return cls(
+            address=address,
+            outcome=Outcome.ACCEPTED,
+            provider_message_id=provider_message_id,
+            segments=segments,
+        )
+
+    @classmethod
+    def failed(cls, address: str, error: Failure) -> Self:
+        """Return the result of a recipient who was not served because of `error`.
+
+        A DeliveryError gives its outcome, codes and detail. Any other error came before an attempt: permanent,
+        with the error's text as `detail`.
+        """
+        known = vars(error)
+        return cls(
+            address=address,
+            outcome=known.get("outcome", Outcome.PERMANENT),
+            code=error.code,
+            provider_code=known.get("provider_code"),
+            status=known.get("status"),
+            detail=known.get("detail", str(error)),
+        )
 
 
 class Accepted(Record):

@@ -45,11 +45,8 @@ def refusal(cls: type[BaseModel], error: ValidationError) -> MessageError:
     told = tuple((".".join(str(part) for part in problem["loc"]), _explained(cls, problem)) for problem in problems)
     addresses_only = all(problem["type"] == "invalid_address" for problem in problems)
     kind = InvalidAddress if addresses_only else MessageError
-    found = kind(
-        f"{cls.__name__} cannot be sent: " + "; ".join(f"{where}: {text}" if where else text for where, text in told)
-    )
-    found.problems = told
-    return found
+    text = "; ".join(f"{where}: {wrong}" if where else wrong for where, wrong in told)
+    return kind(f"{cls.__name__} cannot be sent: {text}", problems=told)
 
 
 def _explained(cls: type[BaseModel], problem: ErrorDetails) -> str:

@@ -139,8 +139,6 @@ KNOWN = {
 
     postroom.plugin.resources -> postroom.plugin.http
 
-    postroom.receipts -> postroom.errors
-
     postroom_smtp.delivery -> postroom_smtp.session
     """.split("\n\n")
     for start, end in [line.strip().split(" -> ")]

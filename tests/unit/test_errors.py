@@ -13,6 +13,7 @@ from postroom import errors
 from postroom.errors import (
     ConfigError,
     DeliveryError,
+    MessageRejected,
     Outcome,
     PostroomError,
     RateLimited,
@@ -66,7 +67,7 @@ def test_a_pickled_delivery_error_keeps_all_it_knew() -> None:
     error = RecipientsRefused(
         "none taken", provider_code="5.1.1", status=550, detail="no such user", recipients=(refused,)
     )
-    error.receipt = Receipt(id="1", channel=Channel.EMAIL, status=Status.FAILED, recipients=(refused,))
+    error = error.with_receipt(Receipt(id="1", channel=Channel.EMAIL, status=Status.FAILED, recipients=(refused,)))
     twin = pickle.loads(pickle.dumps(error))
     assert vars(twin) == vars(error)
     assert twin.recipients == (refused,)
@@ -101,3 +102,79 @@ def test_facts_of_the_wrong_type_are_put_into_the_right_one() -> None:
     error = RateLimited("slow down", provider_code=20429, status="429", retry_after="7", detail=5, request_id=b"x")
     assert (error.provider_code, error.status, error.retry_after, error.detail) == ("20429", 429, 7.0, "5")
     assert RateLimited("slow down", retry_after="soon").retry_after is None
+
+
+@pytest.mark.parametrize("cls", CLASSES, ids=lambda c: c.__name__)
+def test_no_public_field_of_an_error_can_be_changed(cls) -> None:
+    error = example(cls)
+    before = dict(vars(error))
+    for name in [*before, "args", "code", "message"]:
+        with pytest.raises(AttributeError):
+            setattr(error, name, "other")
+        with pytest.raises(AttributeError):
+            delattr(error, name)
+    assert vars(error) == before
+
+
+def test_what_python_notes_of_an_error_stays_open() -> None:
+    error = DeliveryError("it failed")
+    error.add_note("while trying")
+    error.__cause__ = ValueError("why")
+    error.__suppress_context__ = True
+    assert error.with_traceback(None).__notes__ == ["while trying"]
+
+
+class Awkward(MessageRejected):
+    """A plugin's error whose constructor takes other arguments than ours."""
+
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__(f"{first} {second}", provider_code="7")
+        self.first = first
+
+
+def raised(error: DeliveryError) -> DeliveryError:
+    try:
+        raise error from ValueError("why")
+    except DeliveryError as caught:
+        return caught
+
+
+def test_a_copy_with_one_field_changed_keeps_all_else() -> None:
+    receipt = Receipt(id="1", channel=Channel.EMAIL, status=Status.FAILED)
+    refused = RecipientResult(address="a@example.org", outcome=Outcome.PERMANENT)
+    for error in (raised(Awkward("no", "way")), raised(RateLimited("slow down", retry_after=3))):
+        for copied, changed in (
+            (error.with_receipt(receipt), {"receipt": receipt}),
+            (error.with_recipients((refused,)), {"recipients": (refused,)}),
+            (error.with_outcome(Outcome.UNKNOWN), {"outcome": Outcome.UNKNOWN}),
+        ):
+            assert copied is not error
+            assert (type(copied), str(copied)) == (type(error), str(error))
+            assert vars(copied) == {**vars(error), **changed}
+            assert (copied.__cause__, copied.__traceback__) == (error.__cause__, error.__traceback__)
+            assert copied.__suppress_context__ is error.__suppress_context__ is True
+        assert error.receipt is None
+
+
+def test_a_copy_cannot_say_accepted_either() -> None:
+    with pytest.raises(ValueError, match="accepted"):
+        DeliveryError("no").with_outcome(Outcome.ACCEPTED)
+
+
+def test_the_result_of_a_recipient_says_what_the_delivery_error_says() -> None:
+    error = RateLimited("slow down", provider_code="20429", status=429, detail="too fast")
+    assert RecipientResult.failed("+15550100", error) == RecipientResult(
+        address="+15550100",
+        outcome=Outcome.TRANSIENT,
+        code="rate_limited",
+        provider_code="20429",
+        status=429,
+        detail="too fast",
+    )
+
+
+def test_an_error_before_any_attempt_is_permanent_for_a_recipient() -> None:
+    error = UnsupportedFeature("no html", feature="html", provider="twilio")
+    assert RecipientResult.failed("a@example.org", error) == RecipientResult(
+        address="a@example.org", outcome=Outcome.PERMANENT, code="unsupported_feature", detail="no html"
+    )

@@ -125,7 +125,6 @@ async def test_when_the_server_is_down_all_who_wait_hear_so_after_one_attempt(se
     account = await open_account(server)
     answers = await asyncio.gather(*(account.send(make_email()) for _ in range(50)), return_exceptions=True)
     assert all(isinstance(answer, ProviderUnavailable) for answer in answers)
-    assert len({id(answer) for answer in answers}) == 50
     assert server.connections == 1
 
 

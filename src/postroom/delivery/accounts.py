@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from postroom.config.accounts import account_settings, settings_for_message, settings_from_environment
-from postroom.delivery.dispatcher import AccountDispatcher, early_fault, own_copy
-from postroom.errors import ConfigError, DeliveryError, PostroomError
+from postroom.delivery.dispatcher import AccountDispatcher, early_fault
+from postroom.errors import ConfigError, PostroomError
 from postroom.plugin.resources import Resources
 from postroom.plugin.transport import Transport
 
@@ -178,10 +178,7 @@ class Accounts:
         if task is None:
             task = self._opening[key] = asyncio.create_task(make())
             task.add_done_callback(lambda done: self._opened(lanes, key, done))
-        try:
-            return await asyncio.shield(task)
-        except DeliveryError as error:
-            raise own_copy(error) from error.__cause__
+        return await asyncio.shield(task)
 
     def _opened(self, lanes: dict[K, AccountDispatcher], key: K, task: asyncio.Task[AccountDispatcher]) -> None:
         del self._opening[key]

@@ -185,7 +185,7 @@ class AccountDispatcher:
             if isinstance(answer, Accepted):
                 future.set_result(answer)
             else:
-                future.set_exception(own_copy(answer))
+                future.set_exception(answer)
 
     async def _answers(self, messages: list[Message]) -> list[Accepted | BaseException]:
         """One answer per message, whatever the plugin does."""
@@ -281,18 +281,6 @@ def unsupported(account: str, provider: str, missing: list[str]) -> UnsupportedF
         feature=missing[0],
         provider=provider,
     )
-
-
-def own_copy(error: BaseException) -> BaseException:
-    """Return a copy for one of several messages that share an error, since a receipt is attached to it.
-
-    Made without the constructor, whose arguments a plugin's error class may have changed.
-    """
-    own = error.__class__.__new__(error.__class__, *error.args)
-    own.args = error.args
-    own.__dict__.update(error.__dict__)
-    own.__cause__ = error.__cause__
-    return own
 
 
 def _is_being_cancelled() -> bool:

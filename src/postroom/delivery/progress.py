@@ -87,9 +87,7 @@ class DeliveryProgress:
         """Record what a provider said later of recipients in doubt: it has the message."""
         self._taken = self._taken or (target, answer)
         for recipient in recipients:
-            self._results[recipient] = RecipientResult(
-                address=recipient, outcome=Outcome.ACCEPTED, provider_message_id=answer.provider_message_id
-            )
+            self._results[recipient] = RecipientResult.accepted(recipient, answer.provider_message_id)
 
     def result(self, recipient: str) -> RecipientResult | None:
         """What is known of one recipient."""
@@ -108,9 +106,7 @@ class DeliveryProgress:
         self.refusals.append(refusal)
         for recipient in recipients:
             if recipient not in self._results:
-                self._results[recipient] = RecipientResult(
-                    address=recipient, outcome=Outcome.PERMANENT, code=refusal.code, detail=str(refusal)
-                )
+                self._results[recipient] = RecipientResult.failed(recipient, refusal)
 
     def suppress(self, refusals: Mapping[str, PostroomError]) -> None:
         """Record that some recipients must not be written to, by any account."""
@@ -190,17 +186,16 @@ class DeliveryProgress:
         self._note(target, tried, Outcome.ACCEPTED, request_id=answer.request_id, detail=answer.detail)
         told = {result.address: result for result in answer.recipients}
         for recipient in tried.recipients:
-            result = told.get(recipient) or RecipientResult(
-                address=recipient,
-                outcome=Outcome.ACCEPTED,
-                provider_message_id=answer.provider_message_id,
-            )
+            result = told.get(recipient) or RecipientResult.accepted(recipient, answer.provider_message_id)
             self._settle(result, Scope.RECIPIENT)
 
     def _add_failed(self, target: Target, tried: AttemptResult, error: DeliveryError) -> None:
-        untold = error.outcome
+        told = {result.address: result for result in error.recipients}
+        results = [told.get(recipient) or RecipientResult.failed(recipient, error) for recipient in tried.recipients]
         if any(result.outcome is Outcome.UNKNOWN for result in error.recipients):
-            error.outcome = Outcome.UNKNOWN  # one recipient in doubt: the message must not simply be sent again
+            error = error.with_outcome(
+                Outcome.UNKNOWN
+            )  # one recipient in doubt: the message must not simply be sent again
         self._errors.append(error)
         self._note(
             target,
@@ -214,16 +209,7 @@ class DeliveryProgress:
             request_id=error.request_id,
             detail=error.detail,
         )
-        told = {result.address: result for result in error.recipients}
-        for recipient in tried.recipients:
-            result = told.get(recipient) or RecipientResult(
-                address=recipient,
-                outcome=untold,
-                code=error.code,
-                provider_code=error.provider_code,
-                status=error.status,
-                detail=error.detail,
-            )
+        for result in results:
             self._settle(result, error.scope)
 
     def _note(self, target: Target, tried: AttemptResult, outcome: Outcome, **said: Any) -> None:

@@ -24,8 +24,7 @@ def raise_for_receipt(receipt: Receipt) -> Receipt:
             f"message {receipt.id}: {_detail(receipt) or 'handed over without an answer'}; it may have been sent, so "
             "look for it at the provider, then settle it with `postroom outbox resolve`"
         )
-        doubt.receipt = receipt
-        raise doubt
+        raise doubt.with_receipt(receipt)
     if receipt.status in _FAILED:
         raise _failure(receipt)
     return receipt
@@ -49,8 +48,7 @@ def _failure(receipt: Receipt) -> PostroomError:
         detail=last.detail,
         recipients=receipt.recipients,
     )
-    error.receipt = receipt
-    return error
+    return error.with_receipt(receipt)
 
 
 def _detail(receipt: Receipt) -> str | None:

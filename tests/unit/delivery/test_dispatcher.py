@@ -21,7 +21,7 @@ from postroom import (
     Sms,
     Status,
 )
-from postroom.delivery.dispatcher import RateLimiter, own_copy
+from postroom.delivery.dispatcher import RateLimiter
 from postroom.errors import ConfigError, UnsupportedFeature
 from postroom.receipts import Accepted
 from typing import Never
@@ -438,23 +438,6 @@ async def test_an_error_class_with_its_own_constructor_reaches_every_message(sta
         results = await asyncio.wait_for(room.send_many([sms(), sms()]), 5)
     assert [type(result) for result in results] == [Awkward, Awkward]
     assert str(results[0]) == "one two"
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        MessageRejected("m", provider_code="1"),
-        ConfigError("m", path="a.b"),
-        UnsupportedFeature("m", feature="cc", provider="x"),
-        PostroomError("plain"),
-    ],
-)
-def test_a_copy_of_an_error_equals_it_but_for_its_identity(error) -> None:
-    error.__cause__ = ValueError("why")
-    copied = own_copy(error)
-    assert copied is not error
-    assert type(copied) is type(error)
-    assert (str(copied), copied.__dict__, copied.__cause__) == (str(error), error.__dict__, error.__cause__)
 
 
 async def test_answers_of_a_batch_reach_the_right_messages(stage) -> None:

@@ -92,7 +92,8 @@ def refusal(
         retry_after=_rate_limit_reset(reply),
     )
     if isinstance(error, RecipientsRefused) and email is not None:
-        error.recipients = _results(email, [replace(f, message=transport.redact(f.message)) for f in faults], error)
+        redacted = [replace(fault, message=transport.redact(fault.message)) for fault in faults]
+        return error.with_recipients(_results(email, redacted, error))
     return error
 
 
@@ -125,18 +126,20 @@ def _unauthorized(told: str) -> Meaning:
     return Meaning(AuthenticationFailed, advice="nothing was sent, check api_key, and that region is the key's")
 
 
+_SHARED_THE_MESSAGE = {
+    "code": MessageRejected.code,
+    "detail": "not sent: SendGrid refused another recipient of the message",
+}
+
+
 def _results(email: Email, faults: Sequence[Fault], error: DeliveryError) -> tuple[RecipientResult, ...]:
     """Say for each recipient whether it was at fault, or only shared a message with one that was."""
     blamed = _blamed_addresses(email, faults)
     named = (*email.to, *email.cc, *email.bcc)
     details = {address.email: blamed.get(wire_address(address).lower()) for address in named}
     return tuple(
-        RecipientResult(
-            address=recipient,
-            outcome=error.outcome,
-            code=error.code if details[recipient] else MessageRejected.code,
-            status=error.status,
-            detail=details[recipient] or "not sent: SendGrid refused another recipient of the message",
+        RecipientResult.failed(recipient, error).model_copy(
+            update={"detail": details[recipient]} if details[recipient] else _SHARED_THE_MESSAGE
         )
         for recipient in email.recipients
     )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from postroom.errors import DeliveryError, Outcome, PostroomError, Scope
 from postroom.receipts import Accepted, RecipientResult
-from postroom_smtp.errors import meaning, result_of
+from postroom_smtp.errors import meaning
 
 if TYPE_CHECKING:
     import asyncio
@@ -56,7 +56,7 @@ class Delivery:
         if isinstance(error, DeliveryError):
             self._error = error
             for address in self.left:
-                self._results.setdefault(address, result_of(address, error))
+                self._results.setdefault(address, RecipientResult.failed(address, error))
             self.left = []
             self.conclude()
         elif any(result.outcome is Outcome.ACCEPTED for result in self._results.values()):
@@ -71,7 +71,7 @@ class Delivery:
         """Settle those of one transaction; what the rest hear decides whether it is raised."""
         self._error = error
         for address in asked:
-            self.record(result_of(address, error))
+            self.record(RecipientResult.failed(address, error))
 
     def accepted(self, taken: list[str], reply: Reply) -> None:
         """Record the server's yes for `taken`; a yes for everyone needs no result for each."""
@@ -108,7 +108,7 @@ class Delivery:
         if error is None:
             return self.refusals.nobody(results)
         if any(result.code != error.code or result.outcome is not error.outcome for result in results):
-            error.recipients = results
+            return error.with_recipients(results)
         return error
 
 
@@ -195,7 +195,7 @@ class Transaction:
         """The session ended: `error` for those whose content was on its way, `rest` for those not asked yet."""
         self.delivery.record_error(self.taken, error)
         for address in self.delivery.left:
-            self.delivery.record(result_of(address, rest))
+            self.delivery.record(RecipientResult.failed(address, rest))
         self.delivery.left = []
         self.end()
 

@@ -168,18 +168,6 @@ def meaning(reply: Reply) -> Meaning:
     return (ProviderUnavailable if reply.code >= 400 else UnexpectedResponse), Scope.MESSAGE
 
 
-def result_of(address: str, error: DeliveryError) -> RecipientResult:
-    """Return what a message-wide error means for one recipient."""
-    return RecipientResult(
-        address=address,
-        outcome=error.outcome,
-        code=error.code,
-        provider_code=error.provider_code,
-        status=error.status,
-        detail=error.detail,
-    )
-
-
 def _outcome(reply: Reply) -> Outcome:
     """RFC 5321 section 4.2.1: 4yz may succeed later, 5yz will not; nothing else is an answer here."""
     if reply.code >= 500:

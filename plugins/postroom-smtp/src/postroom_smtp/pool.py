@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
@@ -185,9 +184,7 @@ class Pool:
 
     def _fail_waiting(self, error: PostroomError) -> None:
         while self._waiting:
-            own = copy.copy(error)
-            own.__cause__ = error.__cause__
-            self._waiting.popleft().fail(own)
+            self._waiting.popleft().fail(error)
 
 
 def _fate(delivery: Delivery) -> str:

@@ -38,7 +38,7 @@ LATER = timedelta(seconds=60)
 REMEMBERED = 10_000
 """SIDs of which it is known whose they are."""
 
-ClaimedMessage = dict[str, Any]
+Entry = dict[str, Any]
 
 
 class Sought(NamedTuple):
@@ -72,7 +72,7 @@ class Sought(NamedTuple):
         sender = {"From": self.sender} if self.sender else {}
         return {"To": self.to, **sender, "PageSize": str(PAGE_SIZE)}
 
-    def is_(self, entry: ClaimedMessage) -> bool:
+    def is_(self, entry: Entry) -> bool:
         """Whether `entry` may be the message."""
         created = created_at(entry)
         return (
@@ -84,7 +84,7 @@ class Sought(NamedTuple):
             and self.since <= created <= self.until
         )
 
-    def precedes(self, entries: Iterable[ClaimedMessage]) -> bool:
+    def precedes(self, entries: Iterable[Entry]) -> bool:
         """Whether all of `entries` are older than the message, and with them all that follow."""
         times = [created_at(entry) for entry in entries]
         return all(time is not None and time < self.since for time in times)
@@ -105,7 +105,7 @@ class Owners:
         return True
 
 
-def created_at(entry: ClaimedMessage) -> datetime | None:
+def created_at(entry: Entry) -> datetime | None:
     """Return when Twilio created a message: `Fri, 13 Aug 2010 01:16:22 +0000`."""
     try:
         moment = parsedate_to_datetime(str(entry.get("date_created")))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from postroom.messages import Sms
     from postroom.plugin import Resources, UnknownAttempt, WebhookRequest
     from postroom.plugin.http import Reply
-    from postroom_twilio.lookup import ClaimedMessage
+    from postroom_twilio.lookup import Entry
 
 
 class TwilioSms(HttpSmsTransport[TwilioSettings]):
@@ -101,9 +101,9 @@ class TwilioSms(HttpSmsTransport[TwilioSettings]):
             raise self._refused(reply)
         return reply.json_object()
 
-    async def _matches(self, sought: Sought) -> list[ClaimedMessage]:
+    async def _matches(self, sought: Sought) -> list[Entry]:
         """Every message that may be the one; none when the list is too long to be read to its end."""
-        found: list[ClaimedMessage] = []
+        found: list[Entry] = []
         page: object = f"{self._path}/Messages.json?{form_body(sought.query).decode()}"
         for _ in range(MOST_PAGES):
             listed = await self._read(str(page))
@@ -154,7 +154,7 @@ class TwilioSms(HttpSmsTransport[TwilioSettings]):
             request_id=_request_id(reply),
         )
         if isinstance(error, RecipientsRefused) and message is not None:
-            error.recipients = (_refusal(message, error),)
+            return error.with_recipients((RecipientResult.failed(message.recipients[0], error),))
         return error
 
     def _own_sender(self, message: Sms) -> bool:
@@ -162,27 +162,11 @@ class TwilioSms(HttpSmsTransport[TwilioSettings]):
         return chosen or "messaging_service_sid" in message.provider_options
 
 
-def _taken(message: Sms, entry: ClaimedMessage) -> Accepted:
+def _taken(message: Sms, entry: Entry) -> Accepted:
     sid, status = entry["sid"], entry.get("status")
-    result = RecipientResult(
-        address=message.recipients[0],
-        outcome=Outcome.ACCEPTED,
-        provider_message_id=sid,
-        segments=_segments(entry.get("num_segments")),
-    )
+    result = RecipientResult.accepted(message.recipients[0], sid, segments=_segments(entry.get("num_segments")))
     return Accepted(
         provider_message_id=sid, recipients=(result,), detail=f"found in Twilio's message list, {status or 'no status'}"
-    )
-
-
-def _refusal(message: Sms, error: DeliveryError) -> RecipientResult:
-    return RecipientResult(
-        address=message.recipients[0],
-        outcome=error.outcome,
-        code=error.code,
-        provider_code=error.provider_code,
-        status=error.status,
-        detail=error.detail,
     )
 
 

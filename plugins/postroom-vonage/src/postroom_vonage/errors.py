@@ -203,18 +203,5 @@ def _error(
         request_id=request_id,
     )
     if sms is not None and isinstance(error, RecipientsRefused):
-        error.recipients = (recipient_result(sms, error),)
+        return error.with_recipients((RecipientResult.failed(sms.to[0], error),))
     return error
-
-
-def recipient_result(sms: Sms, error: DeliveryError, *, message_id: str | None = None) -> RecipientResult:
-    """Return what `error` means for the one recipient of `sms`."""
-    return RecipientResult(
-        address=sms.to[0],
-        outcome=error.outcome,
-        provider_message_id=message_id,
-        code=error.code,
-        provider_code=error.provider_code,
-        status=error.status,
-        detail=error.detail,
-    )

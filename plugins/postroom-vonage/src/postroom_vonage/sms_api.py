@@ -15,7 +15,7 @@ from postroom.receipts import Accepted, RecipientResult
 from postroom.segments import is_gsm7
 from postroom_vonage.addressing import recipient, sender
 from postroom_vonage.auth import basic, signed
-from postroom_vonage.errors import part_refusal, recipient_result, refusal
+from postroom_vonage.errors import part_refusal, refusal
 from postroom_vonage.options import fields_for
 
 if TYPE_CHECKING:
@@ -125,9 +125,7 @@ def _ids(parts: list[Part]) -> list[str]:
 def _accepted(sms: Sms, parts: list[Part]) -> Accepted:
     ids = _ids(parts)
     first = ids[0] if ids else None
-    result = RecipientResult(
-        address=sms.to[0], outcome=Outcome.ACCEPTED, provider_message_id=first, segments=len(parts)
-    )
+    result = RecipientResult.accepted(sms.to[0], first, segments=len(parts))
     detail = f"parts {', '.join(ids)}" if len(ids) > 1 else None
     return Accepted(provider_message_id=first, recipients=(result,), detail=detail)
 
@@ -145,8 +143,10 @@ def _partly_sent(transport: HttpTransport[Any, Any], sms: Sms, reply: Reply, par
         detail=f"only {sent} of {len(parts)} parts were accepted ({', '.join(ids)}): {refused.get('error-text')}",
         advice="part of the text was sent and billed, so look at what arrived before sending it again by hand",
     )
-    error.recipients = (recipient_result(sms, error, message_id=ids[0] if ids else None),)
-    return error
+    result = RecipientResult.failed(sms.to[0], error).model_copy(
+        update={"provider_message_id": ids[0] if ids else None}
+    )
+    return error.with_recipients((result,))
 
 
 def _text(value: object) -> str:
