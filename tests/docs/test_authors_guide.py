@@ -32,7 +32,7 @@ def section(hook: str) -> str:
 
 
 @pytest.mark.parametrize("hook", HOOKS)
-def test_a_hook_is_told_with_its_moment_its_arguments_and_an_example_that_defines_it(hook) -> None:
+def test_a_hook_is_told_with_its_moment_its_arguments_and_an_example_that_defines_it(hook: str) -> None:
     text = section(hook)
     assert "**When:**" in text
     assert "**Arguments:**" in text
@@ -81,6 +81,7 @@ def test_the_promise_names_this_interface_and_the_range_that_the_scaffold_writes
 def test_the_promise_lists_what_the_four_may_import() -> None:
     layers = (ROOT / "tests" / "architecture" / "test_layers.py").read_text()
     public = re.search(r"PUBLIC_TO_PLUGINS = (\{.*?\})", layers, re.DOTALL)
+    assert public
     for module in ast.literal_eval(public[1]):
         assert f"`{module}`" in page("compatibility"), module
 

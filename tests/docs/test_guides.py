@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 
@@ -15,10 +16,11 @@ def code(page: str, kind: str) -> list[str]:
 
 def entry_points(page: str) -> dict[str, str]:
     (found,) = [block for block in code(page, "toml") if "entry-points" in block]
-    return tomllib.loads(found)["project"]["entry-points"]["postroom"]
+    given: dict[str, str] = tomllib.loads(found)["project"]["entry-points"]["postroom"]
+    return given
 
 
-def test_the_provider_of_the_guide_sends_and_tells_what_went_wrong(site) -> None:
+def test_the_provider_of_the_guide_sends_and_tells_what_went_wrong(site: Any) -> None:
     (module,) = code("docs/plugins/writing-a-provider.md", "python")
     providers = entry_points("docs/plugins/writing-a-provider.md")
     assert providers == entry_points("README.md")
@@ -52,7 +54,7 @@ def test_the_provider_of_the_guide_sends_and_tells_what_went_wrong(site) -> None
     assert refused == ["MessageRejected: E7", "UnexpectedResponse: None"]
 
 
-def test_the_extensions_of_the_guide_observe_and_gate(site) -> None:
+def test_the_extensions_of_the_guide_observe_and_gate(site: Any) -> None:
     observer, gate = code("docs/how-to/extensions.md", "python")
     site.add("audit", extensions={"audit": "audit"}, modules={"audit": observer})
     site.add("office-hours", extensions={"office-hours": "office_hours"}, modules={"office_hours": gate})
@@ -80,7 +82,7 @@ def test_the_extensions_of_the_guide_observe_and_gate(site) -> None:
     assert taken == 1
 
 
-def test_the_choice_between_two_claimants_is_made_as_the_page_says(site) -> None:
+def test_the_choice_between_two_claimants_is_made_as_the_page_says(site: Any) -> None:
     site.add("other-smtp", providers={"smtp": "other_smtp"}, modules={"other_smtp": "raise SystemExit"})
     choice, _ = code("docs/explanation/plugins.md", "toml")
     (site.folder / "postroom.toml").write_text(choice)

@@ -7,9 +7,12 @@ import json
 import re
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 import postroom
 from postroom import Address, Attachment, DeliveryError, Email, Event, Message, Postroom, Receipt, Sms, Status
@@ -69,13 +72,13 @@ def described(text: str) -> dict[str, list[str]]:
     return {name: row[1:] for row in table(text) for name in quoted(row[0])}
 
 
-def bounds(field) -> list[int]:
+def bounds(field: FieldInfo) -> list[int]:
     """The numbers that a field's declaration sets as limits."""
     named = ("max_length", "le", "ge")
     return [getattr(rule, name) for rule in field.metadata for name in named if getattr(rule, name, None)]
 
 
-def own_fields(model) -> dict:
+def own_fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
     inherited = Message.model_fields if model in {Email, Sms} else {}
     return {name: field for name, field in model.model_fields.items() if name not in inherited}
 
@@ -84,7 +87,9 @@ def own_fields(model) -> dict:
     ("heading", "model"),
     [("Fields of both", Message), ("Email", Email), ("Sms", Sms), ("Attachment", Attachment), ("Address", Address)],
 )
-def test_a_messages_tables_have_every_field_with_its_default_and_its_limits(heading, model) -> None:
+def test_a_messages_tables_have_every_field_with_its_default_and_its_limits(
+    heading: str, model: type[BaseModel]
+) -> None:
     rows = described(page("messages", heading))
     assert rows.keys() == own_fields(model).keys()
     for name, field in own_fields(model).items():
@@ -101,14 +106,14 @@ def _written(default: object) -> str:
     return f"`{json.dumps(default) if isinstance(default, str) else default}`"
 
 
-def test_the_size_of_an_email_and_the_headers_it_refuses_are_told() -> None:
+def test_the_size_of_an_email_and_the_headers_it_refuses_are_listed() -> None:
     text = page("messages")
     assert f"{LARGEST_EMAIL:,} bytes" in text
     assert {name.lower() for name in quoted(text)} >= MODELLED_HEADERS
 
 
 @pytest.mark.parametrize("model", [Receipt, RecipientResult, Attempt])
-def test_a_receipts_tables_have_every_field(model) -> None:
+def test_a_receipts_tables_have_every_field(model: type[BaseModel]) -> None:
     rows = described(page("receipts", model.__name__))
     statuses = {"sent", "in_doubt", "failed"} if model is Receipt else set()
     assert rows.keys() == model.model_fields.keys() | statuses
@@ -125,7 +130,9 @@ def test_a_receipts_tables_have_every_field(model) -> None:
         ("`[plugins]`", Plugins),
     ],
 )
-def test_the_configurations_tables_have_every_key_with_its_default_and_its_limits(heading, model) -> None:
+def test_the_configurations_tables_have_every_key_with_its_default_and_its_limits(
+    heading: str, model: type[BaseModel]
+) -> None:
     rows = described(page("configuration", heading))
     assert rows.keys() == setting_names(model).keys()
     for name, field in setting_names(model).items():
@@ -161,7 +168,7 @@ def test_the_outboxs_table_has_every_key_with_its_default() -> None:
 @pytest.mark.parametrize(
     "record", [MessageFilter, MessageSummary, MessageDetails, OutboxStats, QueueBacklog, AccountHealth, EnqueueResult]
 )
-def test_an_outbox_records_table_has_every_field(record) -> None:
+def test_an_outbox_records_table_has_every_field(record: type[Any]) -> None:
     there = record.model_fields if hasattr(record, "model_fields") else {field.name for field in fields(record)}
     assert described(page("outbox", record.__name__)).keys() == set(there)
 
@@ -170,6 +177,7 @@ def test_every_method_of_the_outbox_is_listed_with_its_parameters_and_no_other()
     listed = {}
     for name in described(page("outbox", "Methods")):
         called = re.fullmatch(r"await outbox\.(\w+)\((.*)\)", name)
+        assert called, name
         listed[called[1]] = [word.split("=")[0] for word in called[2].split(", ") if word not in {"", "*"}]
     there = {
         name: [parameter for parameter in inspect.signature(member).parameters if parameter != "self"]
@@ -188,7 +196,7 @@ def test_every_method_of_the_outbox_is_listed_with_its_parameters_and_no_other()
         ("resolve", Transition.LEARN_SENT),
     ],
 )
-def test_from_which_states_a_message_can_be_moved_is_told(method, move) -> None:
+def test_from_which_states_a_message_can_be_moved_is_listed(method: str, move: Transition) -> None:
     rows = {name.split("(")[0]: row for name, row in described(page("outbox", "Methods")).items()}
     assert set(quoted(rows[f"await outbox.{method}"][0])) == set(allowed_from(move))
 
@@ -205,7 +213,7 @@ def test_every_section_of_the_file_is_described() -> None:
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
-def test_a_providers_page_has_every_setting_and_option_of_its_own_and_no_other(provider) -> None:
+def test_a_providers_page_has_every_setting_and_option_of_its_own_and_no_other(provider: str) -> None:
     text = (ROOT / "plugins" / f"postroom-{provider}" / "README.md").read_text()
     listed = set(described(text.split("## Settings\n")[1].split("\n## ")[0]))
     model = Registry().settings_model(provider)
@@ -278,21 +286,23 @@ def test_every_capability_is_listed_with_its_default() -> None:
     ("heading", "channel", "features"),
     [("E-mail", Channel.EMAIL, EMAIL_FEATURES), ("SMS", Channel.SMS, SMS_FEATURES)],
 )
-def test_the_table_of_features_says_who_has_which(heading, channel, features) -> None:
+def test_the_table_of_features_says_who_has_which(heading: str, channel: Channel, features: frozenset[str]) -> None:
     text = page("capabilities", heading)
     assert described(text).keys() == features
     registry = Registry()
-    for at, column in enumerate(re.search(r"^\| feature \| (.*) \|$", text, re.MULTILINE)[1].split(" | ")):
+    heads = re.search(r"^\| feature \| (.*) \|$", text, re.MULTILINE)
+    assert heads
+    for at, column in enumerate(heads[1].split(" | ")):
         for provider in column.split(", "):
             told = {feature for feature, row in described(text).items() if row[at] == "yes"}
             assert told == registry.transport(provider, channel).capabilities.features, provider
 
 
 def test_every_member_of_a_transport_is_listed_and_no_other() -> None:
-    def public(cls):
+    def public(cls: type) -> set[str]:
         return {name for name in (*vars(cls), *cls.__annotations__) if not name.startswith("_")}
 
-    def listed(text):
+    def listed(text: str) -> set[str]:
         return {word for name in described(text) for word in re.findall(r"^(?:await )?(\w+)", name)}
 
     made = {"account", "settings", "environment", "log"}
@@ -327,6 +337,7 @@ def test_every_method_of_the_room_is_listed_with_its_parameters_and_no_other() -
     listed = {}
     for name in described(page("library", "`Postroom`")):
         called = re.fullmatch(r"(?:await )?(?:room\.|Postroom\.)?(\w+)(?:\((.*)\))?", name)
+        assert called, name
         listed[called[1]] = [word.split("=")[0].lstrip("*") for word in (called[2] or "").split(", ")]
     there = {
         name: [parameter for parameter in inspect.signature(member).parameters if parameter != "self"]
@@ -338,20 +349,20 @@ def test_every_method_of_the_room_is_listed_with_its_parameters_and_no_other() -
 
 
 def test_the_blocking_twin_has_every_method_of_the_room() -> None:
-    def methods(cls):
+    def methods(cls: type) -> set[str]:
         return {name for name in vars(cls) if not name.startswith("_")}
 
     assert methods(Postroom) <= methods(SyncPostroom)
 
 
-def test_every_public_name_is_told() -> None:
+def test_every_public_name_is_listed() -> None:
     told = set(re.findall(r"\w+", " ".join(quoted(page("library") + page("errors")))))
     assert set(postroom.__all__) <= told
     for name in quoted(" ".join(row[0] for row in table(page("library", "Other names")))):
         assert name.split("(")[0] in postroom.__all__
 
 
-def commands(command, path: str = "") -> dict[str, set[str]]:
+def commands(command: Any, path: str = "") -> dict[str, set[str]]:
     """Every command's name with its options."""
     found = {path: {option for parameter in command.params for option in parameter.opts if option.startswith("--")}}
     for name, child in getattr(command, "commands", {}).items():

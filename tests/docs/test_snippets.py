@@ -73,7 +73,7 @@ def blocks(kind: str = "") -> list[Block]:
 
 
 @pytest.mark.parametrize("block", blocks("python"), ids=str)
-def test_a_python_block_runs(block, tmp_path: Path, secrets) -> None:
+def test_a_python_block_runs(block: Block, tmp_path: Path, secrets: None) -> None:
     kind, _, name = block.mark.partition(": ")
     assert kind == "run", f"{block} has no <!-- run: … --> before it"
     (tmp_path / "postroom.toml").write_text(CONFIGURATIONS[name])
@@ -85,7 +85,7 @@ def test_a_python_block_runs(block, tmp_path: Path, secrets) -> None:
 
 @pytest.mark.parametrize("block", [b for b in blocks("toml") if not b.mark], ids=str)
 def test_a_configuration_block_loads_with_every_account(
-    block, tmp_path: Path, secrets, monkeypatch: pytest.MonkeyPatch
+    block: Block, tmp_path: Path, secrets: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "sendgrid.key").write_text("secret\n")
@@ -95,7 +95,7 @@ def test_a_configuration_block_loads_with_every_account(
 
 
 @pytest.mark.parametrize("block", [b for b in blocks("sh") if b.mark != WALKED], ids=str)
-def test_every_command_line_works(block, tmp_path: Path, secrets) -> None:
+def test_every_command_line_works(block: Block, tmp_path: Path, secrets: None) -> None:
     name, _, content = block.mark.removeprefix("file: ").partition("\n")
     if content:
         (tmp_path / name).write_text(content)
@@ -161,7 +161,7 @@ def test_both_commands_of_the_readme_stand_there_and_ci_runs_the_second() -> Non
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_link_leads_somewhere(page) -> None:
+def test_every_link_leads_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
         if not target.startswith(("http:", "https:")):
             assert (page.parent / target).exists(), target
