@@ -80,7 +80,7 @@ LEFT_OUT = pytest.StashKey[Counter[str]]()
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     if hasattr(session.config, "workeroutput"):
-        session.config.workeroutput["left_out"] = dict(session.config.stash.get(LEFT_OUT, Counter()))
+        session.config.workeroutput["left_out"] = dict(session.config.stash.get(LEFT_OUT, {}))
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -91,8 +91,7 @@ def pytest_testnodedown(node: object) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    left_out = config.stash.get(LEFT_OUT, Counter())
-    if left_out:
+    if left_out := config.stash.get(LEFT_OUT, None):
         what = ", ".join(f"{count} of {NEEDS[need][0]}" for need, count in sorted(left_out.items()))
         terminalreporter.write_line(
             f"left out: {left_out.total()} system tests ({what}); `.ci/run` installs what they need"

@@ -7,9 +7,12 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import dedent
+from types import ModuleType
+from typing import Any, Self
 
 import pytest
 
@@ -21,7 +24,7 @@ collect_ignore = ["plugins"]
 
 
 @pytest.fixture
-def stage(monkeypatch: pytest.MonkeyPatch):
+def stage(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The module `postroom_stage`, with its providers and extensions installed for this test."""
     monkeypatch.syspath_prepend(str(PLUGINS / "postroom-stage"))
     module = importlib.import_module("postroom_stage")
@@ -32,7 +35,7 @@ def stage(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.fixture
-def bare_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def bare_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """No POSTROOM_ variable and an empty working directory, which is returned."""
     for name in [name for name in os.environ if name.startswith("POSTROOM_")]:
         monkeypatch.delenv(name)
@@ -46,7 +49,17 @@ class Site:
 
     folder: Path
 
-    def add(self, name, *, providers=None, extensions=None, modules=None, metadata=True, raw_entry_points=None):
+    def add(
+        self,
+        name: str,
+        *,
+        providers: dict[str, str] | None = None,
+        extensions: dict[str, str] | None = None,
+        modules: dict[str, str] | None = None,
+        metadata: bool = True,
+        raw_entry_points: str | None = None,
+    ) -> Self:
+        """Lay a distribution out: its entry points, and its modules by name."""
         info = self.folder / f"{name.replace('-', '_')}-1.0.dist-info"
         info.mkdir(parents=True)
         if metadata:
@@ -60,7 +73,9 @@ class Site:
             (self.folder / f"{module}.py").write_text(dedent(text))
         return self
 
-    def python(self, code, *, env=None, paths=(), warnings="error"):
+    def python(
+        self, code: str, *, env: dict[str, str] | None = None, paths: Iterable[Path | str] = (), warnings: str = "error"
+    ) -> Any:
         """Run `code` with this folder on the path; it prints one JSON value, which is returned."""
         surroundings = {k: v for k, v in os.environ.items() if not k.startswith("POSTROOM_")}
         surroundings["PYTHONPATH"] = os.pathsep.join([str(self.folder), *map(str, paths)])
@@ -79,7 +94,7 @@ class Site:
 
 
 @pytest.fixture
-def site(tmp_path: Path):
+def site(tmp_path: Path) -> Site:
     folder = tmp_path / "site"
     folder.mkdir()
     return Site(folder)

@@ -38,7 +38,7 @@ def test_the_top_level_holds_what_the_design_lists_and_nothing_else() -> None:
 
 @pytest.mark.system("git")
 @pytest.mark.parametrize("plugin", sorted(ROOT.glob("plugins/*")), ids=lambda path: path.name)
-def test_a_plugin_is_a_whole_distribution_and_nothing_else(plugin) -> None:
+def test_a_plugin_is_a_whole_distribution_and_nothing_else(plugin: Path) -> None:
     assert entries(plugin) == OF_A_PLUGIN
 
 
@@ -58,7 +58,7 @@ def test_tests_are_no_packages() -> None:
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_source_file_is_short_and_no_drawer_and_its_functions_are_short_and_annotated(path) -> None:
+def test_a_source_file_is_short_and_no_drawer_and_its_functions_are_short_and_annotated(path: Path) -> None:
     assert path.stem not in DRAWERS
     text = path.read_text()
     assert text.count("\n") <= LONGEST_FILE

@@ -70,7 +70,7 @@ def words_of(text: str) -> Iterator[str]:
 
 
 def banned(text: str, words: frozenset[str]) -> set[str]:
-    return words.intersection(words_of(text))
+    return set(words_of(text)) & words
 
 
 def defined_in(tree: ast.AST) -> Iterator[str]:
