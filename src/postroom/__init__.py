@@ -3,8 +3,9 @@
 Names load when they are first used, so that `import postroom` costs a program that sends nothing next to nothing.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from postroom import _lazy
 
 if TYPE_CHECKING:
     from postroom.addresses import Address
@@ -109,62 +110,53 @@ __all__ = [
     "count_segments",
 ]
 
-_HOMES = {
-    "postroom.addresses": ("Address",),
-    "postroom.config": ("Config",),
-    "postroom.errors": (
-        "AuthenticationFailed",
-        "ConfigError",
-        "ContractViolation",
-        "DeliveryError",
-        "ExtensionNotFound",
-        "IdempotencyConflict",
-        "InvalidAddress",
-        "InvalidOption",
-        "MessageError",
-        "MessageNotFound",
-        "MessageRejected",
-        "MissingCredential",
-        "OutboxError",
-        "OutcomeUnknown",
-        "PayloadInvalid",
-        "PluginConflict",
-        "PluginError",
-        "PluginLoadError",
-        "PostroomClosed",
-        "PostroomError",
-        "ProviderNotFound",
-        "ProviderUnavailable",
-        "ProviderUnreachable",
-        "QuotaExhausted",
-        "RateLimited",
-        "RecipientsRefused",
-        "SignatureInvalid",
-        "StateConflict",
-        "Suppressed",
-        "UnexpectedResponse",
-        "UnsupportedFeature",
-        "WebhookError",
-        "WrongEventLoop",
-    ),
-    "postroom.events": ("Event", "EventType"),
-    "postroom.messages": ("Attachment", "Email", "Message", "Sms"),
-    "postroom.outcomes": ("Outcome", "Scope"),
-    "postroom.receipts": ("Accepted", "Attempt", "Channel", "NotTaken", "Receipt", "RecipientResult", "Status"),
-    "postroom.client": ("Postroom",),
-    "postroom.segments": ("Segments", "count_segments"),
-    "postroom.sync_client": ("SyncPostroom",),
-}
-
-
-def __getattr__(name: str) -> object:
-    for module, names in _HOMES.items():
-        if name in names:
-            value = getattr(import_module(module), name)
-            globals()[name] = value
-            return value
-    raise AttributeError(f"module 'postroom' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+if not TYPE_CHECKING:  # for which the imports above are all there is
+    __getattr__, __dir__ = _lazy.lazy_names(
+        __name__,
+        {
+            "postroom.addresses": ("Address",),
+            "postroom.config": ("Config",),
+            "postroom.errors": (
+                "AuthenticationFailed",
+                "ConfigError",
+                "ContractViolation",
+                "DeliveryError",
+                "ExtensionNotFound",
+                "IdempotencyConflict",
+                "InvalidAddress",
+                "InvalidOption",
+                "MessageError",
+                "MessageNotFound",
+                "MessageRejected",
+                "MissingCredential",
+                "OutboxError",
+                "OutcomeUnknown",
+                "PayloadInvalid",
+                "PluginConflict",
+                "PluginError",
+                "PluginLoadError",
+                "PostroomClosed",
+                "PostroomError",
+                "ProviderNotFound",
+                "ProviderUnavailable",
+                "ProviderUnreachable",
+                "QuotaExhausted",
+                "RateLimited",
+                "RecipientsRefused",
+                "SignatureInvalid",
+                "StateConflict",
+                "Suppressed",
+                "UnexpectedResponse",
+                "UnsupportedFeature",
+                "WebhookError",
+                "WrongEventLoop",
+            ),
+            "postroom.events": ("Event", "EventType"),
+            "postroom.messages": ("Attachment", "Email", "Message", "Sms"),
+            "postroom.outcomes": ("Outcome", "Scope"),
+            "postroom.receipts": ("Accepted", "Attempt", "Channel", "NotTaken", "Receipt", "RecipientResult", "Status"),
+            "postroom.client": ("Postroom",),
+            "postroom.segments": ("Segments", "count_segments"),
+            "postroom.sync_client": ("SyncPostroom",),
+        },
+    )

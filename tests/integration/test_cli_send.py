@@ -251,28 +251,28 @@ async def test_json_is_alone_on_standard_output(cli, smtp) -> None:
 
 
 JSON_MISTAKES = [
-    (("--header", "nonsense"), "--header: write it as NAME:VALUE"),
-    (("--header", "X-A: 1", "--header", "X-A: 2"), "'X-A' is given twice"),
-    (("--option", CANARY), "--option: write it as NAME=VALUE"),
-    (("--metadata", "=x"), "--metadata"),
-    (("--merge-data", "[1]"), "must be a JSON object"),
-    (("--merge-data", "{"), "is not valid JSON"),
-    (("--send-at", "0001-01-01T00:00:00"), "2030-01-31"),
-    (("--calendar", "nowhere.ics"), "nowhere.ics"),
-    (("--text", "-", "--html", "-"), "only one of them"),
-    (("--attach", "."), "not a file"),
-    (("--priority", "loud"), "priority"),
+    (("--header", "nonsense"), "--header: write it as NAME:VALUE", "usage_error"),
+    (("--header", "X-A: 1", "--header", "X-A: 2"), "'X-A' is given twice", "usage_error"),
+    (("--option", CANARY), "--option: write it as NAME=VALUE", "usage_error"),
+    (("--metadata", "=x"), "--metadata", "usage_error"),
+    (("--merge-data", "[1]"), "must be a JSON object", "usage_error"),
+    (("--merge-data", "{"), "is not valid JSON", "usage_error"),
+    (("--send-at", "0001-01-01T00:00:00"), "2030-01-31", "usage_error"),
+    (("--calendar", "nowhere.ics"), "nowhere.ics", "usage_error"),
+    (("--text", "-", "--html", "-"), "only one of them", "usage_error"),
+    (("--attach", "."), "not a file", "message_error"),
+    (("--priority", "loud"), "priority", "message_error"),
 ]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"), JSON_MISTAKES, ids=lambda value: None if value is CANARY else str(value)
+    ("arguments", "said", "error"), JSON_MISTAKES, ids=lambda value: None if value is CANARY else str(value)
 )
-async def test_a_mistake_answers_in_json_when_asked_to(cli, smtp, arguments, said) -> None:
+async def test_a_mistake_answers_in_json_when_asked_to(cli, smtp, arguments, said, error) -> None:
     given = arguments if "--text" in arguments else ("--text", "x", *arguments)
     done = await in_thread(cli, "send", "email", "--to", "a@example.org", *given, "--json")
 
-    assert (done.code, done.json["status"], done.json["error"]) == (2, "failed", "message_error")
+    assert (done.code, done.json["status"], done.json["error"]) == (2, "failed", error)
     assert said in done.json["message"]
     assert done.err == ""
     assert CANARY not in done.everything

@@ -221,7 +221,7 @@ async def test_a_full_disk_stops_the_run_and_costs_no_mark(twilio, tmp_path: Pat
     sent = len(twilio.requests)
 
     assert process.returncode == 1, err.decode()
-    assert told["error"] == "outbox_error"
+    assert told["error"] == "results_file_error"
     assert "make room" in told["message"]
     assert "Traceback" not in err.decode()
     assert 0 < sent < 60

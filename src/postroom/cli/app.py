@@ -9,14 +9,21 @@ import typer
 
 from postroom.cli import check, config, init, keys, new_provider, providers, send, serve, suppressions, worker
 from postroom.cli.demo.command import demo
-from postroom.cli.extensions import add_commands
-from postroom.cli.outbox import commands as outbox
+from postroom.cli.extensions import ExtensibleGroup
+from postroom.cli.outbox import app as outbox
 from postroom.cli.send_many.command import send_many
+
+EagerConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", is_eager=True, help="Configuration file; else POSTROOM_CONFIG, else ./postroom.toml."),
+]
+"""Known before `--help` is answered, since the extensions that the file names add commands."""
 
 
 def build() -> typer.Typer:
-    """Return the application with every command, those of configured extensions included."""
+    """Return the application with every command; those of extensions join once the configuration is known."""
     app = typer.Typer(
+        cls=ExtensibleGroup,
         name="postroom",
         help="One front desk for e-mail and SMS.",
         no_args_is_help=True,
@@ -39,7 +46,6 @@ def build() -> typer.Typer:
     for command in commands:
         app.command()(command)
     app.command()(new_provider.new_provider)
-    add_commands(app)
     return app
 
 
@@ -54,7 +60,8 @@ def _show_version(wanted: bool) -> None:
 def _shared_options(
     context: typer.Context,
     config_file: Annotated[
-        Path | None, typer.Option("--config", help="Configuration file; else POSTROOM_CONFIG, else ./postroom.toml.")
+        Path | None,
+        typer.Option("--config", is_eager=True, help="Configuration file; else POSTROOM_CONFIG, else ./postroom.toml."),
     ] = None,
     _version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show it.")

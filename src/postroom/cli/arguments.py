@@ -1,14 +1,54 @@
-"""Command-line arguments -> message fields."""
+"""Command-line arguments: options that commands share, and their values as fields of a message."""
 
 from __future__ import annotations
 
+import functools
+import inspect
 import json
 import sys
+from collections.abc import Callable
+from dataclasses import MISSING, Field, fields, is_dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_type_hints
 
-from postroom.errors import MessageError
+import typer
+
+from postroom.cli.output import UsageError
+
+AsJson = Annotated[bool, typer.Option("--json", help="Answer with JSON on standard output.")]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="Configuration file; else POSTROOM_CONFIG, else ./postroom.toml.")
+]
+
+
+def with_option_groups(command: Callable[..., None]) -> Callable[..., None]:
+    """Let parameters of `command` be option groups: dataclasses whose fields are the options that typer shows."""
+    parameters = inspect.signature(command, eval_str=True).parameters.values()
+    groups: dict[str, Any] = {p.name: p.annotation for p in parameters if is_dataclass(p.annotation)}
+
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        for name, group in groups.items():
+            given[name] = group(**{field.name: given.pop(field.name) for field in fields(group)})
+        command(**given)
+
+    shown = [each for p in parameters for each in (_options_of(p) if p.name in groups else [p])]
+    run.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined] # read by inspect, and so by typer
+    run.__annotations__ = {p.name: p.annotation for p in shown}
+    return run
+
+
+def _options_of(group: inspect.Parameter) -> list[inspect.Parameter]:
+    hints = get_type_hints(group.annotation, include_extras=True)
+    return [
+        group.replace(name=option.name, annotation=hints[option.name], default=_default_of(option))
+        for option in fields(group.annotation)
+    ]
+
+
+def _default_of(option: Field[Any]) -> object:
+    return option.default if option.default_factory is MISSING else option.default_factory()
 
 
 def pairs(given: list[str], option: str, *, separator: str = "=") -> dict[str, str]:
@@ -18,9 +58,9 @@ def pairs(given: list[str], option: str, *, separator: str = "=") -> dict[str, s
         name, found_separator, value = text.partition(separator)
         name = name.strip()
         if not (name and found_separator):
-            raise MessageError(f"{option}: write it as NAME{separator}VALUE")
+            raise UsageError(f"write it as NAME{separator}VALUE", option=option)
         if name in found:
-            raise MessageError(f"{option}: {name!r} is given twice; give it once")
+            raise UsageError(f"{name!r} is given twice; give it once", option=option)
         found[name] = value
     return found
 
@@ -42,9 +82,9 @@ def json_object(given: str | None, option: str) -> dict[str, Any]:
     try:
         found = json.loads(given)
     except ValueError as error:
-        raise MessageError(f"{option}: is not valid JSON: {error}") from None
+        raise UsageError(f"is not valid JSON: {error}", option=option) from None
     if not isinstance(found, dict):
-        raise MessageError(f"{option}: must be a JSON object")
+        raise UsageError("must be a JSON object", option=option)
     return found
 
 
@@ -56,7 +96,7 @@ def moment(given: str | None, option: str) -> datetime | None:
         found = datetime.fromisoformat(given)
         return found if found.tzinfo else found.astimezone()
     except (ValueError, OverflowError, OSError):
-        raise MessageError(f"{option}: write a time like 2030-01-31T09:00:00+00:00") from None
+        raise UsageError("write a time like 2030-01-31T09:00:00+00:00", option=option) from None
 
 
 def bodies(given: dict[str, str | None], *, fallback: str | None) -> dict[str, str | None]:
@@ -66,7 +106,7 @@ def bodies(given: dict[str, str | None], *, fallback: str | None) -> dict[str, s
     """
     piped = [field for field, value in given.items() if value == "-"]
     if len(piped) > 1:
-        raise MessageError(f"--{piped[0]}, --{piped[1]}: only one of them can be '-', standard input")
+        raise UsageError("only one of them can be '-', standard input", option=f"--{piped[0]}, --{piped[1]}")
     if piped:
         return {**given, piped[0]: _standard_input()}
     if fallback and sys.stdin is not None and not sys.stdin.isatty():
@@ -81,7 +121,7 @@ def _standard_input() -> str:
     try:
         return sys.stdin.buffer.read().decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
-        raise MessageError(f"standard input is not UTF-8 text ({error.reason}); convert it first") from None
+        raise UsageError(f"standard input is not UTF-8 text ({error.reason}); convert it first") from None
 
 
 def file_text(path: Path | None, option: str) -> str | None:
@@ -91,14 +131,14 @@ def file_text(path: Path | None, option: str) -> str | None:
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
-        raise MessageError(f"{option}: cannot read {path}: {error.strerror}") from None
+        raise UsageError(f"cannot read {path}: {error.strerror}", option=option) from None
     except ValueError:
-        raise MessageError(f"{option}: cannot read {path}: it is not UTF-8 text") from None
+        raise UsageError(f"cannot read {path}: it is not UTF-8 text", option=option) from None
 
 
-def given(fields: dict[str, Any]) -> dict[str, Any]:
-    """Keep the fields that were given, so that the others have their defaults."""
-    return {name: value for name, value in fields.items() if value not in (None, [], {}, ())}
+def given(values: dict[str, Any]) -> dict[str, Any]:
+    """Keep the values that were given, so that the others have their defaults."""
+    return {name: value for name, value in values.items() if value not in (None, [], {}, ())}
 
 
 def _json_or_text(value: str) -> Any:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from postroom.cli.output import ACCEPTED, FAILED, AsJson, ConfigFile, reporting_errors, show_json, warn
+from postroom.cli.arguments import AsJson, ConfigFile
+from postroom.cli.output import ACCEPTED, FAILED, reporting_errors, show_json, warn
 from postroom.cli.tables import show_table
 
 if TYPE_CHECKING:
@@ -28,15 +29,17 @@ def check(
         from postroom.client import Postroom
 
         found = asyncio.run(_checked(Postroom.from_config(config_file or context.obj), account))
-    told = {name: _told(report) for name, report in found.items()}
+    results = {name: _json(report) for name, report in found.items()}
     if as_json:
-        show_json(told)
-    elif told:
-        rows = [(name, "ok" if t["ok"] else "fails", t["summary"], _facts(t["details"])) for name, t in told.items()]
+        show_json(results)
+    elif results:
+        rows = [
+            (name, "ok" if r["ok"] else "fails", r["summary"], _details(r["details"])) for name, r in results.items()
+        ]
         show_table(("account", "result", "summary", "details"), rows)
     else:
         warn("no accounts are configured; `postroom init` writes a first configuration")
-    raise typer.Exit(ACCEPTED if all(t["ok"] for t in told.values()) else FAILED)
+    raise typer.Exit(ACCEPTED if all(r["ok"] for r in results.values()) else FAILED)
 
 
 async def _checked(room: Postroom, account: str | None) -> dict[str, CheckReport | PostroomError]:
@@ -44,11 +47,11 @@ async def _checked(room: Postroom, account: str | None) -> dict[str, CheckReport
         return await room.check(account)
 
 
-def _told(report: CheckReport | PostroomError) -> dict[str, Any]:
+def _json(report: CheckReport | PostroomError) -> dict[str, Any]:
     if isinstance(report, Exception):
         return {"ok": False, "summary": str(report), "details": {}, "error": report.code}
     return {"ok": report.ok, "summary": report.summary, "details": dict(report.details), "error": None}
 
 
-def _facts(details: dict[str, str]) -> str:
+def _details(details: dict[str, str]) -> str:
     return ", ".join(f"{name}: {value}" for name, value in details.items())

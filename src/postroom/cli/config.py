@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from postroom.cli.output import AsJson, ConfigFile, reporting_errors, show_json
+from postroom.cli.arguments import AsJson, ConfigFile
+from postroom.cli.output import reporting_errors, show_json
 
 if TYPE_CHECKING:
     from postroom.client import Postroom

@@ -35,7 +35,7 @@ def config_schema(registry: Registry) -> dict[str, Any]:
     """Return the schema (draft 2020-12); providers that cannot be loaded are left out."""
     schema = Config.model_json_schema(schema_generator=_FileSchema)
     definitions = schema.setdefault("$defs", {})
-    choices = []
+    accounts = []
     for name in registry.names():
         try:
             account = registry.settings_model(name).model_json_schema(
@@ -45,8 +45,8 @@ def config_schema(registry: Registry) -> dict[str, Any]:
             continue
         definitions |= {f"{name}-{key}": value for key, value in account.pop("$defs", {}).items()}
         definitions[f"account-{name}"] = _account(name, account)
-        choices.append({"$ref": f"#/$defs/account-{name}"})
-    schema["properties"]["accounts"] = {"type": "object", "additionalProperties": {"oneOf": choices}}
+        accounts.append({"$ref": f"#/$defs/account-{name}"})
+    schema["properties"]["accounts"] = {"type": "object", "additionalProperties": {"oneOf": accounts}}
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     return schema
 

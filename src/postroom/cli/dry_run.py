@@ -50,19 +50,19 @@ def _account(room: Postroom, target: Target, message: Email | Sms) -> dict[str, 
     """What one account would make of the message: which features it would refuse or leave out, and other problems."""
     kind = room.registry.transport(target.provider, message.channel_name)
     missing = sorted(message.features - kind.capabilities.features)
-    told: dict[str, Any] = {"account": target.name, "provider": target.provider, "from": None}
-    told |= {"unsupported": missing, "left_out": [], "problem": None}
+    preview: dict[str, Any] = {"account": target.name, "provider": target.provider, "from": None}
+    preview |= {"unsupported": missing, "left_out": [], "problem": None}
     try:
         settings = _settings(room, target, message)
-        told["from"] = settings.from_
+        preview["from"] = settings.from_
         if settings.unsupported == "warn":
-            told |= {"unsupported": [], "left_out": missing}
+            preview |= {"unsupported": [], "left_out": missing}
         kind(target.name, settings, Resources()).validate(_stamped(message, settings.from_))
     except PostroomError as error:
-        told["problem"] = str(error)
+        preview["problem"] = str(error)
     except Exception as error:  # noqa: BLE001 - a plugin may raise anything
-        told["problem"] = f"{target.provider} raised {type(error).__name__}, which is a fault in the plugin"
-    return told
+        preview["problem"] = f"{target.provider} raised {type(error).__name__}, which is a fault in the plugin"
+    return preview
 
 
 def _stamped(message: Email | Sms, sender: str | None) -> Email | Sms:
@@ -107,8 +107,8 @@ def _print(preview: dict[str, Any]) -> None:
         notes = [f"would refuse {', '.join(account['unsupported'])}"] if account["unsupported"] else []
         notes += [f"would leave out {', '.join(account['left_out'])}"] if account["left_out"] else []
         notes += [account["problem"]] if account["problem"] else []
-        told = f": {'; '.join(notes)}" if notes else ""
-        typer.echo(f"account: {account['account']} ({account['provider']}){told}")
+        suffix = f": {'; '.join(notes)}" if notes else ""
+        typer.echo(f"account: {account['account']} ({account['provider']}){suffix}")
     typer.echo(f"from: {preview['from']}")
     for recipient in preview["recipients"]:
         typer.echo(f"to: {recipient}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from postroom.cli.output import USAGE, warn
+from postroom.cli.output import UsageError, reporting_errors
 
 STARTER = """\
 # postroom's configuration. It works as it is: messages are printed, not sent.
@@ -64,13 +64,12 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
 ) -> None:
     """Write a commented configuration to start from."""
-    try:
-        with path.open("w" if force else "x", encoding="utf-8") as file:
-            file.write(STARTER)
-    except FileExistsError:
-        warn(f"error: {path} is there already; name another file, or replace it with --force")
-        raise typer.Exit(USAGE) from None
-    except OSError as error:
-        warn(f"error: cannot write {path}: {error.strerror}")
-        raise typer.Exit(USAGE) from None
+    with reporting_errors():
+        try:
+            with path.open("w" if force else "x", encoding="utf-8") as file:
+                file.write(STARTER)
+        except FileExistsError:
+            raise UsageError(f"{path} is there already; name another file, or replace it with --force") from None
+        except OSError as error:
+            raise UsageError(f"cannot write {path}: {error.strerror}") from None
     typer.echo(f"wrote {path}; try it: postroom send sms --to +442079460958 --body Hello")

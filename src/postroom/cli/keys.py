@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from postroom.cli.output import AsJson, ConfigFile, reporting_errors, show_json, warn
+from postroom.cli.arguments import AsJson, ConfigFile
+from postroom.cli.output import reporting_errors, show_json, warn
 from postroom.cli.tables import show_table
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""How commands end: exit codes, errors in one line, and results as JSON or text."""
+"""Exit codes, errors in one line, and results as JSON or text: how every command ends."""
 
 from __future__ import annotations
 
@@ -6,25 +6,36 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+from postroom.errors import DeliveryError, OutboxError, Outcome, PostroomError, Suppressed
+
 if TYPE_CHECKING:
-    from postroom.errors import PostroomError
     from postroom.receipts import Receipt
 
 ACCEPTED, FAILED, USAGE, UNKNOWN, INTERRUPTED = 0, 1, 2, 3, 130
 
-AsJson = Annotated[bool, typer.Option("--json", help="Answer with JSON on standard output.")]
-ConfigFile = Annotated[
-    Path | None, typer.Option("--config", help="Configuration file; else POSTROOM_CONFIG, else ./postroom.toml.")
-]
+
+class UsageError(PostroomError):
+    """An argument is missing, wrong or does not fit another; nothing was done. `option` is the one to blame."""
+
+    code = "usage_error"
+
+    def __init__(self, message: str, *, option: str | None = None) -> None:
+        super().__init__(f"{option}: {message}" if option else message)
+        self.option = option
+
+
+class ResultsFileError(PostroomError):
+    """The results of `send-many` cannot be written any more, so nothing more is sent."""
+
+    code = "results_file_error"
 
 
 def warn(text: str) -> None:
-    """Tell a person, on standard error."""
+    """Print for a person, on standard error."""
     typer.echo(text, err=True)
 
 
@@ -35,48 +46,36 @@ def show_json(value: object) -> None:
 
 @contextmanager
 def reporting_errors(*, as_json: bool = False) -> Iterator[None]:
-    """Turn a PostroomError into one line (or a JSON object) and its exit code."""
-    from postroom.errors import PostroomError
-
+    """Report a PostroomError in one line (or a JSON object), and exit with its code."""
     try:
         yield
     except PostroomError as error:
         if as_json:
-            show_json(failure(error))
+            show_json(failure_json(error))
         else:
             warn(f"error: {error}")
-        raise typer.Exit(code_of(error)) from None
+        raise typer.Exit(exit_code_of(error)) from None
 
 
-def code_of(result: Receipt | PostroomError) -> int:
-    """Return the exit code: 0 accepted, 1 failed, 2 usage or configuration, 3 outcome unknown."""
-    from postroom.errors import DeliveryError, OutboxError, Outcome, Suppressed
-    from postroom.receipts import Receipt
-
-    if isinstance(result, Receipt):
-        return ACCEPTED
-    if isinstance(result, DeliveryError):
-        return UNKNOWN if result.outcome is Outcome.UNKNOWN else FAILED
-    return FAILED if isinstance(result, (OutboxError, Suppressed)) else USAGE
+def exit_code_of(error: PostroomError) -> int:
+    """Return the exit code: 1 failed, 2 usage or configuration, 3 outcome unknown."""
+    if isinstance(error, DeliveryError):
+        return UNKNOWN if error.outcome is Outcome.UNKNOWN else FAILED
+    return FAILED if isinstance(error, (OutboxError, Suppressed, ResultsFileError)) else USAGE
 
 
-def success(receipt: Receipt) -> dict[str, Any]:
+def receipt_json(receipt: Receipt) -> dict[str, Any]:
     """Return a receipt as the JSON object the command line promises."""
     found: dict[str, Any] = receipt.model_dump(mode="json")
     return found
 
 
-def failure(error: PostroomError) -> dict[str, Any]:
+def failure_json(error: PostroomError) -> dict[str, Any]:
     """Return an error as that object, with `error`, `outcome` and `message`; nothing tried is `permanent`."""
-    from postroom.errors import DeliveryError
-
-    empty = {"id": None, "status": "failed", "provider": None, "account": None, "provider_message_id": None}
-    told: dict[str, Any] = {**empty, "recipients": []}
+    answer: dict[str, Any] = {"id": None, "status": "failed", "provider": None, "account": None}
+    answer |= {"provider_message_id": None, "recipients": [], "outcome": "permanent"}
     if isinstance(error, DeliveryError):
-        if error.receipt:
-            told = success(error.receipt)
-        told |= {"outcome": str(error.outcome), "provider_code": error.provider_code}
-        told |= {"retry_after": error.retry_after, "request_id": error.request_id}
-    else:
-        told["outcome"] = "permanent"
-    return {**told, "error": error.code, "message": str(error)}
+        answer |= receipt_json(error.receipt) if error.receipt else {}
+        answer |= {"outcome": str(error.outcome), "provider_code": error.provider_code}
+        answer |= {"retry_after": error.retry_after, "request_id": error.request_id}
+    return {**answer, "error": error.code, "message": str(error)}

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from postroom.cli.output import AsJson, ConfigFile, reporting_errors, show_json
+from postroom.cli.arguments import AsJson, ConfigFile
+from postroom.cli.output import reporting_errors, show_json
 from postroom.cli.tables import show_table
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ def providers(context: typer.Context, as_json: AsJson = False, config_file: Conf
         from postroom.registry.registry import Registry
 
         registry = Registry(load_config(config_file or context.obj).plugins)
-        found = [_described(info, registry) for info in registry.describe()]
+        found = [_json(info, registry) for info in registry.describe()]
     if as_json:
         show_json(found)
         return
@@ -36,16 +37,12 @@ def providers(context: typer.Context, as_json: AsJson = False, config_file: Conf
     ]
     show_table(("provider", "status", "carries", "from", "why"), rows)
     for p in found:
-        for channel, told in p["channels"].items():
-            for test, reason in told["deviations"].items():
+        for channel, capabilities in p["channels"].items():
+            for test, reason in capabilities["deviations"].items():
                 typer.echo(f"{p['name']} ({channel}) deviates from the contract: {reason} [{test}]")
 
 
-def _reason(told: dict[str, Any]) -> str:
-    return str(told["error"] or told["why"])
-
-
-def _described(info: ProviderInfo, registry: Registry) -> dict[str, Any]:
+def _json(info: ProviderInfo, registry: Registry) -> dict[str, Any]:
     channels = {
         str(channel): {
             "features": sorted(capabilities.features),

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from postroom.cli.arguments import bodies, file_text, given, headers, json_object, json_pairs, moment, pairs
-from postroom.cli.output import INTERRUPTED, AsJson, ConfigFile, reporting_errors, show_json, success, warn
+from postroom.cli.arguments import (
+    AsJson,
+    ConfigFile,
+    bodies,
+    file_text,
+    given,
+    headers,
+    json_object,
+    json_pairs,
+    moment,
+    pairs,
+    with_option_groups,
+)
+from postroom.cli.output import INTERRUPTED, receipt_json, reporting_errors, show_json, warn
 
 if TYPE_CHECKING:
     from postroom.client import Postroom
@@ -17,24 +30,51 @@ if TYPE_CHECKING:
 
 app = typer.Typer(name="send", help="Send one message now.", no_args_is_help=True, rich_markup_mode=None)
 
-Provider = Annotated[str | None, typer.Option(help="Route, account or provider; else a rule or the default.")]
-Enqueue = Annotated[bool, typer.Option("--enqueue", help="Put it into the outbox, for a worker to deliver.")]
-Required = Annotated[bool, typer.Option("--required", help="Keep it in the outbox until it is delivered.")]
-IdempotencyKey = Annotated[str | None, typer.Option(help="Send once, however often this key is given.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be sent and how; send nothing.")]
-Credentials = Annotated[list[str], typer.Option("--option", help="KEY=VALUE: credentials for this message alone.")]
-ProviderOptions = Annotated[
-    list[str], typer.Option("--provider-option", help="KEY=VALUE for the provider; the value is JSON, or text.")
-]
-SendAt = Annotated[str | None, typer.Option(help="When to send, as 2030-01-31T09:00:00+00:00.")]
-ExpiresAt = Annotated[str | None, typer.Option(help="When it must not be sent any more, as an ISO 8601 time.")]
-Priority = Annotated[str | None, typer.Option(help="high, normal or low.")]
-Category = Annotated[str | None, typer.Option(help="transactional or marketing.")]
+
+@dataclass(frozen=True, kw_only=True)
+class SendOptions:
+    """The options of both commands, after those of the channel."""
+
+    send_at: Annotated[str | None, typer.Option(help="When to send, as 2030-01-31T09:00:00+00:00.")] = None
+    expires_at: Annotated[str | None, typer.Option(help="When it must not be sent any more, as an ISO 8601 time.")] = (
+        None
+    )
+    priority: Annotated[str | None, typer.Option(help="high, normal or low.")] = None
+    category: Annotated[str | None, typer.Option(help="transactional or marketing.")] = None
+    provider: Annotated[str | None, typer.Option(help="Route, account or provider; else a rule or the default.")] = None
+    option: Annotated[list[str], typer.Option(help="KEY=VALUE: credentials for this message alone.")] = field(
+        default_factory=list
+    )
+    provider_option: Annotated[
+        list[str], typer.Option(help="KEY=VALUE for the provider; the value is JSON, or text.")
+    ] = field(default_factory=list)
+    required: Annotated[bool, typer.Option("--required", help="Keep it in the outbox until it is delivered.")] = False
+    idempotency_key: Annotated[str | None, typer.Option(help="Send once, however often this key is given.")] = None
+    enqueue: Annotated[bool, typer.Option("--enqueue", help="Put it into the outbox, for a worker to deliver.")] = False
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be sent and how; send nothing.")] = False
+    as_json: AsJson = False
+    config_file: ConfigFile = None
+
+    def fields(self) -> dict[str, Any]:
+        """Return the fields of the message that they fill. Raises UsageError."""
+        return {
+            "send_at": moment(self.send_at, "--send-at"),
+            "expires_at": moment(self.expires_at, "--expires-at"),
+            "priority": self.priority,
+            "category": self.category,
+            "provider": self.provider,
+            "options": pairs(self.option, "--option"),
+            "provider_options": json_pairs(self.provider_option, "--provider-option"),
+            "required": self.required,
+            "idempotency_key": self.idempotency_key,
+        }
 
 
 @app.command()
+@with_option_groups
 def email(
     context: typer.Context,
+    *,
     to: Annotated[list[str], typer.Option(help="Recipient, as address or 'Name <address>'; repeatable.")] = [],
     cc: Annotated[list[str], typer.Option(help="Copy; repeatable.")] = [],
     bcc: Annotated[list[str], typer.Option(help="Blind copy; repeatable.")] = [],
@@ -52,22 +92,10 @@ def email(
     merge_data: Annotated[str | None, typer.Option(help="JSON object: recipient -> values for the template.")] = None,
     calendar: Annotated[Path | None, typer.Option(help="iCalendar file, as an invitation.")] = None,
     amp: Annotated[Path | None, typer.Option(help="AMP for Email file.")] = None,
-    send_at: SendAt = None,
-    expires_at: ExpiresAt = None,
-    priority: Priority = None,
-    category: Category = None,
-    provider: Provider = None,
-    option: Credentials = [],
-    provider_option: ProviderOptions = [],
-    required: Required = False,
-    idempotency_key: IdempotencyKey = None,
-    enqueue: Enqueue = False,
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
-    config_file: ConfigFile = None,
+    options: SendOptions,
 ) -> None:
     """Send an e-mail. Without a body, the text is read from standard input."""
-    with reporting_errors(as_json=as_json):
+    with reporting_errors(as_json=options.as_json):
         from postroom.messages import Attachment, Email
 
         no_body = text is None and html is None and not (template or calendar or amp)
@@ -89,40 +117,25 @@ def email(
             "merge_data": json_object(merge_data, "--merge-data"),
             "calendar": file_text(calendar, "--calendar"),
             "amp": file_text(amp, "--amp"),
-            **_timing(send_at, expires_at),
-            "priority": priority,
-            "category": category,
-            **_way(provider, option, provider_option),
-            **_keeping(idempotency_key, required=required),
+            **options.fields(),
         }
-        message = Email(**given(fields))
-        _handle(message, config_file or context.obj, dry_run=dry_run, enqueue=enqueue, as_json=as_json)
+        _send(Email(**given(fields)), options, options.config_file or context.obj)
 
 
 @app.command()
+@with_option_groups
 def sms(
     context: typer.Context,
+    *,
     to: Annotated[list[str], typer.Option(help="Number, as +442079460958; repeatable.")] = [],
     from_: Annotated[str | None, typer.Option("--from", help="Sender; else the account's.")] = None,
     body: Annotated[str | None, typer.Option(help="Text; '-' reads standard input.")] = None,
     media: Annotated[list[str], typer.Option(help="URL of a picture or file (MMS); repeatable.")] = [],
     channel: Annotated[str | None, typer.Option(help="sms or whatsapp.")] = None,
-    send_at: SendAt = None,
-    expires_at: ExpiresAt = None,
-    priority: Priority = None,
-    category: Category = None,
-    provider: Provider = None,
-    option: Credentials = [],
-    provider_option: ProviderOptions = [],
-    required: Required = False,
-    idempotency_key: IdempotencyKey = None,
-    enqueue: Enqueue = False,
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
-    config_file: ConfigFile = None,
+    options: SendOptions,
 ) -> None:
     """Send an SMS. Without a body or media, the text is read from standard input."""
-    with reporting_errors(as_json=as_json):
+    with reporting_errors(as_json=options.as_json):
         from postroom.messages import Sms
 
         fields = {
@@ -131,54 +144,32 @@ def sms(
             **bodies({"body": body}, fallback="body" if body is None and not media else None),
             "media": media,
             "channel": channel,
-            **_timing(send_at, expires_at),
-            "priority": priority,
-            "category": category,
-            **_way(provider, option, provider_option),
-            **_keeping(idempotency_key, required=required),
+            **options.fields(),
         }
-        message = Sms(**given(fields))
-        _handle(message, config_file or context.obj, dry_run=dry_run, enqueue=enqueue, as_json=as_json)
+        _send(Sms(**given(fields)), options, options.config_file or context.obj)
 
 
-def _timing(send_at: str | None, expires_at: str | None) -> dict[str, Any]:
-    return {"send_at": moment(send_at, "--send-at"), "expires_at": moment(expires_at, "--expires-at")}
-
-
-def _way(provider: str | None, option: list[str], provider_option: list[str]) -> dict[str, Any]:
-    """Who is to take the message, and what goes to them alone."""
-    return {
-        "provider": provider,
-        "options": pairs(option, "--option"),
-        "provider_options": json_pairs(provider_option, "--provider-option"),
-    }
-
-
-def _keeping(idempotency_key: str | None, *, required: bool) -> dict[str, Any]:
-    return {"required": required, "idempotency_key": idempotency_key}
-
-
-def _handle(message: Email | Sms, config_file: Path | None, *, dry_run: bool, enqueue: bool, as_json: bool) -> None:
+def _send(message: Email | Sms, options: SendOptions, config_file: Path | None) -> None:
     from postroom.client import Postroom
 
     room = Postroom.from_config(config_file)
-    if dry_run:
+    if options.dry_run:
         from postroom.cli.dry_run import show
 
-        show(room, message, as_json=as_json)
+        show(room, message, as_json=options.as_json)
         return
-    through_outbox = enqueue or message.required or message.idempotency_key is not None
-    receipt = _kept(room, message, enqueue=enqueue) if through_outbox else _sent(room, message)
-    if as_json:
-        show_json(success(receipt))
+    through_outbox = options.enqueue or message.required or message.idempotency_key is not None
+    receipt = _kept(room, message, enqueue=options.enqueue) if through_outbox else _sent(room, message)
+    if options.as_json:
+        show_json(receipt_json(receipt))
     else:
-        typer.echo(_told(receipt))
+        typer.echo(_summary(receipt))
     for result in receipt.recipients:
         if result.outcome != "accepted":
             warn(f"{result.address}: {result.outcome}: {result.detail or result.code}")
 
 
-def _told(receipt: Receipt) -> str:
+def _summary(receipt: Receipt) -> str:
     if receipt.status not in {"sent", "delivered"}:
         return f"{receipt.status}: {receipt.id} is in the outbox; `postroom worker` delivers what is there"
     identifier = f" as {receipt.provider_message_id}" if receipt.provider_message_id else ""
@@ -203,7 +194,7 @@ def _kept(room: Postroom, message: Email | Sms, *, enqueue: bool) -> Receipt:
     except KeyboardInterrupt:
         raise OutcomeUnknown(
             f"interrupted: message {known.id} may be in the outbox, from where it is delivered; "
-            f"`postroom outbox show {known.id}` tells"
+            f"`postroom outbox show {known.id}` says"
         ) from None
 
 
@@ -241,7 +232,7 @@ def _sent(room: Postroom, message: Email | Sms) -> Receipt:
 def _surely_kept_back(message: Email | Sms, notes: list[str]) -> bool:
     """Whether a cancelled send handed nothing over.
 
-    A transport notes on the cancellation how far it had come. With several recipients that tells nothing of those who
+    A transport notes on the cancellation how far it had come. With several recipients that says nothing of those who
     were served before, or at the same time.
     """
     return len(message.recipients) == 1 and all(note.endswith("nothing was sent") for note in notes)

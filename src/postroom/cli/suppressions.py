@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from postroom.cli.outbox.filters import asked
-from postroom.cli.output import AsJson, ConfigFile, reporting_errors, show_json
+from postroom.cli.arguments import AsJson, ConfigFile
+from postroom.cli.outbox.opening import with_outbox
+from postroom.cli.output import reporting_errors, show_json
 from postroom.cli.tables import show_table
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def list_suppressions(
 ) -> None:
     """List who is not written to, by address."""
     with reporting_errors(as_json=as_json):
-        found = asked(config_file or context.obj, lambda outbox: _all(outbox, channel))
+        found = with_outbox(config_file or context.obj, lambda outbox: _all(outbox, channel))
     if as_json:
         show_json([entry.model_dump(mode="json") for entry in found])
         return
@@ -103,7 +104,7 @@ def _change(
 ) -> None:
     with reporting_errors(as_json=as_json):
         entry = _entry(address, category, note, lifted=lifted)
-        asked(config_file or context.obj, lambda outbox: outbox.suppressions.add(entry), make=True)
+        with_outbox(config_file or context.obj, lambda outbox: outbox.suppressions.add(entry), create=True)
     if as_json:
         show_json(entry.model_dump(mode="json"))
     else:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from postroom.cli.output import ConfigFile, reporting_errors, warn
+from postroom.cli.arguments import ConfigFile
+from postroom.cli.output import reporting_errors, warn
 
 if TYPE_CHECKING:
     import asyncio

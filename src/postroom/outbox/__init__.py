@@ -3,8 +3,9 @@
 Names load when they are first used.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from postroom import _lazy
 
 if TYPE_CHECKING:
     from postroom.config.outbox import OutboxSettings
@@ -31,29 +32,20 @@ __all__ = [
     "QueueBacklog",
 ]
 
-_HOMES = {
-    "postroom.config.outbox": ("OutboxSettings",),
-    "postroom.outbox.outbox": ("Outbox",),
-    "postroom.outbox.records": (
-        "AccountHealth",
-        "MessageFilter",
-        "MessageSummary",
-        "OutboxStats",
-        "MessageDetails",
-        "EnqueueResult",
-        "QueueBacklog",
-    ),
-}
-
-
-def __getattr__(name: str) -> object:
-    for module, names in _HOMES.items():
-        if name in names:
-            value = getattr(import_module(module), name)
-            globals()[name] = value
-            return value
-    raise AttributeError(f"module 'postroom.outbox' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+if not TYPE_CHECKING:  # for which the imports above are all there is
+    __getattr__, __dir__ = _lazy.lazy_names(
+        __name__,
+        {
+            "postroom.config.outbox": ("OutboxSettings",),
+            "postroom.outbox.outbox": ("Outbox",),
+            "postroom.outbox.records": (
+                "AccountHealth",
+                "MessageFilter",
+                "MessageSummary",
+                "OutboxStats",
+                "MessageDetails",
+                "EnqueueResult",
+                "QueueBacklog",
+            ),
+        },
+    )

@@ -9,7 +9,7 @@ from shutil import rmtree
 from string import Template
 from typing import TYPE_CHECKING
 
-from postroom.errors import ConfigError, InvalidOption
+from postroom.errors import PostroomError
 from postroom.plugin import INTERFACE_VERSION
 from postroom.receipts import Channel
 from postroom.registry.registry import KNOWN_DISTRIBUTIONS, Registry
@@ -60,25 +60,31 @@ _OF_CHANNEL = {
 }
 
 
+class ScaffoldError(PostroomError):
+    """The distribution cannot be written under this name, or in this place."""
+
+    code = "scaffold_error"
+
+
 def write_provider(name: str, channel: Channel, parent: Path) -> Path:
     """Write the distribution `postroom-NAME` into a new folder of `parent`, and return the folder.
 
-    Raises InvalidOption for a name that cannot be used or a folder that is there already, and ConfigError when a
-    file cannot be written; nothing is left behind then.
+    Raises ScaffoldError for a name that cannot be used, a folder that is there already, or a file that cannot be
+    written; nothing is left behind then.
     """
     _check_name(name)
     folder = parent / f"postroom-{name}"
     try:
         folder.mkdir()
     except FileExistsError:
-        raise InvalidOption(f"{folder} is there already; remove it, or work in another folder") from None
+        raise ScaffoldError(f"{folder} is there already; remove it, or work in another folder") from None
     except OSError as error:
-        raise ConfigError(f"cannot make {folder}: {error.strerror}") from error
+        raise ScaffoldError(f"cannot make {folder}: {error.strerror}") from error
     try:
         _write_files(folder, _words(name, channel))
     except OSError as error:
         rmtree(folder, ignore_errors=True)
-        raise ConfigError(f"cannot write into {folder}: {error.strerror}; nothing is left of it") from error
+        raise ScaffoldError(f"cannot write into {folder}: {error.strerror}; nothing is left of it") from error
     return folder
 
 
@@ -100,17 +106,17 @@ def open_places(folder: Path) -> dict[Path, int]:
 
 def _check_name(name: str) -> None:
     if name.startswith("postroom-"):
-        raise InvalidOption(f"give the provider's name alone: {name.removeprefix('postroom-')}")
+        raise ScaffoldError(f"give the provider's name alone: {name.removeprefix('postroom-')}")
     if len(name) > LONGEST_NAME or not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
-        raise InvalidOption(
+        raise ScaffoldError(
             f"{name!r} cannot be a provider's name; use up to {LONGEST_NAME} small letters, digits and single hyphens, "
             "beginning with a letter, such as acme or acme-sms"
         )
     if name in KNOWN_DISTRIBUTIONS:
-        raise InvalidOption(f"{name!r} is the provider of {KNOWN_DISTRIBUTIONS[name]}; choose another name")
+        raise ScaffoldError(f"{name!r} is the provider of {KNOWN_DISTRIBUTIONS[name]}; choose another name")
     taken = Registry().claimants(name)
     if taken:
-        raise InvalidOption(f"{name!r} is the provider of {', '.join(taken)}, which is installed; choose another name")
+        raise ScaffoldError(f"{name!r} is the provider of {', '.join(taken)}, which is installed; choose another name")
 
 
 def _filled(template: str, words: dict[str, str]) -> str:

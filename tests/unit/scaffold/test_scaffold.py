@@ -12,11 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from postroom.errors import InvalidOption
 from postroom.plugin import EMAIL_FEATURES, INTERFACE_VERSION, SMS_FEATURES
 from postroom.receipts import Channel
 from postroom.registry.registry import KNOWN_DISTRIBUTIONS, Registry
-from postroom.scaffold import LONGEST_NAME, MARK, _compatible, open_places, write_provider
+from postroom.scaffold import LONGEST_NAME, MARK, ScaffoldError, _compatible, open_places, write_provider
 
 SOURCE = Path(__file__).parents[2] / "src"
 LONGEST = "a" * (LONGEST_NAME - 3) + "-b1"
@@ -96,19 +95,19 @@ def test_the_features_that_it_declares_are_words_of_the_channel(tmp_path: Path, 
     ],
 )
 def test_a_name_that_cannot_be_a_providers_is_refused_with_the_rule(tmp_path: Path, name) -> None:
-    with pytest.raises(InvalidOption, match="small letters, digits and single hyphens"):
+    with pytest.raises(ScaffoldError, match="small letters, digits and single hyphens"):
         write_provider(name, Channel.SMS, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_distributions_name_is_refused_with_the_providers(tmp_path: Path) -> None:
-    with pytest.raises(InvalidOption, match="give the provider's name alone: acme"):
+    with pytest.raises(ScaffoldError, match="give the provider's name alone: acme"):
         write_provider("postroom-acme", Channel.SMS, tmp_path)
 
 
 @pytest.mark.parametrize("name", sorted({*KNOWN_DISTRIBUTIONS, *Registry().names()}))
 def test_the_name_of_a_known_or_installed_provider_is_refused_with_its_distribution(tmp_path: Path, name) -> None:
-    with pytest.raises(InvalidOption, match=rf"'{name}' is the provider of postroom.*; choose another name"):
+    with pytest.raises(ScaffoldError, match=rf"'{name}' is the provider of postroom.*; choose another name"):
         write_provider(name, Channel.SMS, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -117,7 +116,7 @@ def test_the_name_of_a_known_or_installed_provider_is_refused_with_its_distribut
 def test_what_is_there_already_is_left_alone(tmp_path: Path, there) -> None:
     path = tmp_path / "postroom-acme"
     path.mkdir() if there == "folder" else path.write_text("mine")
-    with pytest.raises(InvalidOption, match="postroom-acme is there already; remove it"):
+    with pytest.raises(ScaffoldError, match="postroom-acme is there already; remove it"):
         write_provider("acme", Channel.SMS, tmp_path)
     assert (list(path.iterdir()) == []) if there == "folder" else (path.read_text() == "mine")
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from postroom.cli.outbox.filters import asked
-from postroom.cli.outbox.rows import counts_line
-from postroom.cli.output import AsJson, ConfigFile, reporting_errors
+from postroom.cli.arguments import AsJson, ConfigFile
+from postroom.cli.outbox.opening import with_outbox
+from postroom.cli.outbox.text import time_text
+from postroom.cli.output import reporting_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,14 +22,14 @@ if TYPE_CHECKING:
 
     from postroom.outbox import Outbox, OutboxStats
 
-EVERY = 0.5
-"""Seconds between two looks."""
+POLL_INTERVAL = 0.5
+"""Seconds between two readings."""
 
 
 def watch(context: typer.Context, as_json: AsJson = False, config_file: ConfigFile = None) -> None:
     """Show how many messages are in each state, until Ctrl-C: live on a terminal, else a line for each change."""
     with reporting_errors(as_json=as_json), suppress(KeyboardInterrupt), _display(as_json=as_json) as display:
-        asked(config_file or context.obj, lambda outbox: _watch(outbox, display))
+        with_outbox(config_file or context.obj, lambda outbox: _watch(outbox, display))
 
 
 async def _watch(outbox: Outbox, display: Callable[[OutboxStats], None]) -> None:
@@ -40,7 +41,7 @@ async def _watch(outbox: Outbox, display: Callable[[OutboxStats], None]) -> None
         if stats != before:
             display(stats)
         before = stats
-        await sleep(EVERY)
+        await sleep(POLL_INTERVAL)
 
 
 @contextmanager
@@ -48,12 +49,18 @@ def _display(*, as_json: bool) -> Iterator[Callable[[OutboxStats], None]]:
     if as_json:
         yield lambda stats: _line(json.dumps(stats.model_dump(mode="json")))
     elif not sys.stdout.isatty():
-        yield lambda stats: _line(counts_line(stats, datetime.now(UTC)))
+        yield lambda stats: _line(_counts(stats, datetime.now(UTC)))
     else:
         from rich.live import Live
 
         with Live(auto_refresh=False) as live:
             yield lambda stats: live.update(_table(stats), refresh=True)
+
+
+def _counts(stats: OutboxStats, now: datetime) -> str:
+    """Return one line with the counts, for a log."""
+    counts = " ".join(f"{status}={count}" for status, count in sorted(stats.states.items()))
+    return f"{time_text(now)} workers={stats.workers} {counts}".rstrip()
 
 
 def _line(text: str) -> None:

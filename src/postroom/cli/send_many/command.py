@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from postroom.cli.output import AsJson, ConfigFile, reporting_errors
+from postroom.cli.arguments import AsJson, ConfigFile
+from postroom.cli.output import reporting_errors
 
 
 def send_many(
@@ -29,13 +30,13 @@ def send_many(
     have been sent are left alone.
     """
     with reporting_errors(as_json=as_json):
-        from postroom.cli.send_many.run import BulkRun, open_journal, retried
+        from postroom.cli.send_many.run import BulkRun, open_results, states_to_retry
         from postroom.client import Postroom
 
-        again = retried(failed=retry_failed, unknown=retry_unknown)
+        again = states_to_retry(failed=retry_failed, unknown=retry_unknown)
         room = Postroom.from_config(config_file or context.obj)
-        with open_journal(file, results, again) as journal:
-            run = BulkRun(journal, quiet=as_json)
+        with open_results(file, results, again) as results_file:
+            run = BulkRun(results_file, quiet=as_json)
             run.send(room, file, at_once, enqueue=enqueue)
     run.report(as_json=as_json)
     raise typer.Exit(run.code)

@@ -14,8 +14,8 @@ from array import array
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from postroom.cli.output import failure, success
-from postroom.errors import ConfigError, DeliveryError, OutboxError, Outcome
+from postroom.cli.output import ResultsFileError, UsageError, failure_json, receipt_json
+from postroom.errors import DeliveryError, Outcome
 from postroom.receipts import Receipt
 
 if TYPE_CHECKING:
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 State = Literal["accepted", "failed", "unknown"]
 
 _STATES: tuple[State | None, ...] = (None, "accepted", "failed", "unknown")
-_TORN = '{"row": '
+_LINE_START = '{"row": '
 """How every line starts; what starts otherwise was not written here."""
 
 
-class Journal:
+class ResultsFile:
     """Appends to the results file at `path`, and knows what earlier runs wrote there.
 
-    Rows whose state is in `again` are due once more. One run at a time may hold the file. Raises ConfigError when it
+    Rows whose state is in `again` are due once more. One run at a time may hold the file. Raises UsageError when it
     cannot be used.
     """
 
@@ -46,9 +46,7 @@ class Journal:
         try:
             self._open()
         except OSError as error:
-            raise ConfigError(
-                f"cannot write the results to {path}: {error.strerror}; name another --results"
-            ) from error
+            raise UsageError(f"cannot write the results to {path}: {error.strerror}; name another --results") from error
 
     def close(self) -> None:
         self._file.close()
@@ -56,26 +54,26 @@ class Journal:
     def before(self, row: Row) -> State | None:
         """Return what earlier runs made of `row`, or None when it is due.
 
-        Raises ConfigError when the row has changed since; only one that failed, and is to be tried again, may.
+        Raises UsageError when the row has changed since; only one that failed, and is to be tried again, may.
         """
         state = _STATES[self._states[row.number]] if row.number < len(self._states) else None
         if state is None or (state == "failed" and state in self._again):
             return None
         if self._fingerprints[row.number] != row.fingerprint:
-            raise ConfigError(
+            raise UsageError(
                 f"{row} is not the one that {self.path} has a result for; name a new --results file for a changed input"
             )
         return None if state in self._again else state
 
     def begin(self, row: Row, message_id: str) -> None:
-        """Mark `row` as begun; on disk when this returns. Raises OutboxError when it cannot be: do not send it."""
-        self._write({**_named(row), "state": "begun", "id": message_id}, kept=True)
+        """Mark `row` as begun; on disk when this returns. Raises ResultsFileError when it cannot be: do not send it."""
+        self._write({**_row_json(row), "state": "begun", "id": message_id}, sync=True)
 
     def end(self, row: Row, result: Result) -> State:
-        """Record the result of `row`. Raises OutboxError when that fails; the row then stays begun."""
+        """Record the result of `row`. Raises ResultsFileError when that fails; the row then stays begun."""
         state = state_of_result(result)
-        told = success(result) if isinstance(result, Receipt) else failure(result)
-        self._write({**_named(row), "state": state, **told})
+        answer = receipt_json(result) if isinstance(result, Receipt) else failure_json(result)
+        self._write({**_row_json(row), "state": state, **answer})
         return state
 
     def _open(self) -> None:
@@ -86,24 +84,24 @@ class Journal:
             self._on_a_new_line = self._read()
         except BlockingIOError:
             self.close()
-            raise ConfigError(f"another run is writing {self.path}; wait for it, or name another --results") from None
+            raise UsageError(f"another run is writing {self.path}; wait for it, or name another --results") from None
         except BaseException:
             self.close()
             raise
         if fresh:
             _sync_folder(self.path.absolute().parent)
 
-    def _write(self, record: dict[str, Any], *, kept: bool = False) -> None:
+    def _write(self, record: dict[str, Any], *, sync: bool = False) -> None:
         line = json.dumps(record).encode() + b"\n"
         left = line if self._on_a_new_line else b"\n" + line
         self._on_a_new_line = False
         try:
             while left:
                 left = left[self._file.write(left) :]
-            if kept:
+            if sync:
                 os.fsync(self._file.fileno())
         except OSError as error:
-            raise OutboxError(
+            raise ResultsFileError(
                 f"cannot write to {self.path}: {error.strerror}; make room for it, then run this again to go on"
             ) from error
         self._on_a_new_line = True
@@ -123,8 +121,8 @@ class Journal:
             state: State = "unknown" if record["state"] == "begun" else record["state"]
             self._keep(number, fingerprint, _STATES.index(state))
         except (ValueError, KeyError, TypeError):
-            if not (line.startswith(_TORN) or _TORN.startswith(line)):
-                raise ConfigError(f"{self.path} is not a results file; name another --results") from None
+            if not (line.startswith(_LINE_START) or _LINE_START.startswith(line)):
+                raise UsageError(f"{self.path} is not a results file; name another --results") from None
 
     def _keep(self, number: int, fingerprint: int, state: int) -> None:
         missing = number + 1 - len(self._states)
@@ -143,7 +141,7 @@ def state_of_result(result: Result) -> State:
     return "unknown" if unknown else "failed"
 
 
-def _named(row: Row) -> dict[str, Any]:
+def _row_json(row: Row) -> dict[str, Any]:
     return {"row": row.number, "line": row.line, "fingerprint": f"{row.fingerprint:016x}"}
 
 

@@ -14,6 +14,7 @@ from itertools import count
 from pathlib import Path
 from typing import IO, Any
 
+from postroom.cli.output import UsageError
 from postroom.errors import MessageError
 from postroom.messages import Attachment, Email, Sms
 
@@ -28,10 +29,10 @@ csv.field_size_limit(16 * 2**20)
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row: its fields, or what ails it.
+    """One row: its fields, or the problem that keeps it from having any.
 
-    `number` counts rows from 1, `line` is the line of the file it ends on; `fingerprint`, 64 bits, tells a changed row
-    from the same one.
+    `number` counts rows from 1, `line` is the line of the file it ends on; `fingerprint`, 64 bits of its hash, is
+    another one when the row has changed.
     """
 
     number: int
@@ -52,14 +53,17 @@ class Row:
 
 @contextmanager
 def open_rows(path: str) -> Iterator[Iterator[Row]]:
-    """Read `path`, or standard input for `-`; a name that ends in .csv is CSV, anything else JSON lines."""
+    """Read `path`, or standard input for `-`; a name that ends in .csv is CSV, anything else JSON lines.
+
+    Raises UsageError when the file cannot be read; what is wrong with one row is that row's `problem`.
+    """
     if path == "-":
         yield _json_rows(sys.stdin.buffer)
         return
     try:
         file = Path(path).open("rb")  # noqa: SIM115 - closed below
     except OSError as error:
-        raise MessageError(f"cannot read {path}: {error.strerror}") from error
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
     with file:
         yield _csv_rows(file) if path.lower().endswith(".csv") else _json_rows(file)
 
@@ -105,7 +109,7 @@ def _check_columns(columns: Iterable[str]) -> None:
     named = list(columns)
     twice = next((name for name in named if named.count(name) > 1), None)
     if twice is not None:
-        raise MessageError(f"the first line names the column {twice!r} twice; give each field one column")
+        raise UsageError(f"the first line names the column {twice!r} twice; give each field one column")
 
 
 def _csv_row(number: int, line: int, values: dict[str, Any]) -> Row:

@@ -1,4 +1,4 @@
-"""What `postroom send-many` does: sends the rows that are due, and writes down what became of each."""
+"""One bulk run of `postroom send-many`: sends the rows that are due, and records the result of each."""
 
 from __future__ import annotations
 
@@ -12,10 +12,20 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from postroom.cli.output import ACCEPTED, FAILED, INTERRUPTED, UNKNOWN, code_of, show_json, warn
-from postroom.cli.send_many.results_file import Journal, state_of_result
+from postroom.cli.output import (
+    ACCEPTED,
+    FAILED,
+    INTERRUPTED,
+    UNKNOWN,
+    ResultsFileError,
+    UsageError,
+    exit_code_of,
+    show_json,
+    warn,
+)
+from postroom.cli.send_many.results_file import ResultsFile, state_of_result
 from postroom.cli.send_many.rows import open_rows
-from postroom.errors import ConfigError, MessageError, OutboxError, PostroomError
+from postroom.errors import MessageError, OutboxError, PostroomError
 from postroom.messages import new_id
 
 if TYPE_CHECKING:
@@ -29,34 +39,34 @@ if TYPE_CHECKING:
 KINDS = ("accepted", "failed", "unknown", "skipped")
 
 
-def retried(*, failed: bool, unknown: bool) -> list[State]:
+def states_to_retry(*, failed: bool, unknown: bool) -> list[State]:
     """Return the states whose rows are sent again."""
     wanted: dict[State, bool] = {"failed": failed, "unknown": unknown}
-    return [state for state, asked in wanted.items() if asked]
+    return [state for state, again in wanted.items() if again]
 
 
 @contextmanager
-def open_journal(file: str, results: Path | None, again: Collection[State]) -> Iterator[Journal]:
-    """Open the results file that belongs to `file`. Raises MessageError when the input cannot be read."""
+def open_results(file: str, results: Path | None, again: Collection[State]) -> Iterator[ResultsFile]:
+    """Open the results file that belongs to `file`. Raises UsageError when either cannot be used."""
     path = results or Path("results.jsonl" if file == "-" else f"{file}.results.jsonl")
     if not Path(file).is_fifo():
         with open_rows(file):  # a mistyped name must not leave an empty results file behind
             pass
     if file != "-" and path.exists() and path.samefile(file):
-        raise ConfigError(f"{path} is the input; name another file for the results", path="--results")
-    journal = Journal(path, again)
+        raise UsageError(f"{path} is the input; name another file for the results", option="--results")
+    opened = ResultsFile(path, again)
     try:
-        yield journal
+        yield opened
     finally:
-        journal.close()
+        opened.close()
 
 
 class BulkRun:
     """One run over a file: what it counts, and what it leaves alone."""
 
-    def __init__(self, journal: Journal, *, quiet: bool) -> None:
+    def __init__(self, results: ResultsFile, *, quiet: bool) -> None:
         self.counts: Counter[str] = Counter()
-        self._journal = journal
+        self._results = results
         self._quiet = quiet
         self._advance: Callable[[], None] = lambda: None
         self._under_way: dict[int, Row] = {}
@@ -70,21 +80,21 @@ class BulkRun:
         if self._interrupted:
             return INTERRUPTED
         if self._problem:
-            return code_of(self._problem)
+            return exit_code_of(self._problem)
         return FAILED if self.counts["failed"] else ACCEPTED
 
     def send(self, room: Postroom, file: str, at_once: int, *, enqueue: bool = False) -> None:
         """Send the rows that are due, or put them into the outbox, at most `at_once` together.
 
-        Raises ConfigError, before any, for a changed row.
+        Raises UsageError, before any, for a changed row.
         """
-        total = self._survey(file)
+        total = self._check_rows(file)
         try:
             with open_rows(file) as rows, progress_bar(total, quiet=self._quiet) as self._advance:
                 asyncio.run((self._enqueue if enqueue else self._send)(room, rows, at_once))
         except KeyboardInterrupt:
             self._interrupted = True
-            warn(f"interrupted; run it again to go on, the results so far are in {self._journal.path}")
+            warn(f"interrupted; run it again to go on, the results so far are in {self._results.path}")
             self._doubt_what_is_under_way()
 
     def report(self, *, as_json: bool) -> None:
@@ -93,20 +103,20 @@ class BulkRun:
         if problem and not as_json:
             warn(f"error: {problem}")
         if as_json:
-            told = {"error": problem.code, "message": str(problem)} if problem else {}
-            show_json({**{kind: self.counts[kind] for kind in KINDS}, "results": str(self._journal.path), **told})
+            error = {"error": problem.code, "message": str(problem)} if problem else {}
+            show_json({**{kind: self.counts[kind] for kind in KINDS}, "results": str(self._results.path), **error})
             return
         counted = ", ".join(f"{self.counts[kind]} {kind}" for kind in KINDS)
-        typer.echo(f"{counted}; results in {self._journal.path}")
+        typer.echo(f"{counted}; results in {self._results.path}")
 
-    def _survey(self, file: str) -> int | None:
-        """Hold every row to the earlier results before any is sent; return how many there are, if that can be told."""
+    def _check_rows(self, file: str) -> int | None:
+        """Hold every row to the earlier results before any is sent; return how many there are, if that can be known."""
         if not Path(file).is_file():
             return None
         count = 0
         with open_rows(file) as rows:
             for row in rows:
-                self._journal.before(row)
+                self._results.before(row)
                 count += 1
         return count
 
@@ -134,8 +144,8 @@ class BulkRun:
     def _due(self, rows: Iterator[Row]) -> Iterator[Email | Sms]:
         """Yield the messages to send, each marked as begun before it is handed over.
 
-        A problem with the journal, or a changed row that a survey could not find, ends this: what is under way still
-        gets its result.
+        A problem with the results file, or a changed row that no check could find before, ends this: what is under way
+        still gets its result.
         """
         index = 0
         try:
@@ -147,11 +157,11 @@ class BulkRun:
                     self._under_way[index] = row
                     index += 1
                     yield message
-        except (ConfigError, OutboxError) as problem:
+        except (UsageError, ResultsFileError) as problem:
             self._problem = problem
 
     def _begun(self, row: Row) -> Email | Sms | None:
-        before = self._journal.before(row)
+        before = self._results.before(row)
         if before:
             self._skip(row, before)
             return None
@@ -161,7 +171,7 @@ class BulkRun:
             self._end(row, error)
             return None
         message = message if message.id else message.stamped(id=new_id())
-        self._journal.begin(row, str(message.id))
+        self._results.begin(row, str(message.id))
         return message
 
     def _skip(self, row: Row, before: State) -> None:
@@ -176,13 +186,13 @@ class BulkRun:
         row = self._under_way.pop(index)
         try:
             self._end(row, result)
-        except OutboxError as problem:
+        except ResultsFileError as problem:
             self._problem = problem
             self.counts[state_of_result(result)] += 1
             warn(f"{row} ended as {state_of_result(result)}, which could not be written down")
 
     def _end(self, row: Row, result: Result) -> None:
-        state = self._journal.end(row, result)
+        state = self._results.end(row, result)
         self.counts[state] += 1
         if state != "accepted":
             warn(f"{row}: {result}")
