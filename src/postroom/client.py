@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sized
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
+from postroom.builtin.memory import Mailbox
 from postroom.config.load import load_config
 from postroom.config.model import Config, parse_config
 from postroom.config.urls import config_from_urls
@@ -129,7 +130,7 @@ class Postroom:
     @property
     def memory(self) -> list[Message]:
         """The messages that accounts of the provider `memory` took, oldest first."""
-        return self._accounts.environment.memory
+        return self._accounts.resources.shared(Mailbox)
 
     async def send(self, message: Email | Sms) -> Receipt:
         """Hand `message` over now and return what became of it.

@@ -22,13 +22,14 @@ FLOORS: dict[str, list[str]] = {
         "receipts errors events validation",
         "addresses field_types attachments messages mime",
         "plugin",
+        "builtin",
         "config",
         "registry",
         "delivery",
         "outbox",
         "client",
         "sync_client",
-        "gateway scaffold testing builtin",
+        "gateway scaffold testing",
         "cli",
         "__main__",
     ],
@@ -150,8 +151,6 @@ KNOWN = {
     postroom.outbox.worker -> postroom.outbox.sqlite.store
 
     postroom.outbox.worker -> postroom.outbox.sqlite.update
-
-    postroom.plugin.resources -> postroom.plugin.http
 
     postroom_smtp.delivery -> postroom_smtp.session
     """.split("\n\n")

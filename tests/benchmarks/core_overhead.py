@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from postroom import Email, Postroom
-from postroom.builtin.memory import MemoryEmail, MemorySettings
+from postroom.builtin.memory import Mailbox, MemoryEmail, MemorySettings
 from postroom.plugin import Resources
 
 ROUNDS = 9
@@ -32,12 +32,12 @@ async def best(send: Callable[[Email], Awaitable[object]], clear: Callable[[], N
 
 async def main() -> None:
     email = Email(to="ann@example.org", subject="Hello", text="x" * 1000, from_="post@example.org")
-    environment = Resources()
-    transport = MemoryEmail("box", MemorySettings(), environment)
+    resources = Resources()
+    transport = MemoryEmail("box", MemorySettings(), resources)
     async with Postroom(accounts={"box": {"provider": "memory"}}) as room:
         through_room = await best(room.send, room.memory.clear, email)
-        transport_alone = await best(transport.send, environment.memory.clear, email)
-    await environment.close()
+        transport_alone = await best(transport.send, resources.shared(Mailbox).clear, email)
+    await resources.close()
     print(f"{'way':<16}{'µs CPU a message':>18}")
     print(f"{'transport alone':<16}{transport_alone:>18.1f}")
     print(f"{'Postroom.send':<16}{through_room:>18.1f}")

@@ -30,7 +30,7 @@ import trustme
 
 from postroom.messages import Email, Sms
 from postroom.plugin import Resources, Transport
-from postroom.plugin.http import open_session
+from postroom.plugin.http_session import open_session
 from postroom.testing.http import Answer, HttpRecorder, RecordedRequest
 
 
@@ -52,9 +52,9 @@ def twilio() -> Case:
     sid = "AC" + "0123456789abcdef" * 2
     sender, recipient, body = "+15005550006", "+15005550010", "Your code is 123456"
 
-    def transport(url: str, environment: Resources) -> TwilioSms:
+    def transport(url: str, resources: Resources) -> TwilioSms:
         settings = TwilioSettings(account_sid=sid, auth_token="token", from_=sender, base_url=url)
-        return TwilioSms("bench", settings, environment)
+        return TwilioSms("bench", settings, resources)
 
     def sdk(url: str) -> Callable[[], object]:
         import logging
@@ -113,8 +113,8 @@ def vonage(
     from postroom_vonage.settings import VonageSettings
     from postroom_vonage.transport import VonageSms
 
-    def transport(url: str, environment: Resources) -> VonageSms:
-        return VonageSms("bench", VonageSettings(base_url=url, **settings), environment)
+    def transport(url: str, resources: Resources) -> VonageSms:
+        return VonageSms("bench", VonageSettings(base_url=url, **settings), resources)
 
     message = Sms(to=f"+{VONAGE_TO}", from_=f"+{VONAGE_FROM}", body=VONAGE_BODY, id="0" * 32)
     return Case(status, answer, transport, message, sdk)
@@ -126,9 +126,9 @@ def sendgrid() -> Case:
 
     sender, recipient, subject, text = "post@example.org", "ann@example.org", "Hello", "word " * 200
 
-    def transport(url: str, environment: Resources) -> SendGridEmail:
+    def transport(url: str, resources: Resources) -> SendGridEmail:
         settings = SendGridSettings(api_key="SG.key", base_url=url, concurrency=1000)
-        return SendGridEmail("bench", settings, environment)
+        return SendGridEmail("bench", settings, resources)
 
     def sdk(url: str) -> Callable[[], object]:
         from sendgrid import SendGridAPIClient
@@ -196,12 +196,12 @@ async def captured(case: Case) -> RecordedRequest:
     """The request the transport makes."""
     async with HttpRecorder() as recorder:
         recorder.answer(Answer(case.status, case.answer))
-        environment = Resources()
-        transport = case.transport(recorder.url, environment)
+        resources = Resources()
+        transport = case.transport(recorder.url, resources)
         await transport.open()
         await transport.send(case.message)
         await transport.close()
-        await environment.close()
+        await resources.close()
         return recorder.requests[0]
 
 
@@ -249,14 +249,14 @@ async def raw_rate(url: str, request: RecordedRequest, sends: int, concurrency: 
 
 
 async def transport_rate(url: str, case: Case, sends: int, concurrency: int) -> Rate:
-    environment = Resources()
-    transport = case.transport(url, environment)
+    resources = Resources()
+    transport = case.transport(url, resources)
     await transport.open()
     try:
         return await rate_of(lambda: transport.send(case.message), sends, concurrency)
     finally:
         await transport.close()
-        await environment.close()
+        await resources.close()
 
 
 def sdk_rate(url: str, case: Case, sends: int, concurrency: int) -> Rate:

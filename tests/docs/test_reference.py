@@ -220,7 +220,7 @@ def test_a_providers_page_has_every_setting_and_option_of_its_own_and_no_other(p
     everywhere = set(setting_names(HttpAccountSettings))
     assert listed <= set(setting_names(model))
     assert set(setting_names(model)) - everywhere <= listed
-    assert set(model.environment.values()) | set(model.message_options) <= set(quoted(text))
+    assert set(model.env_vars.values()) | set(model.message_options) <= set(quoted(text))
 
 
 def test_every_variable_is_listed_and_no_other() -> None:
@@ -230,7 +230,7 @@ def test_every_variable_is_listed_and_no_other() -> None:
     usual = {
         variable: (provider, setting)
         for provider in PROVIDERS
-        for setting, variable in Registry().settings_model(provider).environment.items()
+        for setting, variable in Registry().settings_model(provider).env_vars.items()
     }
     rows = described(page("environment", "A provider's usual variables"))
     assert {variable: tuple(quoted(row[0])) for variable, row in rows.items()} == usual
@@ -305,7 +305,7 @@ def test_every_member_of_a_transport_is_listed_and_no_other() -> None:
     def listed(text: str) -> set[str]:
         return {word for name in described(text) for word in re.findall(r"^(?:await )?(\w+)", name)}
 
-    made = {"account", "settings", "environment", "log"}
+    made = {"account", "settings", "resources", "log"}
     assert listed(page("transport").split("\n## ")[0]) == public(Transport) - {"channel"} | made
     assert listed(page("transport", "Over HTTP").split("| HTTP status")[0]) == public(HttpTransport) - {"keeps_timeout"}
     assert {word.removesuffix("()") for word in quoted(page("transport", "Over HTTP"))} >= public(Reply)

@@ -125,4 +125,4 @@ async def test_a_report_moves_the_message_it_is_about(sent, provider, told, stat
         shown = await room.outbox.get(receipt.id)
     assert shown.receipt.status == status
     assert len(shown.events) == len(set(told))
-    await transport.environment.close()
+    await transport.resources.close()

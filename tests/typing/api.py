@@ -113,7 +113,7 @@ async def looks_around(room: Postroom) -> None:
 
 
 class AcmeSettings(HttpAccountSettings):
-    environment: ClassVar[dict[str, str]] = {"api_key": "ACME_API_KEY"}
+    env_vars: ClassVar[dict[str, str]] = {"api_key": "ACME_API_KEY"}
 
     provider: str = "acme"
     api_key: SecretStr

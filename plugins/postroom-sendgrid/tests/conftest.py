@@ -25,15 +25,15 @@ def an_email(**fields: Any) -> Email:
 
 @asynccontextmanager
 async def opened(base_url: str | None, **settings: Any) -> AsyncIterator[SendGridEmail]:
-    environment = Resources()
+    resources = Resources()
     chosen = SendGridSettings.model_validate({"api_key": CANARY, "base_url": base_url, "timeout": 2, **settings})
-    transport = SendGridEmail("sg", chosen, environment)
+    transport = SendGridEmail("sg", chosen, resources)
     await transport.open()
     try:
         yield transport
     finally:
         await transport.close()
-        await environment.close()
+        await resources.close()
 
 
 @pytest.fixture

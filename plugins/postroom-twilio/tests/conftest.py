@@ -41,18 +41,18 @@ def settings():
 
 @pytest.fixture
 def opened():
-    """Opens a transport the way the core does and closes it with its environment."""
+    """Opens a transport the way the core does and closes it with its resources."""
 
     @asynccontextmanager
     async def opening(settings):
-        environment = Resources()
-        transport = TwilioSms("texts", settings, environment)
+        resources = Resources()
+        transport = TwilioSms("texts", settings, resources)
         await transport.open()
         try:
             yield transport
         finally:
             await transport.close()
-            await environment.close()
+            await resources.close()
 
     return opening
 

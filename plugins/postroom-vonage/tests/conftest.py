@@ -49,20 +49,20 @@ YES = {"messages": Answer(202, {"message_uuid": "uuid-1"}), "sms": Answer(200, p
 
 @asynccontextmanager
 async def opened(base_url, **settings):
-    environment = Resources()
+    resources = Resources()
     given = {"api_key": "abcd1234", "api_secret": CANARY, "base_url": base_url, "timeout": 5, **settings}
-    transport = VonageSms("texts", VonageSettings.model_validate(given), environment)
+    transport = VonageSms("texts", VonageSettings.model_validate(given), resources)
     await transport.open()
     try:
         yield transport
     finally:
         await transport.close()
-        await environment.close()
+        await resources.close()
 
 
 @pytest.fixture
 def open_vonage():
-    """Opens an account the way the core does and closes it with its environment."""
+    """Opens an account the way the core does and closes it with its resources."""
     return opened
 
 

@@ -15,7 +15,7 @@ from .conftest import CANARY, YES
 
 @pytest.fixture(autouse=True)
 def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in VonageSettings.environment.values():
+    for name in VonageSettings.env_vars.values():
         monkeypatch.delenv(name, raising=False)
 
 
@@ -47,7 +47,7 @@ def test_a_missing_credential_is_named_with_its_variable(values, missing) -> Non
     assert text.startswith("accounts.texts: ")
     told = text.partition("; set ")[2]
     assert told.startswith(f"{missing} (")
-    assert all(VonageSettings.environment[name] in told for name in missing.split(" and "))
+    assert all(VonageSettings.env_vars[name] in told for name in missing.split(" and "))
     assert CANARY not in text
 
 

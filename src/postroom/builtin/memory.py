@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from postroom.messages import Message
 from postroom.plugin import (
     EMAIL_FEATURES,
     SMS_FEATURES,
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 postroom_interface = 1
 
 
+class Mailbox(list[Message]):
+    """The messages that the accounts of one `Postroom` took, oldest first."""
+
+
 class MemorySettings(AccountSettings):
     """A memory account has the settings every account has, and none of its own."""
 
@@ -35,7 +40,7 @@ class MemoryEmail(EmailTransport[MemorySettings]):
     keeps_timeout = True
 
     async def send(self, email: Email, /) -> Accepted:
-        self.environment.memory.append(email)
+        self.resources.shared(Mailbox).append(email)
         return Accepted(provider_message_id=email.id)
 
 
@@ -47,7 +52,7 @@ class MemorySms(SmsTransport[MemorySettings]):
     keeps_timeout = True
 
     async def send(self, sms: Sms, /) -> Accepted:
-        self.environment.memory.append(sms)
+        self.resources.shared(Mailbox).append(sms)
         return Accepted(provider_message_id=sms.id)
 
 

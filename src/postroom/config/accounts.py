@@ -34,7 +34,7 @@ def account_settings(name: str, source: object, model: type[AccountSettings]) ->
 
 def settings_from_environment(provider: str, model: type[AccountSettings]) -> AccountSettings | None:
     """Return settings made of the provider's own usual environment variables, or None if none is set."""
-    found = {field: os.environ[name] for field, name in model.environment.items() if os.environ.get(name)}
+    found = {field: os.environ[name] for field, name in model.env_vars.items() if os.environ.get(name)}
     return validated(model, {"provider": provider, **found}, provider) if found else None
 
 
@@ -75,7 +75,7 @@ def _credentials(model: type[AccountSettings]) -> set[str]:
     """Return the settings that say who sends, not where to: secrets, and what stands beside them."""
     secret = {name for name, field in setting_names(model).items() if is_secret(field)}
     address = {model.url_fields.get(part) for part in ("host", "port", "path")}
-    return (secret | set(model.environment) | set(model.message_options.values())) - address
+    return (secret | set(model.env_vars) | set(model.message_options.values())) - address
 
 
 def _placed(source: dict[str, Any], model: type[AccountSettings], path: str) -> dict[str, Any]:

@@ -51,7 +51,7 @@ class Accounts:
         self._config = config
         self._registry = registry
         self._gates = gates
-        self.environment = Resources()
+        self.resources = Resources()
         self._settings: dict[tuple[str, Channel], AccountSettings] = {}
         self._lanes: dict[tuple[str, Channel], AccountDispatcher] = {}
         self._borrowed: OrderedDict[tuple[str, Channel, bytes], AccountDispatcher] = OrderedDict()
@@ -144,7 +144,7 @@ class Accounts:
         self._lanes.clear()
         self._borrowed.clear()
         await asyncio.gather(*(lane.close() for lane in lanes))
-        await self.environment.close()
+        await self.resources.close()
 
     def _validated(self, target: Target, channel: Channel) -> AccountSettings:
         model = self._registry.transport(target.provider, channel).settings_model
@@ -198,7 +198,7 @@ class Accounts:
         return lane
 
     def _transport(self, target: Target, channel: Channel, settings: AccountSettings) -> Transport[Any, Any]:
-        return self._registry.transport(target.provider, channel)(target.name, settings, self.environment)
+        return self._registry.transport(target.provider, channel)(target.name, settings, self.resources)
 
     async def _drop_idle(self) -> None:
         idle = next((key for key, lane in self._borrowed.items() if lane.idle), None)

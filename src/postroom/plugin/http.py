@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import re
-import ssl
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cached_property
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -34,6 +32,7 @@ from postroom.errors import (
     UnexpectedResponse,
 )
 from postroom.messages import Email, Sms
+from postroom.plugin.http_session import open_session
 from postroom.plugin.settings import HttpAccountSettings
 from postroom.plugin.transport import Capabilities, MessageT, Transport
 from postroom.receipts import Channel
@@ -150,7 +149,7 @@ class HttpTransport(Transport[HttpSettingsT, MessageT]):
             raise
 
     async def _exchange(self, method: str, url: str, headers: Mapping[str, str], payload: _Handover) -> Reply:
-        session = self.environment.http_session()
+        session = self.resources.shared(open_session)
         async with session.request(
             method,
             url,
@@ -296,20 +295,6 @@ _ADVICE: dict[type[DeliveryError], str] = {
 
 def _advice(kind: type[DeliveryError]) -> str:
     return next((_ADVICE[base] for base in kind.__mro__ if base in _ADVICE), _LATER)
-
-
-def open_session() -> aiohttp.ClientSession:
-    """Return the session all HTTP transports of one `Postroom` share; call it inside the running loop.
-
-    The trusted authorities are the system's, or those of SSL_CERT_FILE. Answers are not decompressed.
-    """
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, ssl=ssl.create_default_context()),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        headers={"Accept-Encoding": "identity", "User-Agent": f"postroom/{version('postroom')}"},
-        timeout=aiohttp.ClientTimeout(total=None),
-        auto_decompress=False,
-    )
 
 
 def environment_proxy(url: str) -> str | None:

@@ -1,34 +1,40 @@
-"""What one `Postroom` lends its transports."""
+"""Resources: what the transports of one `Postroom` share."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 if TYPE_CHECKING:
-    import aiohttp
+    from collections.abc import Callable
 
-    from postroom.messages import Message
+T = TypeVar("T")
+
+
+@runtime_checkable
+class _Closable(Protocol):
+    async def close(self) -> None: ...
 
 
 class Resources:
-    """Holds what transports share: one HTTP session, opened when the first of them asks.
-
-    `memory` is where accounts of the provider `memory` put messages.
-    """
+    """One object of each kind for all transports of a `Postroom`, made when the first of them asks."""
 
     def __init__(self) -> None:
-        self.memory: list[Message] = []
-        self._session: aiohttp.ClientSession | None = None
+        self._made: dict[Callable[[], Any], Any] = {}
 
-    def http_session(self) -> aiohttp.ClientSession:
-        """Return the shared session; never close it. Needs the running loop and `postroom[http]`."""
-        if self._session is None:
-            from postroom.plugin.http import open_session  # noqa: PLC0415 - aiohttp only when used
+    def shared(self, make: Callable[[], T]) -> T:
+        """Return what `make` made: it is called the first time, and its object shared from then on.
 
-            self._session = open_session()
-        return self._session
+        `make` is a class or a function of a module, called inside the running loop. Never close its object: one that
+        has an async `close` is closed with the `Postroom`.
+        """
+        made: T | None = self._made.get(make)
+        if made is None:
+            made = self._made[make] = make()
+        return made
 
     async def close(self) -> None:
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        """Close what can be closed; all else can still be read."""
+        open_ones = {make: made for make, made in self._made.items() if isinstance(made, _Closable)}
+        for make, made in open_ones.items():
+            del self._made[make]
+            await made.close()

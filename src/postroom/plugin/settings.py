@@ -49,7 +49,7 @@ class AccountSettings(BaseModel):
     handed over without an answer; `unsupported = "warn"` sends a message without what the provider cannot
     express instead of refusing it.
 
-    A provider lists in `environment` the environment variables it is usually configured by (field ->
+    A provider lists in `env_vars` the environment variables it is usually configured by (field ->
     variable), and in `message_options` further names under which `message.options` may carry a field.
     """
 
@@ -61,7 +61,7 @@ class AccountSettings(BaseModel):
         serialize_by_alias=True,
         defer_build=True,
     )
-    environment: ClassVar[dict[str, str]] = {}
+    env_vars: ClassVar[dict[str, str]] = {}
     message_options: ClassVar[dict[str, str]] = {}
     url_fields: ClassVar[dict[str, str]] = {}
     """Which field each part of an account URL fills: `username`, `password`, `host`, `port`, `path`."""

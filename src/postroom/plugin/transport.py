@@ -97,10 +97,10 @@ class Transport(ABC, Generic[SettingsT, MessageT]):
     deviations: ClassVar[Mapping[str, str]] = {}
     """Tests of the conformance kit that this provider cannot pass -> why; `postroom providers` shows them."""
 
-    def __init__(self, account: str, settings: SettingsT, environment: Resources) -> None:
+    def __init__(self, account: str, settings: SettingsT, resources: Resources) -> None:
         self.account = account
         self.settings = settings
-        self.environment = environment
+        self.resources = resources
         self.log = logging.getLogger(f"postroom.{settings.provider}")
 
     def __repr__(self) -> str:

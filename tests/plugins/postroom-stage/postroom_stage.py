@@ -54,7 +54,7 @@ class Script:
 
 
 class StageSettings(AccountSettings):
-    environment: ClassVar[dict[str, str]] = {"token": "STAGE_TOKEN"}
+    env_vars: ClassVar[dict[str, str]] = {"token": "STAGE_TOKEN"}
     message_options: ClassVar[dict[str, str]] = {"stage_secret": "token"}
 
     provider: str = "stage"

@@ -22,7 +22,7 @@ EVENTS = {"delivered": EventType.DELIVERED, "failed": EventType.BOUNCED}
 
 
 class RightSettings(HttpAccountSettings):
-    environment: ClassVar[dict[str, str]] = {"api_key": "RIGHT_API_KEY"}
+    env_vars: ClassVar[dict[str, str]] = {"api_key": "RIGHT_API_KEY"}
 
     provider: str = "right"
     api_key: SecretStr

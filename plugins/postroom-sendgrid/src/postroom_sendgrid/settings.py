@@ -48,7 +48,7 @@ class SendGridSettings(HttpAccountSettings):
     are taken; `webhook_max_age` is how many seconds ago one may have been signed.
     """
 
-    environment: ClassVar[dict[str, str]] = {"api_key": "SENDGRID_API_KEY"}
+    env_vars: ClassVar[dict[str, str]] = {"api_key": "SENDGRID_API_KEY"}
     url_fields: ClassVar[dict[str, str]] = {"username": "api_key", "password": "api_key"}
 
     provider: str = "sendgrid"

@@ -36,8 +36,8 @@ class SendGridEmail(HttpEmailTransport[SendGridSettings]):
         features=EMAIL_FEATURES - {"international_addresses"}, max_batch=1000, max_recipients=MOST_RECIPIENTS
     )
 
-    def __init__(self, account: str, settings: SendGridSettings, environment: Resources) -> None:
-        super().__init__(account, settings, environment)
+    def __init__(self, account: str, settings: SendGridSettings, resources: Resources) -> None:
+        super().__init__(account, settings, resources)
         key = settings.api_key.get_secret_value()
         self._headers = {"Authorization": f"Bearer {key}", "Accept": "application/json"}
         self._url = f"{self.base_url}/v3/mail/send"

@@ -51,7 +51,7 @@ class SmtpSettings(AccountSettings):
     a mail server presents with the bounces that it passes on; without it none are taken.
     """
 
-    environment: ClassVar[dict[str, str]] = {
+    env_vars: ClassVar[dict[str, str]] = {
         "host": "SMTP_HOST",
         "username": "SMTP_USERNAME",
         "password": "SMTP_PASSWORD",

@@ -45,8 +45,8 @@ class SmtpEmail(EmailTransport[SmtpSettings]):
         "test_a_tampered_webhook_is_refused": "bounces come from a mail server that presents a secret; it signs nothing"
     }
 
-    def __init__(self, account: str, settings: SmtpSettings, environment: Resources) -> None:
-        super().__init__(account, settings, environment)
+    def __init__(self, account: str, settings: SmtpSettings, resources: Resources) -> None:
+        super().__init__(account, settings, resources)
         self._refusals = Refusals(account, settings)
         self._connector: Connector | None = None
         self._pool: Pool | None = None

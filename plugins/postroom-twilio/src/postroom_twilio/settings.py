@@ -33,7 +33,7 @@ class TwilioSettings(HttpAccountSettings):
     that changes, `secondary_auth_token` is the other one.
     """
 
-    environment: ClassVar[dict[str, str]] = {
+    env_vars: ClassVar[dict[str, str]] = {
         "account_sid": "TWILIO_ACCOUNT_SID",
         "auth_token": "TWILIO_AUTH_TOKEN",
         "api_key": "TWILIO_API_KEY",
@@ -62,7 +62,7 @@ class TwilioSettings(HttpAccountSettings):
         if missing:
             raise MissingCredential(
                 f"Twilio needs account_sid and auth_token, or account_sid, api_key and api_secret; set "
-                f"{' and '.join(missing)} ({', '.join(self.environment[name] for name in missing)} where the "
+                f"{' and '.join(missing)} ({', '.join(self.env_vars[name] for name in missing)} where the "
                 "account is not configured)"
             )
         return self

@@ -39,8 +39,8 @@ class TwilioSms(HttpSmsTransport[TwilioSettings]):
     )
     default_base_url = "https://api.twilio.com"
 
-    def __init__(self, account: str, settings: TwilioSettings, environment: Resources) -> None:
-        super().__init__(account, settings, environment)
+    def __init__(self, account: str, settings: TwilioSettings, resources: Resources) -> None:
+        super().__init__(account, settings, resources)
         self._basic = b64encode(":".join(settings.credentials).encode()).decode()
         self._headers = {"Authorization": f"Basic {self._basic}", "Accept": "application/json"}
         self._path = f"/2010-04-01/Accounts/{settings.account_sid}"

@@ -30,7 +30,7 @@ class VonageSettings(HttpAccountSettings):
     With `signature_secret` an account of either API takes webhooks, signed at most `webhook_max_age` seconds ago.
     """
 
-    environment: ClassVar[dict[str, str]] = {
+    env_vars: ClassVar[dict[str, str]] = {
         "api_key": "VONAGE_API_KEY",
         "api_secret": "VONAGE_API_SECRET",
         "signature_secret": "VONAGE_SIGNATURE_SECRET",
@@ -58,7 +58,7 @@ class VonageSettings(HttpAccountSettings):
         missing = [field for field in begun if not getattr(self, field)]
         raise MissingCredential(
             f'api = "{self.api}" needs {", or ".join(" and ".join(way) for way in ways)}; set {" and ".join(missing)} '
-            f"({', '.join(self.environment[field] for field in missing)} where the account is not configured)"
+            f"({', '.join(self.env_vars[field] for field in missing)} where the account is not configured)"
         )
 
     @property

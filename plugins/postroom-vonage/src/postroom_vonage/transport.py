@@ -32,8 +32,8 @@ class VonageSms(HttpSmsTransport[VonageSettings]):
     settings_model = VonageSettings
     capabilities = Capabilities(features=frozenset({"media", "whatsapp", "provider_options"}), max_recipients=1)
 
-    def __init__(self, account: str, settings: VonageSettings, environment: Resources) -> None:
-        super().__init__(account, settings, environment)
+    def __init__(self, account: str, settings: VonageSettings, resources: Resources) -> None:
+        super().__init__(account, settings, resources)
         self._api: messages_api.MessagesApi | sms_api.SmsApi
         if settings.api == "sms":
             self._api, self.default_base_url = sms_api.SmsApi(settings), sms_api.HOST

@@ -25,7 +25,7 @@ ERRORS: dict[str, tuple[type[DeliveryError], Outcome, Scope]] = {
 class AcmeSettings(HttpAccountSettings):
     """`api_key` is the key from Acme's console."""
 
-    environment: ClassVar[dict[str, str]] = {"api_key": "ACME_API_KEY"}
+    env_vars: ClassVar[dict[str, str]] = {"api_key": "ACME_API_KEY"}
     url_fields: ClassVar[dict[str, str]] = {"password": "api_key"}
 
     provider: str = "acme"

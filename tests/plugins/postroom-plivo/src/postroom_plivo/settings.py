@@ -28,7 +28,7 @@ class PlivoSettings(HttpAccountSettings):
     the form of an id (plivo-python, `fetch_credentials`, `is_valid_mainaccount`).
     """
 
-    environment: ClassVar[dict[str, str]] = {"auth_id": "PLIVO_AUTH_ID", "auth_token": "PLIVO_AUTH_TOKEN"}
+    env_vars: ClassVar[dict[str, str]] = {"auth_id": "PLIVO_AUTH_ID", "auth_token": "PLIVO_AUTH_TOKEN"}
     url_fields: ClassVar[dict[str, str]] = {"username": "auth_id", "password": "auth_token"}
 
     provider: str = "plivo"
