@@ -167,6 +167,14 @@ def test_every_link_leads_somewhere(page: Path) -> None:
             assert (page.parent / target).exists(), target
 
 
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page.name != "tutorial.md"], ids=lambda page: str(page.relative_to(ROOT))
+)
+def test_every_path_of_the_repository_that_a_page_names_is_there(page: Path) -> None:
+    for path in re.findall(r"`((?:tests|src|plugins|docs|\.ci|\.github)/[\w./*-]+)`", page.read_text()):
+        assert any(ROOT.glob(path.rstrip("/"))), path
+
+
 @pytest.mark.parametrize("index", sorted(ROOT.glob("docs/**/index.md")), ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_page_is_reached_from_the_index(index: Path) -> None:
     """A folder with an index of its own is reached through that; fragments of the changelog are no pages."""
