@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml  # type: ignore[import-untyped]  # its types are a package of their own
+import yaml
 
 ROOT = Path(__file__).parents[2]
 FORMS = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("[!c]*.yml"))
@@ -41,6 +41,12 @@ def test_a_bug_report_asks_for_the_outcome_in_the_words_of_the_library() -> None
     form = yaml.safe_load((ROOT / ".github" / "ISSUE_TEMPLATE" / "bug.yml").read_text())
     asked = next(part for part in form["body"] if part.get("id") == "outcome")
     assert set(asked["attributes"]["options"]) == {"none", *Outcome}
+
+
+def test_contributors_read_of_every_named_task_and_of_no_other() -> None:
+    page = (ROOT / ".github" / "CONTRIBUTING.md").read_text()
+    listed = re.findall(r"^\| `poe (\w+)` \|", page, re.MULTILINE)
+    assert sorted(listed) == sorted(pyproject()["tool"]["poe"]["tasks"])
 
 
 @pytest.mark.parametrize("fragment", FRAGMENTS, ids=lambda path: path.name)
