@@ -151,8 +151,6 @@ KNOWN = {
     postroom.outbox.worker -> postroom.outbox.sqlite.store
 
     postroom.outbox.worker -> postroom.outbox.sqlite.update
-
-    postroom_smtp.delivery -> postroom_smtp.session
     """.split("\n\n")
     for start, end in [line.strip().split(" -> ")]
 }

@@ -25,12 +25,6 @@ REFUSING = ("plugins/", "src/postroom/builtin/", "src/postroom/testing/")
 """Where providers are spoken to or stood in for: there `refusal` has its one meaning, the provider's no."""
 
 KNOWN = """
-    plugins/postroom-sendgrid
-
-    plugins/postroom-smtp
-
-    plugins/postroom-vonage
-
     src/postroom/cli
 
     src/postroom/client.py

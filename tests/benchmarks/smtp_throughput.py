@@ -18,8 +18,8 @@ import time
 from collections.abc import Awaitable, Callable
 
 import aiosmtplib
-from postroom_smtp.errors import Refusals
-from postroom_smtp.envelope import Letter, letter_of
+from postroom_smtp.errors import SmtpErrors
+from postroom_smtp.envelope import PreparedMessage, prepare
 from postroom_smtp.settings import SmtpSettings
 from postroom_smtp.transport import SmtpEmail
 
@@ -79,30 +79,30 @@ async def postroom_send(port: int, emails: list[Email]) -> float:
     return taken
 
 
-async def postroom_wire(port: int, letters: list[Letter]) -> float:
+async def postroom_wire(port: int, messages: list[PreparedMessage]) -> float:
     """The same without making MIME, as aiosmtplib below."""
     from postroom_smtp.pool import Pool
-    from postroom_smtp.session import Patience
+    from postroom_smtp.session import Timeouts
     from postroom_smtp.connector import Connector
 
     settings = SmtpSettings(host=HOST, port=port, tls="none", pool=POOL)
-    refusals = Refusals("post", settings)
-    pool = Pool(POOL, Connector(settings, refusals, None).connect, refusals, Patience(message=60))
-    await in_parallel(200, lambda n: pool.deliver(letters[n]))
-    taken = await in_parallel(len(letters), lambda n: pool.deliver(letters[n]))
+    errors = SmtpErrors("post", settings)
+    pool = Pool(POOL, Connector(settings, errors, None).connect, errors, Timeouts(message=60))
+    await in_parallel(200, lambda n: pool.deliver(messages[n]))
+    taken = await in_parallel(len(messages), lambda n: pool.deliver(messages[n]))
     await pool.close()
     return taken
 
 
-async def aiosmtplib_kept(port: int, letters: list[Letter]) -> float:
+async def aiosmtplib_kept(port: int, messages: list[PreparedMessage]) -> float:
     clients = [aiosmtplib.SMTP(hostname=HOST, port=port, start_tls=False, local_hostname="bench") for _ in range(POOL)]
     for client in clients:
         await client.connect()
-    numbers = iter(range(len(letters)))
+    numbers = iter(range(len(messages)))
 
     async def worker(client: aiosmtplib.SMTP) -> None:
         for number in numbers:
-            await client.sendmail("post@example.org", ["ann@example.org"], letters[number].content[:-3])
+            await client.sendmail("post@example.org", ["ann@example.org"], messages[number].content[:-3])
 
     started = time.perf_counter()
     await asyncio.gather(*(worker(client) for client in clients))
@@ -141,14 +141,14 @@ def sink() -> tuple[subprocess.Popen[bytes], int]:
 def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 5000
     emails = [email(number) for number in range(count)]
-    letters = [letter_of(each, None) for each in emails]
+    messages = [prepare(each, None) for each in emails]
     taken: dict[str, list[float]] = {}
     process, port = sink()
     try:
         for _ in range(ROUNDS):
             taken.setdefault("postroom, send", []).append(asyncio.run(postroom_send(port, emails)))
-            taken.setdefault("postroom, prepared", []).append(asyncio.run(postroom_wire(port, letters)))
-            taken.setdefault("aiosmtplib, kept, raw", []).append(asyncio.run(aiosmtplib_kept(port, letters)))
+            taken.setdefault("postroom, prepared", []).append(asyncio.run(postroom_wire(port, messages)))
+            taken.setdefault("aiosmtplib, kept, raw", []).append(asyncio.run(aiosmtplib_kept(port, messages)))
             seconds = nodemailer(port, count)
             if seconds is not None:
                 taken.setdefault("nodemailer, pool", []).append(seconds)

@@ -37,7 +37,7 @@ from postroom.outbox.encryption import KEY_VARIABLE
 from postroom.outbox.states import Transition, allowed_from
 from postroom.plugin import EMAIL_FEATURES, SMS_FEATURES, AccountSettings, Capabilities, HttpAccountSettings, Transport
 from postroom.plugin import hookspecs
-from postroom.plugin.http import HttpTransport, Reply, error_for_status
+from postroom.plugin.http import HttpTransport, HttpReply, error_for_status
 from postroom.receipts import Attempt, Channel, RecipientResult
 from postroom.registry.registry import Registry
 
@@ -308,7 +308,7 @@ def test_every_member_of_a_transport_is_listed_and_no_other() -> None:
     made = {"account", "settings", "resources", "log"}
     assert listed(page("transport").split("\n## ")[0]) == public(Transport) - {"channel"} | made
     assert listed(page("transport", "Over HTTP").split("| HTTP status")[0]) == public(HttpTransport) - {"keeps_timeout"}
-    assert {word.removesuffix("()") for word in quoted(page("transport", "Over HTTP"))} >= public(Reply)
+    assert {word.removesuffix("()") for word in quoted(page("transport", "Over HTTP"))} >= public(HttpReply)
 
 
 def test_the_signatures_of_the_http_base_are_its_own() -> None:

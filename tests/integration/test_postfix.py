@@ -18,10 +18,10 @@ from pathlib import Path
 
 import pytest
 import trustme
-from postroom_smtp.errors import Refusals
-from postroom_smtp.envelope import letter_of
+from postroom_smtp.errors import SmtpErrors
+from postroom_smtp.envelope import prepare
 from postroom_smtp.pool import Pool
-from postroom_smtp.session import Patience
+from postroom_smtp.session import Timeouts
 from postroom_smtp.settings import SmtpSettings
 from postroom_smtp.transport import SmtpEmail
 from postroom_smtp.connector import Connector
@@ -181,16 +181,16 @@ async def open_account(postfix: Postfix, monkeypatch: pytest.MonkeyPatch):
 
 @pytest.fixture
 async def open_pool(postfix: Postfix):
-    """Pools that take prepared letters, since MIME boundaries and dates differ each time a message is prepared."""
+    """Pools that take prepared messages, since MIME boundaries and dates differ each time a message is prepared."""
     pools: list[Pool] = []
 
     def open_pool(tls: str) -> Pool:
         settings = SmtpSettings(
             host="127.0.0.1", port=postfix.port(tls), tls=tls, username=f"{USER}@{REALM}", password=PASSWORD
         )
-        refusals = Refusals("post", settings)
+        errors = SmtpErrors("post", settings)
         context = ssl.create_default_context(cafile=postfix.home / "ca.pem")
-        pools.append(Pool(1, Connector(settings, refusals, context).connect, refusals, Patience(message=10)))
+        pools.append(Pool(1, Connector(settings, errors, context).connect, errors, Timeouts(message=10)))
         return pools[-1]
 
     yield open_pool
@@ -233,20 +233,20 @@ def _rich(number: str, **fields) -> Email:
 @pytest.mark.parametrize("tls", ["starttls", "implicit"])
 async def test_a_rich_message_arrives_to_the_byte(postfix, open_pool, tls) -> None:
     email = _rich(f"rich-{tls}")
-    pool, letter = open_pool(tls), letter_of(email, None)
-    accepted = await pool.deliver(letter)
+    pool, message = open_pool(tls), prepare(email, None)
+    accepted = await pool.deliver(message)
     assert accepted.recipients == ()
     assert "queued as" in accepted.detail
-    assert _stored(await postfix.arrived(email.message_id)) == _unstuffed(letter.content)
+    assert _stored(await postfix.arrived(email.message_id)) == _unstuffed(message.content)
 
 
 @pytest.mark.parametrize("tls", ["starttls", "implicit"])
 async def test_an_international_address_arrives_to_the_byte(postfix, open_pool, tls) -> None:
     email = _rich(f"utf8-{tls}", to=["Jörg <jörg@bücher.example.org>"], cc=[], bcc=[])
     assert needs_smtputf8(email)
-    pool, letter = open_pool(tls), letter_of(email, None)
-    await pool.deliver(letter)
-    assert _stored(await postfix.arrived(email.message_id)) == _unstuffed(letter.content)
+    pool, message = open_pool(tls), prepare(email, None)
+    await pool.deliver(message)
+    assert _stored(await postfix.arrived(email.message_id)) == _unstuffed(message.content)
 
 
 def _unstuffed(content: bytes) -> bytes:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from postroom_smtp.errors import Refusals
-from postroom_smtp.envelope import letter_of
+from postroom_smtp.errors import SmtpErrors
+from postroom_smtp.envelope import prepare
 from postroom_smtp.pool import Pool
-from postroom_smtp.session import Patience
+from postroom_smtp.session import Timeouts
 from postroom_smtp.settings import SmtpSettings
 from postroom_smtp.transport import SmtpEmail
 from postroom_smtp.connector import Connector
@@ -62,18 +62,18 @@ async def test_a_message_moves_to_a_fresh_connection_once_only(server, open_acco
     assert server.connections == 2
 
 
-def _pool(server: SmtpRecorder, patience: Patience) -> Pool:
+def _pool(server: SmtpRecorder, timeouts: Timeouts) -> Pool:
     settings = SmtpSettings(host="127.0.0.1", port=server.port, tls="none")
-    refusals = Refusals("post", settings)
-    return Pool(settings.pool, Connector(settings, refusals, None).connect, refusals, patience)
+    errors = SmtpErrors("post", settings)
+    return Pool(settings.pool, Connector(settings, errors, None).connect, errors, timeouts)
 
 
 async def test_an_idle_connection_says_quit_after_a_while(server, make_email) -> None:
-    pool = _pool(server, Patience(message=5, rest=0.05))
-    await pool.deliver(letter_of(make_email(), None))
+    pool = _pool(server, Timeouts(message=5, idle=0.05))
+    await pool.deliver(prepare(make_email(), None))
     async with asyncio.timeout(5):
         await server.until("quit")
-    await pool.deliver(letter_of(make_email(), None))
+    await pool.deliver(prepare(make_email(), None))
     assert server.connections == 2
     await pool.close()
 
@@ -103,8 +103,8 @@ async def test_closing_waits_for_what_is_on_the_wire_and_refuses_what_waits(serv
 
 async def test_closing_is_bounded_when_the_server_does_not_answer_quit(server, make_email) -> None:
     server.delay("quit", 60)
-    pool = _pool(server, Patience(message=5, goodbye=0.1))
-    await pool.deliver(letter_of(make_email(), None))
+    pool = _pool(server, Timeouts(message=5, quit=0.1))
+    await pool.deliver(prepare(make_email(), None))
     async with asyncio.timeout(2):
         await pool.close()
 

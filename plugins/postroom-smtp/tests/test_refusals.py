@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from postroom_smtp.errors import BY_CODE, BY_ENHANCED, meaning
-from postroom_smtp.replies import Reply
+from postroom_smtp.replies import SmtpReply
 
 from postroom.errors import (
     AuthenticationFailed,
@@ -169,8 +169,8 @@ async def test_an_answer_of_the_wrong_kind_before_the_content_is_transient(
 def test_every_reply_of_the_tables_has_the_outcome_of_its_class() -> None:
     for enhanced, (kind, scope) in BY_ENHANCED.items():
         code = 450 if enhanced[0] == "4" else 550
-        assert meaning(Reply(code, f"{enhanced} Words".encode())) == (kind, scope)
+        assert meaning(SmtpReply(code, f"{enhanced} Words".encode())) == (kind, scope)
     for code, found in BY_CODE.items():
-        assert meaning(Reply(code, b"Words")) == found
-    assert meaning(Reply(599, b""))[0] is MessageRejected
-    assert meaning(Reply(499, b""))[0] is ProviderUnavailable
+        assert meaning(SmtpReply(code, b"Words")) == found
+    assert meaning(SmtpReply(599, b""))[0] is MessageRejected
+    assert meaning(SmtpReply(499, b""))[0] is ProviderUnavailable

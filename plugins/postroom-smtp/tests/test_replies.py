@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from postroom_smtp.envelope import dot_stuffed, with_crlf
-from postroom_smtp.replies import LONGEST_LINE, LONGEST_REPLY, Reply, ReplyReader
+from postroom_smtp.replies import LONGEST_LINE, LONGEST_REPLY, SmtpReply, ReplyReader
 
 TEXT = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=40)
 REPLIES = st.lists(st.tuples(st.integers(200, 599), st.lists(TEXT, min_size=1, max_size=4)), max_size=5)
@@ -27,7 +27,7 @@ def test_any_cut_of_the_stream_gives_the_same_replies(replies, data) -> None:
     reader, heard = ReplyReader(), []
     for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True):
         heard += reader.feed(stream[start:end])
-    assert heard == [Reply(code, "\n".join(texts).encode()) for code, texts in replies]
+    assert heard == [SmtpReply(code, "\n".join(texts).encode()) for code, texts in replies]
     assert reader.between_replies
     assert reader.broken is None
 
@@ -59,7 +59,7 @@ def test_what_is_no_reply_breaks_the_stream(stream) -> None:
 
 def test_replies_before_the_break_still_count() -> None:
     reader = ReplyReader()
-    assert reader.feed(b"250 ok\r\nnonsense\r\n250 ok\r\n") == [Reply(250, b"ok")]
+    assert reader.feed(b"250 ok\r\nnonsense\r\n250 ok\r\n") == [SmtpReply(250, b"ok")]
     assert reader.broken
 
 
@@ -74,10 +74,10 @@ def test_lines_and_replies_are_bounded() -> None:
 
 
 def test_enhanced_code_and_words_are_told_apart() -> None:
-    reply = Reply(550, b"5.1.1 No such user\n5.1.1 here\tat all")
+    reply = SmtpReply(550, b"5.1.1 No such user\n5.1.1 here\tat all")
     assert reply.enhanced == "5.1.1"
     assert reply.words == "No such user here at all"
-    assert Reply(550, b"No 5.1.1 here").enhanced is None
+    assert SmtpReply(550, b"No 5.1.1 here").enhanced is None
 
 
 @given(st.binary(max_size=200))

@@ -12,7 +12,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from postroom import Postroom, Sms
 from postroom.errors import DeliveryError, MessageRejected, Outcome, RecipientsRefused, Scope, UnexpectedResponse
 from postroom.plugin import Resources
-from postroom.plugin.http import Reply
+from postroom.plugin.http import HttpReply
 from postroom.receipts import Accepted, Status
 from postroom.testing.http import Answer
 from postroom_vonage.settings import VonageSettings
@@ -130,7 +130,7 @@ ANSWER = st.fixed_dictionaries(
 def test_any_json_is_an_acceptance_of_every_part_or_a_delivery_error(answer) -> None:
     settings = VonageSettings(api="sms", api_key="k", api_secret="s")
     transport = VonageSms("texts", settings, Resources())
-    reply = Reply(200, CIMultiDictProxy(CIMultiDict()), json.dumps(answer).encode())
+    reply = HttpReply(200, CIMultiDictProxy(CIMultiDict()), json.dumps(answer).encode())
     message = Sms(to="+447700900000", from_="Shop", body="hi")
     try:
         taken = SmsApi(settings).read(transport, message, reply)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from postroom.addresses import Address
     from postroom.errors import DeliveryError
     from postroom.messages import Attachment, Email, Message, Sms
-    from postroom.plugin.http import Reply
+    from postroom.plugin.http import HttpReply
 
 postroom_interface = 1
 
@@ -127,7 +127,7 @@ async def _checked(transport: PostroomEmail | PostroomSms) -> CheckReport:
     return CheckReport(ok=False, summary=f"{url} answered {reply.status}, but not as a gateway does; check base_url")
 
 
-def _refusal(transport: PostroomEmail | PostroomSms, reply: Reply) -> DeliveryError:
+def _refusal(transport: PostroomEmail | PostroomSms, reply: HttpReply) -> DeliveryError:
     """Read a refusal; its codes are in docs/reference/gateway.md."""
     said = reply.json_object()
     code = said.get("error") if isinstance(said.get("error"), str) else None

@@ -54,8 +54,8 @@ _DETAIL_LENGTH = 300
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """A provider's whole answer."""
+class HttpReply:
+    """A provider's whole response to one request."""
 
     status: int
     headers: CIMultiDictProxy[str]
@@ -124,7 +124,7 @@ class HttpTransport(Transport[HttpSettingsT, MessageT]):
 
     async def request(
         self, method: str, url: str, *, headers: Mapping[str, str], body: bytes = b"", content_type: str = ""
-    ) -> Reply:
+    ) -> HttpReply:
         """Send one request and read the whole answer, whatever its status. Redirects are not followed.
 
         Raises ProviderUnreachable when the request was never handed over, OutcomeUnknown when it was and no
@@ -148,7 +148,7 @@ class HttpTransport(Transport[HttpSettingsT, MessageT]):
                 cancelled.add_note(f"{self.account}: cancelled after the request was handed over")
             raise
 
-    async def _exchange(self, method: str, url: str, headers: Mapping[str, str], payload: _Handover) -> Reply:
+    async def _exchange(self, method: str, url: str, headers: Mapping[str, str], payload: _Handover) -> HttpReply:
         session = self.resources.shared(open_session)
         async with session.request(
             method,
@@ -158,7 +158,7 @@ class HttpTransport(Transport[HttpSettingsT, MessageT]):
             allow_redirects=False,
             proxy=self._proxy,
         ) as response:
-            return Reply(response.status, response.headers, await _read_bounded(response))
+            return HttpReply(response.status, response.headers, await _read_bounded(response))
 
     def _broken(self, payload: _Handover, why: str) -> DeliveryError:
         why = self.redact(why)
@@ -185,7 +185,7 @@ class HttpTransport(Transport[HttpSettingsT, MessageT]):
 
     def failure(
         self,
-        reply: Reply,
+        reply: HttpReply,
         *,
         code: str | None = None,
         detail: str = "",

@@ -15,7 +15,7 @@ from postroom.errors import DeliveryError, PayloadInvalid, SignatureInvalid, Une
 from postroom.events import Event, EventType
 from postroom.messages import Sms
 from postroom.plugin import Capabilities, HttpAccountSettings, UnknownAttempt, WebhookRequest, hookimpl
-from postroom.plugin.http import HttpSmsTransport, Reply
+from postroom.plugin.http import HttpSmsTransport, HttpReply
 from postroom.receipts import Accepted, Channel, NotTaken
 
 EVENTS = {"delivered": EventType.DELIVERED, "failed": EventType.BOUNCED}
@@ -69,7 +69,7 @@ class RightSms(HttpSmsTransport[RightSettings]):
     def payload(self, sms: Sms) -> dict[str, Any]:
         return {"to": sms.to[0], "from": sms.from_, "text": sms.body, "media": sms.media, **sms.provider_options}
 
-    def accepted(self, reply: Reply) -> Accepted:
+    def accepted(self, reply: HttpReply) -> Accepted:
         answer = reply.json_object()
         if reply.status >= 300:
             raise self.failure(reply, detail=str(answer.get("message", "")))

@@ -12,7 +12,7 @@ from postroom.errors import DeliveryError, OutcomeUnknown, ProviderUnreachable, 
 from postroom.events import Event
 from postroom.messages import Sms
 from postroom.plugin import UnknownAttempt, WebhookRequest, hookimpl
-from postroom.plugin.http import Reply
+from postroom.plugin.http import HttpReply
 from postroom.receipts import Accepted, NotTaken
 
 
@@ -54,7 +54,7 @@ class Blocks(RightSms):
 class Believes(RightSms):
     """Reports accepted on an empty answer."""
 
-    def accepted(self, reply: Reply) -> Accepted:
+    def accepted(self, reply: HttpReply) -> Accepted:
         return Accepted() if reply.status == 200 and not reply.body else super().accepted(reply)
 
 
@@ -161,7 +161,7 @@ class Shrugs(RightSms):
 class Waits(RightSms):
     """Says that it keeps the timeout, and waits as long as it takes."""
 
-    async def request(self, *arguments: Any, **named: Any) -> Reply:
+    async def request(self, *arguments: Any, **named: Any) -> HttpReply:
         self.settings.__dict__["timeout"] = 60
         return await super().request(*arguments, **named)
 

@@ -1,4 +1,4 @@
-"""SendGrid's refusals -> postroom's errors.
+"""Error mapping: SendGrid's error responses -> postroom's errors.
 
 | status | said | error | source |
 |---|---|---|---|
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from postroom.messages import Email
-    from postroom.plugin.http import HttpTransport, Reply
+    from postroom.plugin.http import HttpReply, HttpTransport
 
 _PERSONALIZATION = re.compile(r"personalizations\.([0-9]{1,6})\b")
 _RECIPIENT = re.compile(r"personalizations\.[0-9]{1,6}\.(?P<kind>to|cc|bcc)\b(?:\.(?P<place>[0-9]{1,6})\b)?")
@@ -70,7 +70,7 @@ class Meaning(NamedTuple):
     advice: str | None = None
 
 
-def read_faults(reply: Reply) -> list[Fault]:
+def read_faults(reply: HttpReply) -> list[Fault]:
     """Return the `errors` of an answer; empty when it is not of SendGrid's form."""
     found = reply.json_object().get("errors")
     entries = [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
@@ -78,14 +78,14 @@ def read_faults(reply: Reply) -> list[Fault]:
 
 
 def refusal(
-    transport: HttpTransport[Any, Any], reply: Reply, faults: Sequence[Fault], email: Email | None = None
+    transport: HttpTransport[Any, Any], reply: HttpReply, faults: Sequence[Fault], email: Email | None = None
 ) -> DeliveryError:
     """Return the error an answer stands for; `faults` are those of `email`, where it is about one."""
-    told = "; ".join(map(str, faults)) or reply.body[:200].decode(errors="replace")
-    meaning = _meaning(reply.status, told, faults)
+    said = "; ".join(map(str, faults)) or reply.body[:200].decode(errors="replace")
+    meaning = _meaning(reply.status, said, faults)
     error = transport.failure(
         reply,
-        detail=told,
+        detail=said,
         kind=meaning.kind,
         scope=meaning.scope,
         advice=meaning.advice,
@@ -103,12 +103,12 @@ def _fault(message: str, field: str) -> Fault:
     return Fault(message, field, int(named[1]) if named else None)
 
 
-def _meaning(status: int, told: str, faults: Sequence[Fault]) -> Meaning:
+def _meaning(status: int, said: str, faults: Sequence[Fault]) -> Meaning:
     if status == 400 and faults and all(_RECIPIENT.match(fault.field) for fault in faults):
         return Meaning(RecipientsRefused)
     if status == 401:
-        return _unauthorized(told.lower())
-    if status == 403 and _TEMPORARY_BLOCK.search(told):
+        return _unauthorized(said.lower())
+    if status == 403 and _TEMPORARY_BLOCK.search(said):
         return Meaning(RateLimited, advice="nothing was sent, correct what was refused before and try again later")
     if status == 403:
         advice = "nothing was sent, verify the sender identity of `from` and what the key may do"
@@ -118,10 +118,10 @@ def _meaning(status: int, told: str, faults: Sequence[Fault]) -> Meaning:
     return Meaning()
 
 
-def _unauthorized(told: str) -> Meaning:
-    if "credits exceeded" in told:
+def _unauthorized(said: str) -> Meaning:
+    if "credits exceeded" in said:
         return Meaning(QuotaExhausted, advice="nothing was sent, wait for the plan's next period or raise the plan")
-    if "not authorized" in told:
+    if "not authorized" in said:
         return Meaning(AuthenticationFailed, advice="nothing was sent, give the key the scope mail.send")
     return Meaning(AuthenticationFailed, advice="nothing was sent, check api_key, and that region is the key's")
 
@@ -158,7 +158,7 @@ def _blamed_addresses(email: Email, faults: Sequence[Fault]) -> dict[str, str]:
     return blamed
 
 
-def _rate_limit_reset(reply: Reply) -> float | None:
+def _rate_limit_reset(reply: HttpReply) -> float | None:
     """Seconds until X-RateLimit-Reset, a Unix time; Retry-After is used when it is there."""
     reset = reply.headers.get("X-RateLimit-Reset", "")
     if reply.status != 429 or reply.retry_after is not None or not re.fullmatch(r"[0-9]{1,12}", reset):

@@ -1,4 +1,4 @@
-"""Whom of a refused call the refusal is for, and who may go again."""
+"""Attribution of faults: which messages of a refused call are refused, and the calls that send the others again."""
 
 from __future__ import annotations
 

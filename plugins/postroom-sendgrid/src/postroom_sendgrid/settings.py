@@ -1,4 +1,4 @@
-"""What a SendGrid account can be told."""
+"""Settings of a SendGrid account."""
 
 from __future__ import annotations
 

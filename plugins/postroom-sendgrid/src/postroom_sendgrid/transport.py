@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from postroom.events import Event
     from postroom.messages import Email
     from postroom.plugin import Resources, WebhookRequest
-    from postroom.plugin.http import Reply
+    from postroom.plugin.http import HttpReply
     from postroom_sendgrid.bulk import Call
 
 Answer = Accepted | DeliveryError
@@ -111,12 +111,12 @@ class SendGridEmail(HttpEmailTransport[SendGridSettings]):
             answers[member.place] = refusal(self, reply, faults, member.email)
         await self._settle_all(again, answers, refusals + 1)
 
-    async def _post(self, call: Call) -> Reply:
+    async def _post(self, call: Call) -> HttpReply:
         return await self.request(
             "POST", self._url, headers=self._headers, body=call.body(), content_type="application/json"
         )
 
-    def _accepted(self, reply: Reply, *, sandbox: bool) -> Accepted | None:
+    def _accepted(self, reply: HttpReply, *, sandbox: bool) -> Accepted | None:
         """The answer when it is a yes, None when it is a refusal; a 200 is a yes in the sandbox alone."""
         if reply.status == 202 or (reply.status == 200 and sandbox):
             identifier = reply.headers.get("X-Message-Id")

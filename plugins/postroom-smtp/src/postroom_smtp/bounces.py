@@ -130,8 +130,8 @@ def _statuses(about: dict[str, Any], mail: Part, status: Part) -> Iterator[Event
 def _complaints(about: dict[str, Any], mail: Part, feedback: Part) -> Iterator[Event]:
     fields = next(iter(_parts(feedback)), feedback)
     kind = (_field(fields, "Feedback-Type") or "").lower()
-    told = [str(value) for value in fields.get_all("Original-Rcpt-To") or []][:MOST_RECIPIENTS]
-    for recipient in told or [""]:
+    named = [str(value) for value in fields.get_all("Original-Rcpt-To") or []][:MOST_RECIPIENTS]
+    for recipient in named or [""]:
         yield Event(
             **about,
             **_when(fields, mail, name="Arrival-Date"),

@@ -1,4 +1,4 @@
-"""Getting a connection ready: connect, greeting, EHLO, TLS, AUTH. aiosmtplib does it, once per connection."""
+"""Connection set-up: connect, greeting, EHLO, TLS, AUTH. aiosmtplib does it, once per connection."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from pydantic import SecretStr
 
 from postroom.errors import DeliveryError, Outcome
 from postroom_smtp.envelope import Extensions
-from postroom_smtp.replies import Reply
+from postroom_smtp.replies import SmtpReply
 from postroom_smtp.settings import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from postroom_smtp.errors import Refusals
+    from postroom_smtp.errors import SmtpErrors
     from postroom_smtp.settings import SmtpSettings
 
 PASSWORD_MECHANISMS = ("plain", "login", "cram-md5")
@@ -27,7 +27,7 @@ PASSWORD_MECHANISMS = ("plain", "login", "cram-md5")
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
+class Connection:
     """A connection on which MAIL may follow. `offered` is EHLO's answer: keyword -> parameters."""
 
     transport: asyncio.Transport
@@ -48,12 +48,12 @@ class Link:
 class Connector:
     """Opens connections for one account."""
 
-    def __init__(self, settings: SmtpSettings, refusals: Refusals, context: ssl.SSLContext | None) -> None:
+    def __init__(self, settings: SmtpSettings, errors: SmtpErrors, context: ssl.SSLContext | None) -> None:
         self._settings = settings
-        self._refusals = refusals
+        self._errors = errors
         self._context = context
 
-    async def connect(self) -> Link:
+    async def connect(self) -> Connection:
         """Return a connection that is ready within `timeout`.
 
         Raises ProviderUnreachable, ProviderUnavailable or AuthenticationFailed; nothing was sent.
@@ -76,10 +76,10 @@ class Connector:
                 cast("asyncio.Transport", client.transport).abort()
             client.close()
             if isinstance(error, (aiosmtplib.SMTPException, OSError, UnicodeError)):
-                raise self._told(error) from _without_secrets(error)
+                raise self._translated(error) from _without_secrets(error)
             raise
 
-    async def _ready(self, client: aiosmtplib.SMTP) -> Link:
+    async def _ready(self, client: aiosmtplib.SMTP) -> Connection:
         banner = await client.connect()
         await self._greet(client)
         if self._settings.tls in ("starttls", "opportunistic"):
@@ -87,10 +87,10 @@ class Connector:
         if self._settings.username is not None:
             await self._sign_in(client, self._settings.username)
         if client.transport is None or client.transport.is_closing():
-            raise self._refusals.unreachable("closed the connection")
-        return Link(
+            raise self._errors.unreachable("closed the connection")
+        return Connection(
             transport=cast("asyncio.Transport", client.transport),
-            banner=self._refusals.redact(banner.message),
+            banner=self._errors.redact(banner.message),
             offered=dict(client.esmtp_extensions),
             mechanisms=tuple(client.server_auth_methods),
         )
@@ -109,7 +109,7 @@ class Connector:
             await client.starttls()
             await client.ehlo()
         elif self._settings.tls == "starttls":
-            raise self._refusals.unreachable(
+            raise self._errors.unreachable(
                 "does not offer STARTTLS",
                 outcome=Outcome.PERMANENT,
                 advice='set tls = "implicit" if this is port 465, or ask who runs the server why it has no TLS',
@@ -118,7 +118,7 @@ class Connector:
     async def _sign_in(self, client: aiosmtplib.SMTP, username: str) -> None:
         """One AUTH with the best mechanism: a wrong password is tried once."""
         if client.get_transport_info("sslcontext") is None and not is_loopback(self._settings.host):
-            raise self._refusals.credentials(
+            raise self._errors.credentials(
                 "offers no TLS, so the password was not sent; set tls to starttls or implicit, or drop the username"
             )
         mechanism = self._mechanism(client)
@@ -138,7 +138,7 @@ class Connector:
             if mechanism in client.server_auth_methods:
                 return mechanism
         offered = ", ".join(client.server_auth_methods).upper() or "no AUTH at all"
-        raise self._refusals.credentials(
+        raise self._errors.credentials(
             f"offers {offered}, and this account needs {' or '.join(wanted).upper()}; nothing was sent, "
             "check tls, port and the credentials"
         )
@@ -151,53 +151,53 @@ class Connector:
         try:
             token = await source()
         except Exception as error:  # noqa: BLE001 - a caller's code, whose text may hold the token
-            raise self._refusals.unreachable(
+            raise self._errors.unreachable(
                 f"was not signed in to: oauth_token raised {type(error).__name__}",
                 advice="see that a token can be had",
             ) from None
-        self._refusals.also_hide(token)
+        self._errors.also_hide(token)
         return token
 
     def _not_signed_in(self, error: aiosmtplib.SMTPAuthenticationError) -> DeliveryError:
         """RFC 4954 section 6: any 5yz refuses the credentials; 4yz, such as 454, is a matter of time."""
         reply = _reply(error)
-        known = self._refusals.refused(reply, "AUTH")
+        known = self._errors.refused(reply, "AUTH")
         if reply.code < 500:
             return known if reply.code >= 400 else self._gibberish(reply)
-        return self._refusals.credentials_refused(reply)
+        return self._errors.credentials_refused(reply)
 
-    def _told(self, error: Exception) -> DeliveryError:
+    def _translated(self, error: Exception) -> DeliveryError:
         cause = error.__cause__ if isinstance(error, aiosmtplib.SMTPConnectError) and error.__cause__ else error
         if isinstance(error, aiosmtplib.SMTPResponseException):
             return self._refused_session(_reply(error))
         if isinstance(cause, ssl.SSLError) and not isinstance(cause, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
             return self._untrusted(cause)
         if isinstance(cause, TimeoutError):
-            return self._refusals.unreachable(f"was not ready within {self._settings.timeout:g} s")
+            return self._errors.unreachable(f"was not ready within {self._settings.timeout:g} s")
         if isinstance(cause, socket.gaierror):
-            return self._refusals.unreachable(f"cannot be found: {cause.strerror}")
-        return self._refusals.unreachable(f"could not be connected: {cause}")
+            return self._errors.unreachable(f"cannot be found: {cause.strerror}")
+        return self._errors.unreachable(f"could not be connected: {cause}")
 
-    def _refused_session(self, reply: Reply) -> DeliveryError:
+    def _refused_session(self, reply: SmtpReply) -> DeliveryError:
         """A negative greeting, EHLO or STARTTLS: 4yz for now; 5yz, such as 554, is for this account to solve."""
-        return self._refusals.session(reply) if reply.negative else self._gibberish(reply)
+        return self._errors.session(reply) if reply.negative else self._gibberish(reply)
 
-    def _gibberish(self, reply: Reply) -> DeliveryError:
-        return self._refusals.unreachable(
+    def _gibberish(self, reply: SmtpReply) -> DeliveryError:
+        return self._errors.unreachable(
             f"does not speak SMTP: {reply.words or reply.code}", advice="check host, port and tls, or try again later"
         )
 
     def _untrusted(self, error: ssl.SSLError) -> DeliveryError:
         why = getattr(error, "verify_message", "") or error.reason or str(error)
-        return self._refusals.unreachable(
+        return self._errors.unreachable(
             f"gave no trusted TLS connection: {why}",
             outcome=Outcome.PERMANENT,
             advice="check host, port and tls, and set SSL_CERT_FILE if the server has a private certificate authority",
         )
 
 
-def _reply(error: aiosmtplib.SMTPResponseException) -> Reply:
-    return Reply(error.code, error.message.encode("utf-8", "surrogateescape"))
+def _reply(error: aiosmtplib.SMTPResponseException) -> SmtpReply:
+    return SmtpReply(error.code, error.message.encode("utf-8", "surrogateescape"))
 
 
 def _without_secrets(error: BaseException) -> BaseException | None:

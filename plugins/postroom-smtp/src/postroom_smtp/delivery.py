@@ -1,8 +1,8 @@
-"""One message on its way through the pool, and what the server has said of each recipient so far."""
+"""Delivery of one message over SMTP: its transactions, and the result of each recipient so far."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from postroom.errors import DeliveryError, Outcome, PostroomError, Scope
 from postroom.receipts import Accepted, RecipientResult
@@ -11,32 +11,37 @@ from postroom_smtp.errors import meaning
 if TYPE_CHECKING:
     import asyncio
 
-    from postroom_smtp.envelope import Extensions, Letter
-    from postroom_smtp.errors import Refusals
-    from postroom_smtp.replies import Reply
-    from postroom_smtp.session import Session
+    from postroom_smtp.envelope import Extensions, PreparedMessage
+    from postroom_smtp.errors import SmtpErrors
+    from postroom_smtp.replies import SmtpReply
 
 MOST_RECIPIENTS = 1000
 """Recipients of one transaction; Postfix takes 1,000, and RFC 5321 section 4.5.3.1.8 asks for 100."""
 
 
+class Carrier(Protocol):
+    """The session that carries a delivery, as far as its caller needs it."""
+
+    def withdraw(self, delivery: Delivery) -> None: ...
+
+
 class Delivery:
-    """A letter and the caller who waits for it.
+    """A message and the caller who waits for it.
 
     It may take several transactions, when the server limits their recipients, and may `moved` once to a
     fresh session when the one it was waiting on ends.
     """
 
-    __slots__ = ("_error", "_results", "future", "left", "letter", "most", "moved", "refusals", "session", "under_way")
+    __slots__ = ("_error", "_results", "errors", "future", "left", "message", "most", "moved", "session", "under_way")
 
-    def __init__(self, letter: Letter, future: asyncio.Future[Accepted], refusals: Refusals) -> None:
-        self.letter = letter
+    def __init__(self, message: PreparedMessage, future: asyncio.Future[Accepted], errors: SmtpErrors) -> None:
+        self.message = message
         self.future = future
-        self.refusals = refusals
-        self.left = list(letter.recipients)
+        self.errors = errors
+        self.left = list(message.recipients)
         self.most = MOST_RECIPIENTS
         self.moved = False
-        self.session: Session | None = None
+        self.session: Carrier | None = None
         self.under_way: Transaction | None = None
         self._results: dict[str, RecipientResult] = {}
         self._error: DeliveryError | None = None
@@ -68,16 +73,16 @@ class Delivery:
         self._results[result.address] = result
 
     def record_error(self, asked: list[str], error: DeliveryError) -> None:
-        """Settle those of one transaction; what the rest hear decides whether it is raised."""
+        """Settle those of one transaction; what the rest add_reply decides whether it is raised."""
         self._error = error
         for address in asked:
             self.record(RecipientResult.failed(address, error))
 
-    def accepted(self, taken: list[str], reply: Reply) -> None:
+    def accepted(self, taken: list[str], reply: SmtpReply) -> None:
         """Record the server's yes for `taken`; a yes for everyone needs no result for each."""
-        detail = self.refusals.redact(reply.words)
-        message_id = self.letter.message_id
-        if len(taken) == len(self.letter.recipients) and not self.over:
+        detail = self.errors.redact(reply.words)
+        message_id = self.message.message_id
+        if len(taken) == len(self.message.recipients) and not self.over:
             self.future.set_result(Accepted(provider_message_id=message_id, detail=detail))
             return
         for address in taken:
@@ -91,14 +96,14 @@ class Delivery:
             )
 
     def conclude(self) -> None:
-        """Tell the caller, now that every recipient has a result."""
+        """Answer the caller, now that every recipient has a result."""
         if self.over:
             return
-        results = tuple(self._results[address] for address in self.letter.recipients)
+        results = tuple(self._results[address] for address in self.message.recipients)
         if any(result.outcome is Outcome.ACCEPTED for result in results):
             detail = next(r.detail for r in results if r.outcome is Outcome.ACCEPTED)
             self.future.set_result(
-                Accepted(provider_message_id=self.letter.message_id, recipients=results, detail=detail)
+                Accepted(provider_message_id=self.message.message_id, recipients=results, detail=detail)
             )
         else:
             self.future.set_exception(self._failure(results))
@@ -106,7 +111,7 @@ class Delivery:
     def _failure(self, results: tuple[RecipientResult, ...]) -> DeliveryError:
         error = self._error
         if error is None:
-            return self.refusals.nobody(results)
+            return self.errors.all_refused(results)
         if any(result.code != error.code or result.outcome is not error.outcome for result in results):
             return error.with_recipients(results)
         return error
@@ -115,31 +120,31 @@ class Delivery:
 class Transaction:
     """One pass of MAIL, RCPT, DATA and the content; collects the replies in the order of the commands."""
 
-    __slots__ = ("asked", "commands", "delivery", "handed_over", "heard", "taken")
+    __slots__ = ("asked", "commands", "delivery", "handed_over", "replies", "taken")
 
     def __init__(self, delivery: Delivery, server: Extensions) -> None:
-        delivery.letter.refuse_unsuited(server, delivery.refusals.account)
+        delivery.message.refuse_unsuited(server, delivery.errors.account)
         self.delivery = delivery
         self.asked = delivery.left[: delivery.most]
         self.taken: list[str] = []
-        self.commands = delivery.letter.envelope(self.asked, server)
-        self.heard: list[Reply] = []
+        self.commands = delivery.message.envelope(self.asked, server)
+        self.replies: list[SmtpReply] = []
         self.handed_over = False
         delivery.under_way = self
 
     @property
     def opened(self) -> bool:
         """Whether the server said yes to MAIL, so that the session needs RSET if no content follows."""
-        return bool(self.heard) and self.heard[0].positive
+        return bool(self.replies) and self.replies[0].positive
 
     @property
     def answered(self) -> bool:
-        return len(self.heard) == len(self.commands)
+        return len(self.replies) == len(self.commands)
 
-    def hear(self, reply: Reply) -> str | None:
+    def add_reply(self, reply: SmtpReply) -> str | None:
         """Take the next reply. Returns what is wrong when it cannot be the answer to its command."""
-        position = len(self.heard)
-        self.heard.append(reply)
+        position = len(self.replies)
+        self.replies.append(reply)
         if position == len(self.commands) - 1:
             return None if reply.code == 354 or reply.negative else f"answered {reply.code} to DATA"
         if not (reply.positive or reply.negative):
@@ -150,45 +155,45 @@ class Transaction:
 
     @property
     def pointless(self) -> bool:
-        """Whether what was heard so far already rules the message out."""
+        """Whether what was replies so far already rules the message out."""
         if not self.opened:
-            return bool(self.heard)
-        return len(self.heard) > len(self.asked) and not self.taken
+            return bool(self.replies)
+        return len(self.replies) > len(self.asked) and not self.taken
 
     def may_continue(self) -> bool:
         """Whether the server asks for the content and there is someone to deliver it to."""
-        return self.answered and self.opened and bool(self.taken) and self.heard[-1].code == 354
+        return self.answered and self.opened and bool(self.taken) and self.replies[-1].code == 354
 
     def settle_envelope(self) -> None:
         """Record who was refused by RCPT, and send the others on to the content or a later transaction."""
         overflow = self._overflow()
-        for address, reply in zip(self.asked, self.heard[1:], strict=False):
+        for address, reply in zip(self.asked, self.replies[1:], strict=False):
             if reply.negative and address not in overflow:
-                self.delivery.record(self.delivery.refusals.recipient(address, reply))
+                self.delivery.record(self.delivery.errors.recipient(address, reply))
         if overflow:
             self.delivery.most = len(self.taken)
         self.delivery.left = [*overflow, *self.delivery.left[len(self.asked) :]]
 
     def settle_refused(self) -> None:
         """End a transaction that led to no content: by MAIL, by every RCPT, or by DATA."""
-        delivery, mail, last = self.delivery, self.heard[0], self.heard[-1]
+        delivery, mail, last = self.delivery, self.replies[0], self.replies[-1]
         if not mail.positive:
-            delivery.fail(delivery.refusals.refused(mail, "MAIL"))
+            delivery.fail(delivery.errors.refused(mail, "MAIL"))
             return
-        if not self.taken and meaning(self.heard[1])[1] is Scope.ACCOUNT:
-            delivery.fail(delivery.refusals.refused(self.heard[1], "RCPT"))
+        if not self.taken and meaning(self.replies[1])[1] is Scope.ACCOUNT:
+            delivery.fail(delivery.errors.refused(self.replies[1], "RCPT"))
             return
         self.settle_envelope()
         if self.taken:
-            delivery.record_error(self.taken, delivery.refusals.refused(last, "DATA"))
+            delivery.record_error(self.taken, delivery.errors.refused(last, "DATA"))
         self.end()
 
-    def settle_content(self, reply: Reply) -> None:
+    def settle_content(self, reply: SmtpReply) -> None:
         """End the transaction with the answer to its content."""
         if reply.positive:
             self.delivery.accepted(self.taken, reply)
         else:
-            self.delivery.record_error(self.taken, self.delivery.refusals.refused(reply, "the message"))
+            self.delivery.record_error(self.taken, self.delivery.errors.refused(reply, "the message"))
         self.end()
 
     def break_off(self, error: DeliveryError, rest: DeliveryError) -> None:
@@ -208,10 +213,10 @@ class Transaction:
         """Those refused only because the transaction has its fill (RFC 5321 section 4.5.3.1.10)."""
         if not self.taken:
             return []
-        return [a for a, reply in zip(self.asked, self.heard[1:], strict=False) if _too_many_recipients(reply)]
+        return [a for a, reply in zip(self.asked, self.replies[1:], strict=False) if _too_many_recipients(reply)]
 
 
-def _too_many_recipients(reply: Reply) -> bool:
+def _too_many_recipients(reply: SmtpReply) -> bool:
     """452, or the 552 of RFC 821; with an enhanced code only X.5.3, since 452 also means a full disk."""
     if reply.code not in (452, 552):
         return False

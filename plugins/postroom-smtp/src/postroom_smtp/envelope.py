@@ -46,7 +46,7 @@ class Extensions:
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class PreparedMessage:
     """One message, prepared once, for whatever session takes it.
 
     `recipients` maps each address to its form on the wire. `content` is dot-stuffed and ends in the final
@@ -95,7 +95,7 @@ class Letter:
         return b"RCPT TO:<%b>%b\r\n" % (address, dsn.rcpt_parameters(address))
 
 
-def letter_of(email: Email, dsn: Dsn | None) -> Letter:
+def prepare(email: Email, dsn: Dsn | None) -> PreparedMessage:
     """Prepare `email` for the recipients it is for. Raises MessageError."""
     if email.from_ is None:
         raise MessageError("the e-mail has no sender; give it from, or set it on the account")
@@ -104,7 +104,7 @@ def letter_of(email: Email, dsn: Dsn | None) -> Letter:
     recipients = {address: _path(known[address]) for address in email.recipients}
     utf8 = needs_smtputf8(email)
     content = with_crlf(to_bytes(email, smtputf8=utf8))
-    return Letter(
+    return PreparedMessage(
         sender=sender,
         recipients=recipients,
         content=dot_stuffed(content),

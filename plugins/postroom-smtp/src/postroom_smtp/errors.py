@@ -1,4 +1,4 @@
-"""What an SMTP reply, or the lack of one, means."""
+"""Error mapping: SMTP replies, and the lack of one -> postroom's errors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from postroom.receipts import RecipientResult
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from postroom_smtp.replies import Reply
+    from postroom_smtp.replies import SmtpReply
     from postroom_smtp.settings import SmtpSettings
 
 Meaning = tuple[type[DeliveryError], Scope]
@@ -63,7 +63,7 @@ _LOOK = "it may have been sent, so look for its Message-ID at the server before 
 _DETAIL_LENGTH = 300
 
 
-class Refusals:
+class SmtpErrors:
     """Makes one account's errors: they name the account and the next step, and never show a secret."""
 
     def __init__(self, account: str, settings: SmtpSettings) -> None:
@@ -106,7 +106,7 @@ class Refusals:
         """The account cannot sign in here, for a reason that is no reply."""
         return AuthenticationFailed(f"{self.account}: {self.server} {self.redact(why)}")
 
-    def refused(self, reply: Reply, doing: str, *, kind: type[DeliveryError] | None = None) -> DeliveryError:
+    def refused(self, reply: SmtpReply, doing: str, *, kind: type[DeliveryError] | None = None) -> DeliveryError:
         """The server said no to the message; `doing` says to what. `kind` makes it an error of the account."""
         meant, scope = meaning(reply)
         kind, scope = (kind, Scope.ACCOUNT) if kind else (meant, scope)
@@ -122,15 +122,15 @@ class Refusals:
             detail=said,
         )
 
-    def credentials_refused(self, reply: Reply) -> DeliveryError:
+    def credentials_refused(self, reply: SmtpReply) -> DeliveryError:
         """AUTH was answered with 5yz, whatever its number."""
         return self.refused(reply, "AUTH", kind=AuthenticationFailed)
 
-    def session(self, reply: Reply) -> DeliveryError:
+    def session(self, reply: SmtpReply) -> DeliveryError:
         """The server takes no mail from this client: at its greeting, EHLO or STARTTLS."""
         return self.refused(reply, "the connection", kind=ProviderUnavailable)
 
-    def recipient(self, address: str, reply: Reply) -> RecipientResult:
+    def recipient(self, address: str, reply: SmtpReply) -> RecipientResult:
         """What a negative reply says about one recipient."""
         kind, scope = meaning(reply)
         return RecipientResult(
@@ -142,7 +142,7 @@ class Refusals:
             detail=self.redact(reply.words),
         )
 
-    def nobody(self, results: Iterable[RecipientResult]) -> RecipientsRefused:
+    def all_refused(self, results: Iterable[RecipientResult]) -> RecipientsRefused:
         """Every recipient was refused; transient while that may change for one of them."""
         results = tuple(results)
         first = results[0]
@@ -158,7 +158,7 @@ class Refusals:
         )
 
 
-def meaning(reply: Reply) -> Meaning:
+def meaning(reply: SmtpReply) -> Meaning:
     """Return the error a reply stands for and how far it reaches: enhanced code first, then reply code."""
     found = BY_ENHANCED.get(reply.enhanced or "") or BY_CODE.get(reply.code)
     if found:
@@ -168,7 +168,7 @@ def meaning(reply: Reply) -> Meaning:
     return (ProviderUnavailable if reply.code >= 400 else UnexpectedResponse), Scope.MESSAGE
 
 
-def _outcome(reply: Reply) -> Outcome:
+def _outcome(reply: SmtpReply) -> Outcome:
     """RFC 5321 section 4.2.1: 4yz may succeed later, 5yz will not; nothing else is an answer here."""
     if reply.code >= 500:
         return Outcome.PERMANENT

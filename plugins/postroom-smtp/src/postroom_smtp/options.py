@@ -1,4 +1,4 @@
-"""What `provider_options` may ask of SMTP: delivery status notifications (RFC 3461)."""
+"""SMTP's `provider_options`: delivery status notifications (RFC 3461)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The connections of one account, and the messages that wait for one."""
+"""Connection pool of one account, and the queue of messages that wait for a connection."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, cast
 
 from postroom.errors import PostroomError
 from postroom_smtp.delivery import Delivery
-from postroom_smtp.session import Patience, Session
+from postroom_smtp.session import Session, Timeouts
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from postroom.receipts import Accepted
-    from postroom_smtp.connector import Link
-    from postroom_smtp.envelope import Letter
-    from postroom_smtp.errors import Refusals
+    from postroom_smtp.connector import Connection
+    from postroom_smtp.envelope import PreparedMessage
+    from postroom_smtp.errors import SmtpErrors
 
 RECONNECT_SECONDS = 5.0
 """How long no further connection is tried after one failed, while others still work."""
@@ -31,12 +31,12 @@ class Pool:
     """
 
     def __init__(
-        self, size: int, connect: Callable[[], Awaitable[Link]], refusals: Refusals, patience: Patience
+        self, size: int, connect: Callable[[], Awaitable[Connection]], errors: SmtpErrors, timeouts: Timeouts
     ) -> None:
         self._size = size
         self._connect = connect
-        self._refusals = refusals
-        self._patience = patience
+        self._errors = errors
+        self._timeouts = timeouts
         self._waiting: deque[Delivery] = deque()
         self._idle: list[Session] = []
         self._live: set[Session] = set()
@@ -46,17 +46,17 @@ class Pool:
         self._pipelining = True
         self._closed = False
 
-    async def deliver(self, letter: Letter) -> Accepted:
-        """Hand `letter` over once. Raises DeliveryError, or MessageError when the server cannot take it."""
+    async def deliver(self, message: PreparedMessage) -> Accepted:
+        """Hand `message` over once. Raises DeliveryError, or MessageError when the server cannot take it."""
         if self._closed:
-            raise self._refusals.unreachable("is no longer used: the account was closed")
-        delivery = Delivery(letter, asyncio.get_running_loop().create_future(), self._refusals)
+            raise self._errors.unreachable("is no longer used: the account was closed")
+        delivery = Delivery(message, asyncio.get_running_loop().create_future(), self._errors)
         self._waiting.append(delivery)
         self._rouse()
         try:
             return await delivery.future
         except asyncio.CancelledError as cancelled:
-            cancelled.add_note(f"{self._refusals.account}: {_fate(delivery)}")
+            cancelled.add_note(f"{self._errors.account}: {_fate(delivery)}")
             if delivery.session is not None:
                 delivery.session.withdraw(delivery)
             raise
@@ -69,16 +69,16 @@ class Pool:
                 task.cancel()
             # asyncio.wait_for of Python 3.11 may swallow a cancellation, so once may not be enough.
             await asyncio.wait(self._connecting, timeout=0.1)
-        self._fail_waiting(self._refusals.unreachable("was not tried: the account was closed"))
+        self._fail_waiting(self._errors.unreachable("was not tried: the account was closed"))
         for session in list(self._idle):
             session.quit()
         closing = [session.closed for session in self._unclosed]
         if closing:
-            await asyncio.wait(closing, timeout=self._patience.message + 2 * self._patience.goodbye)
+            await asyncio.wait(closing, timeout=self._timeouts.message + 2 * self._timeouts.quit)
         for session in list(self._unclosed):
             session.abort()
 
-    # --- what sessions ask and tell
+    # --- called by sessions
 
     def next_delivery(self) -> Delivery | None:
         """Take the message that has waited longest, past those that were cancelled."""
@@ -92,7 +92,7 @@ class Pool:
         """Go on with the recipients that are left."""
         self._waiting.appendleft(delivery)
         if self._closed:
-            self._fail_waiting(self._refusals.unreachable("was not asked again: the account was closed"))
+            self._fail_waiting(self._errors.unreachable("was not asked again: the account was closed"))
         else:
             self._rouse()
 
@@ -116,7 +116,7 @@ class Pool:
             stranded.moved = True
             self._waiting.appendleft(stranded)
             if self._closed:
-                self._fail_waiting(self._refusals.unreachable("closed the connection before the message"))
+                self._fail_waiting(self._errors.unreachable("closed the connection before the message"))
                 return
             if self._may_open():
                 self._open(self._waiting.popleft())
@@ -150,26 +150,26 @@ class Pool:
         """Connect, and begin with `first`, else with what waits."""
         failure: PostroomError | None = None
         try:
-            link = await self._connect()
+            connection = await self._connect()
         except PostroomError as error:
             failure = error
         except Exception as error:  # noqa: BLE001 - whatever a driver raises, those who wait must hear of it
-            failure = self._refusals.unreachable(f"could not be connected ({type(error).__name__})")
+            failure = self._errors.unreachable(f"could not be connected ({type(error).__name__})")
             failure.__cause__ = error
         finally:
             if first is not None:
                 self._waiting.appendleft(first)
             self._connecting.remove(cast("asyncio.Task[None]", asyncio.current_task()))
         if failure is None:
-            self.keep(link)
+            self.keep(connection)
         else:
             self._connect_failed(failure)
         self._rouse()
 
-    def keep(self, link: Link) -> None:
+    def keep(self, connection: Connection) -> None:
         """Put a connection to work that is ready for MAIL."""
-        offered = link.extensions if self._pipelining else replace(link.extensions, pipelining=False)
-        session = Session(link.transport, offered, self, self._refusals, self._patience)
+        offered = connection.extensions if self._pipelining else replace(connection.extensions, pipelining=False)
+        session = Session(connection.transport, offered, self, self._errors, self._timeouts)
         self._live.add(session)
         self._unclosed.add(session)
         session.closed.add_done_callback(lambda _: self._unclosed.discard(session))

@@ -1,4 +1,4 @@
-"""SMTP replies, read out of whatever pieces the network delivers (RFC 5321 section 4.2)."""
+"""Parser of SMTP replies, fed with whatever the network delivers (RFC 5321 section 4.2)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ENHANCED = re.compile(rb"([245]\.\d{1,3}\.\d{1,3})(?:[ \t]+|$)")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\s]+")
 
 
-class Reply(NamedTuple):
+class SmtpReply(NamedTuple):
     """One whole reply: its code, and its lines without the code, joined by line feeds."""
 
     code: int
@@ -62,10 +62,10 @@ class ReplyReader:
         """Whether everything received so far was whole replies."""
         return not (self._rest or self._begun or self.broken)
 
-    def feed(self, data: bytes) -> list[Reply]:
+    def feed(self, data: bytes) -> list[SmtpReply]:
         """Return the replies that `data` completes."""
         *lines, self._rest = (self._rest + data).split(b"\n")
-        replies: list[Reply] = []
+        replies: list[SmtpReply] = []
         for line in lines:
             reply = self._add(line)
             if self.broken:
@@ -76,7 +76,7 @@ class ReplyReader:
             self._break("a reply line without end")
         return replies
 
-    def _add(self, line: bytes) -> Reply | None:
+    def _add(self, line: bytes) -> SmtpReply | None:
         line = line.removesuffix(b"\r")
         code, mark, text = line[:3], line[3:4], line[4:]
         if len(line) > LONGEST_LINE:
@@ -86,12 +86,12 @@ class ReplyReader:
         if mark == b"-":
             return self._continue(code, text)
         if not self._begun:
-            return Reply(int(code), text)
-        reply = Reply(int(code), b"\n".join([*self._begun, text]))
+            return SmtpReply(int(code), text)
+        reply = SmtpReply(int(code), b"\n".join([*self._begun, text]))
         self._begun, self._held = [], 0
         return reply
 
-    def _continue(self, code: bytes, text: bytes) -> Reply | None:
+    def _continue(self, code: bytes, text: bytes) -> SmtpReply | None:
         self._code = code
         self._begun.append(text)
         self._held += len(text) + 1
@@ -99,7 +99,7 @@ class ReplyReader:
             return self._break("a reply without end")
         return None
 
-    def _break(self, why: str) -> Reply | None:
+    def _break(self, why: str) -> SmtpReply | None:
         self.broken, self._rest, self._begun = why, b"", []
         return None
 

@@ -8,28 +8,28 @@ from typing import TYPE_CHECKING, Protocol
 
 from postroom.errors import MessageError
 from postroom_smtp.delivery import Delivery, Transaction
-from postroom_smtp.replies import Reply, ReplyReader
+from postroom_smtp.replies import ReplyReader, SmtpReply
 
 if TYPE_CHECKING:
     from postroom_smtp.envelope import Extensions
-    from postroom_smtp.errors import Refusals
+    from postroom_smtp.errors import SmtpErrors
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """Seconds: for one message, for a session to rest (RFC 5321 section 4.5.3.2.7 allows 5 minutes), for QUIT."""
+class Timeouts:
+    """Seconds: for one message, for an idle session (RFC 5321 section 4.5.3.2.7 allows 5 minutes), for QUIT."""
 
     message: float
-    rest: float = 30.0
-    goodbye: float = 5.0
+    idle: float = 30.0
+    quit: float = 5.0
 
 
 CHUNK = 65_536
 """Octets written at once. The final dot of anything longer waits until all before it has left the process."""
 
 
-class Owner(Protocol):
-    """Where a session gets its messages from, and tells how it goes."""
+class SessionOwner(Protocol):
+    """The owner of sessions: gives them messages, and hears when one is idle, leaving or lost."""
 
     def next_delivery(self) -> Delivery | None: ...
     def resume(self, delivery: Delivery) -> None: ...
@@ -51,17 +51,22 @@ class Session(asyncio.Protocol):
     """
 
     def __init__(
-        self, transport: asyncio.Transport, server: Extensions, owner: Owner, refusals: Refusals, patience: Patience
+        self,
+        transport: asyncio.Transport,
+        server: Extensions,
+        owner: SessionOwner,
+        errors: SmtpErrors,
+        timeouts: Timeouts,
     ) -> None:
         self.closed = asyncio.get_running_loop().create_future()
         self._loop = asyncio.get_running_loop()
         self._transport = transport
         self._server = server
         self._owner = owner
-        self._refusals = refusals
-        self._patience = patience
+        self._errors = errors
+        self._timeouts = timeouts
         self._reader = ReplyReader()
-        self._last_heard = True
+        self._all_read = True
         self._asking: Transaction | None = None
         self._writing: Transaction | None = None
         self._unwritten = memoryview(b"")
@@ -71,12 +76,12 @@ class Session(asyncio.Protocol):
         self._used = False
         self._ended = False
         self._quitting = False
-        self._deadline = self._loop.time() + patience.message
+        self._deadline = self._loop.time() + timeouts.message
         self._timer = self._loop.call_at(self._deadline, self._look_at_clock)
         transport.set_write_buffer_limits(high=1, low=0)
         transport.set_protocol(self)
 
-    # --- what the owner asks
+    # --- called by the owner
 
     def proceed(self) -> None:
         """Begin with the next waiting message, or rest."""
@@ -84,17 +89,17 @@ class Session(asyncio.Protocol):
             return
         opening = self._opening()
         if opening:
-            self._extend_deadline(self._patience.message)
+            self._extend_deadline(self._timeouts.message)
             self._transport.write(opening)
         else:
-            self._extend_deadline(self._patience.rest)
+            self._extend_deadline(self._timeouts.idle)
             self._owner.rest(self)
 
     def withdraw(self, delivery: Delivery) -> None:
         """Forget a cancelled message.
 
-        What is handed over stays in step by itself, and what waits behind another message is dropped when its
-        turn comes; only a session that is busy with this message alone is given up.
+        What is handed over stays in step by itself, and what waits behind another message is dropped when that is
+        through; only a session that is busy with this message alone is given up.
         """
         asking, writing = self._asking, self._writing
         alone = writing is None and asking is not None and asking.delivery is delivery
@@ -103,19 +108,19 @@ class Session(asyncio.Protocol):
             self._end("was left by a cancelled message")
 
     def quit(self) -> None:
-        """Say goodbye; the connection closes within a few seconds."""
+        """Send QUIT; the connection closes within a few seconds."""
         if self._ended or self._quitting:
             return
         self._quitting = True
         self._owner.leaving(self)
-        self._extend_deadline(self._patience.goodbye)
+        self._extend_deadline(self._timeouts.quit)
         self._transport.write(b"QUIT\r\n")
 
     def abort(self) -> None:
         """Drop the connection now."""
         self._end("was closed from this side")
 
-    # --- what the connection tells
+    # --- called by asyncio
 
     def data_received(self, data: bytes) -> None:
         replies = self._reader.feed(data)
@@ -123,8 +128,8 @@ class Session(asyncio.Protocol):
         for position, reply in enumerate(replies):
             if self._ended:
                 return
-            self._last_heard = position == last and self._reader.between_replies
-            self._hear(reply)
+            self._all_read = position == last and self._reader.between_replies
+            self._on_reply(reply)
         if self._reader.broken:
             self._end(f"sent {self._reader.broken}")
 
@@ -148,21 +153,21 @@ class Session(asyncio.Protocol):
 
     # --- replies
 
-    def _hear(self, reply: Reply) -> None:
+    def _on_reply(self, reply: SmtpReply) -> None:
         if self._writing is not None:
-            self._hear_content(self._writing, reply)
+            self._on_content_reply(self._writing, reply)
         elif self._resetting:
-            self._hear_reset(reply)
+            self._on_reset_reply(reply)
         elif self._asking is not None:
-            self._hear_envelope(self._asking, reply)
+            self._on_envelope_reply(self._asking, reply)
         elif self._quitting:
-            self._end("said goodbye")
+            self._end("answered QUIT")
         else:
             self._end(f"answered {reply.code} without being asked")
 
-    def _hear_content(self, transaction: Transaction, reply: Reply) -> None:
+    def _on_content_reply(self, transaction: Transaction, reply: SmtpReply) -> None:
         if not transaction.handed_over:
-            self._hear_too_early(transaction, reply)
+            self._on_early_reply(transaction, reply)
             return
         if not (reply.positive or reply.negative):
             self._end(f"answered {reply.code} to the message, which is neither yes nor no")
@@ -175,9 +180,9 @@ class Session(asyncio.Protocol):
         elif self._asking is None:
             self.proceed()
         else:
-            self._extend_deadline(self._patience.message)
+            self._extend_deadline(self._timeouts.message)
 
-    def _hear_too_early(self, transaction: Transaction, reply: Reply) -> None:
+    def _on_early_reply(self, transaction: Transaction, reply: SmtpReply) -> None:
         """A refusal in the middle of the content stands; nothing else may come before the final dot."""
         if reply.negative:
             self._writing = None
@@ -185,24 +190,24 @@ class Session(asyncio.Protocol):
             self._finish(transaction)
         self._end(f"answered {reply.code} before the end of the message", reply)
 
-    def _hear_reset(self, reply: Reply) -> None:
+    def _on_reset_reply(self, reply: SmtpReply) -> None:
         self._resetting = False
         if not reply.positive:
             self._end(f"answered {reply.code} to RSET", reply)
-        elif self._asking is not None and not self._asking.heard and not self._server.pipelining:
+        elif self._asking is not None and not self._asking.replies and not self._server.pipelining:
             self._transport.write(self._asking.commands[0])
 
-    def _hear_envelope(self, transaction: Transaction, reply: Reply) -> None:
+    def _on_envelope_reply(self, transaction: Transaction, reply: SmtpReply) -> None:
         if reply.code == 421:
             self._end("announced that it closes", reply)
             return
-        wrong = transaction.hear(reply)
+        wrong = transaction.add_reply(reply)
         if wrong:
             self._end(f"is out of step: it {wrong}")
         elif transaction.answered or (transaction.pointless and not self._server.pipelining):
             self._end_envelope(transaction)
         elif not self._server.pipelining:
-            self._transport.write(transaction.commands[len(transaction.heard)])
+            self._transport.write(transaction.commands[len(transaction.replies)])
 
     def _end_envelope(self, transaction: Transaction) -> None:
         if transaction.may_continue():
@@ -210,7 +215,7 @@ class Session(asyncio.Protocol):
             return
         self._asking, self._used = None, True
         self._reset_due = transaction.opened
-        invited = transaction.answered and transaction.heard[-1].code == 354
+        invited = transaction.answered and transaction.replies[-1].code == 354
         transaction.settle_refused()
         self._finish(transaction)
         if invited:
@@ -242,14 +247,14 @@ class Session(asyncio.Protocol):
         return b""
 
     def _begin_content(self, transaction: Transaction) -> None:
-        if not self._last_heard:
+        if not self._all_read:
             self._end("is out of step: it went on talking after it asked for the message")
         elif transaction.delivery.over:
             self._end("was left by a cancelled message")
         else:
             transaction.settle_envelope()
             self._asking, self._writing = None, transaction
-            content = transaction.delivery.letter.content
+            content = transaction.delivery.message.content
             if len(content) <= CHUNK:
                 self._hand_over(transaction, content)
             else:
@@ -281,7 +286,7 @@ class Session(asyncio.Protocol):
 
     # --- the end
 
-    def _end(self, why: str, reply: Reply | None = None, *, timed_out: bool = False) -> None:
+    def _end(self, why: str, reply: SmtpReply | None = None, *, timed_out: bool = False) -> None:
         """Give the connection up, and settle or pass on what was on it."""
         if self._ended:
             return
@@ -294,13 +299,13 @@ class Session(asyncio.Protocol):
         fresh = not self._used and writing is None
         stranded = asking.delivery if asking is not None and not asking.delivery.over else None
         if stranded is not None and (fresh or stranded.moved or (timed_out and writing is None)):
-            stranded.fail(self._refusals.refused(reply, "the envelope") if reply else self._refusals.unreachable(why))
+            stranded.fail(self._errors.refused(reply, "the envelope") if reply else self._errors.unreachable(why))
             stranded = None
         self._owner.lost(self, stranded)
 
     def _break_off(self, transaction: Transaction, why: str) -> None:
-        before = self._refusals.unreachable(why)
-        transaction.break_off(self._refusals.unknown(why) if transaction.handed_over else before, before)
+        before = self._errors.unreachable(why)
+        transaction.break_off(self._errors.unknown(why) if transaction.handed_over else before, before)
 
     def _extend_deadline(self, seconds: float) -> None:
         self._deadline = self._loop.time() + seconds
@@ -321,6 +326,6 @@ class Session(asyncio.Protocol):
 
     def _time_out(self) -> None:
         asking = self._asking
-        if asking is not None and self._server.pipelining and asking.heard and self._writing is None:
+        if asking is not None and self._server.pipelining and asking.replies and self._writing is None:
             self._owner.not_pipelining()
-        self._end(f"gave no answer within {self._patience.message:g} s", timed_out=True)
+        self._end(f"gave no answer within {self._timeouts.message:g} s", timed_out=True)

@@ -1,4 +1,4 @@
-"""What an SMTP account can be told."""
+"""Settings of an SMTP account."""
 
 from __future__ import annotations
 

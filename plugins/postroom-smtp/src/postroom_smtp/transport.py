@@ -7,11 +7,11 @@ import ssl
 from typing import TYPE_CHECKING, ClassVar
 
 from postroom.plugin import EMAIL_FEATURES, Capabilities, CheckReport, EmailTransport
-from postroom_smtp.envelope import Letter, letter_of
-from postroom_smtp.errors import Refusals
+from postroom_smtp.envelope import PreparedMessage, prepare
+from postroom_smtp.errors import SmtpErrors
 from postroom_smtp.options import read_dsn
 from postroom_smtp.pool import Pool
-from postroom_smtp.session import Patience
+from postroom_smtp.session import Timeouts
 from postroom_smtp.settings import SmtpSettings
 
 if TYPE_CHECKING:
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from postroom.messages import Email
     from postroom.plugin import Resources, WebhookRequest
     from postroom.receipts import Accepted
-    from postroom_smtp.connector import Connector, Link
+    from postroom_smtp.connector import Connection, Connector
 
 NOT_IN_SMTP = frozenset({"template", "merge_data", "send_at", "tags", "metadata"})
 
-FED = 8
+PREFETCH = 8
 """Messages a worker keeps ready for each connection, the one on the wire included."""
 
 LARGE = 262_144
@@ -47,14 +47,14 @@ class SmtpEmail(EmailTransport[SmtpSettings]):
 
     def __init__(self, account: str, settings: SmtpSettings, resources: Resources) -> None:
         super().__init__(account, settings, resources)
-        self._refusals = Refusals(account, settings)
+        self._errors = SmtpErrors(account, settings)
         self._connector: Connector | None = None
         self._pool: Pool | None = None
 
     @property
     def at_once(self) -> int:
         """What keeps every connection of the pool fed; more would wait for one, surely not handed over."""
-        return min(self.settings.concurrency, self.settings.pool * FED)
+        return min(self.settings.concurrency, self.settings.pool * PREFETCH)
 
     async def open(self) -> None:
         """Make the pool; connections are opened when messages come."""
@@ -73,8 +73,8 @@ class SmtpEmail(EmailTransport[SmtpSettings]):
     async def send(self, email: Email, /) -> Accepted:
         """Hand `email` over, to `email.recipients` only; see the package's README for every outcome."""
         if self._pool is None:
-            raise self._refusals.unreachable("is not open", advice="open the account first")
-        return await self._pool.deliver(await self._letter(email))
+            raise self._errors.unreachable("is not open", advice="open the account first")
+        return await self._pool.deliver(await self._prepare(email))
 
     def parse_webhook(self, request: WebhookRequest, /) -> list[Event]:
         """Read a bounce or a complaint that came by mail; raises SignatureInvalid or PayloadInvalid."""
@@ -85,21 +85,21 @@ class SmtpEmail(EmailTransport[SmtpSettings]):
     async def check(self) -> CheckReport:
         """Connect, upgrade, sign in and say QUIT. Raises what keeps the account from sending."""
         connector = await self._ready_connector()
-        link = await connector.connect()
-        report = _report(self._refusals.server, link)
+        connection = await connector.connect()
+        report = _report(self._errors.server, connection)
         pool = self._new_pool(connector)
-        pool.keep(link)
+        pool.keep(connection)
         await pool.close()
         return report
 
     def _new_pool(self, connector: Connector) -> Pool:
-        return Pool(self.settings.pool, connector.connect, self._refusals, Patience(self.settings.timeout))
+        return Pool(self.settings.pool, connector.connect, self._errors, Timeouts(self.settings.timeout))
 
-    async def _letter(self, email: Email) -> Letter:
+    async def _prepare(self, email: Email) -> PreparedMessage:
         dsn = read_dsn(self.account, email.provider_options) if email.provider_options else None
         if _octets(email) < LARGE:
-            return letter_of(email, dsn)
-        return await asyncio.to_thread(letter_of, email, dsn)
+            return prepare(email, dsn)
+        return await asyncio.to_thread(prepare, email, dsn)
 
     async def _ready_connector(self) -> Connector:
         if self._connector is None:
@@ -108,7 +108,7 @@ class SmtpEmail(EmailTransport[SmtpSettings]):
             plain = self.settings.tls == "none"
             # Reading the certificate authorities takes tens of milliseconds, so once and not in the loop.
             context = None if plain else await asyncio.to_thread(ssl.create_default_context)
-            self._connector = Connector(self.settings, self._refusals, context)
+            self._connector = Connector(self.settings, self._errors, context)
         return self._connector
 
 
@@ -117,16 +117,16 @@ def _octets(email: Email) -> int:
     return bodies + sum(len(attachment.content) for attachment in email.attachments)
 
 
-def _report(server: str, link: Link) -> CheckReport:
-    tls = link.tls_version or "none"
+def _report(server: str, connection: Connection) -> CheckReport:
+    tls = connection.tls_version or "none"
     return CheckReport(
         ok=True,
-        summary=f"{server} takes mail ({tls if link.tls_version else 'without TLS'})",
+        summary=f"{server} takes mail ({tls if connection.tls_version else 'without TLS'})",
         details={
-            "banner": link.banner,
+            "banner": connection.banner,
             "tls": tls,
-            "extensions": ", ".join(sorted(link.offered)).upper(),
-            "auth": ", ".join(link.mechanisms).upper(),
-            "largest_message": link.offered.get("size", ""),
+            "extensions": ", ".join(sorted(connection.offered)).upper(),
+            "auth": ", ".join(connection.mechanisms).upper(),
+            "largest_message": connection.offered.get("size", ""),
         },
     )

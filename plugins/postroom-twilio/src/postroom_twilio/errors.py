@@ -1,4 +1,4 @@
-"""What Twilio's refusals mean.
+"""Error mapping: Twilio's error codes -> postroom's errors.
 
 The HTTP status speaks first, for codes change and Twilio advises against logic on them (changelog of 10 July
 2024, "Updates to the error code dictionary to clarify number validation errors"): a 429 or 5xx is never made

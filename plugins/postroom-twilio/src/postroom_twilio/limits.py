@@ -1,4 +1,4 @@
-"""What Twilio would refuse, or quietly do otherwise, refused before anything is sent."""
+"""Validation: what Twilio would refuse, or quietly do otherwise, is refused before anything is sent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A message that Twilio may have taken, looked for in the account's message list.
+"""Reconciliation: a message that Twilio may have taken is looked for in the account's message list.
 
 The list names To, From, body, service and time of each message, and nothing that a sender could mark one with, so a
 message is known by these. Source: the Messages resource, "Read multiple Message resources" (newest DateSent first;
@@ -91,7 +91,7 @@ class Sought(NamedTuple):
 
 
 class Owners:
-    """Whose a SID is: two equal messages, one of which was taken, must not both be told that it was."""
+    """Whose a SID is: two equal messages, one of which was taken, must not both be found in it."""
 
     def __init__(self) -> None:
         self._owners: dict[str, str | None] = {}

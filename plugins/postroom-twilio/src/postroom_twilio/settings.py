@@ -1,4 +1,4 @@
-"""What a Twilio account can be told."""
+"""Settings of a Twilio account."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from postroom.events import Event
     from postroom.messages import Sms
     from postroom.plugin import Resources, UnknownAttempt, WebhookRequest
-    from postroom.plugin.http import Reply
+    from postroom.plugin.http import HttpReply
     from postroom_twilio.lookup import Entry
 
 
@@ -115,7 +115,7 @@ class TwilioSms(HttpSmsTransport[TwilioSettings]):
                 return found
         return []
 
-    def _accepted(self, message: Sms, reply: Reply) -> Accepted:
+    def _accepted(self, message: Sms, reply: HttpReply) -> Accepted:
         body = reply.json_object()
         sid = body.get("sid")
         if not sid or not isinstance(sid, str):
@@ -140,7 +140,7 @@ class TwilioSms(HttpSmsTransport[TwilioSettings]):
             detail=str(body["status"]) if body.get("status") else None,
         )
 
-    def _refused(self, reply: Reply, message: Sms | None = None) -> DeliveryError:
+    def _refused(self, reply: HttpReply, message: Sms | None = None) -> DeliveryError:
         code, detail = read_problem(reply.json_object())
         found = meaning(reply.status, code, own_sender=message is not None and self._own_sender(message))
         error = self.failure(
@@ -170,7 +170,7 @@ def _taken(message: Sms, entry: Entry) -> Accepted:
     )
 
 
-def _request_id(reply: Reply) -> str | None:
+def _request_id(reply: HttpReply) -> str | None:
     return reply.headers.get("Twilio-Request-Id")
 
 

@@ -1,4 +1,4 @@
-"""What Vonage's refusals mean.
+"""Error mapping: Vonage's error codes -> postroom's errors.
 
 Sources, by mark: [s] developer.vonage.com/api-errors/sms; [t] developer.vonage.com/messaging/sms/guides/
 troubleshooting-sms; [o] older lists of those two, in clients of 2015 to 2019; [g] developer.vonage.com/api-errors
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from postroom.messages import Sms
-    from postroom.plugin.http import HttpTransport, Reply
+    from postroom.plugin.http import HttpReply, HttpTransport
 
 
 _CODE = re.compile(r"#([A-Za-z0-9\-]{1,40})$")
@@ -143,14 +143,14 @@ PROBLEMS: dict[str, Meaning] = {
 }
 
 
-def part_refusal(transport: HttpTransport[Any, Any], sms: Sms, reply: Reply, part: dict[str, Any]) -> DeliveryError:
+def part_refusal(transport: HttpTransport[Any, Any], sms: Sms, reply: HttpReply, part: dict[str, Any]) -> DeliveryError:
     """Return the error for what the SMS API said about a part, in an HTTP 200."""
     code = str(part["status"])
     said = str(part.get("error-text") or "")
     return _error(transport, sms, reply, SMS_STATUS.get(code, _MESSAGE), code=code, said=said)
 
 
-def refusal(transport: HttpTransport[Any, Any], sms: Sms | None, reply: Reply) -> DeliveryError:
+def refusal(transport: HttpTransport[Any, Any], sms: Sms | None, reply: HttpReply) -> DeliveryError:
     """Return the error for an HTTP status that is no success; the body may be a problem document (RFC 9457).
 
     `sms` is None where nothing was to be sent.
@@ -184,7 +184,7 @@ def _texts(problem: dict[str, Any]) -> Iterator[str]:
 def _error(
     transport: HttpTransport[Any, Any],
     sms: Sms | None,
-    reply: Reply,
+    reply: HttpReply,
     meaning: Meaning,
     *,
     code: str | None,

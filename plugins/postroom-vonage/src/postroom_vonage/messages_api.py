@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from postroom.messages import Sms
-    from postroom.plugin.http import HttpTransport, Reply
+    from postroom.plugin.http import HttpReply, HttpTransport
     from postroom_vonage.options import Kind
     from postroom_vonage.settings import VonageSettings
 
@@ -107,7 +107,7 @@ class MessagesApi:
         authorization = self._tokens.authorization() if self._tokens else self._basic
         return {"Authorization": authorization}, json.dumps(fields(sms, now)).encode()
 
-    def read(self, transport: HttpTransport[Any, Any], sms: Sms, reply: Reply) -> Accepted:
+    def read(self, transport: HttpTransport[Any, Any], sms: Sms, reply: HttpReply) -> Accepted:
         """Return what was accepted: a 2xx with the id of the new message, and nothing else. Raises DeliveryError."""
         if reply.status // 100 != 2:
             raise refusal(transport, sms, reply)

@@ -1,4 +1,4 @@
-"""What Vonage tells later, of either API: a status of a message, or a message that came in.
+"""Delivery reports of either API: a status of a message, or a message that came in.
 
 Sources: the "Message Status" and "Inbound Message" webhooks of the Messages API's OpenAPI description (1.4.0), and
 developer.vonage.com, "SMS API webhook reference" and "Delivery Receipts" (DLR).
@@ -102,9 +102,9 @@ def _incoming(about: dict[str, Any], payload: Payload) -> Event:
     )
 
 
-def _code(told: str) -> str:
+def _code(text: str) -> str:
     """`https://developer.vonage.com/api-errors/messages#1000` -> `1000`."""
-    return told.rpartition("#")[2]
+    return text.rpartition("#")[2]
 
 
 def _number(payload: Payload, name: str) -> str | None:
@@ -117,18 +117,18 @@ def _number(payload: Payload, name: str) -> str | None:
     return f"+{found}" if found and re.fullmatch(r"[1-9][0-9]{6,14}", found) else found
 
 
-def _moment(told: str | None) -> datetime | None:
+def _moment(text: str | None) -> datetime | None:
     """Times without an offset are in UTC. The SMS API's `timestamp` is when the webhook was signed, and not read."""
-    if not told:
+    if not text:
         return None
     for form in _TIMES:
         try:
-            found = datetime.strptime(told, form)  # noqa: DTZ007 - a time without an offset is UTC
+            found = datetime.strptime(text, form)  # noqa: DTZ007 - a time without an offset is UTC
         except ValueError:
             continue
         return found if found.tzinfo else found.replace(tzinfo=UTC)
     try:
-        found = datetime.fromisoformat(told)
+        found = datetime.fromisoformat(text)
     except ValueError:
         return None
     return found if found.tzinfo else found.replace(tzinfo=UTC)

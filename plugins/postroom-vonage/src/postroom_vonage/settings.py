@@ -1,4 +1,4 @@
-"""What a Vonage account can be told."""
+"""Settings of a Vonage account."""
 
 from __future__ import annotations
 

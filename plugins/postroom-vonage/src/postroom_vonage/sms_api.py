@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from postroom.messages import Sms
-    from postroom.plugin.http import HttpTransport, Reply
+    from postroom.plugin.http import HttpReply, HttpTransport
     from postroom_vonage.settings import VonageSettings
 
 HOST = "https://rest.nexmo.com"
@@ -86,7 +86,7 @@ class SmsApi:
         form = signed(form, secret.get_secret_value(), method, timestamp=int(time.time()))
         return {}, form_body(form)
 
-    def read(self, transport: HttpTransport[Any, Any], sms: Sms, reply: Reply) -> Accepted:
+    def read(self, transport: HttpTransport[Any, Any], sms: Sms, reply: HttpReply) -> Accepted:
         """Return what was accepted; a long text is several parts, each with a status of its own.
 
         Raises DeliveryError: by the first part's status when every part was refused, UnexpectedResponse when the
@@ -106,7 +106,7 @@ class SmsApi:
         return _accepted(sms, parts)
 
 
-def _parts(reply: Reply) -> list[Part]:
+def _parts(reply: HttpReply) -> list[Part]:
     """Return the parts the answer lists, or none when it is not a whole list."""
     answer = reply.json_object()
     parts = answer.get("messages")
@@ -130,7 +130,7 @@ def _accepted(sms: Sms, parts: list[Part]) -> Accepted:
     return Accepted(provider_message_id=first, recipients=(result,), detail=detail)
 
 
-def _partly_sent(transport: HttpTransport[Any, Any], sms: Sms, reply: Reply, parts: list[Part]) -> DeliveryError:
+def _partly_sent(transport: HttpTransport[Any, Any], sms: Sms, reply: HttpReply, parts: list[Part]) -> DeliveryError:
     refused = next(part for part in parts if str(part["status"]) != "0")
     ids = _ids(parts)
     sent = sum(str(part["status"]) == "0" for part in parts)

@@ -76,8 +76,8 @@ def _check_claims(account: str, settings: VonageSettings, body: bytes, claims: P
         ours = getattr(settings, name)
         if ours and name in claims and claims[name] != ours:
             raise SignatureInvalid(f"{account}: the webhook is for another {name}; check which URL Vonage was given")
-    told = claims.get("payload_hash")
-    if not isinstance(told, str) or not _same(told, hashlib.sha256(body).hexdigest()):
+    given = claims.get("payload_hash")
+    if not isinstance(given, str) or not _same(given, hashlib.sha256(body).hexdigest()):
         raise SignatureInvalid(
             f"{account}: the webhook's token does not name this body's hash; set the webhook's method to POST, and "
             "check that nothing on the way changes the body"
@@ -85,15 +85,15 @@ def _check_claims(account: str, settings: VonageSettings, body: bytes, claims: P
 
 
 def _check_signature(account: str, settings: VonageSettings, secret: str, fields: Payload) -> None:
-    told = fields.get("sig")
-    if not isinstance(told, str) or not told:
+    given = fields.get("sig")
+    if not isinstance(given, str) or not given:
         raise SignatureInvalid(
             f"{account}: the webhook has neither a token nor a sig; have signed webhooks switched on at Vonage"
         )
     if not all(isinstance(value, (str, int, float)) for value in fields.values()):
         raise SignatureInvalid(f"{account}: the webhook has a sig, and fields that no signature covers")
     signed = {name: str(value) for name, value in fields.items() if name != "sig"}
-    if not _same(told, signature(signed, secret, settings.signature_method)):
+    if not _same(given, signature(signed, secret, settings.signature_method)):
         raise SignatureInvalid(
             f"{account}: the webhook's sig does not fit; check signature_secret, and that signature_method is the one "
             "chosen in Vonage's dashboard"
@@ -107,9 +107,9 @@ def _check_signature(account: str, settings: VonageSettings, secret: str, fields
         )
 
 
-def _same(told: str, ours: str) -> bool:
+def _same(given: str, ours: str) -> bool:
     """Vonage writes hexadecimal digits in either case."""
-    return hmac.compare_digest(told.lower().encode(), ours.encode())
+    return hmac.compare_digest(given.lower().encode(), ours.encode())
 
 
 def _fields(account: str, request: WebhookRequest) -> Payload:

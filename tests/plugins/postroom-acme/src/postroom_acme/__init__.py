@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from postroom.errors import AuthenticationFailed, DeliveryError, Outcome, RecipientsRefused, Scope, UnexpectedResponse
 from postroom.messages import Sms
 from postroom.plugin import Capabilities, HttpAccountSettings, hookimpl
-from postroom.plugin.http import HttpSmsTransport, Reply
+from postroom.plugin.http import HttpSmsTransport, HttpReply
 from postroom.receipts import Accepted
 
 postroom_interface = 1
@@ -48,7 +48,7 @@ class AcmeSms(HttpSmsTransport[AcmeSettings]):
         )
         return self._accepted(reply)
 
-    def _accepted(self, reply: Reply) -> Accepted:
+    def _accepted(self, reply: HttpReply) -> Accepted:
         answer = reply.json_object()
         if reply.status == 201 and "id" in answer:
             return Accepted(provider_message_id=str(answer["id"]))

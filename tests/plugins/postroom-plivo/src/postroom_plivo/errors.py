@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 from postroom.errors import DeliveryError, MessageRejected, QuotaExhausted, Scope
 
 if TYPE_CHECKING:
-    from postroom.plugin.http import HttpTransport, Reply
+    from postroom.plugin.http import HttpReply, HttpTransport
 
 
-def refusal(transport: HttpTransport[Any, Any], reply: Reply) -> DeliveryError:
+def refusal(transport: HttpTransport[Any, Any], reply: HttpReply) -> DeliveryError:
     """Return the error that an answer stands for which is not a yes."""
     answer = reply.json_object()
     told = str(answer.get("error") or answer.get("message") or "")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from postroom.errors import UnexpectedResponse
 from postroom.plugin import Capabilities, CheckReport
-from postroom.plugin.http import HttpSmsTransport, Reply
+from postroom.plugin.http import HttpReply, HttpSmsTransport
 from postroom.receipts import Accepted
 
 from postroom_plivo.errors import refusal
@@ -70,7 +70,7 @@ class PlivoSms(HttpSmsTransport[PlivoSettings]):
         verify(request, self.settings.auth_token.get_secret_value())
         return read(request.body)
 
-    async def _asked(self, method: str, path: str, body: bytes = b"") -> Reply:
+    async def _asked(self, method: str, path: str, body: bytes = b"") -> HttpReply:
         return await self.request(
             method,
             f"{self.base_url}/v1/Account/{self.settings.auth_id}/{path}",
