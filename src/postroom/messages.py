@@ -214,7 +214,7 @@ class Email(Message):
         return f"<{bare}>"
 
     def _check(self) -> None:
-        if not (self.to or self.cc or self.bcc):
+        if not self.recipients:  # worked out here, so that no send pays for it
             raise ValueError("needs at least one recipient in to, cc or bcc")
         if self._size() > LARGEST_EMAIL:
             raise ValueError(f"is larger than {LARGEST_EMAIL:,} bytes; send a link to the large attachment instead")
@@ -291,7 +291,7 @@ class Sms(Message):
         return body
 
     def _check(self) -> None:
-        if not self.to:
+        if not self.recipients:
             raise ValueError("needs at least one recipient in to")
         if not (self.body or self.media or self.provider_options):
             raise ValueError("needs a body or media")

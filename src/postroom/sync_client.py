@@ -7,7 +7,8 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar
 
-from postroom.client import MOST_AT_ONCE, Postroom
+from postroom.client import Postroom
+from postroom.delivery.bulk import MOST_AT_ONCE
 from postroom.errors import PostroomError
 
 if TYPE_CHECKING:
@@ -16,9 +17,10 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from postroom.client import Result
     from postroom.config.model import Config
     from postroom.delivery.accounts import Target
+    from postroom.delivery.bulk import Result
+    from postroom.delivery.preview import AccountPreview
     from postroom.errors import Suppressed
     from postroom.events import Event
     from postroom.messages import Email, Message, Sms
@@ -144,6 +146,10 @@ class SyncPostroom:
     def targets(self, message: Email | Sms) -> tuple[Target, ...]:
         """See `Postroom.targets`."""
         return self._room.targets(message)
+
+    def preview(self, message: Email | Sms) -> list[AccountPreview]:
+        """See `Postroom.preview`."""
+        return self._room.preview(message)
 
     def validate(self) -> None:
         """See `Postroom.validate`."""

@@ -34,18 +34,18 @@ FLOORS: dict[str, list[str]] = {
         "__main__",
     ],
     "postroom.plugin": ["settings", "resources", "transport", "http_session http", "hookspecs"],
-    "postroom.config": ["section", "gateway outbox", "model", "urls accounts load"],
+    "postroom.config": ["section", "gateway outbox", "model", "urls accounts load parts"],
     "postroom.registry": ["entry_points interface", "registry"],
     "postroom.delivery": [
-        "rate_limiter middleware observers",
+        "rate_limiter middleware observers receipt_errors",
         "dispatcher",
         "accounts",
-        "routing progress preparing",
-        "attempt",
-        "failover",
+        "routing progress",
+        "attempt checks reports bulk",
+        "failover preview",
     ],
     "postroom.outbox": [
-        "states records views retry_policy gcra encryption serialization receipt_errors account_health",
+        "states records views retry_policy gcra encryption serialization account_health",
         "transitions next_hop health_samples outcome_policy",
         "storage",
         "suppression",
@@ -104,8 +104,6 @@ PUBLIC_TO_PLUGINS = {
 KNOWN = {
     (start, end)
     for line in """
-    postroom.client -> postroom.outbox.sqlite.store
-
     postroom.gateway.access.storage -> postroom.outbox.sqlite.database
 
     postroom.gateway.access.storage -> postroom.outbox.sqlite.store

@@ -27,8 +27,6 @@ REFUSING = ("plugins/", "src/postroom/builtin/", "src/postroom/testing/")
 KNOWN = """
     src/postroom/cli
 
-    src/postroom/client.py
-
     src/postroom/config
 
     src/postroom/delivery

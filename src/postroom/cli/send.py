@@ -205,34 +205,27 @@ def _sent(room: Postroom, message: Email | Sms) -> Receipt:
     """
     import asyncio
 
+    from postroom.delivery.attempt import surely_not_sent
     from postroom.errors import OutcomeUnknown
 
-    notes: list[str] = []
+    interrupted = asyncio.CancelledError()
 
     async def send() -> Receipt:
+        nonlocal interrupted
         async with room:
             try:
                 return await room.send(message)
             except asyncio.CancelledError as cancelled:
-                notes.extend(getattr(cancelled, "__notes__", ()))
+                interrupted = cancelled
                 raise
 
     try:
         return asyncio.run(send())
     except KeyboardInterrupt:
-        if _surely_kept_back(message, notes):
+        if surely_not_sent(message.recipients, interrupted):
             warn("interrupted before the message was handed over; nothing was sent")
             raise typer.Exit(INTERRUPTED) from None
-        what = notes[0] if notes else "some recipients may have been served"
+        what = next(iter(getattr(interrupted, "__notes__", ())), "some recipients may have been served")
         raise OutcomeUnknown(
             f"interrupted: {what}; it may have been sent, so look for it before sending it again"
         ) from None
-
-
-def _surely_kept_back(message: Email | Sms, notes: list[str]) -> bool:
-    """Whether a cancelled send handed nothing over.
-
-    A transport notes on the cancellation how far it had come. With several recipients that says nothing of those who
-    were served before, or at the same time.
-    """
-    return len(message.recipients) == 1 and all(note.endswith("nothing was sent") for note in notes)

@@ -1,4 +1,4 @@
-"""The accounts of one `Postroom`: settings validated and transports opened when first used."""
+"""Account pool of one `Postroom`: settings validated and transports opened when first used."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from postroom.config.accounts import account_settings, settings_for_message, settings_from_environment
 from postroom.delivery.dispatcher import AccountDispatcher, early_fault
-from postroom.errors import ConfigError, PostroomError
+from postroom.errors import ConfigError, PostroomClosed, PostroomError
 from postroom.plugin.resources import Resources
 from postroom.plugin.transport import Transport
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 K = TypeVar("K", bound=tuple[object, ...])
 
-MOST_BORROWED = 256
+MOST_AD_HOC = 256
 """Accounts made from credentials that messages brought; the one idle longest makes room for the next."""
 
 
@@ -45,43 +45,60 @@ class Target:
 
 
 class Accounts:
-    """Hands out a lane per account and channel, and closes them all in the end."""
+    """Hands out one dispatcher for each account and channel, and closes them all in the end."""
 
-    def __init__(self, config: Config, registry: Registry, gates: SendMiddleware) -> None:
+    def __init__(self, config: Config, registry: Registry, middleware: SendMiddleware) -> None:
         self._config = config
         self._registry = registry
-        self._gates = gates
+        self._middleware = middleware
         self.resources = Resources()
         self._settings: dict[tuple[str, Channel], AccountSettings] = {}
-        self._lanes: dict[tuple[str, Channel], AccountDispatcher] = {}
-        self._borrowed: OrderedDict[tuple[str, Channel, bytes], AccountDispatcher] = OrderedDict()
+        self._dispatchers: dict[tuple[str, Channel], AccountDispatcher] = {}
+        self._ad_hoc: OrderedDict[tuple[str, Channel, bytes], AccountDispatcher] = OrderedDict()
         self._opening: dict[tuple[object, ...], asyncio.Task[AccountDispatcher]] = {}
         self._closed = False
 
     def ready(self, target: Target, message: Message) -> AccountDispatcher | None:
-        """Return the lane of `target` if it is open already and the message brings no credentials."""
-        return None if message.options else self.opened(target, message.channel_name)
+        """Return the dispatcher of `target` if it is open already and the message brings no credentials."""
+        return None if message.options else self._dispatchers.get((target.name, message.channel_name))
 
     def opened(self, target: Target, channel: Channel) -> AccountDispatcher | None:
-        """Return the lane of `target` if it is open already."""
-        return self._lanes.get((target.name, channel))
+        """Return the dispatcher of `target` if it is open already."""
+        return self._dispatchers.get((target.name, channel))
 
-    async def lane(self, target: Target, message: Message) -> AccountDispatcher:
-        """Return the lane for `message`, opening its transport when it is the first.
+    async def dispatcher_for(self, target: Target, message: Message) -> AccountDispatcher:
+        """Return the dispatcher for `message`, opening its transport when it is the first.
 
         Raises PluginError when the provider cannot be used, ConfigError when the settings are wrong.
         """
         if message.options:
-            return await self._lane_for_options(target, message.channel_name, message.options)
-        return await self.own_lane(target, message.channel_name)
+            return await self._ad_hoc_for(target, message.channel_name, message.options)
+        return await self.own_dispatcher(target, message.channel_name)
 
-    async def own_lane(self, target: Target, channel: Channel) -> AccountDispatcher:
-        """Return the lane with the account's own credentials; raises as `lane` does."""
-        lane = self._lanes.get((target.name, channel))
-        if lane is not None:
-            return lane
+    async def own_dispatcher(self, target: Target, channel: Channel) -> AccountDispatcher:
+        """Return the dispatcher with the account's own credentials; raises as `dispatcher_for` does."""
+        dispatcher = self._dispatchers.get((target.name, channel))
+        if dispatcher is not None:
+            return dispatcher
         settings = self.settings(target, channel)
-        return await self._once(self._lanes, (target.name, channel), lambda: self._open(target, channel, settings))
+        return await self._open_once(
+            self._dispatchers, (target.name, channel), lambda: self._open(target, channel, settings)
+        )
+
+    def unopened(self, target: Target, message: Message) -> AccountDispatcher:
+        """Return a dispatcher as `message` would get it, whose transport was never opened, to look at.
+
+        Raises PluginError and ConfigError as `dispatcher_for` does.
+        """
+        with _plugin_faults(target, "made"):
+            transport = self._transport(target, message.channel_name, self.settings_for(target, message))
+            return AccountDispatcher(transport, self._middleware)
+
+    def settings_for(self, target: Target, message: Message) -> AccountSettings:
+        """Return the settings `message` goes out with: its own credentials over the account's."""
+        if not message.options:
+            return self.settings(target, message.channel_name)
+        return self._ad_hoc_settings(target, message.channel_name, message.options)
 
     def settings(self, target: Target, channel: Channel) -> AccountSettings:
         """Return the validated settings of an account; raises ConfigError or PluginError."""
@@ -96,18 +113,18 @@ class Accounts:
 
     def reports(self, account: str, channel: Channel) -> bool:
         """Whether the account's provider sends reports that its transport can read; yes when it is not open."""
-        lane = self._lanes.get((account, channel))
-        return lane is None or type(lane.transport).parse_webhook is not Transport.parse_webhook
+        dispatcher = self._dispatchers.get((account, channel))
+        return dispatcher is None or type(dispatcher.transport).parse_webhook is not Transport.parse_webhook
 
     async def read_report(self, target: Target, channel: Channel, request: WebhookRequest) -> list[Event] | None:
         """Return what the account's provider reports, with the account's name; None when it never reports.
 
-        Raises WebhookError for what is not the provider's or cannot be read, and what `lane` raises.
+        Raises WebhookError for what is not the provider's or cannot be read, and what `dispatcher_for` raises.
         """
         kind = self._registry.transport(target.provider, channel)
         if kind.parse_webhook is Transport.parse_webhook:
             return None  # before its settings are looked at: an account of two channels may be set up for one
-        transport = (await self.own_lane(target, channel)).transport
+        transport = (await self.own_dispatcher(target, channel)).transport
         with _plugin_faults(target, "reading a report"):
             events = transport.parse_webhook(request)
         return [event.model_copy(update={"account": target.name}) for event in events]
@@ -140,10 +157,10 @@ class Accounts:
         self._closed = True
         if self._opening:
             await asyncio.wait(self._opening.values())
-        lanes = [*self._lanes.values(), *self._borrowed.values()]
-        self._lanes.clear()
-        self._borrowed.clear()
-        await asyncio.gather(*(lane.close() for lane in lanes))
+        dispatchers = [*self._dispatchers.values(), *self._ad_hoc.values()]
+        self._dispatchers.clear()
+        self._ad_hoc.clear()
+        await asyncio.gather(*(dispatcher.close() for dispatcher in dispatchers))
         await self.resources.close()
 
     def _validated(self, target: Target, channel: Channel) -> AccountSettings:
@@ -154,61 +171,60 @@ class Accounts:
             target.name, {"provider": target.provider}, model
         )
 
-    async def _lane_for_options(
+    async def _ad_hoc_for(
         self, target: Target, channel: Channel, options: Mapping[str, SecretStr]
     ) -> AccountDispatcher:
         key = (target.name, channel, _fingerprint(options))
-        if len(self._borrowed) >= MOST_BORROWED and key not in self._borrowed:
-            await self._drop_idle()
-        lane = self._borrowed.get(key) or await self._once(
-            self._borrowed, key, lambda: self._borrow(target, channel, options)
+        if len(self._ad_hoc) >= MOST_AD_HOC and key not in self._ad_hoc:
+            await self._close_idle()
+        dispatcher = self._ad_hoc.get(key) or await self._open_once(
+            self._ad_hoc, key, lambda: self._open(target, channel, self._ad_hoc_settings(target, channel, options))
         )
-        if key in self._borrowed:
-            self._borrowed.move_to_end(key)
-        lane.asked_for = True
-        return lane
+        if key in self._ad_hoc:
+            self._ad_hoc.move_to_end(key)
+        dispatcher.was_used = True
+        return dispatcher
 
-    async def _once(
-        self, lanes: dict[K, AccountDispatcher], key: K, make: Callable[[], Coroutine[Any, Any, AccountDispatcher]]
+    async def _open_once(
+        self, opened: dict[K, AccountDispatcher], key: K, make: Callable[[], Coroutine[Any, Any, AccountDispatcher]]
     ) -> AccountDispatcher:
-        """Open one lane for all who ask for it at the same time; one of them cancelled does not stop it."""
+        """Open one for all who ask for it at the same time; one of them cancelled does not stop it."""
         if self._closed:
-            raise PostroomError("this Postroom is closed; make a new one to send again")
+            raise PostroomClosed("this Postroom is closed; make a new one to send again")
         task = self._opening.get(key)
         if task is None:
             task = self._opening[key] = asyncio.create_task(make())
-            task.add_done_callback(lambda done: self._opened(lanes, key, done))
+            task.add_done_callback(lambda done: self._keep(opened, key, done))
         return await asyncio.shield(task)
 
-    def _opened(self, lanes: dict[K, AccountDispatcher], key: K, task: asyncio.Task[AccountDispatcher]) -> None:
+    def _keep(self, opened: dict[K, AccountDispatcher], key: K, task: asyncio.Task[AccountDispatcher]) -> None:
         del self._opening[key]
         if not task.cancelled() and task.exception() is None:
-            lanes[key] = task.result()
+            opened[key] = task.result()
 
-    async def _borrow(self, target: Target, channel: Channel, options: Mapping[str, SecretStr]) -> AccountDispatcher:
+    def _ad_hoc_settings(self, target: Target, channel: Channel, options: Mapping[str, SecretStr]) -> AccountSettings:
         model = self._registry.transport(target.provider, channel).settings_model
         base = self._config.accounts[target.name] if target.configured else {"provider": target.provider}
-        settings = settings_for_message(target.name, base, model, options)
-        return await self._open(target, channel, settings)
+        return settings_for_message(target.name, base, model, options)
 
     async def _open(self, target: Target, channel: Channel, settings: AccountSettings) -> AccountDispatcher:
         with _plugin_faults(target, "opened"):
-            lane = AccountDispatcher(self._transport(target, channel, settings), self._gates)
-            await lane.transport.open()
-        return lane
+            dispatcher = AccountDispatcher(self._transport(target, channel, settings), self._middleware)
+            await dispatcher.transport.open()
+        return dispatcher
 
     def _transport(self, target: Target, channel: Channel, settings: AccountSettings) -> Transport[Any, Any]:
         return self._registry.transport(target.provider, channel)(target.name, settings, self.resources)
 
-    async def _drop_idle(self) -> None:
-        idle = next((key for key, lane in self._borrowed.items() if lane.idle), None)
+    async def _close_idle(self) -> None:
+        idle = next((key for key, dispatcher in self._ad_hoc.items() if dispatcher.idle), None)
         if idle is not None:
-            await self._borrowed.pop(idle).close()
+            await self._ad_hoc.pop(idle).close()
 
 
 @contextmanager
 def _plugin_faults(target: Target, what: str) -> Iterator[None]:
-    """Whatever a plugin raises before a hand-over is one of our errors to the caller."""
+    """Whatever a plugin raises before an attempt is one of our errors to the caller."""
     try:
         yield
     except PostroomError:

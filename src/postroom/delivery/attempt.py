@@ -1,92 +1,181 @@
-"""One hand-over of a message to one account: made ready, cut to size, given to its lane."""
+"""One attempt: a message checked and prepared for one account, split as its transport needs it, and sent."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, TypeVar
 
-from postroom.delivery.preparing import prepared, split_for_transport
-from postroom.delivery.progress import AttemptResult
-from postroom.errors import DeliveryError, PostroomError
-from postroom.events import Event, EventType
-from postroom.receipts import Receipt, Status
+from postroom.addresses import Address
+from postroom.delivery.dispatcher import AttemptResult, early_fault
+from postroom.errors import DeliveryError, MessageError, PostroomError, UnsupportedFeature
+from postroom.messages import Email, Message
+from postroom.receipts import Channel
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from postroom.delivery.accounts import Accounts, Target
     from postroom.delivery.dispatcher import AccountDispatcher
     from postroom.delivery.progress import DeliveryProgress
-    from postroom.messages import Message
-    from postroom.receipts import Accepted
 
-_log = logging.getLogger("postroom")
+MessageT = TypeVar("MessageT", bound=Message)
 
-_EVENTS = {
-    Status.SENT: EventType.SENT,
-    Status.IN_DOUBT: EventType.IN_DOUBT,
-    Status.RETRYING: EventType.DEFERRED,
-}
+_log = logging.getLogger("postroom.delivery")
 
 
-async def hand_over(
-    accounts: Accounts, target: Target, part: Message, left: tuple[str, ...], journey: DeliveryProgress
+async def attempt(
+    accounts: Accounts, target: Target, message: Message, recipients: tuple[str, ...], progress: DeliveryProgress
 ) -> PostroomError | None:
-    """Hand `part` over to `target` for the recipients in `left`, and note in `journey` what came of it.
+    """Send `message` through `target` to `recipients`, and record in `progress` what came of it.
 
     Returns the error that kept it from being tried at all.
     """
     try:
-        lane = accounts.ready(target, part) or await accounts.lane(target, part)
-        stamped = prepared(part, lane, journey)
-        lane.refuse_unsupported(stamped)
-        parts = split_for_transport(stamped, left, lane)
+        dispatcher = accounts.ready(target, message) or await accounts.dispatcher_for(target, message)
+        prepared = prepare(message, dispatcher, progress)
+        limit = dispatcher.capabilities.max_recipients
+        whole = len(recipients) == len(prepared.recipients) and (limit is None or len(recipients) <= limit)
+        parts = [prepared] if whole else split_for_transport(prepared, recipients, dispatcher)
     except DeliveryError as unopened:
-        journey.add(target, AttemptResult(left, datetime.now(UTC), 0.0, unopened))
+        progress.record(target, AttemptResult(recipients, datetime.now(UTC), 0.0, unopened))
         return None
-    except PostroomError as refusal:
-        journey.refuse(left, refusal)
-        return refusal
-    assume_sent = lane.settings.on_unknown == "assume_sent"
-    if len(parts) == 1:
-        journey.add(target, await _tried(lane, parts[0]), assume_sent=assume_sent)
-        return None
-    for tried in await _all_tried(lane, parts):
-        journey.add(target, tried, assume_sent=assume_sent)
+    except PostroomError as error:
+        progress.skip(recipients, error)
+        return error
+    assume_sent = dispatcher.settings.on_unknown == "assume_sent"
+    results = [await dispatcher.send(parts[0])] if len(parts) == 1 else await _send_all(dispatcher, parts)
+    for result in results:
+        progress.record(target, result, assume_sent=assume_sent)
     return None
 
 
-def event_of(receipt: Receipt) -> Event:
-    """Return what observers are told of a receipt."""
-    last = receipt.attempts[-1] if receipt.attempts else None
-    return Event(
-        type=_EVENTS.get(receipt.status, EventType.FAILED),
-        channel=receipt.channel,
-        provider=receipt.provider or "",
-        occurred_at=datetime.now(UTC),
-        account=receipt.account,
-        message_id=receipt.id,
-        provider_message_id=receipt.provider_message_id,
-        code=last.error if last else None,
-        detail=last.detail if last else None,
+def check_sendable(message: MessageT, now: datetime | None = None) -> MessageT:
+    """Return `message` without a `send_at` that has come, if it may be sent at all.
+
+    Raises TypeError for what is no message, MessageError for one that has expired.
+    """
+    if not isinstance(message, Message):
+        raise TypeError(f"takes an Email or an Sms, not {type(message).__name__}")
+    if message.send_at is None and message.expires_at is None:
+        return message
+    now = now or datetime.now(UTC)
+    if message.expires_at and message.expires_at <= now:
+        raise MessageError(f"expired at {message.expires_at.isoformat()}; nothing was sent")
+    return message.stamped(send_at=None) if message.send_at and message.send_at <= now else message
+
+
+def prepare(message: Message, dispatcher: AccountDispatcher, progress: DeliveryProgress) -> Message:
+    """Return `message` as the transport gets it: with its id, its sender, and the Message-ID all accounts use.
+
+    Raises UnsupportedFeature or MessageError for what the account cannot send, ContractViolation for a transport
+    that fails when it checks the message; nothing was sent then.
+    """
+    sender = getattr(message, "from_", None) or dispatcher.sender
+    account = dispatcher.transport.account
+    if isinstance(message, Email):
+        if not isinstance(sender, Address):
+            raise MessageError(
+                f"no sender: give the message a from_, or set from on account {account!r}; nothing was sent"
+            )
+        if message.from_name:
+            sender = Address(sender.email, message.from_name)
+        if progress.message_id is None:
+            progress.message_id = message_id_for(progress.id, sender)
+        prepared: Message = message.stamped(id=progress.id, from_=sender, message_id=progress.message_id)
+    else:
+        prepared = message.stamped(id=progress.id, from_=sender)
+    missing = prepared.features - dispatcher.capabilities.features
+    if missing:
+        _refuse_or_warn(dispatcher, missing)
+    if dispatcher.checks:
+        try:
+            dispatcher.transport.validate(prepared)
+        except PostroomError:
+            raise
+        except Exception as error:
+            raise early_fault(account, dispatcher.settings.provider, error, "validated the message") from error
+    return prepared
+
+
+def split_for_transport(message: Message, recipients: tuple[str, ...], dispatcher: AccountDispatcher) -> list[Message]:
+    """Narrow a message to `recipients`, and split an SMS into as many messages as the transport needs.
+
+    Raises UnsupportedFeature or MessageError for an e-mail that the provider cannot send to just these.
+    """
+    everyone = len(recipients) == len(message.recipients)
+    capabilities, account, provider = (
+        dispatcher.capabilities,
+        dispatcher.transport.account,
+        dispatcher.settings.provider,
+    )
+    most = capabilities.max_recipients or len(recipients)
+    if message.channel_name is Channel.SMS:
+        groups = [recipients[i : i + most] for i in range(0, len(recipients), most)]
+        return [message.stamped(to=group, recipients=group) for group in groups]
+    if not everyone and not capabilities.partial_envelope:
+        raise UnsupportedFeature(
+            f"{account}: {provider} cannot send to only some of an e-mail's recipients",
+            feature="partial_envelope",
+            provider=provider,
+        )
+    if len(recipients) > most:
+        raise MessageError(
+            f"{account}: {provider} takes at most {most} recipients a message, this has {len(recipients)}; nothing "
+            "was sent. Send several messages"
+        )
+    return [message if everyone else message.for_recipients(recipients)]
+
+
+def message_id_for(id_: str, sender: Address) -> str:
+    """Return the Message-ID of the message `id_`; it is the same whenever it is made."""
+    return f"<{id_}@{_ascii_domain(sender.email)}>"
+
+
+def unsupported(account: str, provider: str, missing: Iterable[str]) -> UnsupportedFeature:
+    """Return the error for a message that asks for what the provider cannot express."""
+    names = sorted(missing)
+    return UnsupportedFeature(
+        f"{account}: {provider} cannot send {', '.join(names)}; nothing was sent. Leave it out, choose another "
+        'provider, or set unsupported = "warn" on the account to send without it',
+        feature=names[0],
+        provider=provider,
     )
 
 
-async def _all_tried(lane: AccountDispatcher, split_for_transport: list[Message]) -> list[AttemptResult]:
-    """Hand over every piece at once; a cancellation says of each that had been handed over that it was."""
+def surely_not_sent(recipients: tuple[str, ...], cancelled: BaseException) -> bool:
+    """Whether a cancelled attempt handed nothing to the provider.
+
+    A transport notes on the cancellation how far it had come. With several recipients that says nothing of those
+    who were served before, or at the same time.
+    """
+    notes: list[str] = getattr(cancelled, "__notes__", [])
+    return len(recipients) == 1 and all(note.endswith("nothing was sent") for note in notes)
+
+
+def _refuse_or_warn(dispatcher: AccountDispatcher, missing: frozenset[str]) -> None:
+    account, provider = dispatcher.transport.account, dispatcher.settings.provider
+    if dispatcher.settings.unsupported != "warn":
+        raise unsupported(account, provider, missing)
+    _log.warning("%s: %s sends the message without %s", account, provider, ", ".join(sorted(missing)))
+
+
+async def _send_all(dispatcher: AccountDispatcher, parts: list[Message]) -> list[AttemptResult]:
+    """Send every part at once; a cancellation says of each that had been handed over that it was."""
     notes: list[str] = []
 
-    async def one(piece: Message) -> AttemptResult:
+    async def one(part: Message) -> AttemptResult:
         try:
-            return await _tried(lane, piece)
+            return await dispatcher.send(part)
         except asyncio.CancelledError as cancelled:
             notes.extend(getattr(cancelled, "__notes__", ()))
             raise
 
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(piece)) for piece in split_for_transport]
+            tasks = [group.create_task(one(part)) for part in parts]
     except asyncio.CancelledError as cancelled:
         for note in notes:
             cancelled.add_note(note)
@@ -94,16 +183,8 @@ async def _all_tried(lane: AccountDispatcher, split_for_transport: list[Message]
     return [task.result() for task in tasks]
 
 
-async def _tried(lane: AccountDispatcher, message: Message) -> AttemptResult:
-    started_at = datetime.now(UTC)
-    clock = time.perf_counter()
-    answer: Accepted | PostroomError
-    try:
-        answer = await lane.deliver(message)
-    except PostroomError as error:
-        answer = error
-    except asyncio.CancelledError as cancelled:
-        for note in getattr(cancelled, "__notes__", ()):
-            _log.warning("message %s: %s", message.id, note)
-        raise
-    return AttemptResult(message.recipients, started_at, time.perf_counter() - clock, answer)
+@lru_cache(maxsize=1024)
+def _ascii_domain(email: str) -> str:
+    ascii_email = Address(email=f"x@{Address(email=email).domain}").ascii_email  # the local part may have no such form
+    assert ascii_email
+    return ascii_email.removeprefix("x@")

@@ -1,96 +1,111 @@
-"""One message (or batch) to one account: limits, timeout, and which outcome it was."""
+"""Dispatcher of one account: concurrency, rate, batching and time limit, and which outcome an attempt had."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from postroom.addresses import Address
-from postroom.delivery.middleware import Opened, SendMiddleware
-from postroom.errors import (
-    ConfigError,
-    ContractViolation,
-    DeliveryError,
-    OutcomeUnknown,
-    PostroomError,
-    UnsupportedFeature,
-)
+from postroom.delivery.rate_limiter import RateLimiter
+from postroom.errors import ConfigError, ContractViolation, DeliveryError, OutcomeUnknown, PostroomError
+from postroom.plugin.transport import Transport
 from postroom.receipts import Accepted, Channel
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
+    from postroom.delivery.middleware import Entered, SendMiddleware
     from postroom.messages import Message
-    from postroom.plugin.transport import Transport
 
 _log = logging.getLogger("postroom.delivery")
 
-Answer = Accepted | DeliveryError
+Answer = Accepted | PostroomError
+"""What came of one message: what the provider accepted, or the error, given back rather than raised.
+
+An error that a batch shares would be raised once for each of its messages, each time with a longer traceback.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptResult:
+    """What came of one attempt: who it was for, how long it took (seconds), and the answer or error."""
+
+    recipients: tuple[str, ...]
+    started_at: datetime
+    duration: float
+    answer: Answer
 
 
 class AccountDispatcher:
-    """The way into one account: never more hand-overs at once, nor more messages a second, than it allows.
+    """Sends through one open account: never more at once, nor more messages a second, than its settings allow.
 
     Messages that are on their way at the same time are gathered into one `send_many` where the transport
-    takes batches; a message that is cancelled while it waits is never sent.
+    takes batches; a message that is cancelled while it waits is never sent. `sender` is the account's own, an
+    `Address` for e-mail; `checks` whether the transport has limits of its own to check before a send.
     """
 
-    def __init__(self, transport: Transport[Any, Any], gates: SendMiddleware | None = None) -> None:
+    def __init__(self, transport: Transport[Any, Any], middleware: SendMiddleware | None = None) -> None:
         settings = transport.settings
         self.transport = transport
         self.settings = settings
-        self.sender = _sender(transport)
-        self._gates = gates or SendMiddleware()
-        self._under_way = 0
+        self.capabilities = transport.capabilities
+        self.sender = sender_of(transport.account, transport.channel, settings.from_)
+        self.checks = type(transport).validate is not Transport.validate
+        self._middleware = middleware or None
+        self._in_progress = 0
         self._slots = asyncio.Semaphore(settings.concurrency)
-        self._pace = RateLimiter(settings.rate_per_second) if settings.rate_per_second else None
-        self._batch = _batch_size(transport)
-        self._waiting: deque[tuple[Message, asyncio.Future[Accepted]]] = deque()
+        self._rate_limiter = RateLimiter(settings.rate_per_second) if settings.rate_per_second else None
+        self._batch_size = _batch_size(transport)
+        self._waiting: deque[tuple[Message, asyncio.Future[Answer]]] = deque()
         self._batches: set[asyncio.Task[None]] = set()
         self._gathering = False
         self._emptied: asyncio.Event | None = None
-        self.asked_for = False
+        self.was_used = False
 
     @property
     def idle(self) -> bool:
-        """Whether somebody had this lane, and nothing is on its way through it any more."""
-        return self.asked_for and not self._under_way
+        """Whether somebody has used this dispatcher, and nothing is on its way through it any more."""
+        return self.was_used and not self._in_progress
 
-    def refuse_unsupported(self, message: Message) -> None:
-        """Raise UnsupportedFeature or MessageError for what the provider cannot take; nothing was sent."""
-        missing = message.features - self.transport.capabilities.features
-        if missing:
-            self._unsupported(sorted(missing))
-        try:
-            self.transport.validate(message)
-        except PostroomError:
-            raise
-        except Exception as error:
-            raise early_fault(self.transport.account, self.settings.provider, error, "validated the message") from error
+    async def send(self, message: Message) -> AttemptResult:
+        """Hand `message` to the provider once, and return what came of it.
 
-    async def deliver(self, message: Message) -> Accepted:
-        """Hand `message` over once.
-
-        Raises DeliveryError with the outcome, or another PostroomError when nothing was sent.
+        The answer is what was accepted; a DeliveryError with its outcome; or another PostroomError when nothing was
+        sent.
         """
-        self._under_way += 1
+        started_at, clock = datetime.now(UTC), time.perf_counter()
+        self._in_progress += 1
         try:
-            if self._batch > 1:
-                return await self._gathered(message)
-            async with self._slots:
-                if self._pace:
-                    await self._pace.turn()
-                return await self._alone(message)
+            if self._batch_size > 1:
+                answer = await self._send_batched(message)
+            else:
+                async with self._slots:
+                    if self._rate_limiter:
+                        await self._rate_limiter.acquire()
+                    if self._middleware is not None:
+                        answer = await self._send_through_middleware(message, self._middleware)
+                    else:
+                        answer = self._checked(await self._with_timeout(self.transport.send, message))
+        except PostroomError as error:
+            answer = error
+        except asyncio.CancelledError as cancelled:
+            for note in getattr(cancelled, "__notes__", ()):
+                _log.warning("message %s: %s", message.id, note)
+            raise
         finally:
-            self._under_way -= 1
-            if self._emptied and not self._under_way:
+            self._in_progress -= 1
+            if self._emptied and not self._in_progress:
                 self._emptied.set()
+        return AttemptResult(message.recipients, started_at, time.perf_counter() - clock, answer)
 
     async def close(self) -> None:
-        """Wait for what is under way, then close the transport; a failure to close is logged, not raised."""
-        if self._under_way:
+        """Wait for what is in progress, then close the transport; a failure to close is logged, not raised."""
+        if self._in_progress:
             self._emptied = asyncio.Event()
             await self._emptied.wait()
         if self._batches:
@@ -100,26 +115,17 @@ class AccountDispatcher:
         except Exception:  # noqa: BLE001 - a plugin may raise anything
             _log.exception("%s: closing failed", self.transport.account)
 
-    def _unsupported(self, missing: list[str]) -> None:
-        account, provider = self.transport.account, self.settings.provider
-        if self.settings.unsupported == "warn":
-            _log.warning("%s: %s sends the message without %s", account, provider, ", ".join(missing))
-            return
-        raise unsupported(account, provider, missing)
+    async def _send_through_middleware(self, message: Message, middleware: SendMiddleware) -> Accepted:
+        async with middleware.around(message, self.transport.account):
+            return self._checked(await self._with_timeout(self.transport.send, message))
 
-    async def _alone(self, message: Message) -> Accepted:
-        if self._gates:
-            async with self._gates.around(message, self.transport.account):
-                return self._proven(await self._in_time(self.transport.send, message))
-        return self._proven(await self._in_time(self.transport.send, message))
-
-    async def _in_time(self, hand_over: Callable[[Any], Awaitable[object]], what: object) -> object:
+    async def _with_timeout(self, send: Callable[[Any], Awaitable[object]], what: object) -> object:
         """Await a plugin's answer; whatever it raises that is not ours leaves the outcome unknown."""
         try:
             if self.transport.keeps_timeout:
-                return await hand_over(what)
+                return await send(what)
             async with asyncio.timeout(self.settings.timeout):
-                return await hand_over(what)
+                return await send(what)
         except PostroomError:
             raise
         except asyncio.CancelledError as error:
@@ -133,7 +139,7 @@ class AccountDispatcher:
         except Exception as error:
             raise self._unknown(f"raised {type(error).__name__}, which is a fault in the plugin") from error
 
-    def _proven(self, answer: object) -> Accepted:
+    def _checked(self, answer: object) -> Accepted:
         if isinstance(answer, Accepted):
             return answer
         raise self._unknown(f"answered {type(answer).__name__} where Accepted was due, a fault in the plugin")
@@ -144,9 +150,14 @@ class AccountDispatcher:
             "it at the provider before sending it again"
         )
 
-    async def _gathered(self, message: Message) -> Accepted:
+    async def _send_batched(self, message: Message) -> Answer:
+        """Join the next batch, and wait for this message's answer.
+
+        The batch starts with the loop's next iteration: whatever was ready to send in this one is in it, and a
+        message that is alone waits for nobody.
+        """
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[Accepted] = loop.create_future()
+        future: asyncio.Future[Answer] = loop.create_future()
         self._waiting.append((message, future))
         if not self._gathering:
             self._gathering = True
@@ -167,120 +178,100 @@ class AccountDispatcher:
                 self._batches.add(task)
                 task.add_done_callback(self._batch_done)
 
-    def _next_waiting(self) -> list[tuple[Message, asyncio.Future[Accepted]]]:
-        return [self._waiting.popleft() for _ in range(min(self._batch, len(self._waiting)))]
+    def _next_waiting(self) -> list[tuple[Message, asyncio.Future[Answer]]]:
+        return [self._waiting.popleft() for _ in range(min(self._batch_size, len(self._waiting)))]
 
     def _batch_done(self, task: asyncio.Task[None]) -> None:
         self._batches.discard(task)
         self._start_batches()
 
-    async def _run_batch(self, batch: list[tuple[Message, asyncio.Future[Accepted]]]) -> None:
-        if self._pace:
-            await self._pace.turn(len(batch))
+    async def _run_batch(self, batch: list[tuple[Message, asyncio.Future[Answer]]]) -> None:
+        if self._rate_limiter:
+            await self._rate_limiter.acquire(len(batch))
             batch = [item for item in batch if not item[1].done()]
-        answers = await self._answers([message for message, future in batch])
-        for (_, future), answer in zip(batch, answers, strict=True):
-            if future.done():
-                continue
-            if isinstance(answer, Accepted):
-                future.set_result(answer)
-            else:
-                future.set_exception(answer)
-
-    async def _answers(self, messages: list[Message]) -> list[Accepted | BaseException]:
-        """One answer per message, whatever the plugin does."""
         try:
-            if len(messages) == 1:
-                return [await self._alone(messages[0])]
-            if self._gates:
-                return await self._through_gates(messages)
-            return await self._together(messages)
-        except BaseException as error:  # noqa: BLE001 - each waiting caller must get it
+            answers = await self._send_many([message for message, _ in batch])
+        except BaseException as error:  # noqa: BLE001 - whoever waits must get it
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(error)
+            return
+        for (_, future), answer in zip(batch, answers, strict=True):
+            if not future.done():
+                future.set_result(answer)
+
+    async def _send_many(self, messages: list[Message]) -> Sequence[Answer]:
+        """Hand a batch to the provider; one answer for each message, whatever the plugin does."""
+        try:
+            if self._middleware is not None:
+                return await self._send_many_through_middleware(messages, self._middleware)
+            return await self._send_together(messages)
+        except PostroomError as error:
             return [error] * len(messages)
 
-    async def _together(self, messages: list[Message]) -> list[Accepted | BaseException]:
+    async def _send_together(self, messages: list[Message]) -> Sequence[Answer]:
+        if len(messages) == 1:
+            return [self._checked(await self._with_timeout(self.transport.send, messages[0]))]
+        return self._one_each(await self._with_timeout(self.transport.send_many, messages), len(messages))
+
+    async def _send_many_through_middleware(self, messages: list[Message], middleware: SendMiddleware) -> list[Answer]:
+        """Send together what the middleware lets pass; each message's contexts see that message's error."""
+        entered = [await self._enter(message, middleware) for message in messages]
+        passed = [message for message, contexts in zip(messages, entered, strict=True) if isinstance(contexts, list)]
+        answers = iter(await self._caught(passed))
+        found: list[Answer | BaseException] = []
+        for contexts in entered:
+            found.append(next(answers) if isinstance(contexts, list) else contexts)
+            if isinstance(contexts, list):
+                await middleware.leave(contexts, None if isinstance(found[-1], Accepted) else found[-1])
+        return _raised(found)
+
+    async def _caught(self, messages: list[Message]) -> Iterable[Answer | BaseException]:
+        """Send together; an error of all is each one's answer, since every context must be left with it."""
         if not messages:
-            return []
-        return self._one_each(await self._in_time(self.transport.send_many, messages), len(messages))
-
-    async def _through_gates(self, messages: list[Message]) -> list[Accepted | BaseException]:
-        """Hand over together what the gates let pass; each message's gates see that message's error."""
-        passed = [await self._entered(message) for message in messages]
-        open_to = [message for message, gates in zip(messages, passed, strict=True) if isinstance(gates, list)]
+            return ()
         try:
-            answers = iter(await self._together(open_to))
-        except BaseException as error:  # noqa: BLE001 - the gates must be left, and each caller must get it
-            answers = iter([error] * len(open_to))
-        found: list[Accepted | BaseException] = []
-        for gates in passed:
-            found.append(next(answers) if isinstance(gates, list) else gates)
-            if isinstance(gates, list):
-                await self._gates.leave(gates, None if isinstance(found[-1], Accepted) else found[-1])
-        return found
+            return await self._send_together(messages)
+        except BaseException as error:  # noqa: BLE001 - it is raised again once every context was left
+            return [error] * len(messages)
 
-    async def _entered(self, message: Message) -> Opened | PostroomError:
+    async def _enter(self, message: Message, middleware: SendMiddleware) -> Entered | PostroomError:
         try:
-            return await self._gates.enter(message, self.transport.account)
+            return await middleware.enter(message, self.transport.account)
         except PostroomError as veto:
             return veto
 
-    def _one_each(self, found: object, expected: int) -> list[Accepted | BaseException]:
+    def _one_each(self, found: object, expected: int) -> list[Answer]:
         if isinstance(found, list) and len(found) == expected:
-            return [a if isinstance(a, Answer) else self._unknown("answered neither yes nor no") for a in found]
+            fitting = (Accepted, DeliveryError)
+            return [a if isinstance(a, fitting) else self._unknown("answered neither yes nor no") for a in found]
         raise self._unknown("did not answer once per message of the batch, a fault in the plugin")
 
 
-class RateLimiter:
-    """Spaces messages out to a rate: a burst of at most a twentieth of a second's worth, then evenly.
-
-    A batch starts all its messages at one moment; it waits until the second it falls into has room for them.
-    """
-
-    def __init__(self, per_second: float) -> None:
-        self._interval = 1 / per_second
-        self._slack = max(self._interval, 0.05)
-        self._due = 0.0
-        self._most = per_second * 1.05 + 1
-        self._second: deque[tuple[float, int]] = deque()
-        self._started = 0
-
-    async def turn(self, messages: int = 1) -> None:
-        """Wait until `messages` more may start."""
-        now = asyncio.get_running_loop().time()
-        start = max(self._due, now - self._slack + self._interval)
-        moment = self._room_for(messages, max(start, now))
-        start = moment if moment > now else start
-        self._due = start + messages * self._interval
-        if start > now:
-            await asyncio.sleep(start - now)
-
-    def _room_for(self, messages: int, start: float) -> float:
-        """Return the first moment from `start` whose second has room for `messages` more, and take it."""
-        while self._second and (self._second[0][0] <= start - 1 or self._started + messages > self._most):
-            began, count = self._second.popleft()
-            self._started -= count
-            start = max(start, began + 1)
-        self._second.append((start, messages))
-        self._started += messages
-        return start
-
-
 def early_fault(account: str, provider: str, error: Exception, what: str) -> ContractViolation:
-    """Return the error for whatever else a plugin raises before a hand-over, when it `what`."""
+    """Return the error for whatever else a plugin raises before anything is sent, when it `what`."""
     return ContractViolation(
         f"{account}: {provider} raised {type(error).__name__} when it {what}, which is a fault in the plugin; nothing "
         "was sent"
     )
 
 
-def unsupported(account: str, provider: str, missing: list[str]) -> UnsupportedFeature:
-    """Return the error for a message that asks for what the provider cannot express."""
-    return UnsupportedFeature(
-        f"{account}: {provider} cannot send {', '.join(missing)}; nothing was sent. Leave it out, choose another "
-        'provider, or set unsupported = "warn" on the account to send without it',
-        feature=missing[0],
-        provider=provider,
-    )
+def sender_of(account: str, channel: Channel, given: str | None) -> Address | str | None:
+    """Return an account's `from` as its channel takes it; raises ConfigError for what is no e-mail address."""
+    if given is None or channel is Channel.SMS:
+        return given
+    try:
+        return Address.model_validate(given)
+    except ValueError as error:
+        raise ConfigError(f"{given!r} is not an e-mail address", path=f"accounts.{account}.from") from error
+
+
+def _raised(found: list[Answer | BaseException]) -> list[Answer]:
+    """Return the answers; raises what is none, which then stands for the whole batch."""
+    for answer in found:
+        if not isinstance(answer, (Accepted, PostroomError)):
+            raise answer
+    return found  # type: ignore[return-value]  # just checked
 
 
 def _is_being_cancelled() -> bool:
@@ -293,13 +284,3 @@ def _batch_size(transport: Transport[Any, Any]) -> int:
     rate = transport.settings.rate_per_second
     most = transport.capabilities.max_batch
     return most if rate is None else max(1, min(most, int(rate)))
-
-
-def _sender(transport: Transport[Any, Any]) -> Address | str | None:
-    given: str | None = transport.settings.from_
-    if given is None or transport.channel is Channel.SMS:
-        return given
-    try:
-        return Address.model_validate(given)
-    except ValueError as error:
-        raise ConfigError(f"{given!r} is not an e-mail address", path=f"accounts.{transport.account}.from") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from postroom.config.model import nearest
 from postroom.delivery.accounts import Target
@@ -13,55 +13,66 @@ from postroom.messages import Email, Message, Sms
 from postroom.receipts import Channel
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from postroom.config.model import Config, RouteSettings, Rule
     from postroom.registry.registry import Registry
 
 
+class PlannedRoute(NamedTuple):
+    """One way of a message: the part of it that goes there, the route's name, and its accounts in the order to try."""
+
+    message: Message
+    name: str
+    targets: Sequence[Target]
+
+
 class Router:
     """Turns a message into the accounts to try, in order.
 
-    Round-robin routes begin with the next account each time; weighted ones draw from `dice`.
+    Round-robin routes begin with the next account each time; weighted ones draw from `rng`.
     """
 
     def __init__(self, config: Config, registry: Registry, *, rng: random.Random | None = None) -> None:
         self._config = config
         self._registry = registry
-        self._dice = rng or random.Random()  # noqa: S311 - shares load, guards nothing
-        self._turns: Counter[str] = Counter()
+        self._rng = rng or random.Random()  # noqa: S311 - shares load, guards nothing
+        self._uses: Counter[str] = Counter()
         self._only_accounts: dict[Channel, str] = {}
         self._targets = {name: Target(name, config.provider_of(name)) for name in config.accounts}
+        self._constant: dict[tuple[str | None, Channel], tuple[str, Sequence[Target]]] = {}
 
-    def plan(self, message: Message) -> tuple[Target, ...]:
-        """Return the accounts to try for `message`, in order, and let round-robin routes turn.
+    def plan(self, message: Message) -> list[PlannedRoute]:
+        """Return the accounts to try for `message`, in order, and let round-robin routes go on by one.
 
+        More than one way is planned only for an SMS to several recipients that the rules send different ways.
         Raises ProviderNotFound.
         """
-        name = self.choice(message)
-        found = self.targets(name, message.channel_name)
-        self._turns[name] += 1
-        return found
+        ruled = not message.provider and bool(self._config.rules)
+        constant = None if ruled else self._constant.get((message.provider, message.channel_name))
+        if constant:  # what no rule, turn or draw can change is looked up once
+            return [PlannedRoute(message, *constant)]
+        return [self._planned(part) for part in (self.split_by_route(message) if ruled else [message])]
 
-    def parts(self, message: Message) -> list[Message]:
+    def split_by_route(self, message: Message) -> list[Message]:
         """Split an SMS to several recipients where the rules send them different ways."""
         if message.provider or not self._config.rules or not isinstance(message, Sms):
             return [message]
         ways: dict[str, list[str]] = {}
         for recipient in message.recipients:
             alone = message.stamped(to=(recipient,), recipients=(recipient,))
-            ways.setdefault(self.choice(alone), []).append(recipient)
+            ways.setdefault(self.route_for(alone), []).append(recipient)
         return [message.for_recipients(group) for group in ways.values()]
 
-    def names(self) -> list[tuple[str, Channel]]:
+    def names_in_use(self) -> list[tuple[str, Channel]]:
         """Every name that defaults and rules choose, with each channel it is chosen for."""
         defaults = self._config.defaults
         chosen = [(name, channel) for channel in Channel if (name := defaults.for_channel(channel))]
         ruled = [(rule.use, channel) for rule in self._config.rules for channel in _channels(rule)]
         return chosen + ruled
 
-    def choice(self, message: Message) -> str:
-        """Return the route, account or provider name that takes `message`."""
+    def route_for(self, message: Message) -> str:
+        """Return the name of the route, account or provider that takes `message`."""
         if message.provider:
             return message.provider
         for rule in self._config.rules:
@@ -87,10 +98,33 @@ class Router:
         hint = nearest(name, self._targets)
         raise ProviderNotFound(f"no account {name!r}; accounts: {', '.join(sorted(self._targets)) or 'none'}{hint}")
 
+    @property
+    def accounts(self) -> Iterable[str]:
+        """The names of the configured accounts."""
+        return self._targets
+
+    def uses(self, name: str) -> list[tuple[Target, Channel]]:
+        """Return the channels that an account, or a provider used on its own, carries. Raises PluginError."""
+        if name in self._targets:
+            target = self._targets[name]
+            return [(target, channel) for channel in self._registry.channels(target.provider)]
+        return [(target, c) for c in self._registry.channels(name) for target in self.targets(name, c)]
+
+    def _planned(self, message: Message) -> PlannedRoute:
+        name = self.route_for(message)
+        targets = self.targets(name, message.channel_name)
+        route = self._config.routes.get(name)
+        if not route or route.strategy == "failover":
+            if message.provider or not self._config.rules:
+                self._constant[message.provider, message.channel_name] = name, targets
+        else:
+            self._uses[name] += 1
+        return PlannedRoute(message, name, targets)
+
     def _ordered(self, name: str, route: RouteSettings) -> Sequence[str]:
         if route.strategy == "round_robin":
-            turn = self._turns[name] % len(route.via)
-            return route.via[turn:] + route.via[:turn]
+            first = self._uses[name] % len(route.via)
+            return route.via[first:] + route.via[:first]
         if route.strategy == "weighted":
             return self._drawn(route)
         return route.via
@@ -99,7 +133,7 @@ class Router:
         left, order = list(route.via), []
         while left:
             weights = [route.weights.get(account, 1.0) for account in left]
-            order.append(self._dice.choices(left, weights)[0])
+            order.append(self._rng.choices(left, weights)[0])
             left.remove(order[-1])
         return order
 

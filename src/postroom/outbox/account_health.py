@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from postroom.delivery.accounts import Target
+    from postroom.delivery.failover import Order
+    from postroom.messages import Message
     from postroom.receipts import Channel
 
 FADES_BY_HALF = 30.0
@@ -127,6 +129,15 @@ def ordered(
     kept = [t for t in targets if _draw(message_id, t.name) < shares[t.name]]
     passed_over = sorted((t for t in targets if t not in kept), key=lambda t: -shares[t.name])
     return kept + passed_over
+
+
+def order_by_health(health: Mapping[str, AccountHealth], now: float) -> Order:
+    """Return the order that `ordered` gives, for those who know neither health nor time."""
+
+    def order(targets: Sequence[Target], message: Message) -> Sequence[Target]:
+        return ordered(targets, message.channel_name, health, message.id or "", now)
+
+    return order
 
 
 def share(health: AccountHealth, now: float) -> float:

@@ -15,9 +15,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from postroom.delivery.accounts import Target
-from postroom.delivery.attempt import event_of, hand_over
-from postroom.delivery.preparing import prepared, split_for_transport
-from postroom.delivery.progress import AttemptResult, DeliveryProgress
+from postroom.delivery.attempt import attempt, prepare, split_for_transport, surely_not_sent
+from postroom.delivery.dispatcher import AttemptResult
+from postroom.delivery.progress import DeliveryProgress
 from postroom.errors import OutcomeUnknown, PluginError, PostroomError
 from postroom.outbox.health_samples import HealthSample, health_sample_of
 from postroom.outbox.outcome_policy import OutcomePolicy
@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 
     from postroom.config.outbox import OutboxSettings
     from postroom.delivery.accounts import Accounts
-    from postroom.delivery.middleware import Observers
+    from postroom.delivery.observers import Observers
     from postroom.delivery.routing import Router
+    from postroom.events import Event
     from postroom.messages import Message
     from postroom.outbox.records import AccountHealth, ClaimedMessage
 
@@ -104,10 +105,10 @@ class MessageExecutor:
         delivery = _delivery(entry)
         if entry.expires_at <= self.clock():
             return self._decide.expired(entry, delivery), None
-        recipients = entry.progress.recipients or delivery.left(entry.message.recipients)
+        recipients = entry.progress.recipients or delivery.pending(entry.message.recipients)
         if refusals:
-            delivery.suppress({address: refusals[address] for address in recipients if address in refusals})
-            recipients = tuple(address for address in recipients if address not in refusals)
+            delivery.suppress(refusals)
+            recipients = delivery.pending(recipients)
         if not recipients:
             return self._decide.next(entry, delivery, recipients, health), None
         before = delivery.last_attempt
@@ -115,19 +116,19 @@ class MessageExecutor:
             target = self._decide.target(entry)
             message = entry.message.stamped(send_at=None) if entry.message.send_at else entry.message
             part = message if len(recipients) == len(message.recipients) else message.for_recipients(recipients)
-            refusal = await hand_over(self.accounts, target, part, recipients, delivery)
+            skipped = await attempt(self.accounts, target, part, recipients, delivery)
         except PostroomError as lost_target:
-            delivery.refuse(recipients, lost_target)
+            delivery.skip(recipients, lost_target)
             return self._decide.next(entry, delivery, recipients, health), None
         except asyncio.CancelledError as cancelled:
             return self._interrupted(entry, delivery, recipients, cancelled), None
-        sample = health_sample_of(refusal, before, delivery)
+        sample = health_sample_of(skipped, before, delivery)
         return self._decide.next(entry, delivery, recipients, health), sample
 
     def crashed(self, entry: ClaimedMessage, health: Mapping[str, AccountHealth]) -> Settlement:
         """Decide upon a message whose worker died: it may have been handed over."""
         delivery = _delivery(entry)
-        recipients = entry.progress.recipients or delivery.left(entry.message.recipients)
+        recipients = entry.progress.recipients or delivery.pending(entry.message.recipients)
         died = OutcomeUnknown(
             f"{account_of(entry.queue)}: the worker died with the message in its hands; it may have been sent, so look "
             "for it at the provider before sending it again",
@@ -139,7 +140,7 @@ class MessageExecutor:
             _log.warning("message %s: %s", entry.id, gone)
             target = Target(account_of(entry.queue), "")
         assume_sent = self._decide.on_unknown(entry) == "assume_sent"
-        delivery.add(target, AttemptResult(recipients, _moment(entry.begun_at), 0.0, died), assume_sent=assume_sent)
+        delivery.record(target, AttemptResult(recipients, _moment(entry.begun_at), 0.0, died), assume_sent=assume_sent)
         if entry.crashes >= self.settings.crashes and self._decide.may_resend(entry):
             _log.error("message %s: set aside, %s workers died over it", entry.id, entry.crashes)
             return replace(self._decide.settled(entry, delivery, Status.FAILED), crashes=entry.crashes)
@@ -171,10 +172,15 @@ class MessageExecutor:
     def report(self, receipt: Receipt) -> None:
         """Pass on how a message stands."""
         if self._observers:
-            self._observers.tell(event_of(receipt), receipt)
+            self._observers.message_settled(receipt)
         waiting = self._watched.pop(receipt.id, None)
         if waiting and not waiting.done():
             waiting.set_result(receipt)
+
+    def notify(self, event: Event, receipt: Receipt) -> None:
+        """Pass on what a provider reported of a message."""
+        if self._observers:
+            self._observers.notify(event, receipt)
 
     def watch(self, message_id: str) -> asyncio.Future[Receipt]:
         """Return what resolves with the receipt after the next hand-over of a message by this process."""
@@ -192,8 +198,7 @@ class MessageExecutor:
         cancelled: asyncio.CancelledError,
     ) -> Settlement:
         """The worker must end now: what surely was not handed over goes back, the rest is in doubt."""
-        notes = getattr(cancelled, "__notes__", [])
-        if len(recipients) == 1 and all(note.endswith("nothing was sent") for note in notes):
+        if surely_not_sent(recipients, cancelled):
             return Settlement(
                 seq=entry.seq,
                 attempts=entry.attempts,
@@ -210,17 +215,17 @@ class MessageExecutor:
         self, entry: ClaimedMessage, delivery: DeliveryProgress, belongs_to_another: Callable[[str], Awaitable[bool]]
     ) -> None:
         target = self._decide.target(entry)
-        dispatcher = await self.accounts.lane(target, entry.message)
-        doubted = delivery.doubted
-        begun = delivery.begun(doubted) or _moment(entry.begun_at)
-        stamped = prepared(entry.message.stamped(send_at=None), dispatcher, delivery)
-        for piece in split_for_transport(stamped.for_recipients(doubted), doubted, dispatcher):
-            answer = await dispatcher.transport.reconcile(UnknownAttempt(piece, begun))
+        dispatcher = await self.accounts.dispatcher_for(target, entry.message)
+        in_doubt = delivery.in_doubt
+        begun = delivery.unknown_since(in_doubt) or _moment(entry.begun_at)
+        prepared = prepare(entry.message.stamped(send_at=None), dispatcher, delivery)
+        for part in split_for_transport(prepared.for_recipients(in_doubt), in_doubt, dispatcher):
+            answer = await dispatcher.transport.reconcile(UnknownAttempt(part, begun))
             if isinstance(answer, Accepted):
                 if not (answer.provider_message_id and await belongs_to_another(answer.provider_message_id)):
-                    delivery.learn(target, piece.recipients, answer)
+                    delivery.record_found(target, part.recipients, answer)
             elif isinstance(answer, NotTaken):
-                delivery.release(piece.recipients)
+                delivery.release(part.recipients)
 
 
 def _delivery(entry: ClaimedMessage) -> DeliveryProgress:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from postroom.delivery.failover import candidates
 from postroom.messages import Sms
-from postroom.outbox.account_health import ordered
+from postroom.outbox.account_health import order_by_health
 from postroom.outbox.records import queue_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from postroom.delivery.accounts import Target
     from postroom.delivery.routing import Router
     from postroom.messages import Message
     from postroom.outbox.records import AccountHealth
@@ -46,20 +46,10 @@ def next_hop(
     """
     everyone = left is None or len(left) == len(message.recipients)
     pending = message if left is None or everyone else message.for_recipients(left)
-    assert message.id
-    for part in router.parts(pending):
-        targets = ordered(router.plan(part), message.channel_name, health, message.id, now)
-        for target in targets:
-            had = tried.get(target.name, ()) if tried else ()
-            recipients = tuple(recipient for recipient in part.recipients if recipient not in had)
-            if recipients:
-                return _next_hop(router, message, part, target, recipients)
-    return None
-
-
-def _next_hop(router: Router, message: Message, part: Message, target: Target, recipients: tuple[str, ...]) -> Hop:
-    if isinstance(message, Sms):
-        recipients = recipients[:MOST_TOGETHER]
-    queue = queue_of(target.name, message.channel_name, own_credentials=bool(message.options))
+    found = next(candidates(router.plan(pending), order_by_health(health, now), tried), None)
+    if found is None:
+        return None
+    recipients = found.recipients[:MOST_TOGETHER] if isinstance(message, Sms) else found.recipients
+    queue = queue_of(found.target.name, message.channel_name, own_credentials=bool(message.options))
     whole = len(recipients) == len(message.recipients)
-    return Hop(queue, router.choice(part), None if whole else recipients)
+    return Hop(queue, found.route, None if whole else recipients)

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from postroom.addresses import Address
-from postroom.delivery.dispatcher import unsupported
-from postroom.delivery.preparing import message_id_for
-from postroom.errors import ConfigError, MessageError, MessageNotFound, PluginError, PostroomError
+from postroom.delivery.attempt import check_sendable, message_id_for, unsupported
+from postroom.delivery.bulk import of_right_type
+from postroom.delivery.dispatcher import sender_of
+from postroom.errors import ConfigError, MessageNotFound, PluginError, PostroomError
 from postroom.messages import Email, Message, Sms, new_id
-from postroom.outbox.account_health import in_cooldown
+from postroom.outbox.account_health import in_cooldown, order_by_health
 from postroom.outbox.next_hop import next_hop
 from postroom.outbox.records import NEVER, NOW, MessageFilter, NewMessage, account_of, queue_of
 from postroom.outbox.states import Transition
 from postroom.outbox.suppression import suppression_of
-from postroom.receipts import Receipt, Status
+from postroom.receipts import Channel, Receipt, Status
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from postroom.delivery.accounts import Accounts
+    from postroom.delivery.failover import Order
     from postroom.delivery.routing import Router
     from postroom.errors import Suppressed
     from postroom.events import Event
@@ -85,6 +88,11 @@ class Outbox:
         answers = iter(await self.store.add(entries) if entries else [])
         return [next(answers) if isinstance(entry, NewMessage) else entry for entry in prepared]
 
+    async def enqueue(self, messages: Sequence[Email | Sms]) -> list[Receipt | PostroomError]:
+        """Accept messages as `add` does, and return their receipts."""
+        answers = await self.add(messages)
+        return [answer if isinstance(answer, PostroomError) else answer.receipt for answer in answers]
+
     async def get(self, message_id: str, *, tenant: str | None = None) -> MessageDetails:
         """Return all that is known of one message."""
         found = await self.store.find(message_id, tenant=tenant)
@@ -145,6 +153,18 @@ class Outbox:
         [refusals] = self.suppressions.among([message])
         return refusals
 
+    async def record_all(self, events: Sequence[Event]) -> None:
+        """Keep what a provider reports, and notify observers of each event about a message of ours."""
+        receipts = await asyncio.gather(*map(self.record, events))
+        for event, receipt in zip(events, receipts, strict=True):
+            if receipt is not None:
+                self._executor.notify(event, receipt)
+
+    async def order(self) -> Order:
+        """Return the order of accounts by their health, for direct sends."""
+        await self._read_health()
+        return order_by_health(self._health, self._executor.clock())
+
     async def work(self, *, stop: StopSignal | None = None, until_empty: bool = False) -> None:
         """Deliver until `stop`, and then let what is under way end; `until_empty`: until nothing is due."""
         ended = asyncio.get_running_loop().create_future()
@@ -154,6 +174,7 @@ class Outbox:
             await self.store.run(self._executor, stop=signal, until_empty=until_empty)
         finally:
             self._working.discard(ended)
+            self._health_read = float("-inf")
             ended.set_result(None)
 
     async def send(self, message: Email | Sms) -> Receipt:
@@ -222,16 +243,13 @@ class Outbox:
         self, message: Email | Sms, tenant: str, *, single_round: bool, held_until: float
     ) -> NewMessage | PostroomError:
         try:
-            return self._entry(message, tenant, single_round=single_round, held_until=held_until)
+            return self._entry(of_right_type(message), tenant, single_round=single_round, held_until=held_until)
         except PostroomError as error:
             return error
 
     def _entry(self, message: Email | Sms, tenant: str, *, single_round: bool, held_until: float) -> NewMessage:
-        if not isinstance(message, Message):
-            raise MessageError(f"enqueue takes an Email or an Sms, not {type(message).__name__}")
         now = self._executor.clock()
-        if message.expires_at and message.expires_at.timestamp() <= now:
-            raise MessageError(f"expired at {message.expires_at.isoformat()}; nothing was accepted")
+        check_sendable(message, datetime.fromtimestamp(now, UTC))
         known = message.stamped(id=message.id or new_id())
         hop = next_hop(self._router, known, self._health, now)
         assert hop
@@ -266,24 +284,25 @@ class Outbox:
             missing = message.features - able - {"send_at"}
             if not missing or lenient:
                 return
-        raise unsupported(targets[-1].name, targets[-1].provider, sorted(missing))
+        raise unsupported(targets[-1].name, targets[-1].provider, missing)
 
     def _named(self, message: Message, hop: Hop) -> Message:
         """Give an e-mail the Message-ID that stays, whoever sends it in the end."""
         if not isinstance(message, Email) or message.message_id:
             return message
-        sender = message.from_ or self._account_sender(hop, message)
+        sender = message.from_ or self._account_sender(hop)
         assert message.id
         return message.stamped(message_id=message_id_for(message.id, sender)) if sender else message
 
-    def _account_sender(self, hop: Hop, message: Email) -> Address | None:
+    def _account_sender(self, hop: Hop) -> Address | None:
         """The account's sender, if its settings can be read here: only workers need to know its secrets."""
+        account = account_of(hop.queue)
         try:
-            target = self._router.account(account_of(hop.queue))
-            given = self._accounts.settings(target, message.channel_name).from_
-            return Address.model_validate(given) if given else None
-        except (ConfigError, ValueError):
+            settings = self._accounts.settings(self._router.account(account), Channel.EMAIL)
+            sender = sender_of(account, Channel.EMAIL, settings.from_)
+        except ConfigError:
             return None
+        return sender if isinstance(sender, Address) else None
 
 
 class AnyStop:

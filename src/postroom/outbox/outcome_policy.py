@@ -62,9 +62,9 @@ class OutcomePolicy:
         """Decide: another account, another round, in doubt, or done."""
         reconciles = self._reconciles(entry)
         again = self._release(entry, delivery, asked=asked, reconciles=reconciles)
-        if delivery.left(entry.message.recipients):
+        if delivery.pending(entry.message.recipients):
             return self._go_on(entry, delivery, recipients, health, again=again)
-        if delivery.doubted:
+        if delivery.in_doubt:
             return self._doubt(entry, delivery, asked, reconciles=reconciles)
         return self.settled(entry, delivery, delivery.status)
 
@@ -75,7 +75,7 @@ class OutcomePolicy:
 
         Returns those who are to be tried again at the same account.
         """
-        doubted = delivery.doubted
+        doubted = delivery.in_doubt
         if not doubted or (reconciles and asked < len(QUESTIONS)):
             return ()
         if self.on_unknown(entry) == "assume_sent":
@@ -97,7 +97,7 @@ class OutcomePolicy:
     ) -> Settlement:
         """Try the next account of this round, or begin another round later."""
         progress, account = entry.progress, account_of(entry.queue)
-        left = delivery.left(entry.message.recipients)
+        left = delivery.pending(entry.message.recipients)
         tried = {**progress.tried, account: sorted({*progress.tried.get(account, ()), *recipients})}
         hop = None if again else self._next_hop(entry, left, tried, health)
         if hop:
@@ -112,7 +112,7 @@ class OutcomePolicy:
     def _retrying(
         self, entry: ClaimedMessage, delivery: DeliveryProgress, hop: Hop, progress: Progress, wait: float
     ) -> Settlement:
-        left = delivery.left(entry.message.recipients)
+        left = delivery.pending(entry.message.recipients)
         everyone = len(left) == len(entry.message.recipients)
         move = Transition.LEARN_NOT_TAKEN if entry.status is Status.IN_DOUBT else Transition.RETRY_LATER
         status = apply(entry.status, move)
@@ -171,7 +171,7 @@ class OutcomePolicy:
         )
 
     def expired(self, entry: ClaimedMessage, delivery: DeliveryProgress) -> Settlement:
-        if delivery.doubted:
+        if delivery.in_doubt:
             return self.settled(entry, delivery, Status.IN_DOUBT)
         served = delivery.receipt().accepted
         return self.settled(entry, delivery, Status.SENT if served else apply(entry.status, Transition.EXPIRE))

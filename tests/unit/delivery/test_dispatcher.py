@@ -21,7 +21,7 @@ from postroom import (
     Sms,
     Status,
 )
-from postroom.delivery.dispatcher import RateLimiter
+from postroom.delivery.rate_limiter import RateLimiter
 from postroom.errors import ConfigError, UnsupportedFeature
 from postroom.receipts import Accepted
 from typing import Never
@@ -139,21 +139,21 @@ def test_a_rate_is_kept_in_every_second(stage, rate, per_second, provider) -> No
 
 @given(
     rate=st.floats(0.5, 200),
-    turns=st.lists(st.tuples(st.floats(0, 2), st.integers(1, 200)), min_size=1, max_size=60),
+    bursts=st.lists(st.tuples(st.floats(0, 2), st.integers(1, 200)), min_size=1, max_size=60),
 )
 @settings(deadline=None, max_examples=60)
-def test_no_pattern_of_messages_outruns_the_pace(rate, turns) -> None:
+def test_no_pattern_of_messages_outruns_the_rate(rate, bursts) -> None:
     starts = []
 
     async def work() -> None:
-        pace = RateLimiter(rate)
+        limiter = RateLimiter(rate)
 
         async def one(count) -> None:
-            await pace.turn(count)
+            await limiter.acquire(count)
             starts.append((asyncio.get_running_loop().time(), count))
 
         async with asyncio.TaskGroup() as group:
-            for pause, count in turns:
+            for pause, count in bursts:
                 group.create_task(one(min(count, max(1, int(rate)))))
                 await asyncio.sleep(pause)
 

@@ -29,8 +29,12 @@ def email(**more):
     return Email(**{"to": "b@example.org", "text": "x", **more})
 
 
+def targets(router, message):
+    return [target for planned in router.plan(message) for target in planned.targets]
+
+
 def planned(router, message):
-    return [target.name for target in router.plan(message)]
+    return [target.name for target in targets(router, message)]
 
 
 MEMORY = {"provider": "memory"}
@@ -45,12 +49,12 @@ class TestProviderField:
         assert planned(router, sms(provider="memory")) == ["a"]
 
     def test_names_a_provider_without_an_account(self) -> None:
-        (target,) = router_of().plan(sms(provider="memory"))
+        (target,) = targets(router_of(), sms(provider="memory"))
         assert (target.name, target.provider, target.configured) == ("memory", "memory", False)
 
     def test_prefers_the_account_over_the_provider_of_the_same_name(self) -> None:
         router = router_of(accounts={"memory": {"provider": "console"}})
-        assert router.plan(sms(provider="memory"))[0].provider == "console"
+        assert targets(router, sms(provider="memory"))[0].provider == "console"
 
     def test_that_names_a_provider_with_several_accounts_is_ambiguous(self) -> None:
         with pytest.raises(ProviderNotFound, match=r"'memory' has several accounts \(a, b, c\); name the account"):

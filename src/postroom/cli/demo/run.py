@@ -22,7 +22,7 @@ from postroom.testing.smtp import SmtpRecorder
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from postroom.client import Result
+    from postroom.delivery.bulk import Result
     from postroom.messages import Email, Sms
     from postroom.testing.http import RecordedRequest
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from postroom.cli.send_many.rows import Row
-    from postroom.client import Result
+    from postroom.delivery.bulk import Result
 
 State = Literal["accepted", "failed", "unknown"]
 

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
     from postroom.cli.send_many.results_file import State
     from postroom.cli.send_many.rows import Row
-    from postroom.client import Postroom, Result
+    from postroom.client import Postroom
+    from postroom.delivery.bulk import Result
     from postroom.messages import Email, Sms
 
 KINDS = ("accepted", "failed", "unknown", "skipped")

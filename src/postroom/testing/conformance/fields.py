@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from postroom.delivery.attempt import prepare
 from postroom.delivery.dispatcher import AccountDispatcher
+from postroom.delivery.progress import DeliveryProgress
 from postroom.errors import DeliveryError, MessageError, UnsupportedFeature
+from postroom.messages import new_id
 from postroom.testing.conformance.base import Conformance, expect
 from postroom.testing.conformance.rule import ConformanceError, rule
 from postroom.testing.conformance.samples import UNICODE, Sample
 
 if TYPE_CHECKING:
+    from postroom.messages import Message
     from postroom.plugin import Transport
 
 LEFT_OUT_AT_WILL = frozenset(
@@ -82,7 +86,7 @@ class Fields(Conformance):
         with self.fake_provider() as fake:
             async with self.opened(fake) as transport:
                 try:
-                    AccountDispatcher(transport).refuse_unsupported(self.build(fields))
+                    _prepared(transport, self.build(fields))
                 except UnsupportedFeature:
                     pass
                 else:
@@ -90,10 +94,15 @@ class Fields(Conformance):
             expect(fake.tries == 0, f"a message with {feature}, which is not declared, was handed over")
 
 
+def _prepared(transport: Transport[Any, Any], message: Message) -> Message:
+    """Return the message as the core would hand it to `transport`; raises what it would refuse it with."""
+    return prepare(message, AccountDispatcher(transport), DeliveryProgress(message, new_id()))
+
+
 def _may_be_sent(transport: Transport[Any, Any], message: Any, feature: str | None) -> bool:
     """Whether the core may hand `message` over; an account may lack one `feature` that others of its kind have."""
     try:
-        AccountDispatcher(transport).refuse_unsupported(message)
+        _prepared(transport, message)
     except UnsupportedFeature as error:
         if error.feature == feature:
             return False

@@ -1,0 +1,25 @@
+"""Provider reports: a webhook request read and verified by the transport of its account."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from postroom.errors import WebhookError
+
+if TYPE_CHECKING:
+    from postroom.delivery.accounts import Accounts
+    from postroom.delivery.routing import Router
+    from postroom.events import Event
+    from postroom.plugin.transport import WebhookRequest
+
+
+async def read_reports(accounts: Accounts, router: Router, account: str, request: WebhookRequest) -> list[Event]:
+    """Return what a request to `account` reports.
+
+    Raises SignatureInvalid, PayloadInvalid, WebhookError for a provider that never reports, and ProviderNotFound.
+    """
+    for target, channel in router.uses(account):
+        events = await accounts.read_report(target, channel, request)
+        if events is not None:
+            return events
+    raise WebhookError(f"the provider of account {account!r} sends no reports that postroom can read")

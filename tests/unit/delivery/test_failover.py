@@ -1,0 +1,109 @@
+"""A direct send: how short its way is, and that it heeds what the outbox knows of accounts and addresses."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Never
+
+import postroom
+from postroom import Accepted, AuthenticationFailed, Email, Postroom
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+MOST_CALLS = 15
+"""Calls of our own functions from `Postroom.send` up to the transport's method."""
+
+OURS = str(Path(postroom.__file__).parent)
+
+
+def email(**more: Any) -> Email:
+    return Email(to="ann@example.org", text="x", from_="post@example.org", **more)
+
+
+class CallLog:
+    """The calls of our own functions, in order; comprehensions and the like are no functions of ours."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def __call__(self, frame: FrameType, event: str, argument: object) -> None:
+        code = frame.f_code
+        if event == "call" and code.co_filename.startswith(OURS) and not code.co_name.startswith("<"):
+            self.names.append(f"{Path(code.co_filename).stem}.{code.co_qualname}")
+
+
+async def test_a_warm_direct_send_reaches_the_transport_after_few_calls(stage: ModuleType) -> None:
+    calls = CallLog()
+    reached: list[int] = []
+
+    async def act(message: Email) -> Accepted:
+        reached.append(len(calls.names))
+        accepted: Accepted = await stage.accept(message)
+        return accepted
+
+    async with Postroom(accounts={"a": stage.StageSettings(script=stage.Script(act))}) as room:
+        await room.send(email())
+        message = email()
+        calls.names.clear()
+        sys.setprofile(calls)
+        try:
+            await room.send(message)
+        finally:
+            sys.setprofile(None)
+    assert reached[-1] <= MOST_CALLS, "\n".join(calls.names[: reached[-1]])
+
+
+def outbox_at(folder: Path) -> dict[str, str]:
+    return {"url": f"sqlite:///{folder}/outbox.db"}
+
+
+def room_of(stage: ModuleType, folder: Path, **scripts: Any) -> Postroom:
+    accounts = {name: stage.StageSettings(script=script) for name, script in scripts.items()}
+    return Postroom(
+        accounts=accounts, routes={"r": {"via": list(scripts)}}, defaults={"email": "r"}, outbox=outbox_at(folder)
+    )
+
+
+async def pause(room: Postroom, account: str) -> None:
+    """Have the outbox find out that the account's credentials are refused, and then let it work again."""
+    script = room.config.accounts[account].script
+
+    async def refuse(_: object) -> Never:
+        raise AuthenticationFailed("wrong key")
+
+    works, script.act = script.act, refuse
+    await room.enqueue(email(provider=account))
+    await room.work(until_empty=True)
+    script.act = works
+
+
+async def test_an_account_that_others_found_paused_is_tried_last(stage: ModuleType, tmp_path: Path) -> None:
+    first, second = stage.Script(), stage.Script()
+    async with room_of(stage, tmp_path, first=first, second=second) as room:
+        assert (await room.send(email())).account == "first"
+        await pause(room, "first")
+        assert (await room.send(email())).account == "second"
+
+
+async def test_an_account_that_is_paused_is_still_tried_when_no_other_takes_the_message(
+    stage: ModuleType, tmp_path: Path
+) -> None:
+    async with room_of(stage, tmp_path, only=stage.Script()) as room:
+        await pause(room, "only")
+        assert (await room.send(email())).account == "only"
+
+
+async def test_a_process_that_sent_before_there_was_an_outbox_heeds_it_as_soon_as_there_is_one(
+    stage: ModuleType, tmp_path: Path
+) -> None:
+    first, second = stage.Script(), stage.Script()
+    async with (
+        room_of(stage, tmp_path, first=first, second=second) as room,
+        room_of(stage, tmp_path, first=first, second=second) as other,
+    ):
+        assert (await room.send(email())).account == "first"
+        await pause(other, "first")
+        assert (await room.send(email())).account == "second"
