@@ -6,13 +6,12 @@ import re
 from pathlib import Path
 
 import pytest
-from fastapi.routing import APIRoute
 
 from postroom.config.gateway import GatewaySettings
 from postroom.gateway.parsing.attachments import ENCODINGS
 from postroom.gateway.parsing.email import DENIED_HEADERS, DENIED_PREFIXES
 from postroom.gateway.serving.server import configured
-from postroom.gateway.app import Gateway
+from postroom.gateway.app import open_gateway
 from postroom.client import Postroom
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "gateway.md").read_text()
@@ -35,13 +34,12 @@ def test_every_setting_is_listed_with_its_default_and_no_other() -> None:
         assert told == ("none" if value in (None, [], {}) else said), name
 
 
-def test_every_endpoint_is_listed_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_every_endpoint_is_listed_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    gateway = Gateway(Postroom(accounts={"box": {"provider": "memory"}}))
-    routes = [route for route in gateway._routes().routes if isinstance(route, APIRoute)]
-    there = {f"{method} {route.path}" for route in routes for method in route.methods or ()}
-    assert {row[0].strip("`") for row in rows("Endpoints")} == there
-    assert configured(gateway).ws == "none"
+    async with open_gateway(Postroom(accounts={"box": {"provider": "memory"}}), work=False) as gateway:
+        there = {f"{route.method} {route.path}" for route in gateway.routes}
+        assert {row[0].strip("`") for row in rows("Endpoints")} == there
+        assert configured(gateway).ws == "none"
 
 
 def test_every_header_that_is_refused_and_every_encoding_is_listed() -> None:
@@ -56,6 +54,6 @@ def test_every_code_that_the_gateway_answers_with_is_listed() -> None:
     told = set(re.findall(r"`([a-z_]+)`", PAGE.split("\n## Errors\n")[1].split("\n## ")[0]))
     sources = (Path(__file__).parents[2] / "src" / "postroom" / "gateway").rglob("*.py")
     text = "\n".join(path.read_text() for path in sources)
-    raised = set(re.findall(r'(?:ApiError\(\s*\d{3}, |bad_request\()"([a-z_]+)"', text))
+    raised = set(re.findall(r'(?:ApiError\(\s*\d{3},\s*|bad_request\()"([a-z_]+)"', text))
     assert raised
     assert raised <= told, raised - told

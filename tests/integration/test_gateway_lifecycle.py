@@ -19,7 +19,7 @@ import pytest
 import uvicorn
 
 from postroom.gateway.serving import protocol
-from postroom.gateway.app import Gateway as Service
+from postroom.gateway.app import open_gateway
 from postroom.gateway.serving.server import configured
 from postroom.client import Postroom
 
@@ -176,18 +176,19 @@ def test_health_and_readiness_need_no_key_and_tell_of_store_and_worker(serve_gat
 @pytest.fixture
 async def impatient(monkeypatch: pytest.MonkeyPatch, bare_surroundings):
     """The service in this process, with less patience."""
-    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.3)
-    monkeypatch.setattr(connections, "ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.3)
+    monkeypatch.setattr(protocol, "ANSWER_SECONDS", 0.3)
     room = Postroom(accounts={"box": {"provider": "memory", "from": "a@b.example"}})
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        server = uvicorn.Server(configured(Service(room)))
-        server.capture_signals = nullcontext  # pytest has its own
-        task = asyncio.create_task(server.serve(sockets=[listening]))
-        while not server.started:
-            await asyncio.sleep(0.01)
-        yield listening.getsockname()[1]
-        server.should_exit = True
-        await task
+        async with open_gateway(room) as gateway:
+            server = uvicorn.Server(configured(gateway))
+            server.capture_signals = nullcontext  # pytest has its own
+            task = asyncio.create_task(server.serve(sockets=[listening]))
+            while not server.started:
+                await asyncio.sleep(0.01)
+            yield listening.getsockname()[1]
+            server.should_exit = True
+            await task
 
 
 async def test_a_client_that_sends_a_byte_at_a_time_is_cut(impatient) -> None:

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from postroom.gateway.app import Gateway
+from postroom.gateway.app import open_gateway
 from postroom.messages import Email
 from postroom.client import Postroom
 
@@ -139,10 +139,10 @@ def link_of(gateway, address):
     """The link that mail to `address` carries, made by the service's own parts."""
 
     async def offered():
-        service = Gateway(Postroom.from_config(gateway.folder / "postroom.toml"), work=False)
-        async with service.opened():
+        room = Postroom.from_config(gateway.folder / "postroom.toml")
+        async with open_gateway(room, work=False) as service:
             email = Email(to=address, subject="News", text="news", category="marketing")
-            return service.unsubscribing.offered(email).headers
+            return service.unsubscribe_links.add_to(email).headers
 
     with contextlib.chdir(gateway.folder):
         return asyncio.run(offered())

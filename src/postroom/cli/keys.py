@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -12,9 +12,13 @@ from postroom.cli.tables import show_table
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from pathlib import Path
 
-    from postroom.gateway.access.keys import Key, Scope
+    from postroom.config.model import Config
+    from postroom.gateway.access.keys import ApiKey, KeyScope
     from postroom.gateway.access.storage import AccessStorage
+
+T = TypeVar("T")
 
 app = typer.Typer(name="keys", help="Make, list and revoke API keys.", no_args_is_help=True)
 
@@ -35,7 +39,7 @@ def create(
     """Make a key and show it, once: only its hash is kept."""
     with reporting_errors(as_json=as_json):
         scope = _scope(channel, account, sender, suppressions=suppressions)
-        key, text = _with_ledger(config_file or context.obj, lambda access_storage: _made(access_storage, name, scope))
+        key, text = _new_key(_loaded(config_file or context.obj), name, scope)
     if as_json:
         show_json({"key": text, "id": key.id})
         return
@@ -47,77 +51,80 @@ def create(
 def list_keys(context: typer.Context, as_json: AsJson = False, config_file: ConfigFile = None) -> None:
     """List keys, and what became of them."""
     with reporting_errors(as_json=as_json):
-        found = _with_ledger(config_file or context.obj, _all)
-    told = [_told(key) for key in found]
+        found = _with_storage(_loaded(config_file or context.obj), lambda storage: storage.list_keys())
+    listed = [_key_json(key) for key in found]
     if as_json:
-        show_json(told)
+        show_json(listed)
         return
-    rows = [(t["id"], t["name"], t["status"], t["created_at"], _words(t["scope"])) for t in told]
+    rows = [(t["id"], t["name"], t["status"], t["created_at"], _words(t["scope"])) for t in listed]
     show_table(("id", "name", "status", "created", "only"), rows)
 
 
 @app.command()
 def revoke(context: typer.Context, key_id: Id, config_file: ConfigFile = None) -> None:
     """Revoke a key for good, at once; its messages stay."""
-    _change(config_file or context.obj, key_id, lambda access_storage: access_storage.revoke(key_id))
+    import time
+
+    _change(config_file or context.obj, key_id, lambda storage: storage.revoke_key(key_id, time.time()))
 
 
 @app.command()
 def unsuspend(context: typer.Context, key_id: Id, config_file: ConfigFile = None) -> None:
     """Lift the flag and the suspension of a key that went on over its limit."""
-    _change(config_file or context.obj, key_id, lambda access_storage: access_storage.lift(key_id))
+    _change(config_file or context.obj, key_id, lambda storage: storage.unsuspend_key(key_id))
 
 
-def _change(config_file: Any, key_id: str, change: Callable[[AccessStorage], Awaitable[bool]]) -> None:
+def _change(config_file: Path | None, key_id: str, change: Callable[[AccessStorage], Awaitable[bool]]) -> None:
     with reporting_errors():
         from postroom.errors import ConfigError
 
-        if not _with_ledger(config_file, change):
+        if not _with_storage(_loaded(config_file), change):
             raise ConfigError(f"no key {key_id}; `postroom keys list` shows them")
 
 
-def _with_ledger(config_file: Any, use: Callable[[AccessStorage], Awaitable[Any]]) -> Any:
+def _loaded(config_file: Path | None) -> Config:
+    from postroom.config import load_config
+
+    return load_config(config_file)
+
+
+def _with_storage(config: Config, use: Callable[[AccessStorage], Awaitable[T]]) -> T:
     import asyncio
 
-    from postroom.config import load_config
-    from postroom.gateway.access.storage import open_access_storage
+    from postroom.gateway.access.sqlite import open_access_storage
 
-    async def used() -> Any:
-        async with open_access_storage(load_config(config_file)) as access_storage:
-            return await use(access_storage)
+    async def used() -> T:
+        async with open_access_storage(config) as storage:
+            return await use(storage)
 
     return asyncio.run(used())
 
 
-async def _made(access_storage: AccessStorage, name: str, scope: Scope) -> tuple[Key, str]:
+def _new_key(config: Config, name: str, scope: KeyScope) -> tuple[ApiKey, str]:
     from datetime import UTC, datetime
 
-    from postroom.gateway.access.keys import Key
+    from postroom.gateway.access.keys import ApiKey
 
-    key, text = Key.made(access_storage.region, name=name, scope=scope, now=datetime.now(UTC))
-    await access_storage.add(key)
+    key, text = ApiKey.generate(config.gateway.region, name=name, scope=scope, now=datetime.now(UTC))
+    _with_storage(config, lambda storage: storage.add_key(key))
     return key, text
 
 
-async def _all(access_storage: AccessStorage) -> list[Key]:
-    return access_storage.all_keys()
-
-
-def _scope(channels: list[str], accounts: list[str], senders: list[str], *, suppressions: bool) -> Scope:
+def _scope(channels: list[str], accounts: list[str], senders: list[str], *, suppressions: bool) -> KeyScope:
     from pydantic import ValidationError
 
     from postroom.errors import InvalidOption
-    from postroom.gateway.access.keys import Scope
+    from postroom.gateway.access.keys import KeyScope
 
     try:
-        return Scope.model_validate(
+        return KeyScope.model_validate(
             {"channels": channels, "accounts": accounts, "senders": senders, "suppressions": suppressions}
         )
     except ValidationError:
         raise InvalidOption("must be email or sms", path="--channel") from None
 
 
-def _told(key: Key) -> dict[str, Any]:
+def _key_json(key: ApiKey) -> dict[str, Any]:
     marks = {"revoked": key.revoked_at, "suspended": key.suspended_at, "flagged": key.flagged_at}
     status = next((mark for mark, when in marks.items() if when), "good")
     fields: dict[str, Any] = key.model_dump(mode="json", exclude={"digest"})

@@ -31,6 +31,7 @@ def _serve(config_file: Path | None, host: str, port: int, *, work: bool, proces
 
     try:
         from postroom.gateway.serving import server
+        from postroom.gateway.serving.signals import ShutdownSignals
     except ImportError as error:
         raise ConfigError(f"the service needs more packages ({error}): pip install 'postroom[gateway]'") from error
     if not asyncio.run(server.has_keys(config_file, work=work)):
@@ -42,9 +43,10 @@ def _serve(config_file: Path | None, host: str, port: int, *, work: bool, proces
         listening = server.bound(host, port)
     except OSError as error:
         raise ConfigError(f"cannot listen on {host} port {port}: {error.strerror or error}") from error
+    signals = ShutdownSignals()  # before anybody can read that it runs, and ask it to end
     warn(f"listening on {_address(listening.getsockname())}")
     with listening:
-        server.run(config_file, listening, work=work, processes=processes)
+        server.run(config_file, listening, signals, work=work, processes=processes)
 
 
 def _address(name: tuple[str, int]) -> str:

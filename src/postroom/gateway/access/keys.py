@@ -1,4 +1,4 @@
-"""API keys: how they look, how they are kept, and the four ways a request presents one."""
+"""API keys: how they look, how they are kept, what they may do, and where a request presents one."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ KEY = re.compile(r"[a-z]{2}--[A-Za-z0-9_\-]{16,128}")
 COOKIE = "auth_token"
 QUERY = "auth_token"
 
-Way = Literal["header", "bearer", "query", "cookie"]
-WAYS: tuple[Way, ...] = ("header", "bearer", "query", "cookie")
+KeySource = Literal["header", "bearer", "query", "cookie"]
+KEY_SOURCES: tuple[KeySource, ...] = ("header", "bearer", "query", "cookie")
 """In which order the places are looked at: `Auth-token`, `Authorization: Bearer`, `?auth_token=`, the cookie.
 
 The first that holds anything counts, and a wrong key there is not made good by a right one further on.
 """
 
 
-class Scope(Record):
-    """What a key may do; an empty list allows everything.
+class KeyScope(Record):
+    """Scope of a key: what it may do; an empty list allows everything.
 
     `channels`, and `accounts` (accounts, routes or providers, as `provider` names them). `senders` are what an
     SMS or an e-mail may give as `from`; an e-mail may only choose a sender that is listed. With `suppressions` it may
@@ -51,25 +51,25 @@ class Scope(Record):
         return bool(self.channels or self.accounts or self.senders)
 
 
-class Key(Record):
+class ApiKey(Record):
     """An API key as it is kept: never its text."""
 
     id: str
     name: str = ""
     digest: str
-    scope: Scope = Scope()
+    scope: KeyScope = KeyScope()
     created_at: datetime
     revoked_at: datetime | None = None
     flagged_at: datetime | None = None
     suspended_at: datetime | None = None
 
     @classmethod
-    def made(cls, region: str, *, name: str, scope: Scope, now: datetime) -> tuple[Self, str]:
+    def generate(cls, region: str, *, name: str, scope: KeyScope, now: datetime) -> tuple[Self, str]:
         """Return a new key and its text, which nobody can read again later."""
         text = f"{region}--{secrets.token_urlsafe(32)}"
         return cls(id=f"key_{secrets.token_hex(8)}", name=name, digest=digest(text), scope=scope, created_at=now), text
 
-    def fits(self, text: str) -> bool:
+    def matches(self, text: str) -> bool:
         """Whether `text` is this key, in a time that does not depend on where they differ."""
         return hmac.compare_digest(self.digest, digest(text))
 
@@ -83,15 +83,15 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def presented(headers: Mapping[str, str], query: str) -> tuple[str, Way] | None:
-    """Return the key a request presents and the way it came, or None; `headers` have lower-case names."""
+def presented_key(headers: Mapping[str, str], query: str) -> tuple[str, KeySource] | None:
+    """Return the key a request presents and where it stood, or None; `headers` have lower-case names."""
     found = {
         "header": headers.get("auth-token", "").strip(),
         "bearer": _bearer(headers.get("authorization", "")),
         "query": dict(parse_qsl(query)).get(QUERY, "") if QUERY in query else "",
         "cookie": _cookie(headers.get("cookie", "")),
     }
-    return next(((found[way], way) for way in WAYS if found[way]), None)
+    return next(((found[source], source) for source in KEY_SOURCES if found[source]), None)
 
 
 def _bearer(value: str) -> str:
@@ -121,10 +121,19 @@ def not_authorised(message: str) -> ApiError:
     return ApiError(401, "not_authorised", message, headers={"www-authenticate": "Bearer"})
 
 
-def check_scope(scope: Scope, message: Email | Sms, accounts: tuple[str, ...]) -> None:
-    """Raise Refusal (403) unless a key of `scope` may send `message`.
+def key_suspended() -> ApiError:
+    return ApiError(
+        403,
+        "suspended",
+        "This key is suspended because it went on over its limit; its operator can lift it: postroom keys unsuspend.",
+    )
 
-    `accounts` are the names that stand for where it would go: the choice itself and each account of its route.
+
+def check_scope(scope: KeyScope, message: Email | Sms, accounts: tuple[str, ...]) -> None:
+    """Raise ApiError (403) unless a key of `scope` may send `message`.
+
+    `accounts` are the names that stand for where it would go: the route or provider it names, and each account
+    of its route.
     """
     if scope.channels and message.channel_name not in scope.channels:
         raise _forbidden(f"This key may not send {message.channel_name}.")

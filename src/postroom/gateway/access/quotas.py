@@ -1,4 +1,4 @@
-"""Against a key in the wrong hands, and forms that robots find: what a key may send where, and at what pace.
+"""Quotas and protection against SMS pumping: what a key may send where, and at what pace.
 
 Robots that make a form send SMS to numbers they earn from ("SMS pumping") write to unusual countries, or to one
 number over and over: countries are refused, and what goes beyond a pace or a budget is held.
@@ -9,45 +9,61 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, NamedTuple
 
 from postroom.config.gateway import Limit
 from postroom.delivery.routing import country_of
-from postroom.gateway.access.reservations import Booking
+from postroom.gateway.access.storage import Counter
 from postroom.gateway.http.errors import ApiError, Problem
 from postroom.messages import Sms
 from postroom.outbox.records import NEVER
 from postroom.segments import count_segments
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from postroom.config.gateway import GatewaySettings
-    from postroom.gateway.access.keys import Key
+    from postroom.gateway.access.keys import ApiKey
+    from postroom.gateway.access.sliding_window import SlidingWindow
     from postroom.gateway.access.storage import AccessStorage
     from postroom.messages import Email
 
 _log = logging.getLogger("postroom.gateway")
 
-_COINS = 10_000
+_PRICE_UNITS = 10_000
 """Parts of a unit of money that prices are counted in."""
 
-ELSEWHERE = "*"
+_PRUNE_AFTER = 60.0
+"""Seconds between two removals of windows nobody needs any more."""
+
+EVERYWHERE_ELSE = "*"
 
 
-class Guards:
+class Reservation(NamedTuple):
+    """`cost` to be counted against a quota."""
+
+    counter: Counter
+    cost: int
+
+
+class Quotas:
     """Holds what goes beyond a quota or budget, and refuses SMS to countries nobody meant."""
 
-    def __init__(self, access_storage: AccessStorage, settings: GatewaySettings) -> None:
-        self._ledger = access_storage
+    def __init__(
+        self, storage: AccessStorage, settings: GatewaySettings, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._storage = storage
         self._settings = settings
-        self._holding = bool(settings.quota or settings.sms_budget or settings.sms_per_recipient or settings.sms_spend)
+        self._clock = clock
+        self._prune_at = 0.0
+        self._limited = bool(settings.quota or settings.sms_budget or settings.sms_per_recipient or settings.sms_spend)
 
-    def watches_countries(self, message: Email | Sms) -> bool:
+    def limits_countries(self, message: Email | Sms) -> bool:
         return isinstance(message, Sms) and bool(self._settings.sms_countries)
 
     def check_countries(self, message: Email | Sms, accounts: Iterable[str]) -> None:
-        """Raise Refusal (403) when an account that might send `message` may not send to one of its numbers."""
+        """Raise ApiError (403) when an account that might send `message` may not send to one of its numbers."""
         lists = [self._settings.sms_countries[name] for name in accounts if name in self._settings.sms_countries]
         if not lists:
             return
@@ -58,39 +74,60 @@ class Guards:
                 problem = Problem(f"data.to[{index}]", f"{number} is in {country or 'no country'}")
                 raise ApiError(403, "country_not_allowed", what, (problem,))
 
-    async def flows_at(self, key: Key, messages: Sequence[Email | Sms]) -> list[float]:
+    async def reserve(self, key: ApiKey, messages: Sequence[Email | Sms]) -> list[float]:
         """Count messages against the quotas of their key; for each, the Unix time until which it is held (0: not).
 
-        NEVER for what is larger than a whole budget: a person has to let it go.
+        NEVER for what is larger than a whole budget: a person has to let it go. Empty when there are no quotas.
         """
-        if not self._holding:
+        if not self._limited:
             return []
-        wanted = [list(self._bookings(message)) for message in messages]
-        times = [NEVER if math.isinf(time) else time for time in await self._ledger.book(key.id, wanted)]
+        now = self._clock()
+        wanted = [list(self._reservations(message)) for message in messages]
+        counters = list(dict.fromkeys(reservation.counter for each in wanted for reservation in each))
+        times = await self._storage.update_windows(
+            key.id, counters, lambda windows: reserve(dict(zip(counters, windows, strict=True)), wanted, now)
+        )
+        if now >= self._prune_at:
+            self._prune_at = now + _PRUNE_AFTER
+            await self._storage.delete_stale_windows(now)
         if held := [time for time in times if time]:
             _log.warning("key %s (%s) is over a quota: %s messages are held", key.id, key.name, len(held))
-        return times
+        return [NEVER if math.isinf(time) else time for time in times]
 
-    def _bookings(self, message: Email | Sms) -> Iterator[Booking]:
+    def _reservations(self, message: Email | Sms) -> Iterator[Reservation]:
         settings = self._settings
-        yield from (Booking("quota", limit, 1) for limit in settings.quota)
+        yield from (Reservation(Counter("quota", limit), 1) for limit in settings.quota)
         if not isinstance(message, Sms):
             return
         parts = count_segments(message.body).count
-        yield from (Booking("sms parts", limit, parts * len(message.recipients)) for limit in settings.sms_budget)
-        yield from (Booking("sms spend", _in_coins(limit), self._price(message, parts)) for limit in settings.sms_spend)
+        for limit in settings.sms_budget:
+            yield Reservation(Counter("sms parts", limit), parts * len(message.recipients))
+        for limit in settings.sms_spend:
+            yield Reservation(Counter("sms spend", _in_price_units(limit)), self._price(message, parts))
         for limit in settings.sms_per_recipient:
-            yield from (Booking(f"to {_fingerprint(number)}", limit, 1) for number in message.recipients)
+            for number in message.recipients:
+                yield Reservation(Counter(f"to {_fingerprint(number)}", limit), 1)
 
     def _price(self, message: Sms, parts: int) -> int:
         """Return what an SMS costs; a country without a price costs `*`, or as much as the dearest."""
         prices = self._settings.sms_prices
-        unknown = prices.get(ELSEWHERE, max(prices.values()))
-        return sum(round(prices.get(country_of(n) or "", unknown) * parts * _COINS) for n in message.recipients)
+        unknown = prices.get(EVERYWHERE_ELSE, max(prices.values()))
+        return sum(round(prices.get(country_of(n) or "", unknown) * parts * _PRICE_UNITS) for n in message.recipients)
 
 
-def _in_coins(limit: Limit) -> Limit:
-    return Limit(limit.count * _COINS, limit.window)
+def reserve(
+    windows: Mapping[Counter, SlidingWindow], wanted: Sequence[Sequence[Reservation]], now: float
+) -> list[float]:
+    """Count all that is wanted, in its order; for each message, the Unix time from which it fits (0: now).
+
+    A time that is taken is taken: those who come later wait behind it. What is larger than a whole limit fits
+    never (infinity).
+    """
+    return [max([0.0, *(windows[counter].reserve(now, cost) for counter, cost in each)]) for each in wanted]
+
+
+def _in_price_units(limit: Limit) -> Limit:
+    return Limit(limit.count * _PRICE_UNITS, limit.window)
 
 
 def _fingerprint(number: str) -> str:

@@ -1,124 +1,193 @@
-"""How much a key may do: requests and messages within their windows, kept where all processes see them."""
+"""Rate limits of an API key: requests and messages within sliding windows, shared by all processes."""
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+import logging
+import math
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 from weakref import WeakValueDictionary
 
-from postroom.gateway.access import sqlite
+from postroom.gateway.access.keys import key_suspended
+from postroom.gateway.access.storage import Counter
+from postroom.gateway.http.errors import ApiError
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Callable, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from postroom.config.gateway import GatewaySettings, Limit
-    from postroom.gateway.access.sliding_window import Window
+    from postroom.gateway.access.keys import ApiKey
+    from postroom.gateway.access.sliding_window import SlidingWindow
+    from postroom.gateway.access.storage import AccessStorage
 
-Counted = Literal["requests", "messages"]
+Unit = Literal["requests", "messages"]
 
-_LOTS = 2000
-"""A limit of 2,000 or more is taken in lots, so that not every request writes: what is left of a lot is lost."""
+_log = logging.getLogger("postroom.gateway")
+
+_BATCHES = 2000
+"""A limit of 2,000 or more is taken in batches, so that not every request writes: what is left of one is lost."""
 
 
 @dataclass(frozen=True, slots=True)
-class Granted:
-    """Yes: `remaining` more of `limit` at the moment; `lot` were taken, good until `until` (Unix time)."""
+class Allowed:
+    """The decision "yes": `remaining` more of `limit` now; `tokens` were taken, good until `until` (Unix time)."""
 
     limit: Limit
     remaining: int
-    lot: int
+    tokens: int
     until: float
 
 
 @dataclass(frozen=True, slots=True)
-class Denied:
-    """No: `limit` is used up until `free_at` (Unix time, or infinity). This refusal may have marked the key."""
+class Exceeded:
+    """The decision "no": `limit` is used up until `free_at` (Unix time, or infinity).
+
+    `flag` and `suspend` say whether the key has been over its limits often enough for that.
+    """
 
     limit: Limit
     free_at: float
-    flagged: bool = False
-    suspended: bool = False
+    flag: bool
+    suspend: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """`cost` requests or messages of a key, at the Unix time `now`."""
+class RateLimiter:
+    """Counts what a key does against its limits; a key that goes on regardless is flagged, then suspended."""
 
-    key_id: str
-    counted: Counted
-    cost: int
-    now: float
+    def __init__(
+        self, storage: AccessStorage, settings: GatewaySettings, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._storage = storage
+        self._settings = settings
+        self._clock = clock
+        self._batches = TokenBatches(clock)
+
+    async def consume(self, key: ApiKey, unit: Unit, cost: int = 1) -> dict[str, str]:
+        """Count `cost` requests or messages; return the RateLimit headers, none when nothing limits them.
+
+        Raises ApiError: 429 with the time to come again, 413 for more than a limit ever allows, 403 when this
+        was once too often.
+        """
+        limits = self._settings.rate_limit if unit == "requests" else self._settings.message_limit
+        if not limits:
+            return {}
+        decision: Allowed | Exceeded | None = self._batches.use(key.id, unit, cost)
+        if decision is None:
+            async with self._batches.lock(key.id, unit):
+                decision = self._batches.use(key.id, unit, cost) or await self._decide(key.id, unit, limits, cost)
+        if isinstance(decision, Exceeded):
+            raise await self._refuse(key, unit, decision)
+        return _rate_headers(decision)
+
+    async def _decide(self, key_id: str, unit: Unit, limits: Sequence[Limit], cost: int) -> Allowed | Exceeded:
+        now = self._clock()
+        thresholds = Counter("flag", self._settings.flag_after), Counter("suspend", self._settings.suspend_after)
+        counters = [*(Counter(unit, limit) for limit in limits), *thresholds]
+        decision = await self._storage.update_windows(key_id, counters, lambda windows: decide(windows, now, cost))
+        if isinstance(decision, Allowed):
+            self._batches.keep(key_id, unit, decision, cost)
+        return decision
+
+    async def _refuse(self, key: ApiKey, unit: Unit, exceeded: Exceeded) -> ApiError:
+        """Mark the key if it has earned it, and return what its caller is told."""
+        now = self._clock()
+        if exceeded.suspend:
+            if await self._storage.mark_key(key.id, "suspended", now):
+                _log.warning("key %s (%s) went on over its limit and was suspended", key.id, key.name)
+            return key_suspended()
+        flagged = exceeded.flag or key.flagged_at is not None
+        if exceeded.flag and key.flagged_at is None and await self._storage.mark_key(key.id, "flagged", now):
+            _log.warning("key %s (%s) goes on over its limit: flagged for suspension", key.id, key.name)
+        if math.isinf(exceeded.free_at):
+            return ApiError(
+                413, "too_large", f"This is more than {exceeded.limit} {unit} ever allow; send less at once."
+            )
+        return _too_many(exceeded, unit, now, flagged=flagged, explained_at=f"{self._settings.public_url or ''}/docs")
 
 
-def limits_of(settings: GatewaySettings, counted: Counted) -> Sequence[Limit]:
-    return settings.rate_limit if counted == "requests" else settings.message_limit
+def decide(windows: Sequence[SlidingWindow], now: float, cost: int) -> Allowed | Exceeded:
+    """Count `cost` against every limit, or none; a refusal is counted too.
 
-
-def take(connection: sqlite3.Connection, ask: Ask, settings: GatewaySettings) -> Granted | Denied:
-    """Count against every limit of a key, or none; a refusal is counted too and may flag or suspend the key.
-
-    There must be a limit.
+    `windows` are those of the limits, one at least, then the refusals that flag a key and those that suspend it.
     """
-    limits, now, cost = limits_of(settings, ask.counted), ask.now, ask.cost
-    windows = [sqlite.read_window(connection, ask.key_id, ask.counted, limit) for limit in limits]
-    times = [window.free_at(now, cost) for window in windows]
+    *limited, flag, suspend = windows
+    times = [window.free_at(now, cost) for window in limited]
     latest = max(range(len(times)), key=times.__getitem__)
     if times[latest] > now:
-        return _denied(connection, ask, settings, Denied(limits[latest], times[latest]))
-    lot = max(cost, _lot(windows, now))
-    for window in windows:
-        window.add(now, lot)
-    sqlite.write_windows(connection, ask.key_id, [(ask.counted, window) for window in windows])
-    tightest = min(windows, key=lambda window: window.limit.count - window.used(now))
-    until = min(window.slot_ends(now) for window in windows)
-    return Granted(tightest.limit, tightest.limit.count - tightest.used(now), lot, until)
-
-
-def _lot(windows: Sequence[Window], now: float) -> int:
-    return min(min(window.limit.count // _LOTS, window.limit.count - window.used(now)) for window in windows)
-
-
-def _denied(connection: sqlite3.Connection, ask: Ask, settings: GatewaySettings, denied: Denied) -> Denied:
-    marks: list[bool] = []
-    refusals = []
-    for name, threshold in (("flag", settings.flag_after), ("suspend", settings.suspend_after)):
-        window = sqlite.read_window(connection, ask.key_id, name, threshold)
-        window.add(ask.now)
-        refusals.append((name, window))
-        reached = window.used(ask.now) >= threshold.count
-        marks.append(reached and sqlite.mark_key(connection, ask.key_id, ask.now, suspend=name == "suspend"))
-    sqlite.write_windows(connection, ask.key_id, refusals)
-    return replace(denied, flagged=marks[0], suspended=marks[1])
+        for refusals in (flag, suspend):
+            refusals.add(now)
+        reached = [refusals.remaining(now) <= 0 for refusals in (flag, suspend)]
+        return Exceeded(limited[latest].limit, times[latest], *reached)
+    tokens = max(cost, min(min(window.limit.count // _BATCHES, window.remaining(now)) for window in limited))
+    for window in limited:
+        window.add(now, tokens)
+    tightest = min(limited, key=lambda window: window.remaining(now))
+    until = min(window.slot_ends(now) for window in limited)
+    return Allowed(tightest.limit, tightest.remaining(now), tokens, until)
 
 
 class TokenBatches:
-    """What this process has taken and not used yet, by key."""
+    """Tokens this process has taken of a key's limit and not used yet."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._lots: dict[tuple[str, Counted], tuple[Granted, int]] = {}
-        self._turns: WeakValueDictionary[tuple[str, Counted], asyncio.Lock] = WeakValueDictionary()
+        self._left: dict[tuple[str, Unit], tuple[Allowed, int]] = {}
+        self._locks: WeakValueDictionary[tuple[str, Unit], asyncio.Lock] = WeakValueDictionary()
 
-    def use(self, key_id: str, counted: Counted, cost: int) -> Granted | None:
-        """Use some of a lot, if there is one that is still good and large enough."""
-        held = self._lots.get((key_id, counted))
-        if held is None:
+    def use(self, key_id: str, unit: Unit, cost: int) -> Allowed | None:
+        """Use some of a batch, if there is one that is still good and large enough."""
+        batch = self._left.get((key_id, unit))
+        if batch is None:
             return None
-        granted, left = held
-        if left < cost or self._clock() >= granted.until:
-            del self._lots[key_id, counted]
+        allowed, left = batch
+        if left < cost or self._clock() >= allowed.until:
+            del self._left[key_id, unit]
             return None
-        self._lots[key_id, counted] = (granted, left - cost)
-        return granted
+        self._left[key_id, unit] = (allowed, left - cost)
+        return allowed
 
-    def keep(self, ask: Ask, granted: Granted) -> None:
-        """Keep what is left of a lot that `ask` took."""
-        if granted.lot > ask.cost:
-            self._lots[ask.key_id, ask.counted] = (granted, granted.lot - ask.cost)
+    def keep(self, key_id: str, unit: Unit, allowed: Allowed, used: int) -> None:
+        """Keep what is left of a batch after `used` tokens of it."""
+        if allowed.tokens > used:
+            self._left[key_id, unit] = (allowed, allowed.tokens - used)
 
-    def turn(self, key_id: str, counted: Counted) -> AbstractAsyncContextManager[object]:
-        """Wait for whoever is taking a lot for the same key: there may be enough for all in it."""
-        return self._turns.setdefault((key_id, counted), asyncio.Lock())
+    def lock(self, key_id: str, unit: Unit) -> AbstractAsyncContextManager[object]:
+        """Wait for whoever is taking a batch for the same key: there may be enough for all in it."""
+        return self._locks.setdefault((key_id, unit), asyncio.Lock())
+
+
+def _too_many(exceeded: Exceeded, unit: Unit, now: float, *, flagged: bool, explained_at: str) -> ApiError:
+    """Return the 429 the pages of the API show, with the headers programs look for."""
+    wait = max(1, math.ceil(exceeded.free_at - now))
+    valid = datetime.fromtimestamp(exceeded.free_at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    warning = " This key has been flagged, and will be suspended if it goes on." if flagged else ""
+    return ApiError(
+        429,
+        "rate_limited",
+        f"Too many {unit} in this time frame; please try again in {_duration(wait)}.{warning}",
+        headers={
+            "retry-after": str(wait),
+            "ratelimit-policy": f'"{unit}";q={exceeded.limit.count};w={exceeded.limit.window}',
+            "ratelimit": f'"{unit}";r=0;t={wait}',
+        },
+        extra={"referenceUrl": explained_at, "nextValidRequestDate": valid},
+    )
+
+
+def _rate_headers(allowed: Allowed) -> dict[str, str]:
+    """Say what is left (draft-ietf-httpapi-ratelimit-headers-10)."""
+    limit = allowed.limit
+    return {
+        "ratelimit-policy": f'"default";q={limit.count};w={limit.window}',
+        "ratelimit": f'"default";r={max(0, allowed.remaining)};t={limit.window}',
+    }
+
+
+def _duration(seconds: int) -> str:
+    if seconds < 90:
+        return "a second" if seconds == 1 else f"{seconds} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.0f} hours"

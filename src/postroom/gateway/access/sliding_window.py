@@ -1,4 +1,4 @@
-"""Counting within sliding windows: how often, how many, until when. Pure: what is counted is kept elsewhere."""
+"""Sliding window counters: how much was used, how much fits, and when. Pure; storage keeps them."""
 
 from __future__ import annotations
 
@@ -13,20 +13,26 @@ _SLOTS = 60
 
 
 @dataclass(slots=True)
-class Window:
+class SlidingWindow:
     """What was counted within a limit's window, by slot: never more than the limit in any window of time."""
 
     limit: Limit
     slots: dict[int, int] = field(default_factory=dict)
+    changed: bool = field(default=False, compare=False)
+    """Whether anything was added since it was read."""
 
     def used(self, now: float) -> int:
         """Return what counts at `now` (Unix time)."""
-        self._forget(now)
+        self._drop_outdated(now)
         return sum(self.slots.values())
+
+    def remaining(self, now: float) -> int:
+        return self.limit.count - self.used(now)
 
     def add(self, now: float, cost: int = 1) -> None:
         slot = int(now / self._width)
         self.slots[slot] = self.slots.get(slot, 0) + cost
+        self.changed = True
 
     def free_at(self, now: float, cost: int = 1) -> float:
         """Return when `cost` more fit: `now`, a later Unix time, or infinity."""
@@ -39,7 +45,7 @@ class Window:
                 return (slot + 1) * self._width + self.limit.window
         return float("inf")
 
-    def book(self, now: float, cost: int) -> float:
+    def reserve(self, now: float, cost: int) -> float:
         """Count `cost` at the first time it fits behind all that is counted; 0 when that is now, or infinity."""
         begin = max([now, *(slot * self._width for slot in self.slots)])
         free = self.free_at(begin, cost)
@@ -47,7 +53,7 @@ class Window:
             self.add(free, cost)
         return free if free > now else 0.0
 
-    def forgotten_at(self) -> float:
+    def stale_at(self) -> float:
         """Return when nothing of it counts any more (Unix time)."""
         return (max(self.slots, default=0) + 2) * self._width + self.limit.window
 
@@ -59,7 +65,7 @@ class Window:
     def _width(self) -> float:
         return self.limit.window / _SLOTS
 
-    def _forget(self, now: float) -> None:
+    def _drop_outdated(self, now: float) -> None:
         """Drop what has left the window, and what a clock set back has put out of reach."""
         oldest = (now - self.limit.window) / self._width - 1
         newest = (now + self.limit.window) / self._width

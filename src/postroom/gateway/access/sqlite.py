@@ -1,94 +1,165 @@
-"""What the gateway keeps in the outbox's file: keys, and what they used. The tables are the outbox's second step."""
+"""Access storage in the SQLite outbox's own file: reads on a connection of its own, writes through the one writer."""
 
 from __future__ import annotations
 
 import json
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from postroom.gateway.access.keys import Key, Scope
-from postroom.gateway.access.sliding_window import Window
+from postroom.errors import ConfigError
+from postroom.gateway.access.keys import ApiKey, KeyScope
+from postroom.gateway.access.sliding_window import SlidingWindow
+from postroom.outbox.sqlite.database import connect
+from postroom.outbox.sqlite.store import SqliteStore
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable
+    from collections.abc import AsyncIterator, Callable, Sequence
 
-    from postroom.config.gateway import Limit
+    from postroom.config.model import Config
+    from postroom.gateway.access.storage import AccessStorage, Counter, KeyMark, T
 
 _COLUMNS = "id, name, digest, scope, created_at, revoked_at, flagged_at, suspended_at"
+_INSERT_KEY = f"INSERT INTO api_keys ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, NULL, NULL, NULL)"  # noqa: S608 - our own column names
+_SELECT_KEYS = f"SELECT {_COLUMNS} FROM api_keys"  # noqa: S608 - as above
+_MARK_KEY = {
+    "flagged": "UPDATE api_keys SET flagged_at = ? WHERE id = ? AND flagged_at IS NULL",
+    "suspended": "UPDATE api_keys SET suspended_at = ? WHERE id = ? AND suspended_at IS NULL",
+}
 
 
-def add_key(connection: sqlite3.Connection, key: Key) -> None:
-    row = (key.id, key.name, key.digest, key.scope.model_dump_json(), key.created_at.timestamp())
-    connection.execute(f"INSERT INTO api_keys ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, NULL, NULL, NULL)", row)  # noqa: S608 - our own column names
+class SqliteAccessStorage:
+    """See `postroom.gateway.access.storage.AccessStorage`."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        self._store = store
+        self._connection: sqlite3.Connection | None = None
+        self._cached: dict[str, ApiKey] = {}
+        self._data_version = -1
+
+    async def open(self) -> None:
+        if self._connection is None:
+            await self._store.open()
+            self._connection = connect(self._store.path)
+
+    async def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    @property
+    def secret(self) -> bytes:
+        return self._store.secret
+
+    async def ping(self) -> None:
+        await self._store.write(lambda connection: connection.execute("SELECT 1").fetchone())
+
+    async def find_key(self, digest: str) -> ApiKey | None:
+        # Read on the event loop: a few microseconds each, where a thread would cost a hundred.
+        version = self._reader.execute("PRAGMA data_version").fetchone()[0]
+        if version != self._data_version:  # somebody wrote, maybe about a key
+            self._cached.clear()
+            self._data_version = version
+        found = self._cached.get(digest)
+        if found is None:
+            row = self._reader.execute(f"{_SELECT_KEYS} WHERE digest = ?", [digest]).fetchone()
+            if row is None:
+                return None
+            found = self._cached[digest] = _key(row)
+        return found
+
+    async def list_keys(self) -> list[ApiKey]:
+        return [_key(row) for row in self._reader.execute(f"{_SELECT_KEYS} ORDER BY created_at, id")]
+
+    async def add_key(self, key: ApiKey) -> None:
+        row = (key.id, key.name, key.digest, key.scope.model_dump_json(), key.created_at.timestamp())
+        await self._store.write(lambda connection: connection.execute(_INSERT_KEY, row))
+
+    async def revoke_key(self, key_id: str, now: float) -> bool:
+        return await self._changes("UPDATE api_keys SET revoked_at = ifnull(revoked_at, ?) WHERE id = ?", now, key_id)
+
+    async def unsuspend_key(self, key_id: str) -> bool:
+        def unsuspend(connection: sqlite3.Connection) -> bool:
+            lift = "UPDATE api_keys SET flagged_at = NULL, suspended_at = NULL WHERE id = ?"
+            found = connection.execute(lift, [key_id]).rowcount > 0
+            connection.execute("DELETE FROM api_counts WHERE key_id = ?", [key_id])
+            return found
+
+        return await self._store.write(unsuspend)
+
+    async def mark_key(self, key_id: str, mark: KeyMark, now: float) -> bool:
+        return await self._changes(_MARK_KEY[mark], now, key_id)
+
+    async def update_windows(
+        self, key_id: str, counters: Sequence[Counter], update: Callable[[list[SlidingWindow]], T]
+    ) -> T:
+        def transaction(connection: sqlite3.Connection) -> T:
+            windows = [_read_window(connection, key_id, counter) for counter in counters]
+            result = update(windows)
+            rows = [
+                (key_id, _label(counter), json.dumps([*window.slots.items()]), window.stale_at())
+                for counter, window in zip(counters, windows, strict=True)
+                if window.changed
+            ]
+            connection.executemany("INSERT OR REPLACE INTO api_counts VALUES (?, ?, ?, ?)", rows)
+            return result
+
+        return await self._store.write(transaction)
+
+    async def delete_stale_windows(self, now: float) -> None:
+        await self._store.write(lambda c: c.execute("DELETE FROM api_counts WHERE stale_at < ?", [now]))
+
+    @property
+    def _reader(self) -> sqlite3.Connection:
+        assert self._connection is not None, "the access storage is not open"
+        return self._connection
+
+    async def _changes(self, statement: str, *values: object) -> bool:
+        return await self._store.write(lambda connection: connection.execute(statement, values).rowcount > 0)
 
 
-def key_with_digest(connection: sqlite3.Connection, digest: str) -> Key | None:
-    row = connection.execute(f"SELECT {_COLUMNS} FROM api_keys WHERE digest = ?", [digest]).fetchone()  # noqa: S608 - as above
-    return None if row is None else _key(row)
+def access_storage_of(store: object) -> AccessStorage:
+    """Return the access storage beside an outbox's messages. Raises ConfigError when its engine has none."""
+    if not isinstance(store, SqliteStore):
+        raise ConfigError("keys and limits are kept in an SQLite outbox", path="outbox.url")
+    return SqliteAccessStorage(store)
 
 
-def all_keys(connection: sqlite3.Connection) -> list[Key]:
-    """Every key, the oldest first, revoked ones included."""
-    rows = connection.execute(f"SELECT {_COLUMNS} FROM api_keys ORDER BY created_at, id")  # noqa: S608 - as above
-    return [_key(row) for row in rows]
+@asynccontextmanager
+async def open_access_storage(config: Config) -> AsyncIterator[AccessStorage]:
+    """Open the access storage of a configuration alone, for a command."""
+    store = SqliteStore(config.outbox)
+    storage = SqliteAccessStorage(store)
+    try:
+        await storage.open()
+        yield storage
+    finally:
+        await storage.close()
+        await store.close()
 
 
-def revoke_key(connection: sqlite3.Connection, key_id: str, now: float) -> bool:
-    """Revoke a key for good; False when there is none of that id. Its messages stay."""
-    done = connection.execute("UPDATE api_keys SET revoked_at = ifnull(revoked_at, ?) WHERE id = ?", (now, key_id))
-    return done.rowcount > 0
-
-
-def lift_suspension(connection: sqlite3.Connection, key_id: str) -> bool:
-    """End flag and suspension of a key and forget what led to them; False when there is none of that id."""
-    done = connection.execute("UPDATE api_keys SET flagged_at = NULL, suspended_at = NULL WHERE id = ?", [key_id])
-    connection.execute("DELETE FROM api_counts WHERE key_id = ?", [key_id])
-    return done.rowcount > 0
-
-
-def mark_key(connection: sqlite3.Connection, key_id: str, now: float, *, suspend: bool) -> bool:
-    """Flag a key, or suspend it; False when it was already."""
-    column = "suspended_at" if suspend else "flagged_at"
-    done = connection.execute(f"UPDATE api_keys SET {column} = ? WHERE id = ? AND {column} IS NULL", (now, key_id))  # noqa: S608 - one of two constants
-    return done.rowcount > 0
-
-
-def read_window(connection: sqlite3.Connection, key_id: str, name: str, limit: Limit) -> Window:
-    """Return what was counted under `name`; nothing when it was counted with other windows of time."""
+def _read_window(connection: sqlite3.Connection, key_id: str, counter: Counter) -> SlidingWindow:
     query = "SELECT slots FROM api_counts WHERE key_id = ? AND name = ?"
-    row = connection.execute(query, (key_id, _label(name, limit))).fetchone()
+    row = connection.execute(query, (key_id, _label(counter))).fetchone()
     slots: dict[int, int] = dict(json.loads(row[0])) if row else {}
-    return Window(limit, slots)
+    return SlidingWindow(counter.limit, slots)
 
 
-def write_windows(connection: sqlite3.Connection, key_id: str, windows: Iterable[tuple[str, Window]]) -> None:
-    rows = [
-        (key_id, _label(name, window.limit), json.dumps([*window.slots.items()]), window.forgotten_at())
-        for name, window in windows
-    ]
-    connection.executemany("INSERT OR REPLACE INTO api_counts VALUES (?, ?, ?, ?)", rows)
-
-
-def forget_windows(connection: sqlite3.Connection, now: float) -> None:
-    """Remove what does not count any more, such as the windows of numbers that are not written to again."""
-    connection.execute("DELETE FROM api_counts WHERE stale_at < ?", [now])
-
-
-def _label(name: str, limit: Limit) -> str:
-    return f"{name}/{limit.window}"
+def _label(counter: Counter) -> str:
+    return f"{counter.name}/{counter.limit.window}"
 
 
 @lru_cache(maxsize=1024)
-def _key(row: tuple[Any, ...]) -> Key:
+def _key(row: tuple[Any, ...]) -> ApiKey:
     id_, name, digest, scope, created_at, *marks = row
     revoked_at, flagged_at, suspended_at = (_moment(mark) for mark in marks)
-    return Key(
+    return ApiKey(
         id=id_,
         name=name,
         digest=digest,
-        scope=Scope.model_validate_json(scope),
+        scope=KeyScope.model_validate_json(scope),
         created_at=datetime.fromtimestamp(created_at, UTC),
         revoked_at=revoked_at,
         flagged_at=flagged_at,

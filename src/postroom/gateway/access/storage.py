@@ -1,114 +1,73 @@
-"""The gateway's records: read at once, written through the outbox's one writer."""
+"""Access storage (a Protocol for any engine): API keys, and the counters of their limits."""
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
-
-from postroom.gateway.access import rate_limits, reservations, sqlite
-from postroom.gateway.access.keys import digest
-from postroom.gateway.access.rate_limits import Ask, Counted, Denied, Granted, TokenBatches
-from postroom.outbox.sqlite.database import connect
-from postroom.outbox.sqlite.store import SqliteStore
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import Callable, Sequence
 
-    from postroom.config.gateway import GatewaySettings
-    from postroom.config.model import Config
-    from postroom.gateway.access.keys import Key
-    from postroom.gateway.access.reservations import Booking
+    from postroom.config.gateway import Limit
+    from postroom.gateway.access.keys import ApiKey
+    from postroom.gateway.access.sliding_window import SlidingWindow
+
+T = TypeVar("T")
+
+KeyMark = Literal["flagged", "suspended"]
 
 
-class AccessStorage:
-    """Keys and what they used. Times are Unix seconds of the store's clock."""
+class Counter(NamedTuple):
+    """What is counted for a key under `name`, and how much of it there may be."""
 
-    def __init__(self, store: SqliteStore, settings: GatewaySettings) -> None:
-        self._store = store
-        self._settings = settings
-        self.region = settings.region
-        self._clock = store.clock
-        self._lots = TokenBatches(store.clock)
-        self._connection: sqlite3.Connection | None = None
-        self._known: dict[str, Key] = {}
-        self._version = -1
+    name: str
+    limit: Limit
+
+
+class AccessStorage(Protocol):
+    """Keeps keys and counters where every process of the gateway sees them. Times are Unix seconds.
+
+    All methods but `open` and `close` raise OutboxError, with what to do, when the store cannot be used.
+    """
 
     async def open(self) -> None:
-        """Open the store, and a connection for what is read while a request waits: a few microseconds each."""
-        if self._connection is None:
-            await self._store.open()
-            self._connection = connect(self._store.path)
+        """Make ready; may be called again."""
 
-    def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+    async def close(self) -> None:
+        """Give back what `open` took; the outbox stays as it is."""
 
     @property
     def secret(self) -> bytes:
-        """The random key of this outbox, for signatures only it needs to know."""
-        return self._store.secret
+        """Random bytes that belong to this outbox, for signatures only it needs to check; known once it is open."""
 
-    @property
-    def _reader(self) -> sqlite3.Connection:
-        assert self._connection is not None, "the ledger is not open"
-        return self._connection
+    async def ping(self) -> None:
+        """Return when something could be written: the store is there, not locked, and may be written to."""
 
-    def key(self, text: str) -> Key | None:
-        """Return the key whose text this is, as it is at this moment in the file: a revocation counts at once."""
-        version = self._reader.execute("PRAGMA data_version").fetchone()[0]
-        if version != self._version:  # somebody wrote, maybe about a key
-            self._known.clear()
-            self._version = version
-        looked_for = digest(text)
-        found = self._known.get(looked_for) or sqlite.key_with_digest(self._reader, looked_for)
-        if found is None or not found.fits(text):
-            return None
-        self._known[looked_for] = found
-        return found
+    async def find_key(self, digest: str) -> ApiKey | None:
+        """Return the key of this digest as it is at this moment: a revocation counts at once."""
 
-    def all_keys(self) -> list[Key]:
-        return sqlite.all_keys(self._reader)
+    async def list_keys(self) -> list[ApiKey]:
+        """Return every key, the oldest first, revoked ones included."""
 
-    async def add(self, key: Key) -> None:
-        await self._store.write(lambda connection: sqlite.add_key(connection, key))
+    async def add_key(self, key: ApiKey) -> None:
+        """Keep a new key."""
 
-    async def revoke(self, key_id: str) -> bool:
-        return await self._store.write(lambda connection: sqlite.revoke_key(connection, key_id, self._clock()))
+    async def revoke_key(self, key_id: str, now: float) -> bool:
+        """Revoke a key for good; False when there is none of that id. Its messages stay."""
 
-    async def lift(self, key_id: str) -> bool:
-        return await self._store.write(lambda connection: sqlite.lift_suspension(connection, key_id))
+    async def unsuspend_key(self, key_id: str) -> bool:
+        """End flag and suspension of a key and forget what it used; False when there is none of that id."""
 
-    async def take(self, key_id: str, counted: Counted, cost: int = 1) -> Granted | Denied | None:
-        """Count `cost` requests or messages of a key; None when nothing limits them."""
-        if not rate_limits.limits_of(self._settings, counted):
-            return None
-        if granted := self._lots.use(key_id, counted, cost):
-            return granted
-        async with self._lots.turn(key_id, counted):
-            return self._lots.use(key_id, counted, cost) or await self._take(Ask(key_id, counted, cost, self._clock()))
+    async def mark_key(self, key_id: str, mark: KeyMark, now: float) -> bool:
+        """Flag a key, or suspend it; False when it was already."""
 
-    async def book(self, key_id: str, wanted: Sequence[Sequence[Booking]]) -> list[float]:
-        """Count messages of a key that are accepted in any case; see `reservations.book`."""
-        now = self._clock()
-        return await self._store.write(lambda connection: reservations.book(connection, key_id, wanted, now))
+    async def update_windows(
+        self, key_id: str, counters: Sequence[Counter], update: Callable[[list[SlidingWindow]], T]
+    ) -> T:
+        """Read the windows of these counters, run `update` on them and keep those it changed: one transaction.
 
-    async def _take(self, ask: Ask) -> Granted | Denied:
-        answer = await self._store.write(lambda connection: rate_limits.take(connection, ask, self._settings))
-        if isinstance(answer, Granted):
-            self._lots.keep(ask, answer)
-        return answer
+        `update` only computes, and may be run again when a transaction is; no two of one key overlap. A counter
+        whose window of time was another one begins anew.
+        """
 
-
-@asynccontextmanager
-async def open_access_storage(config: Config) -> AsyncIterator[AccessStorage]:
-    """Open the records of a configuration's outbox alone, for a command."""
-    store = SqliteStore(config.outbox)
-    access_storage = AccessStorage(store, config.gateway)
-    try:
-        await access_storage.open()
-        yield access_storage
-    finally:
-        access_storage.close()
-        await store.close()
+    async def delete_stale_windows(self, now: float) -> None:
+        """Remove windows that count no more, such as those of numbers that are not written to again."""

@@ -1,4 +1,4 @@
-"""The four endpoints of the Communicate REST API."""
+"""The Communicate REST API: four endpoints that take messages in."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from postroom.errors import PostroomError
 from postroom.gateway.access.keys import check_scope
-from postroom.gateway.access.quotas import Guards
-from postroom.gateway.http.errors import ApiError, Problem, invalid_message
-from postroom.gateway.http.middleware import JsonAnswer
-from postroom.gateway.http.postroom_errors import from_postroom_error
-from postroom.gateway.parsing.email import read_email
-from postroom.gateway.parsing.sms import read_sms
+from postroom.gateway.http.errors import ApiError, Problem, from_postroom_error, invalid_message
+from postroom.gateway.http.requests import state_of
+from postroom.gateway.http.responses import JsonResponse
+from postroom.gateway.parsing.email import parse_email
+from postroom.gateway.parsing.sms import parse_sms
 from postroom.messages import Email
 
 if TYPE_CHECKING:
@@ -24,10 +23,11 @@ if TYPE_CHECKING:
     from postroom.client import Postroom
     from postroom.config.gateway import GatewaySettings
     from postroom.gateway.access.authentication import Authenticator
-    from postroom.gateway.access.keys import Key
-    from postroom.gateway.access.storage import AccessStorage
-    from postroom.gateway.api.unsubscribe import Unsubscribing
-    from postroom.gateway.http.body import Reader
+    from postroom.gateway.access.keys import ApiKey
+    from postroom.gateway.access.quotas import Quotas
+    from postroom.gateway.access.rate_limits import RateLimiter
+    from postroom.gateway.api.unsubscribe import UnsubscribeLinks
+    from postroom.gateway.http.body import BodyReader
     from postroom.messages import Sms
     from postroom.outbox.records import EnqueueResult
 
@@ -35,57 +35,64 @@ if TYPE_CHECKING:
 
 _LONGEST_KEY = 200
 _TOGETHER = 50
-"""Items of a batch that are read before other requests get their turn."""
+"""Items of a batch that are read before other requests may go on."""
 
 
-class Communicate:
+class CommunicateApi:
     """Takes messages in: 202 means that they are on disk."""
 
     def __init__(
         self,
         room: Postroom,
-        access_storage: AccessStorage,
-        admission: Authenticator,
-        reader: Reader,
-        unsubscribing: Unsubscribing,
+        *,
+        authenticator: Authenticator,
+        rate_limiter: RateLimiter,
+        quotas: Quotas,
+        reader: BodyReader,
+        unsubscribe_links: UnsubscribeLinks,
     ) -> None:
         self._room = room
         self._settings = room.config.gateway
-        self._guards = Guards(access_storage, self._settings)
-        self._admission = admission
+        self._authenticator = authenticator
+        self._rate_limiter = rate_limiter
+        self._quotas = quotas
         self._reader = reader
-        self._unsubscribing = unsubscribing
+        self._unsubscribe_links = unsubscribe_links
 
     async def email(self, request: Request) -> Response:
-        return await self._single(request, read_email)
+        """Send an email."""
+        return await self._single(request, parse_email)
 
     async def sms(self, request: Request) -> Response:
-        return await self._single(request, read_sms)
+        """Send an SMS."""
+        return await self._single(request, parse_sms)
 
-    async def emails(self, request: Request) -> Response:
-        return await self._batch(request, "emails", read_email)
+    async def email_batch(self, request: Request) -> Response:
+        """Send batch emails."""
+        return await self._batch(request, "emails", parse_email)
 
-    async def many_sms(self, request: Request) -> Response:
-        return await self._batch(request, "sms", read_sms)
+    async def sms_batch(self, request: Request) -> Response:
+        """Send batch SMS."""
+        return await self._batch(request, "sms", parse_sms)
 
     async def _single(self, request: Request, read: Read) -> Response:
-        key = self._admission.key(request)
-        headers = await self._admission.count(key, "requests")
+        key = await self._authenticator.authenticate(request)
+        headers = await self._rate_limiter.consume(key, "requests")
         idempotency_key = idempotency_key_of(request.headers)
         fields = await self._reader.fields(request)
         message = self._read(read, fields, key, idempotency_key)
-        headers |= await self._admission.count(key, "messages")
+        headers |= await self._rate_limiter.consume(key, "messages")
         (answer,) = await self._store([message], key)
         if isinstance(answer, ApiError):
             raise answer
-        request.scope["postroom.messages"] = 1
+        state_of(request.scope).messages = 1
         if answer.replayed:
             headers["idempotency-replayed"] = "true"
-        return JsonAnswer(202, accepted(answer, message), headers)
+        return JsonResponse(202, accepted(answer, message), headers)
 
     async def _batch(self, request: Request, name: str, read: Read) -> Response:
-        key = self._admission.key(request)
-        headers = await self._admission.count(key, "requests")
+        key = await self._authenticator.authenticate(request)
+        headers = await self._rate_limiter.consume(key, "requests")
         idempotency_key = idempotency_key_of(request.headers)
         items = self._items(await self._reader.fields(request), name)
         results: list[dict[str, Any] | None] = [None] * len(items)
@@ -96,14 +103,14 @@ class Communicate:
             own_key = f"{idempotency_key}/{index}" if idempotency_key else None
             try:
                 good[index] = self._read(read, item, key, own_key)
-            except ApiError as refusal:
-                results[index] = _rejected(index, refusal)
+            except ApiError as error:
+                results[index] = _rejected(index, error)
         if good:
-            headers |= await self._admission.count(key, "messages", len(good))
+            headers |= await self._rate_limiter.consume(key, "messages", len(good))
             answers = await self._store(list(good.values()), key)
             for (index, message), answer in zip(good.items(), answers, strict=True):
                 results[index] = _result(index, answer, message)
-        return _summed_up(request, results, headers)
+        return _batch_response(request, results, headers)
 
     def _items(self, fields: Mapping[str, Any], name: str) -> list[Any]:
         items = fields.get(name)
@@ -114,19 +121,19 @@ class Communicate:
             raise ApiError(413, "too_large", f"{name} has {len(items):,} messages; {most}.")
         return items
 
-    def _read(self, read: Read, item: object, key: Key, idempotency_key: str | None) -> Email | Sms:
-        """Return the message in `item`, if the key may send it. Raises Refusal."""
+    def _read(self, read: Read, item: object, key: ApiKey, idempotency_key: str | None) -> Email | Sms:
+        """Return the message in `item`, if the key may send it. Raises ApiError."""
         if not isinstance(item, dict):
             raise invalid_message((Problem("", "must be an object"),))
         message = read(item, self._settings)
-        watched = self._guards.watches_countries(message)
-        destinations = self._destinations(message) if key.scope.accounts or watched else ()
+        by_country = self._quotas.limits_countries(message)
+        destinations = self._destinations(message) if key.scope.accounts or by_country else ()
         if key.scope.restricted or message.from_ is not None:
             check_scope(key.scope, message, destinations)
-        if watched:
-            self._guards.check_countries(message, destinations)
+        if by_country:
+            self._quotas.check_countries(message, destinations)
         if isinstance(message, Email):
-            message = self._unsubscribing.offered(message)
+            message = self._unsubscribe_links.add_to(message)
         return message.stamped(idempotency_key=idempotency_key) if idempotency_key else message
 
     def _destinations(self, message: Email | Sms) -> tuple[str, ...]:
@@ -136,8 +143,8 @@ class Communicate:
             raise from_postroom_error(error) from None
         return (*((message.provider,) if message.provider else ()), *(target.name for target in targets))
 
-    async def _store(self, messages: Sequence[Email | Sms], key: Key) -> list[EnqueueResult | ApiError]:
-        held_until = await self._guards.flows_at(key, messages)
+    async def _store(self, messages: Sequence[Email | Sms], key: ApiKey) -> list[EnqueueResult | ApiError]:
+        held_until = await self._quotas.reserve(key, messages)
         answers = await self._room.outbox.add(messages, tenant=key.id, held_until=held_until)
         return [from_postroom_error(answer) if isinstance(answer, PostroomError) else answer for answer in answers]
 
@@ -166,16 +173,19 @@ def _result(index: int, answer: EnqueueResult | ApiError, message: Email | Sms) 
     return _rejected(index, answer) if isinstance(answer, ApiError) else {"index": index, **accepted(answer, message)}
 
 
-def _rejected(index: int, refusal: ApiError) -> dict[str, Any]:
-    return {"index": index, **refusal.body()}
+def _rejected(index: int, error: ApiError) -> dict[str, Any]:
+    return {"index": index, **error.to_json()}
 
 
-def _summed_up(request: Request, results: Sequence[Mapping[str, Any] | None], headers: Mapping[str, str]) -> Response:
+def _batch_response(
+    request: Request, results: Sequence[Mapping[str, Any] | None], headers: Mapping[str, str]
+) -> Response:
     rejected = sum("error" in result for result in results if result)
     body: dict[str, Any] = {"accepted": len(results) - rejected, "rejected": rejected, "results": results}
-    request.scope["postroom.messages"] = body["accepted"]
+    state = state_of(request.scope)
+    state.messages = body["accepted"]
     if rejected < len(results):
-        return JsonAnswer(202, body, headers)
-    request.scope["postroom.error"] = "invalid_batch"
-    told = {"error": "invalid_batch", "message": "No message of the batch could be taken; see results.", "details": []}
-    return JsonAnswer(400, {**told, **body}, headers)
+        return JsonResponse(202, body, headers)
+    error = ApiError(400, "invalid_batch", "No message of the batch could be taken; see results.", extra=body)
+    state.error = error.code
+    return JsonResponse(error.status, error.to_json(), headers)

@@ -1,4 +1,4 @@
-"""Looking messages up, and doing with them what a person decides; a key sees only its own."""
+"""`/v1/messages`: list, show, cancel, retry, resolve; a key sees only its own messages."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from postroom.errors import MessageNotFound, OutboxError, StateConflict
-from postroom.gateway.http.errors import ApiError, Problem
-from postroom.gateway.http.middleware import JsonAnswer
-from postroom.gateway.http.postroom_errors import from_postroom_error
+from postroom.gateway.http.errors import ApiError, Problem, from_postroom_error
+from postroom.gateway.http.responses import JsonResponse
 from postroom.outbox.records import MessageFilter
 from postroom.receipts import Channel, Status
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
     from postroom.events import Event
     from postroom.gateway.access.authentication import Authenticator
-    from postroom.gateway.http.body import Reader
+    from postroom.gateway.http.body import BodyReader
     from postroom.outbox.outbox import Outbox
     from postroom.outbox.records import MessageDetails, MessageSummary
     from postroom.receipts import Receipt
@@ -53,7 +52,7 @@ def _iso(value: object) -> object:
 Time = Annotated[AwareDatetime, BeforeValidator(_iso)]
 
 
-class Filter(BaseModel):
+class MessageQuery(BaseModel):
     """The query of `GET /v1/messages`."""
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
@@ -81,19 +80,19 @@ class Resolution(BaseModel):
     note: str = Field("", max_length=500)
 
 
-class Lookups:
+class MessagesApi:
     """The endpoints under `/v1/messages`."""
 
-    def __init__(self, outbox: Outbox, admission: Authenticator, reader: Reader) -> None:
+    def __init__(self, outbox: Outbox, authenticator: Authenticator, reader: BodyReader) -> None:
         self._outbox = outbox
-        self._admission = admission
+        self._authenticator = authenticator
         self._reader = reader
 
-    async def listed(self, request: Request) -> Response:
+    async def list(self, request: Request) -> Response:
         """List messages, the newest first."""
-        key = self._admission.key(request)
-        wanted = valid(Filter, query_of_endpoint(request))
-        choice = MessageFilter(
+        key = await self._authenticator.authenticate(request)
+        wanted = validated(MessageQuery, query_parameters(request))
+        selection = MessageFilter(
             status=wanted.status,
             channel=wanted.channel,
             account=wanted.account,
@@ -105,25 +104,25 @@ class Lookups:
             limit=wanted.limit + 1,
         )
         try:
-            found = await self._outbox.list(choice)
+            found = await self._outbox.list(selection)
         except OutboxError as error:
             raise from_postroom_error(error) from None
         page, more = found[: wanted.limit], len(found) > wanted.limit
-        return JsonAnswer(
-            200, {"messages": [_line(line) for line in page], "next": _cursor(page[-1].seq) if more else None}
+        return JsonResponse(
+            200, {"messages": [_summary_json(line) for line in page], "next": _cursor(page[-1].seq) if more else None}
         )
 
-    async def shown(self, request: Request) -> Response:
+    async def show(self, request: Request) -> Response:
         """Show everything known of one message but its contents."""
-        key = self._admission.key(request)
-        shown = await _found(self._outbox.get(request.path_params["id"], tenant=key.id))
-        return JsonAnswer(200, told(shown))
+        key = await self._authenticator.authenticate(request)
+        shown = await _or_not_found(self._outbox.get(request.path_params["id"], tenant=key.id))
+        return JsonResponse(200, message_json(shown))
 
-    async def cancelled(self, request: Request) -> Response:
+    async def cancel(self, request: Request) -> Response:
         """Stop a message that still waits."""
         return await self._changed(request, self._outbox.cancel)
 
-    async def retried(self, request: Request) -> Response:
+    async def retry(self, request: Request) -> Response:
         """Send again what failed, expired, was cancelled or is in doubt; not to those who were accepted."""
 
         async def retry(message_id: str, *, tenant: str | None) -> Receipt:
@@ -134,30 +133,30 @@ class Lookups:
 
         return await self._changed(request, retry)
 
-    async def resolved(self, request: Request) -> Response:
+    async def resolve(self, request: Request) -> Response:
         """Settle a message in doubt."""
 
         async def resolve(message_id: str, *, tenant: str | None) -> Receipt:
-            wanted = valid(Resolution, await self._reader.fields(request))
+            wanted = validated(Resolution, await self._reader.fields(request))
             return await self._outbox.resolve(message_id, wanted.outcome, note=wanted.note, tenant=tenant)
 
         return await self._changed(request, resolve)
 
     async def _changed(self, request: Request, change: Callable[..., Awaitable[Receipt]]) -> Response:
-        key = self._admission.key(request)
+        key = await self._authenticator.authenticate(request)
         message_id = request.path_params["id"]
-        await _found(self._outbox.get(message_id, tenant=key.id))
+        await _or_not_found(self._outbox.get(message_id, tenant=key.id))
         try:
             await change(message_id, tenant=key.id)
         except StateConflict as error:
             raise ApiError(409, error.code, str(error)) from None
         except OutboxError as error:
             raise from_postroom_error(error) from None
-        return JsonAnswer(200, told(await self._outbox.get(message_id, tenant=key.id)))
+        return JsonResponse(200, message_json(await self._outbox.get(message_id, tenant=key.id)))
 
 
-def query_of_endpoint(request: Request) -> dict[str, str]:
-    """Return the parameters of a query, but for the key. Raises Refusal (400) for one that is given twice."""
+def query_parameters(request: Request) -> dict[str, str]:
+    """Return the parameters of a query, but for the key. Raises ApiError (400) for one that is given twice."""
     given = [(name, value) for name, value in request.query_params.multi_items() if name != "auth_token"]
     query = dict(given)
     if len(query) < len(given):
@@ -167,21 +166,21 @@ def query_of_endpoint(request: Request) -> dict[str, str]:
     return query
 
 
-def told(shown: MessageDetails) -> dict[str, Any]:
+def message_json(shown: MessageDetails) -> dict[str, Any]:
     """Return a message as the API shows it: what became of it, never its contents or credentials."""
     receipt: dict[str, Any] = shown.receipt.model_dump(mode="json")
     return {
         **receipt,
         "account": receipt["account"] or shown.account,
-        "events": [_event(event) for event in shown.events],
-        "created_at": _written(shown.created_at),
-        "due_at": _written(shown.due_at),
-        "expires_at": _written(shown.expires_at),
-        "settled_at": _written(shown.settled_at),
+        "events": [_event_json(event) for event in shown.events],
+        "created_at": _timestamp(shown.created_at),
+        "due_at": _timestamp(shown.due_at),
+        "expires_at": _timestamp(shown.expires_at),
+        "settled_at": _timestamp(shown.settled_at),
     }
 
 
-async def _found(asked: Awaitable[MessageDetails]) -> MessageDetails:
+async def _or_not_found(asked: Awaitable[MessageDetails]) -> MessageDetails:
     try:
         return await asked
     except MessageNotFound:
@@ -190,8 +189,8 @@ async def _found(asked: Awaitable[MessageDetails]) -> MessageDetails:
         raise from_postroom_error(error) from None
 
 
-def valid(model: type[M], values: dict[str, Any]) -> M:
-    """Return a body or query in its shape. Raises Refusal (400) with each wrong field."""
+def validated(model: type[M], values: dict[str, Any]) -> M:
+    """Return a body or query in its shape. Raises ApiError (400) with each wrong field."""
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -202,11 +201,11 @@ def valid(model: type[M], values: dict[str, Any]) -> M:
         raise ApiError(400, "invalid_request", f"{problems[0].field}: {problems[0].message}", problems) from None
 
 
-def _line(line: MessageSummary) -> dict[str, Any]:
+def _summary_json(line: MessageSummary) -> dict[str, Any]:
     return line.model_dump(mode="json", exclude={"seq"})
 
 
-def _event(event: Event) -> dict[str, Any]:
+def _event_json(event: Event) -> dict[str, Any]:
     return event.model_dump(mode="json", include={"type", "occurred_at", "recipient", "provider", "code", "detail"})
 
 
@@ -214,5 +213,5 @@ def _cursor(seq: int) -> str:
     return base64.urlsafe_b64encode(str(seq).encode()).decode().rstrip("=")
 
 
-def _written(moment: datetime | None) -> str | None:
+def _timestamp(moment: datetime | None) -> str | None:
     return moment.isoformat() if moment else None

@@ -1,33 +1,28 @@
-"""The description of the API: bodies, answers, keys and samples, for `/docs` and `/openapi.json`."""
+"""OpenAPI: the description of the API, made from its routes, and the page that shows it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import re
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Literal
 
-from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
+from starlette.responses import HTMLResponse
 
-from postroom.gateway.api import schemas
-from postroom.gateway.api.messages import Resolution
 from postroom.gateway.api.schemas import ErrorAnswer, TooManyAnswer
-from postroom.gateway.api.suppressions import SuppressionBody
+from postroom.gateway.http.responses import JsonResponse
 from postroom.receipts import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from fastapi import FastAPI
     from pydantic import BaseModel
+    from starlette.requests import Request
+    from starlette.responses import Response
 
-_REQUESTS: tuple[type[BaseModel], ...] = (
-    schemas.EmailBody,
-    schemas.EmailBatch,
-    schemas.SmsBody,
-    schemas.SmsBatch,
-    Resolution,
-    SuppressionBody,
-)
-_REF = "#/components/schemas/{model}"
+    from postroom.gateway.http.routing import Route
+
+    References = Mapping[tuple[Any, Literal["validation", "serialization"]], dict[str, Any]]
 
 _SUMMARY = """Sends e-mails and SMS through the providers this service is configured with.
 
@@ -41,7 +36,9 @@ _KEYS = {
     "cookie": {"type": "apiKey", "in": "cookie", "name": "auth_token"},
 }
 
-_REASONS = {
+_STATUSES = {
+    200: "The answer.",
+    202: "The message is on disk.",
     400: "The body or a parameter is wrong; `details` says where.",
     401: "No key, or one that is unknown or revoked.",
     403: "The key may not do this, or is suspended.",
@@ -56,7 +53,7 @@ _REASONS = {
     503: "The service cannot do this now; nothing was accepted.",
 }
 
-IDEMPOTENCY_HEADER: dict[str, Any] = {
+_IDEMPOTENCY_KEY: dict[str, Any] = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
@@ -64,69 +61,109 @@ IDEMPOTENCY_HEADER: dict[str, Any] = {
     "schema": {"type": "string", "maxLength": 200, "pattern": "^[!-~]+$"},
 }
 
+_LONGEST = {"id": 64, "account": 1000, "token": 1000}
 
-def named(name: str, longest: int = 1000) -> dict[str, Any]:
-    """Describe an endpoint that is about one thing, which `name` in its path stands for."""
-    schema = {"type": "string", "maxLength": longest}
-    return {"parameters": [{"name": name, "in": "path", "required": True, "schema": schema}]}
+_SWAGGER = "https://cdn.jsdelivr.net/npm/swagger-ui-dist@5"
+_PAGE = f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>postroom</title>
+<link rel="stylesheet" href="{_SWAGGER}/swagger-ui.css"><div id="docs"></div>
+<script src="{_SWAGGER}/swagger-ui-bundle.js"></script>
+<script>SwaggerUIBundle({{url: "./openapi.json", dom_id: "#docs", deepLinking: true}})</script></html>"""
 
 
-NAMED = named("id", 64)
+class OpenApi:
+    """`/openapi.json` and `/docs`: a description of `routes`, made when it is first asked for."""
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        self._routes = routes
+        self._document: dict[str, Any] | None = None
+
+    async def document(self, request: Request) -> Response:
+        """Describe the API."""
+        del request
+        if self._document is None:
+            self._document = describe(self._routes)
+        return JsonResponse(200, self._document)
+
+    async def page(self, request: Request) -> Response:
+        """Show the description as a page to try things on."""
+        del request
+        return HTMLResponse(_PAGE)
 
 
-def asks(model: type[BaseModel]) -> dict[str, Any]:
-    """Describe an endpoint that takes a query."""
-    fields = model.model_json_schema()
-    one_status = "|".join(Status)
-    statuses = {"type": "string", "pattern": f"^({one_status})(,({one_status}))*$"}
-    ours = {"status": statuses, "channel": {"enum": ["email", "sms"]}}
-    schemas = {name: ours.get(name, schema) for name, schema in fields["properties"].items()}
+def describe(routes: Iterable[Route]) -> dict[str, Any]:
+    """Return the OpenAPI document of `routes`."""
+    routes = list(routes)
+    references, schemas = models_json_schema(
+        [
+            *((route.body, "validation") for route in routes if route.body),
+            *((route.response, "serialization") for route in routes if not isinstance(route.response, str)),
+            (ErrorAnswer, "serialization"),
+            (TooManyAnswer, "serialization"),
+        ],
+        ref_template="#/components/schemas/{model}",
+    )
+    paths: dict[str, dict[str, Any]] = {}
+    for route in routes:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, references)
     return {
-        "parameters": [
-            {"name": name, "in": "query", "required": False, "schema": schema} for name, schema in schemas.items()
-        ]
+        "openapi": "3.1.0",
+        "info": {"title": "postroom", "description": _SUMMARY, "version": version("postroom")},
+        "paths": paths,
+        "components": {"schemas": schemas["$defs"], "securitySchemes": _KEYS},
     }
 
 
-def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Describe the refusals of an endpoint."""
-    return {
-        status: {"model": TooManyAnswer if status == 429 else ErrorAnswer, "description": _REASONS[status]}
-        for status in statuses
+def _operation(route: Route, references: References) -> dict[str, Any]:
+    operation: dict[str, Any] = {
+        "tags": [route.tag],
+        "summary": route.summary,
+        "operationId": f"{route.method} {route.path}",
+        "responses": _responses(route, references),
+        "security": [{place: []} for place in _KEYS] if route.needs_key else [],
     }
+    if parameters := _parameters(route):
+        operation["parameters"] = parameters
+    if route.body:
+        schema = references[route.body, "validation"]
+        content: dict[str, Any] = {
+            "application/json": {"schema": schema, "example": route.example},
+            "application/x-www-form-urlencoded": {"schema": schema, "encoding": {}},
+        }
+        operation["requestBody"] = {"required": True, "content": content}
+    return operation
 
 
-def errors_in_json(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Describe the refusals of an endpoint whose good answer is of another kind."""
-    schema = {"$ref": _REF.format(model=ErrorAnswer.__name__)}
-    content = {"application/json": {"schema": schema}}
-    return {status: {"description": _REASONS[status], "content": content} for status in statuses}
+def _responses(route: Route, references: References) -> dict[str, Any]:
+    if isinstance(route.response, str):
+        good: dict[str, Any] = {route.response: {"schema": {"type": "string"}}}
+    else:
+        good = {"application/json": {"schema": references[route.response, "serialization"]}}
+    described = {route.status: _STATUSES[route.status], **route.otherwise}
+    responses = {str(status): {"description": text, "content": good} for status, text in described.items()}
+    for status in route.errors:
+        schema = references[TooManyAnswer if status == 429 else ErrorAnswer, "serialization"]
+        content = {"application/json": {"schema": schema}}
+        responses[str(status)] = {"description": _STATUSES[status], "content": content}
+    return responses
 
 
-def takes(model: type[BaseModel], example: Mapping[str, Any]) -> dict[str, Any]:
-    """Describe an endpoint that takes a body, JSON or url-encoded."""
-    reference = {"$ref": _REF.format(model=model.__name__)}
-    content = {
-        "application/json": {"schema": reference, "example": example},
-        "application/x-www-form-urlencoded": {"schema": reference, "encoding": {}},
+def _parameters(route: Route) -> list[dict[str, Any]]:
+    in_path = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "maxLength": _LONGEST[name]}}
+        for name in re.findall(r"{(\w+)}", route.path)
+    ]
+    return [*in_path, *(_query(route.query) if route.query else ()), *([_IDEMPOTENCY_KEY] if route.idempotent else ())]
+
+
+def _query(model: type[BaseModel]) -> list[dict[str, Any]]:
+    """Describe the fields of a query; a list of statuses is one text, with commas between them."""
+    status = "|".join(Status)
+    as_text = {
+        "status": {"type": "string", "pattern": f"^({status})(,({status}))*$"},
+        "channel": {"enum": ["email", "sms"]},
     }
-    return {"requestBody": {"required": True, "content": content}, "parameters": [IDEMPOTENCY_HEADER]}
-
-
-def describe(app: FastAPI) -> dict[str, Any]:
-    """Return the whole description, made once."""
-    if app.openapi_schema is None:
-        document = get_openapi(title=app.title, version=app.version, description=_SUMMARY, routes=app.routes)
-        _, described = models_json_schema([(model, "validation") for model in _REQUESTS], ref_template=_REF)
-        components = document.setdefault("components", {})
-        components.setdefault("schemas", {}).update(described["$defs"])
-        components["securitySchemes"] = _KEYS
-        for path, operations in document["paths"].items():
-            for operation in operations.values():
-                operation["security"] = [] if _is_open(path) else [{way: []} for way in _KEYS]
-        app.openapi_schema = document
-    return app.openapi_schema
-
-
-def _is_open(path: str) -> bool:
-    return not path.startswith("/v1/") or path.startswith(("/v1/webhooks/", "/v1/unsubscribe/"))
+    fields: dict[str, Any] = model.model_json_schema()["properties"]
+    return [
+        {"name": name, "in": "query", "required": False, "schema": as_text.get(name, schema)}
+        for name, schema in fields.items()
+    ]

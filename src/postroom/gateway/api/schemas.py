@@ -1,6 +1,6 @@
-"""The shapes of the API's bodies and answers, for its description (`/docs`, `/openapi.json`).
+"""Schemas of the API's bodies and answers, for its description (`/docs`, `/openapi.json`).
 
-Requests are read by `email_body` and `sms_body`, which take more than is described here: what real clients send.
+Requests are read by `postroom.gateway.parsing`, which takes more than is described here: what real clients send.
 """
 
 from __future__ import annotations
@@ -8,39 +8,40 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, EmailStr, Field
+from pydantic import BaseModel, ConfigDict, EmailStr, Field, create_model
 
 from postroom.events import EventType
+from postroom.gateway.api.samples import CREDENTIALS
 from postroom.gateway.parsing.attachments import ENCODINGS
 from postroom.messages import Category
 from postroom.receipts import Attempt, Channel, RecipientResult, Status
 
 
-class FakeProvider(BaseModel):
+class ApiObject(BaseModel):
     """An object of the API; unknown fields are ignored."""
 
     model_config = ConfigDict(extra="allow", json_schema_extra={"additionalProperties": True})
 
 
-class Recipient(FakeProvider):
+class Recipient(ApiObject):
     email: EmailStr
     type: Literal["to", "cc", "bcc"] = Field("to", description="Which list the recipient stands in.")
     name: str = Field("", description="Display name.")
 
 
-class NodeBuffer(FakeProvider):
+class NodeBuffer(ApiObject):
     type: Literal["Buffer"]
     data: list[Annotated[int, Field(ge=0, le=255)]] = Field(description="What JSON.stringify makes of a Buffer.")
 
 
-class File(FakeProvider):
+class File(ApiObject):
     name: str = Field(description="The file's name with its extension; of an image, its Content-ID.", min_length=1)
     content: str | NodeBuffer = Field(description="Text, or as `encoding` says, or a Node Buffer.")
     type: str = Field("", description="MIME type; guessed from the name if left out.", examples=["text/plain"])
     encoding: str | None = Field(None, description=f"One of {', '.join(ENCODINGS)}, in any case.")
 
 
-class EmailBody(FakeProvider):
+class EmailBody(ApiObject):
     to: list[Recipient] = Field(description='All recipients: "to", "cc" and "bcc" in one list.', min_length=1)
     subject: str = ""
     from_name: str = Field("", description="The sender's display name; the address is the account's.")
@@ -61,11 +62,11 @@ class EmailBody(FakeProvider):
     expires_at: datetime | None = Field(None, description="Not after this time.")
 
 
-class EmailBatch(FakeProvider):
+class EmailBatch(ApiObject):
     emails: list[EmailBody] = Field(description="Each is accepted or rejected by itself.", min_length=1)
 
 
-class SmsData(FakeProvider):
+class SmsData(ApiObject):
     to: str | list[str] = Field(
         description="One number in international form, or a list of them.", examples=["+447700900123"]
     )
@@ -74,19 +75,18 @@ class SmsData(FakeProvider):
     mediaUrl: str | list[str] = Field("", description="Media of an MMS, fetched by the provider.")  # noqa: N815 - the provider's name
 
 
-class SmsOptions(FakeProvider):
-    twilio_sid: str = Field("", description="Your Account SID from www.twilio.com/console")
-    twilio_auth_token: str = Field("", description="Your Auth Token from www.twilio.com/console")
+_OPTIONS: dict[str, Any] = {name: (str, Field("", description=text)) for name, text in CREDENTIALS.items()}
+SmsOptions = create_model("SmsOptions", __base__=ApiObject, **_OPTIONS)
 
 
-class SmsBody(FakeProvider):
+class SmsBody(ApiObject):
     data: SmsData
     provider: str = Field("", description="Route, account or provider to use; else the configured one.")
     options: SmsOptions = Field(SmsOptions(), description="Credentials for this message alone, kept encrypted.")
     required: bool = Field(False, description="Keep until it is delivered, refused for good or past its expiry.")
 
 
-class SmsBatch(FakeProvider):
+class SmsBatch(ApiObject):
     sms: list[SmsBody] = Field(description="Each is accepted or rejected by itself.", min_length=1)
 
 
@@ -137,6 +137,15 @@ class BatchAnswer(BaseModel):
     accepted: int
     rejected: int
     results: list[BatchItem]
+
+
+class HealthAnswer(BaseModel):
+    status: str
+
+
+class ReadinessAnswer(HealthAnswer):
+    outbox: str = Field(description="`ok`, or why nothing can be stored.")
+    worker: str = Field(description="`ok`, `elsewhere` (this process does not send), or why nothing is being sent.")
 
 
 class EventAnswer(BaseModel):
@@ -201,25 +210,3 @@ class SuppressionAnswer(BaseModel):
 class SuppressionPage(BaseModel):
     suppressions: list[SuppressionAnswer]
     next: str | None = Field(description="`after` of the next page; null on the last.")
-
-
-def example_email(text: str = "Hi John 1") -> dict[str, Any]:
-    """The sample body of the API's page."""
-    return {
-        "to": [{"email": "john@example.com", "type": "to"}],
-        "html": f"<p>{text}</p>",
-        "subject": "My subject",
-        "from_name": "Example Name",
-        "headers": {"Reply-To": "message.reply@example.com"},
-        "attachments": [],
-        "images": [],
-    }
-
-
-def example_sms(to: str = "+123456789") -> dict[str, Any]:
-    """The sample body of the API's page, as valid JSON."""
-    return {
-        "provider": "twilio",
-        "data": {"from": "+123456789", "to": to, "body": "Hey!"},
-        "options": {"twilio_sid": "AC81caaa94b3b84bb7ba9c3cd96bcb152a", "twilio_auth_token": "AUTH_TOKEN"},
-    }

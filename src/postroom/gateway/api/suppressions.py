@@ -1,4 +1,4 @@
-"""`/v1/suppressions`: who is not written to, for keys that may see and change that."""
+"""`/v1/suppressions`: the suppression list, for keys that may see and change it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from postroom.errors import MessageError
-from postroom.gateway.api.messages import query_of_endpoint, valid
+from postroom.gateway.api.messages import query_parameters, validated
 from postroom.gateway.http.errors import ApiError, Problem
-from postroom.gateway.http.middleware import JsonAnswer
+from postroom.gateway.http.responses import JsonResponse
 from postroom.outbox.suppression import Suppression
 from postroom.receipts import Channel
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from postroom.gateway.access.authentication import Authenticator
-    from postroom.gateway.http.body import Reader
+    from postroom.gateway.http.body import BodyReader
     from postroom.outbox.suppression import SuppressionList
 
 
-class SuppressionFilter(BaseModel):
+class SuppressionQuery(BaseModel):
     """The query of `GET /v1/suppressions`."""
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
@@ -47,39 +47,40 @@ class SuppressionBody(BaseModel):
 class SuppressionsApi:
     """The endpoints under `/v1/suppressions`. The list is one for all keys, so a key needs the right to it."""
 
-    def __init__(self, suppressions: SuppressionList, admission: Authenticator, reader: Reader) -> None:
+    def __init__(self, suppressions: SuppressionList, authenticator: Authenticator, reader: BodyReader) -> None:
         self._suppressions = suppressions
-        self._admission = admission
+        self._authenticator = authenticator
         self._reader = reader
 
-    async def listed(self, request: Request) -> Response:
+    async def list(self, request: Request) -> Response:
         """List who is not written to, by address."""
-        self._may(request)
-        wanted = valid(SuppressionFilter, query_of_endpoint(request))
+        await self._check_right(request)
+        wanted = validated(SuppressionQuery, query_parameters(request))
         found = await self._suppressions.list(channel=wanted.channel, after=wanted.after, limit=wanted.limit + 1)
         page, more = found[: wanted.limit], len(found) > wanted.limit
-        entries = [told(entry) for entry in page]
-        return JsonAnswer(200, {"suppressions": entries, "next": page[-1].place if more else None})
+        entries = [suppression_json(entry) for entry in page]
+        return JsonResponse(200, {"suppressions": entries, "next": page[-1].place if more else None})
 
     async def put(self, request: Request) -> Response:
         """Stop writing to an address, or write to it again."""
-        self._may(request)
-        given = valid(SuppressionBody, await self._reader.fields(request))
+        await self._check_right(request)
+        given = validated(SuppressionBody, await self._reader.fields(request))
         try:
             entry = Suppression.by_hand(given.channel, given.address, given.category, given.detail, lifted=given.lifted)
         except MessageError as error:
             problem = Problem("address", str(error))
             raise ApiError(400, "invalid_request", f"address: {error}", (problem,)) from None
         await self._suppressions.add(entry)
-        return JsonAnswer(200, told(entry))
+        return JsonResponse(200, suppression_json(entry))
 
-    def _may(self, request: Request) -> None:
-        if not self._admission.key(request).scope.suppressions:
+    async def _check_right(self, request: Request) -> None:
+        key = await self._authenticator.authenticate(request)
+        if not key.scope.suppressions:
             raise ApiError(
                 403, "forbidden", "This key may not see or change the suppression list; make one with --suppressions."
             )
 
 
-def told(entry: Suppression) -> dict[str, Any]:
+def suppression_json(entry: Suppression) -> dict[str, Any]:
     """Return an entry as the API and `--json` show it."""
     return entry.model_dump(mode="json")

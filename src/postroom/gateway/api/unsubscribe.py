@@ -1,4 +1,4 @@
-"""Leaving a list with one click (RFC 8058): the headers of marketing mail, and the page they lead to."""
+"""One-click unsubscribe (RFC 8058): the headers of marketing mail, and the page they lead to."""
 
 from __future__ import annotations
 
@@ -32,34 +32,58 @@ _HEADERS: Final = {
 }
 
 
-class Unsubscribing:
-    """Makes links that unsubscribe one recipient, and does what they say. `secret` signs them."""
+class UnsubscribeLinks:
+    """Makes links that unsubscribe one recipient, signed with `secret`; without a public address there are none."""
 
-    def __init__(self, suppressions: SuppressionList, public_url: str | None) -> None:
-        self._suppressions = suppressions
+    def __init__(self, secret: bytes, public_url: str | None) -> None:
+        self._secret = secret
         self._public_url = public_url.rstrip("/") if public_url else None
-        self.secret = b""
 
-    def offered(self, message: Email) -> Email:
+    def add_to(self, message: Email) -> Email:
         """Return marketing mail with the headers mail programs make their button of.
 
         A link unsubscribes one person, so mail to several gets none; neither does mail that brings its own.
         """
         given = {name.lower() for name in message.headers}
-        alone = message.category == "marketing" and len(message.recipients) == 1
-        if not alone or self._public_url is None or "list-unsubscribe" in given:
+        single = message.category == "marketing" and len(message.recipients) == 1
+        if not single or self._public_url is None or "list-unsubscribe" in given:
             return message
         link = f"{self._public_url}/v1/unsubscribe/{self._token(message.recipients[0])}"
         headers = {"List-Unsubscribe": f"<{link}>", "List-Unsubscribe-Post": "List-Unsubscribe=One-Click"}
         return message.stamped(headers={**message.headers, **headers})
 
-    async def asked(self, request: Request) -> Response:
+    def address_in(self, token: str) -> str | None:
+        """Return whom a token of `add_to` is for; None when it is none of ours."""
+        try:
+            signed = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
+            address = signed[_MAC:].decode()
+        except (binascii.Error, ValueError):
+            return None
+        genuine = hmac.compare_digest(signed[:_MAC], self._signature(signed[_MAC:]))
+        return address if address and genuine else None
+
+    def _token(self, address: str) -> str:
+        text = address.encode()
+        return base64.urlsafe_b64encode(self._signature(text) + text).decode().rstrip("=")
+
+    def _signature(self, text: bytes) -> bytes:
+        return hmac.digest(self._secret, b"unsubscribe " + text, hashlib.sha256)[:_MAC]
+
+
+class UnsubscribeApi:
+    """The page behind the links."""
+
+    def __init__(self, suppressions: SuppressionList, links: UnsubscribeLinks) -> None:
+        self._suppressions = suppressions
+        self._links = links
+
+    async def ask(self, request: Request) -> Response:
         """Ask whether somebody wants to unsubscribe; mail filters open links, so opening it changes nothing."""
         address = self._address(request)
         form = '<form method="post"><button>Unsubscribe</button></form>'
         return _page(f"<p>No more marketing mail to {escape(address)}?</p>{form}")
 
-    async def done(self, request: Request) -> Response:
+    async def unsubscribe(self, request: Request) -> Response:
         """Unsubscribe one recipient from marketing mail."""
         address = self._address(request)
         await self._suppressions.add(
@@ -73,23 +97,11 @@ class Unsubscribing:
         )
         return _page(f"<p>{escape(address)} gets no more marketing mail.</p>")
 
-    def _token(self, address: str) -> str:
-        text = address.encode()
-        return base64.urlsafe_b64encode(self._signature(text) + text).decode().rstrip("=")
-
     def _address(self, request: Request) -> str:
-        token = request.path_params["token"]
-        try:
-            dump_message = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
-            text = dump_message[_MAC:].decode()
-        except (binascii.Error, ValueError):
-            dump_message, text = b"", ""
-        if not text or not hmac.compare_digest(dump_message[:_MAC], self._signature(dump_message[_MAC:])):
+        address = self._links.address_in(request.path_params["token"])
+        if address is None:
             raise ApiError(404, "not_found", "This link is not one of ours, or was cut; open it from the mail again.")
-        return text
-
-    def _signature(self, text: bytes) -> bytes:
-        return hmac.digest(self.secret, b"unsubscribe " + text, hashlib.sha256)[:_MAC]
+        return address
 
 
 def _page(body: str) -> Response:

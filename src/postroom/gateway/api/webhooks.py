@@ -1,4 +1,4 @@
-"""`/v1/webhooks/{account}`: what providers report of messages, and the replies people send."""
+"""`/v1/webhooks/{account}`: webhooks of providers, with delivery reports and the replies people send."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 from starlette.responses import Response
 
 from postroom.errors import PayloadInvalid, PostroomError, ProviderNotFound, SignatureInvalid, WebhookError
-from postroom.gateway.http.errors import ApiError, bad_request
-from postroom.gateway.http.middleware import headers_of
-from postroom.gateway.http.postroom_errors import UNAVAILABLE
+from postroom.gateway.http.errors import UNAVAILABLE, ApiError, bad_request
+from postroom.gateway.http.requests import headers_of, state_of
 from postroom.plugin import WebhookRequest
 
 if TYPE_CHECKING:
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
     from postroom.client import Postroom
     from postroom.config.gateway import GatewaySettings
-    from postroom.gateway.http.body import Reader
+    from postroom.gateway.http.body import BodyReader
 
 _log = logging.getLogger("postroom.gateway")
 
@@ -30,25 +29,25 @@ to send back, and anything else that is not XML for an error (twilio.com/docs/ap
 """
 
 
-class Webhooks:
+class WebhooksApi:
     """Takes in reports. Who may report is shown by the signature, which the account's provider checks."""
 
-    def __init__(self, room: Postroom, settings: GatewaySettings, reader: Reader) -> None:
+    def __init__(self, room: Postroom, settings: GatewaySettings, reader: BodyReader) -> None:
         self._room = room
         self._settings = settings
         self._reader = reader
 
-    async def received(self, request: Request) -> Response:
+    async def receive(self, request: Request) -> Response:
         """Take in a provider's report."""
         account = request.path_params["account"]
-        told = WebhookRequest(
+        report = WebhookRequest(
             method=request.method,
-            url=self._public(request),
+            url=self._public_url(request),
             headers=headers_of(request.scope),
             body=await self._reader.body(request),
         )
         try:
-            events = await self._room.receive(account, told)
+            events = await self._room.receive(account, report)
         except SignatureInvalid as error:
             _log.warning("a report for account %r was refused: %s", account, error)
             raise ApiError(403, error.code, "The signature is missing, or does not fit; nothing was kept.") from None
@@ -62,10 +61,10 @@ class Webhooks:
             raise ApiError(
                 503, error.code, "The report cannot be taken in now; send it again.", headers=UNAVAILABLE
             ) from None
-        request.scope["postroom.messages"] = len(events)
+        state_of(request.scope).messages = len(events)
         return THANKS
 
-    def _public(self, request: Request) -> str:
+    def _public_url(self, request: Request) -> str:
         """Return the address the provider called, which some of them sign."""
         if self._settings.public_url is None:
             return str(request.url)

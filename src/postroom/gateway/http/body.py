@@ -1,4 +1,4 @@
-"""Taking in a request's body: within its size, its time and the memory of the process, unpacked as it comes."""
+"""Request bodies: read within their size, their time and the memory of the process, unpacked as they come."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from typing import TYPE_CHECKING, Any, Final
 from starlette.requests import ClientDisconnect
 
 from postroom.gateway.http.errors import ApiError, bad_request, too_large
-from postroom.gateway.http.form_body import read_form
-from postroom.gateway.http.json_body import read_json
+from postroom.gateway.http.form_body import parse_form
+from postroom.gateway.http.json_body import parse_json
+from postroom.gateway.http.requests import state_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from starlette.requests import Request
-    from starlette.types import Scope
 
     from postroom.config.gateway import GatewaySettings
+    from postroom.gateway.http.requests import RequestState
 
 _WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 """What zlib calls the formats of RFC 9110 section 8.4.1."""
 
 _PIECE = 65_536
 _CLOSE: Final = {"connection": "close"}
-_HELD: Final = "postroom.held"
 
 
-class Reader:
+class BodyReader:
     """Reads bodies; one for all requests of a process, since it also counts what they hold together."""
 
     def __init__(self, settings: GatewaySettings) -> None:
@@ -36,17 +36,17 @@ class Reader:
         self._held = 0
 
     async def fields(self, request: Request) -> dict[str, Any]:
-        """Return the object a body holds, JSON or url-encoded. Raises Refusal."""
+        """Return the object a body holds, JSON or url-encoded. Raises ApiError."""
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         as_form = kind == "application/x-www-form-urlencoded"
         if not as_form and kind not in {"", "application/json", "text/json", "text/plain"} and kind[-5:] != "+json":
             raise ApiError(415, "unsupported_media_type", "Send application/json or application/x-www-form-urlencoded.")
         body = await self.body(request)
         # curl calls a body url-encoded unless told otherwise, and no url-encoded body begins like this.
-        return read_form(body) if as_form and body[:1] != b"{" else read_json(body)
+        return parse_form(body) if as_form and body[:1] != b"{" else parse_json(body)
 
     async def body(self, request: Request) -> bytes:
-        """Return the whole body, unpacked. Raises Refusal (400, 408, 413, 415, 503) or ClientDisconnect."""
+        """Return the whole body, unpacked. Raises ApiError (400, 408, 413, 415, 503) or ClientDisconnect."""
         packing = request.headers.get("content-encoding", "").strip().lower()
         if packing and packing != "identity" and packing not in _WINDOW_BITS:
             raise ApiError(415, "unsupported_encoding", "Send the body plain, or packed with gzip or deflate.")
@@ -60,25 +60,27 @@ class Reader:
             seconds = f"{self._settings.body_timeout:g} seconds"
             raise ApiError(408, "too_slow", f"The body did not arrive within {seconds}.", headers=_CLOSE) from None
 
-    def release(self, scope: Scope) -> None:
+    def release(self, state: RequestState) -> None:
         """Give back the memory that a request's body was counted with; called when its answer is out."""
-        self._held -= scope.pop(_HELD, 0)
+        self._held -= state.body_bytes
+        state.body_bytes = 0
 
     async def _gather(self, request: Request, unpack: _Unpacking) -> bytes:
         pieces: list[bytes] = []
+        state = state_of(request.scope)
         while True:
             message = await request.receive()
             if message["type"] == "http.disconnect":
                 raise ClientDisconnect
             for piece in unpack.feed(message.get("body", b"")):
-                self._hold(request.scope, len(piece))
+                self._hold(state, len(piece))
                 pieces.append(piece)
             if not message.get("more_body"):
                 unpack.check_end()
                 return b"".join(pieces)
 
-    def _hold(self, scope: Scope, more: int) -> None:
-        if scope.get(_HELD, 0) + more > self._settings.max_body:
+    def _hold(self, state: RequestState, more: int) -> None:
+        if state.body_bytes + more > self._settings.max_body:
             raise self._too_large()
         if self._held + more > self._settings.max_bodies:
             raise ApiError(
@@ -87,13 +89,11 @@ class Reader:
                 "Too many large requests at once; send this one again in a moment.",
                 headers={"retry-after": "1", **_CLOSE},
             )
-        scope[_HELD] = scope.get(_HELD, 0) + more
+        state.body_bytes += more
         self._held += more
 
     def _too_large(self) -> ApiError:
-        refusal = too_large(f"The body is larger than {self._settings.max_body:,} bytes.")
-        refusal.headers = _CLOSE
-        return refusal
+        return too_large(f"The body is larger than {self._settings.max_body:,} bytes.", headers=_CLOSE)
 
 
 class _Unpacking:

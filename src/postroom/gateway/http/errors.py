@@ -1,9 +1,18 @@
-"""How the gateway says no: a status, a stable code, a text that says the next step, and the fields to blame."""
+"""API errors: a status, a stable code, a text that says the next step, and the fields that are wrong."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+
+from postroom.errors import (
+    ConfigError,
+    IdempotencyConflict,
+    MessageError,
+    PostroomError,
+    ProviderNotFound,
+    UnsupportedFeature,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,7 +43,7 @@ class ApiError(Exception):
     def __str__(self) -> str:
         return self.message
 
-    def body(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """Return the answer's JSON object."""
         details = [{"field": problem.field, "message": problem.message} for problem in self.details]
         return {"error": self.code, "message": self.message, "details": details, **self.extra}
@@ -44,8 +53,8 @@ def bad_request(code: str, message: str) -> ApiError:
     return ApiError(400, code, message)
 
 
-def too_large(message: str) -> ApiError:
-    return ApiError(413, "too_large", message)
+def too_large(message: str, headers: Mapping[str, str] | None = None) -> ApiError:
+    return ApiError(413, "too_large", message, headers=headers or {})
 
 
 def invalid_message(problems: tuple[Problem, ...]) -> ApiError:
@@ -53,3 +62,27 @@ def invalid_message(problems: tuple[Problem, ...]) -> ApiError:
     first = f"{problems[0].field}: {problems[0].message}" if problems[0].field else problems[0].message
     more = f" (and {len(problems) - 1} more, see details)" if len(problems) > 1 else ""
     return ApiError(400, "invalid_message", first + more, problems)
+
+
+UNAVAILABLE: Final = {"retry-after": "5"}
+
+
+def from_postroom_error(error: PostroomError) -> ApiError:
+    """Return the answer to `error`, whose text holds no secret.
+
+    What the caller can mend is a 4xx with the field; what only the operator can is a 503, and nothing was
+    accepted.
+    """
+    text = str(error)
+    if isinstance(error, IdempotencyConflict):
+        return ApiError(422, error.code, text)
+    if isinstance(error, ProviderNotFound):
+        return ApiError(400, error.code, text, (Problem("provider", text),))
+    if isinstance(error, UnsupportedFeature):
+        return ApiError(400, error.code, text, (Problem(error.feature, text),))
+    if isinstance(error, MessageError):
+        details = error.problems or (("", text),)
+        return ApiError(400, error.code, text, tuple(Problem(where, what) for where, what in details))
+    if isinstance(error, ConfigError) and (error.path or "").partition(".")[0] == "options":
+        return ApiError(400, error.code, text, (Problem(error.path or "", text),))
+    return ApiError(503, error.code, text, headers=UNAVAILABLE)

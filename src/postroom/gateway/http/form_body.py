@@ -20,8 +20,8 @@ _DEEPEST = 12
 Tree = dict[str, Any]
 
 
-def read_form(body: bytes) -> dict[str, Any]:
-    """Return the object that `body` describes; its values are texts. Raises Refusal (400) with the field's name.
+def parse_form(body: bytes) -> dict[str, Any]:
+    """Return the object that `body` describes; its values are texts. Raises ApiError (400) with the field's name.
 
     Names whose parts are numbers make lists, in the order of the numbers, however far apart those are.
     """

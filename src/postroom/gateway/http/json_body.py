@@ -22,8 +22,8 @@ _HINTS = {
 }
 
 
-def read_json(body: bytes) -> dict[str, Any]:
-    """Return the object in `body`. Raises Refusal (400) with line and column, or with the field's name.
+def parse_json(body: bytes) -> dict[str, Any]:
+    """Return the object in `body`. Raises ApiError (400) with line and column, or with the field's name.
 
     A name given twice in one object is refused, since another program on the way may have read the other one;
     NaN and Infinity are no JSON (RFC 8259 section 6).

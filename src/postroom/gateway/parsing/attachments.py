@@ -30,10 +30,10 @@ _TEXT_CODECS = {"utf16le": "utf-16-le", "utf-16le": "utf-16-le", "ucs2": "utf-16
 _TEXT_CODECS |= {"utf8": "utf-8", "utf-8": "utf-8", "ascii": "latin-1", "latin1": "latin-1", "binary": "latin-1"}
 
 
-def read_files(given: object, where: str, most: int, problems: list[Problem]) -> list[tuple[str, dict[str, Any]]]:
+def parse_files(given: object, where: str, most: int, problems: list[Problem]) -> list[tuple[str, dict[str, Any]]]:
     """Return the fields of one `Attachment` for each item of `attachments` or `images`, with the item's path.
 
-    Mistakes go to `problems`. Raises Refusal (413) when the files together are larger than an e-mail may be;
+    Mistakes go to `problems`. Raises ApiError (413) when the files together are larger than an e-mail may be;
     the size is reckoned before anything is decoded.
     """
     items = [given] if isinstance(given, dict) else given or []
@@ -142,8 +142,8 @@ def _decoded(content: str, encoding: str) -> bytes:
     if encoding in _TEXT_CODECS:
         return content.encode(_TEXT_CODECS[encoding])
     # Node reads both alphabets under either name, needs no padding, and skips white space.
-    dump_message = "".join(content.split()).rstrip("=").translate({ord("-"): "+", ord("_"): "/"})
-    return base64.b64decode(dump_message + "=" * (-len(dump_message) % 4), validate=True)
+    standard = "".join(content.split()).rstrip("=").translate({ord("-"): "+", ord("_"): "/"})
+    return base64.b64decode(standard + "=" * (-len(standard) % 4), validate=True)
 
 
 def _buffer(given: dict[str, Any], left: int) -> bytes:

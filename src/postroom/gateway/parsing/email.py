@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from postroom.errors import MessageError
 from postroom.gateway.http.errors import Problem, invalid_message
-from postroom.gateway.parsing.attachments import read_files
-from postroom.gateway.parsing.fields import place_in, read_shared, told, truth
-from postroom.gateway.parsing.recipients import read_recipients
+from postroom.gateway.parsing.attachments import parse_files
+from postroom.gateway.parsing.fields import field_path, parse_bool, problems_of, shared_fields
+from postroom.gateway.parsing.recipients import parse_recipients
 from postroom.messages import MODELLED_HEADERS, Email
 
 if TYPE_CHECKING:
@@ -31,11 +31,11 @@ Places = dict[str, str]
 _ATTACHMENT_FIELDS = {"filename": "name", "content_type": "type", "content_id": "name"}
 
 
-def read_email(item: dict[str, Any], limits: GatewaySettings) -> Email:
+def parse_email(item: dict[str, Any], limits: GatewaySettings) -> Email:
     """Return the e-mail in `item`, one object of the wire.
 
     Tolerates what real clients send: empty texts, unknown fields, `{options, data}` from the JavaScript API,
-    where `options` is the e-mail. Raises Refusal (400 with the path of every wrong field, or 413).
+    where `options` is the e-mail. Raises ApiError (400 with the path of every wrong field, or 413).
     """
     item = without_wrapping(item)
     problems: list[Problem] = []
@@ -44,7 +44,7 @@ def read_email(item: dict[str, Any], limits: GatewaySettings) -> Email:
         email = Email(**fields)
     except MessageError as error:
         known = bool(problems)
-        problems += [_problem(where, text, places) for where, text in told(error) if where or not known]
+        problems += [_problem(where, text, places) for where, text in problems_of(error) if where or not known]
     if problems:
         raise invalid_message(tuple(problems))
     return email
@@ -58,21 +58,21 @@ def without_wrapping(item: dict[str, Any]) -> dict[str, Any]:
 
 def _fields(item: dict[str, Any], limits: GatewaySettings, problems: list[Problem]) -> tuple[dict[str, Any], Places]:
     places: Places = {}
-    fields = read_shared(item)
-    for group, found in read_recipients(item, limits.max_recipients, problems).items():
+    fields = shared_fields(item)
+    for group, found in parse_recipients(item, limits.max_recipients, problems).items():
         fields[group] = [address for _, address in found]
         places |= {f"{group}.{index}": path for index, (path, _) in enumerate(found)}
     files = [
         file
         for where in ("attachments", "images")
-        for file in read_files(item.get(where), where, limits.max_attachments, problems)
+        for file in parse_files(item.get(where), where, limits.max_attachments, problems)
     ]
     fields["attachments"] = [file for _, file in files]
     places |= {f"attachments.{index}": path for index, (path, _) in enumerate(files)}
     fields["headers"] = _headers(item.get("headers"), problems)
     if reply_to := _reply_to(fields["headers"]):
         fields["reply_to"] = reply_to
-    fields["required"] = truth(item.get("required"), "required", problems)
+    fields["required"] = parse_bool(item.get("required"), "required", problems)
     fields |= {
         name: item[name] for name in ("from", "subject", "from_name", "html", "tags", "metadata") if item.get(name)
     }
@@ -118,7 +118,7 @@ def _problem(where: str, text: str, places: Places) -> Problem:
     if where.startswith("attachments."):
         field, separator, reason = text.partition(": ")
         if separator and field in _ATTACHMENT_FIELDS:
-            return Problem(f"{place_in(where, places)}.{_ATTACHMENT_FIELDS[field]}", reason)
+            return Problem(f"{field_path(where, places)}.{_ATTACHMENT_FIELDS[field]}", reason)
     if where.startswith("reply_to."):
         where = "reply_to"  # one header, however many addresses it holds
-    return Problem(place_in(where, places), text)
+    return Problem(field_path(where, places), text)

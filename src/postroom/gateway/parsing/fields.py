@@ -18,12 +18,12 @@ _FALSE: Sequence[object] = (False, 0, "false", "0", "", None)
 _TAKEN_AS_THEY_ARE = ("provider", "category", "send_at", "expires_at", "priority")
 
 
-def read_shared(item: dict[str, Any]) -> dict[str, Any]:
+def shared_fields(item: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of `Message` that the wire names alike; empty ones are left out."""
     return {name: item[name] for name in _TAKEN_AS_THEY_ARE if item.get(name) not in (None, "")}
 
 
-def truth(value: object, path: str, problems: list[Problem]) -> bool:
+def parse_bool(value: object, path: str, problems: list[Problem]) -> bool:
     """Read true or false, also as the texts that url-encoded bodies have."""
     if value in _TRUE:
         return True
@@ -32,16 +32,16 @@ def truth(value: object, path: str, problems: list[Problem]) -> bool:
     return False
 
 
-def told(error: MessageError) -> tuple[tuple[str, str], ...]:
+def problems_of(error: MessageError) -> tuple[tuple[str, str], ...]:
     """Return what a message's own check found: the path of each field, and what is wrong with it."""
     return error.problems or (("", str(error)),)
 
 
-def place_in(where: str, places: Mapping[str, str]) -> str:
+def field_path(where: str, places: Mapping[str, str]) -> str:
     """Return the path a field of a message stood at in the body; `places` has those that differ."""
-    for ours, theirs in places.items():
-        if where == ours or where.startswith(f"{ours}."):
-            return theirs + _indexed(where[len(ours) :])
+    for model_path, body_path in places.items():
+        if where == model_path or where.startswith(f"{model_path}."):
+            return body_path + _indexed(where[len(model_path) :])
     return _indexed(where)
 
 

@@ -13,7 +13,7 @@ Grouped = dict[Group, list[tuple[str, Any]]]
 """For each group, the address as `Email` takes it, with the path it stood at."""
 
 
-def read_recipients(item: dict[str, Any], most: int, problems: list[Problem]) -> Grouped:
+def parse_recipients(item: dict[str, Any], most: int, problems: list[Problem]) -> Grouped:
     """Return the recipients of an e-mail. Mistakes go to `problems`.
 
     `to` is a list of `{email, type, name}`; plain addresses, and one recipient instead of a list, are taken

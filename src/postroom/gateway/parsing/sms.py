@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 from postroom.errors import MessageError
 from postroom.gateway.http.errors import ApiError, Problem, invalid_message
-from postroom.gateway.parsing.fields import place_in, read_shared, told, truth
+from postroom.gateway.parsing.fields import field_path, parse_bool, problems_of, shared_fields
 from postroom.messages import Sms
 
 if TYPE_CHECKING:
     from postroom.config.gateway import GatewaySettings
 
 
-def read_sms(item: dict[str, Any], limits: GatewaySettings) -> Sms:
+def parse_sms(item: dict[str, Any], limits: GatewaySettings) -> Sms:
     """Return the SMS in `item`, one object of the wire.
 
     `data` holds `from`, `to` (one number or a list), `body` and `mediaUrl`; they may stand flat in the item
-    too. `options` are credentials for this message alone. Raises Refusal (400 with the path of every wrong
+    too. `options` are credentials for this message alone. Raises ApiError (400 with the path of every wrong
     field; 403 for credentials where they are not allowed).
     """
     problems: list[Problem] = []
@@ -26,7 +26,7 @@ def read_sms(item: dict[str, Any], limits: GatewaySettings) -> Sms:
     if not isinstance(options, (dict, type(None))) and options not in ("", []):
         problems.append(Problem("options", "must be an object"))
     given = options if isinstance(options, dict) else {}
-    fields = {**read_shared(item), **read_shared(data), "to": _numbers(data, prefix, limits, problems)}
+    fields = {**shared_fields(item), **shared_fields(data), "to": _numbers(data, prefix, limits, problems)}
     fields["options"] = _credentials(given, problems)
     if fields["options"] and limits.request_credentials == "deny":
         raise ApiError(403, "credentials_not_allowed", "This service takes no credentials in requests; leave them out.")
@@ -36,7 +36,7 @@ def read_sms(item: dict[str, Any], limits: GatewaySettings) -> Sms:
         sms = Sms(**fields)
     except MessageError as error:
         known = bool(problems)
-        problems += [Problem(_place(where, prefix), text) for where, text in told(error) if where or not known]
+        problems += [Problem(_place(where, prefix), text) for where, text in problems_of(error) if where or not known]
     if problems:
         raise invalid_message(tuple(problems))
     return sms
@@ -77,9 +77,9 @@ def _credentials(options: dict[str, Any], problems: list[Problem]) -> dict[str, 
 def _required(item: dict[str, Any], data: dict[str, Any], options: dict[str, Any], problems: list[Problem]) -> bool:
     """Read `required` wherever it may stand: the pages of the API name the top and `options`."""
     places = {"required": item, "options.required": options, "data.required": data}
-    return True in [truth(holder.get("required"), path, problems) for path, holder in places.items()]
+    return True in [parse_bool(holder.get("required"), path, problems) for path, holder in places.items()]
 
 
 def _place(where: str, prefix: str) -> str:
-    path = place_in(where, {"media": "mediaUrl"})
+    path = field_path(where, {"media": "mediaUrl"})
     return prefix + path if path.startswith(("to", "from", "body", "mediaUrl")) else path

@@ -6,9 +6,9 @@ import asyncio
 import gc
 import logging
 import multiprocessing
-import signal
 import socket
 import sys
+from contextlib import contextmanager
 from functools import partial
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
@@ -17,14 +17,17 @@ import uvicorn
 
 from postroom.client import Postroom
 from postroom.config.load import load_config
-from postroom.gateway.access.storage import open_access_storage
-from postroom.gateway.app import Gateway
+from postroom.gateway.access.sqlite import open_access_storage
+from postroom.gateway.app import open_gateway
 from postroom.gateway.serving.protocol import Connection
+from postroom.gateway.serving.signals import ShutdownSignals
 from postroom.gateway.serving.supervisor import Supervisor
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator
     from pathlib import Path
+
+    from postroom.gateway.app import Gateway
 
 LOOPBACK = "127.0.0.1"
 _BACKLOG = 2048
@@ -51,8 +54,8 @@ async def has_keys(config_file: Path | None, *, work: bool) -> bool:
     config = load_config(config_file)
     if work:
         Postroom(config).validate()
-    async with open_access_storage(config) as access_storage:
-        return any(key.revoked_at is None for key in access_storage.all_keys())
+    async with open_access_storage(config) as storage:
+        return any(key.revoked_at is None for key in await storage.list_keys())
 
 
 def bound(host: str, port: int) -> socket.socket:
@@ -63,45 +66,72 @@ def bound(host: str, port: int) -> socket.socket:
     return listening
 
 
-def run(config_file: Path | None, listening: socket.socket, *, work: bool, processes: int) -> None:
-    """Serve until SIGTERM or SIGINT, and end what is under way first."""
+def run(
+    config_file: Path | None, listening: socket.socket, signals: ShutdownSignals, *, work: bool, processes: int
+) -> None:
+    """Serve until a signal to end, and end what is under way first."""
+    log_to_streams()
     if processes == 1:
-        run_process(config_file, work, [listening])
-        return
-    log_to_streams()
-    Supervisor(partial(run_process, config_file, work, [listening]), processes).run()
+        _run_process(config_file, listening, signals, work=work)
+    else:
+        Supervisor(partial(_run_child, config_file, listening, work=work), processes, signals).run()
 
 
-def run_process(config_file: Path | None, work: bool, sockets: Sequence[socket.socket]) -> None:
-    """Run one process of the service."""
+def _run_child(config_file: Path | None, listening: socket.socket, *, work: bool) -> None:
+    """Run one of several processes; until it owns its signals, one that is told to end just ends."""
+    signals = ShutdownSignals()
     log_to_streams()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _told_twice)
+    _run_process(config_file, listening, signals, work=work)
+
+
+def _run_process(config_file: Path | None, listening: socket.socket, signals: ShutdownSignals, *, work: bool) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(_GARBAGE)
     loop_factory = uvicorn.Config("", log_config=None).get_loop_factory()
     with asyncio.Runner(loop_factory=loop_factory) as runner:
-        runner.run(_serve(config_file, work, list(sockets)))
+        runner.run(_serve(config_file, listening, signals, work=work))
 
 
-async def _serve(config_file: Path | None, work: bool, sockets: list[socket.socket]) -> None:
-    server = uvicorn.Server(configured(Gateway(Postroom.from_config(config_file), work=work)))
+async def _serve(config_file: Path | None, listening: socket.socket, signals: ShutdownSignals, *, work: bool) -> None:
     if parent := multiprocessing.parent_process():  # its end, even by kill -9, is the end of this process too
-        asyncio.get_running_loop().add_reader(parent.sentinel, setattr, server, "should_exit", True)
-    await server.serve(sockets=sockets)
+        loop, sentinel = asyncio.get_running_loop(), parent.sentinel
+
+        def orphaned() -> None:
+            loop.remove_reader(sentinel)
+            signals.stop()
+
+        loop.add_reader(sentinel, orphaned)
+    async with open_gateway(Postroom.from_config(config_file), work=work) as gateway:
+        await Server(configured(gateway), signals).serve(sockets=[listening])
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, ended by signals that are owned by the process and not by it.
+
+    uvicorn owns them only while it serves, and raises each once more when it is done.
+    """
+
+    def __init__(self, config: uvicorn.Config, signals: ShutdownSignals) -> None:
+        super().__init__(config)
+        self._signals = signals
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        with self._signals.passed_to(self.handle_exit):
+            yield
 
 
 def configured(gateway: Gateway) -> uvicorn.Config:
     """Return the settings of uvicorn for the service."""
     return uvicorn.Config(
-        gateway.application(),
+        gateway.app,
         http=Connection,
         ws="none",
         log_config=None,
         access_log=False,
         server_header=False,
-        lifespan="on",
+        lifespan="off",
         timeout_graceful_shutdown=_GRACE,
         proxy_headers=bool(gateway.settings.trusted_proxies),
         forwarded_allow_ips=list(gateway.settings.trusted_proxies),
@@ -116,8 +146,3 @@ def log_to_streams() -> None:
     access.addHandler(logging.StreamHandler(sys.stdout))
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("postroom").setLevel(logging.INFO)
-
-
-def _told_twice(number: int, _frame: object) -> None:
-    """Do nothing: uvicorn raises the signal it ended for once more when all is done, and the process ends with 0."""
-    del number

@@ -1,10 +1,14 @@
-"""Several processes of one service on one socket: started, replaced when they die, and ended together."""
+"""Process supervisor: several processes of one service on one socket, replaced when they die, ended together.
+
+uvicorn's own (`uvicorn.supervisors.Multiprocess`) is not used: it starts a process that dies at its start anew twice a
+second, kills one that does not answer for five seconds (which a large body may take), leaves the others behind when
+it is killed itself, does not say how a process ended, and what it takes differs between the versions we support.
+"""
 
 from __future__ import annotations
 
 import logging
 import multiprocessing
-import signal
 import time
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING
@@ -13,51 +17,48 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from multiprocessing.context import SpawnProcess
 
-_log = logging.getLogger("postroom.gateway")
+    from postroom.gateway.serving.signals import ShutdownSignals
 
-_GLANCE = 0.5
-"""Seconds until a signal is noticed at the latest."""
+_log = logging.getLogger("postroom.gateway")
 
 _SHORT_LIFE = 5.0
 """Seconds a process lives at least, or the next one waits for that long: so that a fault at the start is no storm."""
 
 
 class Supervisor:
-    """Keeps `count` processes of `target` running until SIGTERM or SIGINT."""
+    """Keeps `count` processes of `target` running until a signal to end."""
 
-    def __init__(self, target: Callable[[], None], count: int) -> None:
+    def __init__(self, target: Callable[[], None], count: int, signals: ShutdownSignals) -> None:
         self._target = target
         self._count = count
-        self._ending = False
+        self._signals = signals
         self._running: dict[SpawnProcess, float] = {}
+        self._start_at = 0.0
 
     def run(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._end)
-        while not self._ending:
-            self._fill_up()
-            wait([process.sentinel for process in self._running], timeout=_GLANCE)
-            self._bury()
+        while not self._signals.received:
+            pause = self._start_missing()
+            wait([self._signals.fileno(), *(process.sentinel for process in self._running)], timeout=pause)
+            self._remove_dead()
         for process in self._running:
             process.terminate()
         for process in self._running:
             process.join()
 
-    def _fill_up(self) -> None:
-        while len(self._running) < self._count and not self._ending:
+    def _start_missing(self) -> float | None:
+        """Start what is missing, or return how long that has to wait."""
+        while len(self._running) < self._count and not self._signals.received:
+            pause = self._start_at - time.monotonic()
+            if pause > 0:
+                return pause
             process = multiprocessing.get_context("spawn").Process(target=self._target)
             process.start()
             self._running[process] = time.monotonic()
+        return None
 
-    def _bury(self) -> None:
+    def _remove_dead(self) -> None:
+        if self._signals.received:  # it dies since it was asked to
+            return
         for process in [process for process in self._running if process.exitcode is not None]:
-            lived = time.monotonic() - self._running.pop(process)
-            if self._ending:
-                return
+            self._start_at = max(self._start_at, self._running.pop(process) + _SHORT_LIFE)
             _log.error("process %s ended with %s; another takes its place", process.pid, process.exitcode)
-            if lived < _SHORT_LIFE:
-                time.sleep(_SHORT_LIFE - lived)
-
-    def _end(self, number: int, frame: object) -> None:
-        del number, frame
-        self._ending = True

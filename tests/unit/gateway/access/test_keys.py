@@ -11,7 +11,7 @@ from hypothesis import given, strategies as st
 
 from postroom import Email, Sms
 from postroom.gateway.http.errors import ApiError
-from postroom.gateway.access.keys import KEY, Key, Scope, check_scope, presented
+from postroom.gateway.access.keys import KEY, ApiKey, KeyScope, check_scope, presented_key
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ONE, OTHER = "eu--abcdefg123456789", "us--abcdefg987654321"
@@ -19,7 +19,7 @@ IN_BASE64 = "Bearer " + base64.b64encode(ONE.encode()).decode()
 
 
 def made():
-    return Key.made("eu", name="shop", scope=Scope(), now=NOW)
+    return ApiKey.generate("eu", name="shop", scope=KeyScope(), now=NOW)
 
 
 def test_a_key_begins_with_its_region_and_only_a_digest_of_it_is_kept() -> None:
@@ -27,9 +27,9 @@ def test_a_key_begins_with_its_region_and_only_a_digest_of_it_is_kept() -> None:
     assert KEY.fullmatch(text)
     assert text.startswith("eu--")
     assert text not in key.model_dump_json()
-    assert key.fits(text)
-    assert not key.fits(text[:-1])
-    assert not key.fits("\ud800")
+    assert key.matches(text)
+    assert not key.matches(text[:-1])
+    assert not key.matches("\ud800")
 
 
 def test_no_two_keys_are_alike() -> None:
@@ -49,11 +49,11 @@ def test_no_two_keys_are_alike() -> None:
     ],
 )
 def test_each_of_the_four_ways(headers, query, way) -> None:
-    assert presented(headers, query) == (ONE, way)
+    assert presented_key(headers, query) == (ONE, way)
 
 
 def test_the_page_of_the_apis_own_base64_example() -> None:
-    assert presented({"authorization": "Bearer ZXUtLWFiY2RlZmcxMjM0NTY3ODk="}, "") == (ONE, "bearer")
+    assert presented_key({"authorization": "Bearer ZXUtLWFiY2RlZmcxMjM0NTY3ODk="}, "") == (ONE, "bearer")
 
 
 WAYS = [
@@ -70,19 +70,19 @@ def test_the_earlier_way_counts_when_two_disagree(first, second) -> None:
     for number, text in ((second, OTHER), (first, ONE)):
         headers |= {name: value.format(text) for name, value in WAYS[number][0].items()}
         queries += [WAYS[number][1].format(text)] if WAYS[number][1] else []
-    assert presented(headers, "&".join(queries))[0] == ONE
+    assert presented_key(headers, "&".join(queries))[0] == ONE
 
 
 @pytest.mark.parametrize(
     "headers", [{}, {"auth-token": " "}, {"authorization": "Basic eDp5"}, {"authorization": "Bearer"}]
 )
 def test_nothing_presented_is_nothing(headers) -> None:
-    assert presented({**headers, "cookie": "session=1"}, "a=b&auth_token=") is None
+    assert presented_key({**headers, "cookie": "session=1"}, "a=b&auth_token=") is None
 
 
 @given(st.text(max_size=40), st.text(max_size=40), st.text(max_size=40))
 def test_no_header_or_query_breaks_the_reading(authorization, cookie, query) -> None:
-    found = presented({"authorization": f"Bearer {authorization}", "cookie": f"auth_token={cookie}"}, query)
+    found = presented_key({"authorization": f"Bearer {authorization}", "cookie": f"auth_token={cookie}"}, query)
     assert found is None or found[1] in {"bearer", "query", "cookie"}
 
 
@@ -100,21 +100,21 @@ SMS = Sms(to="+15005550006", body="x", from_="Shop")
 
 
 def test_a_scope_limits_channels_and_accounts() -> None:
-    assert not refused(Scope(), EMAIL)
-    assert refused(Scope(channels=("sms",)), EMAIL)
-    assert not refused(Scope(channels=("sms",)), SMS)
-    assert not refused(Scope(accounts=("sg",)), EMAIL, ("careful", "sg"))
-    assert refused(Scope(accounts=("sg",)), EMAIL, ("main",))
+    assert not refused(KeyScope(), EMAIL)
+    assert refused(KeyScope(channels=("sms",)), EMAIL)
+    assert not refused(KeyScope(channels=("sms",)), SMS)
+    assert not refused(KeyScope(accounts=("sg",)), EMAIL, ("careful", "sg"))
+    assert refused(KeyScope(accounts=("sg",)), EMAIL, ("main",))
 
 
 def test_an_sms_may_choose_its_sender_unless_the_key_lists_others() -> None:
-    assert not refused(Scope(), SMS)
-    assert not refused(Scope(senders=("Shop",)), SMS)
-    assert refused(Scope(senders=("Bank",)), SMS)
+    assert not refused(KeyScope(), SMS)
+    assert not refused(KeyScope(senders=("Shop",)), SMS)
+    assert refused(KeyScope(senders=("Bank",)), SMS)
 
 
 def test_an_email_may_choose_its_sender_only_where_the_key_lists_it() -> None:
     chosen = Email(to="a@example.org", text="x", from_="Boss <boss@example.org>")
-    assert refused(Scope(), chosen)
-    assert refused(Scope(senders=("x@example.org",)), chosen)
-    assert not refused(Scope(senders=("boss@example.org",)), chosen)
+    assert refused(KeyScope(), chosen)
+    assert refused(KeyScope(senders=("x@example.org",)), chosen)
+    assert not refused(KeyScope(senders=("boss@example.org",)), chosen)

@@ -7,14 +7,14 @@ from hypothesis import given, strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from postroom.config.gateway import Limit, OneLimit
-from postroom.gateway.access.sliding_window import Window
+from postroom.gateway.access.sliding_window import SlidingWindow
 
 LIMITS = st.builds(Limit, st.integers(1, 8), st.sampled_from([1, 30, 60, 86_400]))
 
 
 @given(LIMITS, st.lists(st.tuples(st.floats(0, 2), st.integers(1, 3)), max_size=60))
 def test_no_window_of_time_ever_holds_more_than_the_limit(limit, steps) -> None:
-    window, now, taken = Window(limit), 1_700_000_000.0, []
+    window, now, taken = SlidingWindow(limit), 1_700_000_000.0, []
     for wait, cost in steps:
         now += wait * limit.window / 4
         if window.free_at(now, cost) <= now:
@@ -26,7 +26,7 @@ def test_no_window_of_time_ever_holds_more_than_the_limit(limit, steps) -> None:
 
 @given(LIMITS, st.floats(0, 1), st.integers(1, 8))
 def test_at_the_time_it_names_there_is_room(limit, part, cost) -> None:
-    window, now = Window(limit), 1_700_000_000.0 + part * limit.window
+    window, now = SlidingWindow(limit), 1_700_000_000.0 + part * limit.window
     window.add(now, limit.count)
     at = window.free_at(now, cost)
     if cost > limit.count:
@@ -37,13 +37,13 @@ def test_at_the_time_it_names_there_is_room(limit, part, cost) -> None:
 
 
 def test_a_clock_set_back_does_not_lock_anyone_out_for_longer_than_the_window() -> None:
-    window = Window(Limit(1, 30))
+    window = SlidingWindow(Limit(1, 30))
     window.add(1_700_000_000.0)
     assert window.free_at(1_600_000_000.0) == 1_600_000_000.0
 
 
 def test_what_is_kept_does_not_grow() -> None:
-    window = Window(Limit(10**6, 30))
+    window = SlidingWindow(Limit(10**6, 30))
     for tick in range(10_000):
         window.used(1_700_000_000 + tick)
         window.add(1_700_000_000 + tick)
@@ -74,10 +74,10 @@ def test_what_is_no_limit_is_refused_with_the_notation(text) -> None:
 
 @given(st.lists(st.tuples(st.floats(0, 40), st.integers(1, 5)), max_size=60))
 def test_what_is_booked_never_flows_faster_than_the_limit_and_in_the_order_it_came(steps) -> None:
-    window, now, flows = Window(Limit(5, 10)), 1_000_000.0, []
+    window, now, flows = SlidingWindow(Limit(5, 10)), 1_000_000.0, []
     for pause, cost in steps:
         now += pause
-        free = window.book(now, cost)
+        free = window.reserve(now, cost)
         assert free == 0 or free > now
         flows.append((max(now, free), cost))
     times = [time for time, _ in flows]
@@ -87,13 +87,13 @@ def test_what_is_booked_never_flows_faster_than_the_limit_and_in_the_order_it_ca
 
 
 def test_what_is_larger_than_the_limit_never_fits_and_takes_no_room() -> None:
-    window = Window(Limit(5, 10))
-    assert window.book(1_000_000.0, 6) == float("inf")
-    assert window.book(1_000_000.0, 5) == 0
+    window = SlidingWindow(Limit(5, 10))
+    assert window.reserve(1_000_000.0, 6) == float("inf")
+    assert window.reserve(1_000_000.0, 5) == 0
 
 
 def test_a_window_is_forgotten_once_nothing_of_it_counts() -> None:
-    window = Window(Limit(5, 60))
+    window = SlidingWindow(Limit(5, 60))
     window.add(1_000_000.0)
-    assert window.used(window.forgotten_at()) == 0
-    assert window.forgotten_at() < 1_000_000.0 + 70
+    assert window.used(window.stale_at()) == 0
+    assert window.stale_at() < 1_000_000.0 + 70

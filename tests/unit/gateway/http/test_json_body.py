@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from postroom.gateway.http.errors import ApiError
-from postroom.gateway.http.json_body import DEEPEST, MOST_OBJECTS, read_json
+from postroom.gateway.http.json_body import DEEPEST, MOST_OBJECTS, parse_json
 
 SEED = Path(__file__).parents[4] / "shared" / "seed.md"
 
@@ -24,21 +24,21 @@ VALUES = st.recursive(
 
 def refused(body: bytes) -> ApiError:
     with pytest.raises(ApiError) as caught:
-        read_json(body)
+        parse_json(body)
     assert caught.value.status == 400
     return caught.value
 
 
 @given(st.dictionaries(st.text(), VALUES))
 def test_any_object_is_read_as_it_was_written(value) -> None:
-    assert read_json(json.dumps(value).encode()) == value
-    assert read_json(json.dumps(value, ensure_ascii=False, indent=1).encode("utf-8", "surrogatepass")) == value
+    assert parse_json(json.dumps(value).encode()) == value
+    assert parse_json(json.dumps(value, ensure_ascii=False, indent=1).encode("utf-8", "surrogatepass")) == value
 
 
 @given(st.binary(max_size=60))
 def test_any_bytes_are_an_object_or_a_400(body) -> None:
     try:
-        assert isinstance(read_json(body), dict)
+        assert isinstance(parse_json(body), dict)
     except ApiError as refusal:
         assert refusal.status == 400
         assert refusal.message.endswith(".")
@@ -108,8 +108,8 @@ def test_nesting_within_the_bound_is_taken_however_many_lists_there_are() -> Non
     inner: object = 1
     for _ in range(DEEPEST - 1):
         inner = [inner]
-    assert read_json(json.dumps(value).encode()) == value
-    assert read_json(json.dumps({"a": inner}).encode()) == {"a": inner}
+    assert parse_json(json.dumps(value).encode()) == value
+    assert parse_json(json.dumps({"a": inner}).encode()) == {"a": inner}
 
 
 @pytest.mark.parametrize(("body", "kind"), [("[]", "a list"), ('"x"', "a text"), ("1", "a number"), ("null", "null")])
@@ -122,14 +122,14 @@ def test_a_byte_that_is_not_utf8_is_counted_out() -> None:
 
 
 def test_a_byte_order_mark_is_skipped() -> None:
-    assert read_json(b'\xef\xbb\xbf{"a": 1}') == {"a": 1}
+    assert parse_json(b'\xef\xbb\xbf{"a": 1}') == {"a": 1}
 
 
 def test_a_number_too_large_for_a_float_does_not_fail_the_reading() -> None:
-    assert math.isinf(read_json(b'{"a": 1e999}')["a"])
+    assert math.isinf(parse_json(b'{"a": 1e999}')["a"])
 
 
 def test_more_lists_and_objects_than_memory_is_meant_for_are_refused_before_they_are_made() -> None:
     body = b'{"a": [' + b"[]," * MOST_OBJECTS + b"1]}"
     with pytest.raises(ApiError, match="more than 1,000,000 lists and objects"):
-        read_json(body)
+        parse_json(body)

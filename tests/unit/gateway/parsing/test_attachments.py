@@ -10,12 +10,12 @@ from hypothesis import given, strategies as st
 
 from postroom.attachments import LARGEST_EMAIL
 from postroom.gateway.http.errors import ApiError
-from postroom.gateway.parsing.attachments import ENCODINGS, read_files
+from postroom.gateway.parsing.attachments import ENCODINGS, parse_files
 
 
 def read_one(where="attachments", **item):
     problems = []
-    files = read_files([{"name": "a.bin", "type": "application/x-test", **item}], where, 10, problems)
+    files = parse_files([{"name": "a.bin", "type": "application/x-test", **item}], where, 10, problems)
     return problems or files[0][1]
 
 
@@ -120,7 +120,7 @@ def test_a_text_says_that_it_is_utf8() -> None:
 @pytest.mark.parametrize("given", [None, "", []])
 def test_no_attachments_in_any_form_are_none(given) -> None:
     problems = []
-    assert read_files(given, "attachments", 10, problems) == problems == []
+    assert parse_files(given, "attachments", 10, problems) == problems == []
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_no_attachments_in_any_form_are_none(given) -> None:
 )
 def test_what_is_no_list_of_objects_is_told(given, told) -> None:
     problems = []
-    assert read_files(given, "attachments", 10, problems) == []
+    assert parse_files(given, "attachments", 10, problems) == []
     assert told in problems[0].message
 
 
@@ -147,4 +147,4 @@ def test_files_too_large_are_refused_before_they_are_decoded(encoding) -> None:
 def test_files_that_are_too_large_together_are_refused() -> None:
     half = {"name": "a", "content": "A" * (LARGEST_EMAIL // 2 + 1)}
     with pytest.raises(ApiError, match="at most 40,000,000 bytes"):
-        read_files([half, half], "attachments", 10, [])
+        parse_files([half, half], "attachments", 10, [])

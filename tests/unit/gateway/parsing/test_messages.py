@@ -8,8 +8,8 @@ from hypothesis import given, strategies as st
 from postroom import Email, Sms
 from postroom.config.gateway import GatewaySettings
 from postroom.gateway.http.errors import ApiError
-from postroom.gateway.parsing.email import DENIED_HEADERS, read_email
-from postroom.gateway.parsing.sms import read_sms
+from postroom.gateway.parsing.email import DENIED_HEADERS, parse_email
+from postroom.gateway.parsing.sms import parse_sms
 from postroom.messages import MODELLED_HEADERS
 
 LIMITS = GatewaySettings(max_recipients=6)
@@ -24,11 +24,11 @@ JSON = st.recursive(
 
 
 def email(**fields) -> Email:
-    return read_email({**EMAIL, **fields}, LIMITS)
+    return parse_email({**EMAIL, **fields}, LIMITS)
 
 
 def sms(**fields) -> Sms:
-    return read_sms({**SMS, **fields}, LIMITS)
+    return parse_sms({**SMS, **fields}, LIMITS)
 
 
 def told(read, item) -> dict[str, str]:
@@ -40,11 +40,11 @@ def told(read, item) -> dict[str, str]:
 
 
 def wrong(**fields) -> dict[str, str]:
-    return told(read_email, {**EMAIL, **fields})
+    return told(parse_email, {**EMAIL, **fields})
 
 
 def wrong_sms(**fields) -> dict[str, str]:
-    return told(read_sms, {**SMS, **fields})
+    return told(parse_sms, {**SMS, **fields})
 
 
 def addresses(group) -> list[str]:
@@ -100,7 +100,7 @@ def test_unknown_fields_and_leaked_options_do_no_harm() -> None:
 
 
 def test_an_item_of_the_javascript_api_is_unwrapped() -> None:
-    assert read_email({"options": EMAIL, "data": {"name": "Ann"}}, LIMITS).html == "<p>Hi</p>"
+    assert parse_email({"options": EMAIL, "data": {"name": "Ann"}}, LIMITS).html == "<p>Hi</p>"
 
 
 def test_handlebars_are_passed_through_untouched() -> None:
@@ -207,9 +207,9 @@ def test_the_pages_sms_sample() -> None:
 
 def test_an_sms_to_a_list_and_a_flat_one() -> None:
     assert sms(data={"to": ["+15005550006", "+447700900000"], "body": "x"}).to == ("+15005550006", "+447700900000")
-    assert read_sms({"to": "+15005550006", "body": "x"}, LIMITS).body == "x"
+    assert parse_sms({"to": "+15005550006", "body": "x"}, LIMITS).body == "x"
     assert wrong_sms(data={"to": ["+15005550006", "12"], "body": "x"}).keys() == {"data.to[1]"}
-    assert told(read_sms, {"to": "12", "body": "x"}).keys() == {"to[0]"}
+    assert told(parse_sms, {"to": "12", "body": "x"}).keys() == {"to[0]"}
 
 
 def test_media_and_required_are_read_wherever_the_pages_put_them() -> None:
@@ -224,12 +224,12 @@ def test_what_is_wrong_with_an_sms_is_told_in_its_place() -> None:
     assert found.keys() == {"data.to", "data.body", "options.twilio_sid", "required"}
     assert wrong_sms(options="x").keys() == {"options"}
     assert wrong_sms(data={"to": "+15005550006"}).keys() == {""}
-    assert told(read_sms, {}).keys() == {"to"}
+    assert told(parse_sms, {}).keys() == {"to"}
 
 
 def test_credentials_in_requests_can_be_refused() -> None:
     with pytest.raises(ApiError) as caught:
-        read_sms({**SMS, "options": {"twilio_sid": "x"}}, GatewaySettings(request_credentials="deny"))
+        parse_sms({**SMS, "options": {"twilio_sid": "x"}}, GatewaySettings(request_credentials="deny"))
     assert (caught.value.status, caught.value.code) == (403, "credentials_not_allowed")
 
 
@@ -238,7 +238,7 @@ def test_credentials_in_requests_can_be_refused() -> None:
 )
 def test_any_json_is_an_email_or_told_what_is_wrong(item) -> None:
     try:
-        assert isinstance(read_email(item, LIMITS), Email)
+        assert isinstance(parse_email(item, LIMITS), Email)
     except ApiError as refusal:
         assert refusal.details or refusal.status == 413
 
@@ -249,6 +249,6 @@ def test_any_json_is_an_email_or_told_what_is_wrong(item) -> None:
 )
 def test_any_json_is_an_sms_or_told_what_is_wrong(item, data) -> None:
     try:
-        assert isinstance(read_sms({**item, "data": data} if data else item, LIMITS), Sms)
+        assert isinstance(parse_sms({**item, "data": data} if data else item, LIMITS), Sms)
     except ApiError as refusal:
         assert refusal.details
