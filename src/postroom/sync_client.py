@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-_GLANCE = 0.1
-"""Seconds between two looks at whether a worker's thread was told to stop."""
+_POLL_INTERVAL = 0.1
+"""Seconds between two looks at whether a worker's thread is to stop."""
 
 
 class SyncPostroom:
@@ -112,14 +112,14 @@ class SyncPostroom:
 
         What is under way then ends first.
         """
-        told = stop or threading.Event()
-        call = self._begin(self._working(told, until_empty=until_empty))
+        stopping = stop or threading.Event()
+        call = self._begin(self._working(stopping, until_empty=until_empty))
         self._works.add(call)
         call.add_done_callback(self._works.discard)
         try:
             call.result()
         except KeyboardInterrupt:
-            told.set()
+            stopping.set()
             call.result()
             raise
 
@@ -205,17 +205,17 @@ class SyncPostroom:
         finally:
             self._loop.stop()
 
-    async def _working(self, told: threading.Event, *, until_empty: bool) -> None:
+    async def _working(self, stopping: threading.Event, *, until_empty: bool) -> None:
         stop = asyncio.Event()
-        watching = asyncio.create_task(self._pass_on(told, stop))
+        watching = asyncio.create_task(self._pass_on(stopping, stop))
         try:
             await self._room.work(stop=stop, until_empty=until_empty)
         finally:
             watching.cancel()
 
-    async def _pass_on(self, told: threading.Event, stop: asyncio.Event) -> None:
-        while not (told.is_set() or self._closing):  # noqa: ASYNC110 - no loop can wait for a thread's event
-            await asyncio.sleep(_GLANCE)
+    async def _pass_on(self, stopping: threading.Event, stop: asyncio.Event) -> None:
+        while not (stopping.is_set() or self._closing):  # noqa: ASYNC110 - no loop can wait for a thread's event
+            await asyncio.sleep(_POLL_INTERVAL)
         stop.set()
 
     def _run(self, work: Coroutine[Any, Any, R]) -> R:

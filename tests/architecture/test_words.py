@@ -29,15 +29,11 @@ KNOWN = """
 
     src/postroom/config
 
-    src/postroom/delivery
-
     src/postroom/events.py
 
     src/postroom/gateway
 
     src/postroom/outbox
-
-    src/postroom/sync_client.py
 
     src/postroom/validation.py
 """.split()

@@ -234,7 +234,7 @@ def _plugin_faults(target: Target, what: str) -> Iterator[None]:
 
 
 def _fingerprint(options: Mapping[str, SecretStr]) -> bytes:
-    """Tell sets of credentials apart without keeping them as keys."""
+    """Distinguish sets of credentials without keeping them as keys."""
     digest = hashlib.sha256()
     for part in _flat(sorted(options.items())):
         digest.update(len(part).to_bytes(4, "big") + part)

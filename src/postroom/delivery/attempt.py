@@ -39,8 +39,8 @@ async def attempt(
         limit = dispatcher.capabilities.max_recipients
         whole = len(recipients) == len(prepared.recipients) and (limit is None or len(recipients) <= limit)
         parts = [prepared] if whole else split_for_transport(prepared, recipients, dispatcher)
-    except DeliveryError as unopened:
-        progress.record(target, AttemptResult(recipients, datetime.now(UTC), 0.0, unopened))
+    except DeliveryError as error:  # its transport could not be opened
+        progress.record(target, AttemptResult(recipients, datetime.now(UTC), 0.0, error))
         return None
     except PostroomError as error:
         progress.skip(recipients, error)

@@ -208,7 +208,7 @@ class DeliveryProgress:
 
 
 def _as_error(target: Target, answer: Accepted) -> DeliveryError:
-    """Turn a yes for no recipient into the error it is; one that is in doubt makes the whole attempt so."""
+    """Make a yes for no recipient the error it is; one that is in doubt makes the whole attempt so."""
     outcomes = {result.outcome for result in answer.recipients}
     if Outcome.UNKNOWN in outcomes:
         return OutcomeUnknown(

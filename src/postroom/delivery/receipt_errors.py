@@ -44,9 +44,9 @@ def _made_from(receipt: Receipt) -> PostroomError:
             "with `postroom outbox resolve`"
         )
     if last is None:
-        refused = next((result for result in receipt.recipients if result.code), None)
-        if refused and refused.code:
-            return _class_with_code(refused.code, MessageError)(refused.detail or refused.code)
+        failed = next((result for result in receipt.recipients if result.code), None)
+        if failed and failed.code:
+            return _class_with_code(failed.code, MessageError)(failed.detail or failed.code)
         return MessageError(f"message {receipt.id} was not sent: {receipt.status}")
     return _class_with_code(last.error or "", DeliveryError)(
         f"{last.account}: {last.detail or last.error or last.outcome}; message {receipt.id} was not sent",
