@@ -25,8 +25,6 @@ REFUSING = ("plugins/", "src/postroom/builtin/", "src/postroom/testing/")
 """Where providers are spoken to or stood in for: there `refusal` has its one meaning, the provider's no."""
 
 KNOWN = """
-    src/postroom/cli
-
     src/postroom/config
 
     src/postroom/events.py

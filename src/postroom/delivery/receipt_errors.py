@@ -24,11 +24,11 @@ def raise_for_receipt(receipt: Receipt, raised: Sequence[PostroomError] = ()) ->
     """
     if receipt.accepted or receipt.status not in {*_FAILED, Status.IN_DOUBT}:
         return receipt
-    error = _most_telling(raised) or _made_from(receipt)
+    error = _most_important(raised) or _made_from(receipt)
     raise error.with_receipt(receipt) if isinstance(error, DeliveryError) else error
 
 
-def _most_telling(raised: Sequence[PostroomError]) -> PostroomError | None:
+def _most_important(raised: Sequence[PostroomError]) -> PostroomError | None:
     """Return an error that leaves a doubt, else the last that came of an attempt, else why the first did not try."""
     attempts = [error for error in raised if isinstance(error, DeliveryError)]
     doubts = (error for error in attempts if error.outcome is Outcome.UNKNOWN)
