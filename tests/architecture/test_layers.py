@@ -57,10 +57,18 @@ FLOORS: dict[str, list[str]] = {
         "factory",
     ],
     "postroom.outbox.sqlite": ["schema database", "claim settle suppressions query", "insert update", "store"],
-    "postroom.gateway": ["http", "parsing", "access", "worker metrics", "api", "app", "serving"],
-    "postroom.gateway.http": ["errors responses", "postroom_errors json_body form_body", "body", "middleware"],
+    "postroom.gateway": ["metrics worker", "http", "parsing", "access", "api", "app", "serving"],
+    "postroom.gateway.http": ["errors requests", "responses json_body form_body", "body routing", "middleware"],
     "postroom.gateway.parsing": ["attachments fields recipients", "email sms"],
-    "postroom.gateway.serving": ["protocol supervisor", "server"],
+    "postroom.gateway.access": ["sliding_window keys", "storage", "authentication rate_limits quotas sqlite"],
+    "postroom.gateway.api": [
+        "samples",
+        "schemas",
+        "communicate messages unsubscribe webhooks health",
+        "suppressions openapi",
+        "routes",
+    ],
+    "postroom.gateway.serving": ["protocol signals", "supervisor", "server"],
     "postroom.cli": [
         "output arguments tables config_schema",
         "check config demo dry_run extensions init keys new_provider outbox providers send send_many serve suppressions "
@@ -104,16 +112,6 @@ PUBLIC_TO_PLUGINS = {
 KNOWN = {
     (start, end)
     for line in """
-    postroom.gateway.access.storage -> postroom.outbox.sqlite.database
-
-    postroom.gateway.access.storage -> postroom.outbox.sqlite.store
-
-    postroom.gateway.api.health -> postroom.outbox.sqlite.store
-
-    postroom.gateway.app -> postroom.outbox.sqlite.store
-
-    postroom.gateway.http.middleware -> postroom.gateway.api.health
-
     postroom.outbox.maintenance -> postroom.outbox.sqlite.claim
 
     postroom.outbox.maintenance -> postroom.outbox.sqlite.query
