@@ -29,8 +29,6 @@ KNOWN = """
 
     src/postroom/events.py
 
-    src/postroom/gateway
-
     src/postroom/outbox
 
     src/postroom/validation.py

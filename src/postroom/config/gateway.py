@@ -60,7 +60,7 @@ class GatewaySettings(Section):
 
     How often, for each key: `rate_limit` counts requests, `message_limit` messages, and either may be a list
     (`["20/30s", "5000/d"]`); above them the answer is 429. A key that goes on regardless is flagged after
-    `flag_after` refusals and suspended after `suspend_after`, until an operator lifts it. `quota` counts
+    `flag_after` such answers and suspended after `suspend_after`, until an operator lifts it. `quota` counts
     messages too, but those above it are held and flow later.
 
     How much: `max_body` bytes of a request, `max_recipients` of a message, `max_attachments` of an e-mail,

@@ -80,7 +80,7 @@ class RateLimiter:
             async with self._batches.lock(key.id, unit):
                 decision = self._batches.use(key.id, unit, cost) or await self._decide(key.id, unit, limits, cost)
         if isinstance(decision, Exceeded):
-            raise await self._refuse(key, unit, decision)
+            raise await self._over_limit(key, unit, decision)
         return _rate_headers(decision)
 
     async def _decide(self, key_id: str, unit: Unit, limits: Sequence[Limit], cost: int) -> Allowed | Exceeded:
@@ -92,7 +92,7 @@ class RateLimiter:
             self._batches.keep(key_id, unit, decision, cost)
         return decision
 
-    async def _refuse(self, key: ApiKey, unit: Unit, exceeded: Exceeded) -> ApiError:
+    async def _over_limit(self, key: ApiKey, unit: Unit, exceeded: Exceeded) -> ApiError:
         """Mark the key if it has earned it, and return what its caller is told."""
         now = self._clock()
         if exceeded.suspend:
@@ -110,17 +110,18 @@ class RateLimiter:
 
 
 def decide(windows: Sequence[SlidingWindow], now: float, cost: int) -> Allowed | Exceeded:
-    """Count `cost` against every limit, or none; a refusal is counted too.
+    """Count `cost` against every limit, or none; being over one is counted too.
 
-    `windows` are those of the limits, one at least, then the refusals that flag a key and those that suspend it.
+    `windows` are those of the limits, one at least, then those that count how often a key was over one: the first
+    flags it, the second suspends it.
     """
     *limited, flag, suspend = windows
     times = [window.free_at(now, cost) for window in limited]
     latest = max(range(len(times)), key=times.__getitem__)
     if times[latest] > now:
-        for refusals in (flag, suspend):
-            refusals.add(now)
-        reached = [refusals.remaining(now) <= 0 for refusals in (flag, suspend)]
+        for overruns in (flag, suspend):
+            overruns.add(now)
+        reached = [overruns.remaining(now) <= 0 for overruns in (flag, suspend)]
         return Exceeded(limited[latest].limit, times[latest], *reached)
     tokens = max(cost, min(min(window.limit.count // _BATCHES, window.remaining(now)) for window in limited))
     for window in limited:
