@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Iterable
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import dedent
@@ -15,6 +19,9 @@ from types import ModuleType
 from typing import Any, Self
 
 import pytest
+
+from postroom.testing.http import Answer, HttpRecorder
+from postroom.testing.smtp import SmtpRecorder
 
 PLUGINS = Path(__file__).parent / "plugins"
 ROOT = Path(__file__).parent.parent
@@ -98,3 +105,155 @@ def site(tmp_path: Path) -> Site:
     folder = tmp_path / "site"
     folder.mkdir()
     return Site(folder)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a run of the command line left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    @property
+    def everything(self) -> str:
+        return self.out + self.err
+
+
+@pytest.fixture
+def clean_environment() -> dict[str, str]:
+    """The environment without anything that configures postroom or a provider."""
+    prefixes = ("POSTROOM_", "TWILIO_", "VONAGE_", "SENDGRID_", "SMTP_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """Runs `postroom …` in an empty folder, in a clean environment; `json`, `out` and `code` are what it answers."""
+
+    folder: Path
+    environment: dict[str, str]
+
+    def __call__(self, *arguments: str, stdin: str = "", env: dict[str, str] | None = None) -> Finished:
+        """Run it in this process, which proves the same of a command as a process of its own, but at once."""
+        from typer.testing import CliRunner
+
+        from postroom.cli.app import build
+
+        with contextlib.chdir(self.folder), pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "environ", {**self.environment, **(env or {})})
+            done = CliRunner().invoke(build(), arguments, input=stdin, catch_exceptions=False, prog_name="postroom")
+        return Finished(done.exit_code, done.stdout, done.stderr)
+
+    async def beside(self, *arguments: str, stdin: str = "", env: dict[str, str] | None = None) -> Finished:
+        """Run it while the servers of this loop go on."""
+        return await asyncio.to_thread(self, *arguments, stdin=stdin, env=env)
+
+    def process(
+        self, *arguments: str, stdin: str = "", env: dict[str, str] | None = None, timeout: float = 50
+    ) -> Finished:
+        """Run it as a process of its own."""
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-m", "postroom", *arguments],
+            cwd=self.folder,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            env={**self.environment, **(env or {})},
+            timeout=timeout,
+            check=False,
+        )
+        return Finished(done.returncode, done.stdout, done.stderr)
+
+    async def deliver(self) -> None:
+        """Do what `postroom worker --until-empty` does, whose signals are for a process of its own."""
+        from postroom.client import Postroom
+
+        with contextlib.chdir(self.folder):
+            async with Postroom.from_config("postroom.toml") as room:
+                await room.work(until_empty=True)
+
+    @contextlib.asynccontextmanager
+    async def running(self, *arguments: str, env: dict[str, str] | None = None) -> AsyncIterator[Process]:
+        """It under way as a process of its own, with pipes to read from; ended by force if it still runs."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-W", "error", "-m", "postroom", *arguments),
+            cwd=self.folder,
+            env={**self.environment, **(env or {})},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        try:
+            yield process
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.communicate()
+
+    async def interrupted(self, process: Process) -> Finished:
+        """What it leaves behind on Ctrl-C."""
+        process.send_signal(signal.SIGINT)
+        return await self.ended(process)
+
+    async def ended(self, process: Process) -> Finished:
+        """What it leaves behind by itself."""
+        out, err = await process.communicate()
+        assert process.returncode is not None
+        return Finished(process.returncode, out.decode(), err.decode())
+
+    def configure(self, text: str) -> None:
+        """Write the configuration that commands find."""
+        (self.folder / "postroom.toml").write_text(text)
+
+    def configure_more(self, text: str) -> None:
+        """Add lines to it."""
+        with (self.folder / "postroom.toml").open("a") as file:
+            file.write(f"\n{text}\n")
+
+
+@pytest.fixture
+async def twilio(command: CommandLine) -> AsyncIterator[HttpRecorder]:
+    """Twilio on loopback, which takes everything, configured as the only account; `configure_more` adds settings."""
+    async with HttpRecorder() as server:
+        server.answer_with(lambda _: Answer(201, {"sid": "SM1", "status": "queued", "num_segments": "1"}))
+        command.configure(f"""
+            [accounts.texts]
+            provider = "twilio"
+            account_sid = "AC00000000000000000000000000000001"
+            auth_token = "canary-secret-never-to-be-shown"
+            base_url = "{server.url}"
+            from = "+15005550006"
+            """)
+        yield server
+
+
+@pytest.fixture
+async def smtp(command: CommandLine) -> AsyncIterator[SmtpRecorder]:
+    """A mail server on loopback, configured as the only account."""
+    async with SmtpRecorder() as server:
+        command.configure(f"""
+            [accounts.main]
+            provider = "smtp"
+            host = "127.0.0.1"
+            port = {server.port}
+            tls = "none"
+            from = "Post Room <post@example.org>"
+            """)
+        yield server
+
+
+@pytest.fixture
+def command(tmp_path: Path, clean_environment: dict[str, str]) -> CommandLine:
+    """The command line, in this process."""
+    return CommandLine(tmp_path, clean_environment)
+
+
+@pytest.fixture
+def cli(command: CommandLine) -> Callable[..., Finished]:
+    """The command line, as a process of its own."""
+    return command.process

@@ -80,6 +80,6 @@ def _extension_names(config_file: Path | None) -> list[str]:
     file = Path(config_file or os.environ.get("POSTROOM_CONFIG") or "postroom.toml")
     try:
         found = tomllib.loads(file.read_text(encoding="utf-8"))["plugins"]["extensions"]
+        return [found] if isinstance(found, str) else [str(name) for name in found]
     except (OSError, ValueError, KeyError, TypeError):
         return []
-    return [found] if isinstance(found, str) else [str(name) for name in found]

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
+
 import pytest
+
+if TYPE_CHECKING:
+    from tests.conftest import CommandLine
+
 
 CONFIGURATION = """
 [defaults]
@@ -16,12 +21,13 @@ from = "desk@example.org"
 
 
 @pytest.fixture
-def run(cli, tmp_path: Path):
-    (tmp_path / "postroom.toml").write_text(CONFIGURATION)
-    return cli
+def run(command: CommandLine) -> CommandLine:
+    """The command line over an account that takes everything."""
+    command.configure(CONFIGURATION)
+    return command
 
 
-def test_an_address_that_is_added_is_not_written_to_until_it_is_removed(run) -> None:
+def test_an_address_that_is_added_is_not_written_to_until_it_is_removed(run: CommandLine) -> None:
     added = run("suppressions", "add", "Ann@Example.org", "--note", "by phone", "--json")
     assert (added.code, added.json["address"], added.json["detail"]) == (0, "ann@example.org", "by phone")
     refused = run("send", "email", "--to", "ann@example.org", "--text", "hi", "--json")
@@ -30,7 +36,7 @@ def test_an_address_that_is_added_is_not_written_to_until_it_is_removed(run) -> 
     assert run("send", "email", "--to", "ann@example.org", "--text", "hi").code == 0
 
 
-def test_a_category_leaves_the_other_messages_alone(run) -> None:
+def test_a_category_leaves_the_other_messages_alone(run: CommandLine) -> None:
     assert run("suppressions", "add", "+44 20 7946 0958", "--category", "marketing").code == 0
     assert run("send", "sms", "--to", "+442079460958", "--body", "hi").code == 0
     [entry] = run("suppressions", "list", "--channel", "sms", "--json").json
@@ -39,7 +45,7 @@ def test_a_category_leaves_the_other_messages_alone(run) -> None:
 
 
 @pytest.mark.parametrize("address", ["ann@", "12", "nobody"])
-def test_what_is_no_address_is_refused(run, address) -> None:
+def test_what_is_no_address_is_refused(run: CommandLine, address: str) -> None:
     done = run("suppressions", "add", address)
     assert done.code == 2
     assert address in done.err
