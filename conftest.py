@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-SLOW = ("tests/acceptance/", "tests/integration/", "tests/packaging/", "tests/typing/")
-"""Folders whose tests start processes; `-m "not slow"` is the lane for every minute."""
+SLOW_FOLDERS = ("tests/acceptance/", "tests/integration/", "tests/packaging/", "tests/typing/")
+SLOW_FIXTURES = {"site"}
+"""Whose tests start processes: they are `slow`, as is what bears that mark itself."""
 
 
 def listens(*ports: int) -> bool:
@@ -63,7 +64,7 @@ def unmet(item: pytest.Item) -> list[str]:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    if item.nodeid.startswith(SLOW):
+    if item.nodeid.startswith(SLOW_FOLDERS) or SLOW_FIXTURES.intersection(getattr(item, "fixturenames", ())):
         item.add_marker("slow")
 
 

@@ -72,6 +72,7 @@ def blocks(kind: str = "") -> list[Block]:
     return [block for block in found if not kind or block.kind == kind]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", blocks("python"), ids=str)
 def test_a_python_block_runs(block: Block, tmp_path: Path, secrets: None) -> None:
     kind, _, name = block.mark.partition(": ")
@@ -94,6 +95,7 @@ def test_a_configuration_block_loads_with_every_account(
     Postroom(load_config(file)).validate()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", [b for b in blocks("sh") if b.mark != WALKED], ids=str)
 def test_every_command_line_works(block: Block, tmp_path: Path, secrets: None) -> None:
     name, _, content = block.mark.removeprefix("file: ").partition("\n")

@@ -50,6 +50,7 @@ def test_what_is_written_names_the_provider_throughout_and_leaves_no_placeholder
     assert f"def postroom_{channel}_transport" in module
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channel", Channel)
 @pytest.mark.parametrize("name", ["acme", LONGEST])
 def test_what_is_written_is_clean_by_its_own_linter_formatter_and_strict_type_checker(
