@@ -22,6 +22,7 @@ from postroom.delivery.reports import read_reports
 from postroom.delivery.routing import Router
 from postroom.errors import PostroomClosed, PostroomError, WrongEventLoop
 from postroom.messages import Message
+from postroom.outbox.factory import open_outbox, presence
 from postroom.registry.registry import Registry
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class Postroom:
         self._router = Router(self.config, self.registry)
         self._accounts = Accounts(self.config, self.registry, middleware)
         self._failover = Failover(self._router, self._accounts, self._observers, self._existing_outbox)
-        self._outbox_exists = self.config.outbox.path.exists
+        self._outbox_exists = presence(self.config.outbox)
         self._outbox: Outbox | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
@@ -100,8 +101,6 @@ class Postroom:
     def outbox(self) -> Outbox:
         """The durable store of messages on their way, and what can be asked of it."""
         if self._outbox is None:
-            from postroom.outbox.factory import open_outbox  # noqa: PLC0415 - only those pay who use it
-
             self._outbox = open_outbox(self.config.outbox, self._accounts, self._router, self._observers)
         return self._outbox
 

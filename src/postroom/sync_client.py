@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from postroom.events import Event
     from postroom.messages import Email, Message, Sms
     from postroom.outbox.outbox import Outbox
-    from postroom.outbox.records import MessageDetails, MessageFilter, MessageSummary, OutboxStats
+    from postroom.outbox.views import MessageDetails, MessageFilter, MessageSummary, OutboxStats
     from postroom.plugin.settings import AccountSettings
     from postroom.plugin.transport import CheckReport, WebhookRequest
     from postroom.receipts import Channel, Receipt

@@ -16,7 +16,7 @@ from ordeal.servers import MailServer
 
 from postroom import Email, Postroom
 from postroom.errors import OutboxError
-from postroom.outbox.records import MessageFilter
+from postroom.outbox.views import MessageFilter
 from postroom.receipts import Status
 
 

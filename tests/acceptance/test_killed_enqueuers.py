@@ -16,7 +16,7 @@ from ordeal.configuration import sink, written
 from ordeal.processes import Crew
 
 from postroom import Postroom
-from postroom.outbox.records import MessageFilter
+from postroom.outbox.views import MessageFilter
 
 CALLERS = 20
 KILLS = int(os.environ.get("POSTROOM_KILLS", "5"))

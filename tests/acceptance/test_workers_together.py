@@ -15,7 +15,7 @@ from ordeal.processes import Crew
 from ordeal.servers import MailServer, PhoneServer
 
 from postroom import Email, Postroom, Sms
-from postroom.outbox.records import MessageFilter
+from postroom.outbox.views import MessageFilter
 from postroom.receipts import Status
 
 RATED = int(os.environ.get("POSTROOM_RATED", "1000"))

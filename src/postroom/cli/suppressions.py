@@ -14,7 +14,7 @@ from postroom.cli.tables import show_table
 
 if TYPE_CHECKING:
     from postroom.outbox import Outbox
-    from postroom.outbox.suppression import Scope, Suppression
+    from postroom.outbox.records import Suppression, SuppressionCategory
 
 app = typer.Typer(name="suppressions", help="Show and change who is not written to.", no_args_is_help=True)
 
@@ -36,7 +36,7 @@ class CategoryName(StrEnum):
     TRANSACTIONAL = "transactional"
 
 
-_SCOPES: dict[CategoryName, Scope] = {
+_SCOPES: dict[CategoryName, SuppressionCategory] = {
     CategoryName.ALL: "",
     CategoryName.MARKETING: "marketing",
     CategoryName.TRANSACTIONAL: "transactional",
@@ -112,11 +112,11 @@ def _change(
 
 
 def _entry(address: str, category: CategoryName, note: str, *, lifted: bool) -> Suppression:
-    from postroom.outbox.suppression import Suppression
+    from postroom.outbox.suppression import by_hand
     from postroom.receipts import Channel
 
     channel = Channel.EMAIL if "@" in address else Channel.SMS
-    return Suppression.by_hand(channel, address, _SCOPES[category], note or None, lifted=lifted)
+    return by_hand(channel, address, _SCOPES[category], note or None, lifted=lifted)
 
 
 async def _all(outbox: Outbox, channel: ChannelName | None) -> list[Suppression]:

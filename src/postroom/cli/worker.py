@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from postroom.client import Postroom
-    from postroom.outbox.records import OutboxStats
+    from postroom.outbox.views import OutboxStats
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -40,12 +40,14 @@ def worker(
 async def _work(room: Postroom, *, until_empty: bool) -> None:
     from asyncio import Event
 
+    from postroom.outbox.factory import location
+
     stop = Event()
     async with room:
         await room.outbox.stats()  # an outbox that cannot be used is an error now, not something to wait for
         _stop_on_a_signal(stop)
         until = "nothing is due" if until_empty else "SIGTERM or Ctrl-C"
-        warn(f"delivering what is in {room.config.outbox.path}, until {until}")
+        warn(f"delivering what is in {location(room.config.outbox)}, until {until}")
         await room.work(stop=stop, until_empty=until_empty)
         warn(_left(await room.outbox.stats()))
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Annotated
-from urllib.parse import unquote
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
@@ -59,8 +57,3 @@ class OutboxSettings(Section):
     lease: Seconds = 10.0
     grace: Seconds = 30.0
     retention: Seconds = 604_800.0
-
-    @property
-    def path(self) -> Path:
-        """The SQLite file."""
-        return Path(unquote(self.url.removeprefix(_SQLITE)))

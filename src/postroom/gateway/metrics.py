@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from postroom.receipts import Status
 
 if TYPE_CHECKING:
-    from postroom.outbox.records import OutboxStats
+    from postroom.outbox.views import OutboxStats
 
 
 class Metrics:

@@ -10,15 +10,8 @@ from postroom import _lazy
 if TYPE_CHECKING:
     from postroom.config.outbox import OutboxSettings
     from postroom.outbox.outbox import Outbox
-    from postroom.outbox.records import (
-        AccountHealth,
-        EnqueueResult,
-        MessageDetails,
-        MessageFilter,
-        MessageSummary,
-        OutboxStats,
-        QueueBacklog,
-    )
+    from postroom.outbox.records import AccountHealth, EnqueueResult
+    from postroom.outbox.views import MessageDetails, MessageFilter, MessageSummary, OutboxStats, QueueBacklog
 
 __all__ = [
     "AccountHealth",
@@ -38,13 +31,12 @@ if not TYPE_CHECKING:  # for which the imports above are all there is
         {
             "postroom.config.outbox": ("OutboxSettings",),
             "postroom.outbox.outbox": ("Outbox",),
-            "postroom.outbox.records": (
-                "AccountHealth",
+            "postroom.outbox.records": ("AccountHealth", "EnqueueResult"),
+            "postroom.outbox.views": (
+                "MessageDetails",
                 "MessageFilter",
                 "MessageSummary",
                 "OutboxStats",
-                "MessageDetails",
-                "EnqueueResult",
                 "QueueBacklog",
             ),
         },

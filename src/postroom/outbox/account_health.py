@@ -1,12 +1,16 @@
-"""How accounts do: trouble is noticed at single_round, fades with time, and moves what is tried and how often."""
+"""How accounts do (a circuit breaker): failures show at once, fade with time, and move what is tried and how often."""
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
+from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING
 
-from postroom.outbox.records import AccountHealth, queue_of
+from postroom.errors import MessageError, Outcome, PostroomError, Scope
+from postroom.outbox.records import AccountHealth, account_of, queue_of
 
 if TYPE_CHECKING:
     import random
@@ -14,8 +18,11 @@ if TYPE_CHECKING:
 
     from postroom.delivery.accounts import Target
     from postroom.delivery.failover import Order
+    from postroom.delivery.progress import DeliveryProgress
     from postroom.messages import Message
-    from postroom.receipts import Channel
+    from postroom.receipts import Attempt, Channel
+
+_log = logging.getLogger("postroom.outbox")
 
 FADES_BY_HALF = 30.0
 """Seconds after which half of an account's trouble is forgotten."""
@@ -41,9 +48,54 @@ FIRST_PAUSE = 60.0
 LONGEST_PAUSE = 3600.0
 
 
+@dataclass(frozen=True, slots=True)
+class HealthSample:
+    """What one hand-over says of the account: how long it took (seconds), and the error for the account's sake."""
+
+    latency: float
+    error: Attempt | PostroomError | None = None
+
+
+def health_sample_of(
+    refusal: PostroomError | None, before: Attempt | None, delivery: DeliveryProgress
+) -> HealthSample | None:
+    """What the hand-over says of the account: nothing when it was the message that could not go."""
+    if refusal is not None:
+        return None if isinstance(refusal, MessageError) else HealthSample(0.0, refusal)
+    attempt = delivery.last_attempt
+    if attempt is None or attempt is before or delivery.message.options:
+        return None
+    blamed = attempt.outcome is Outcome.UNKNOWN or (
+        attempt.outcome is not Outcome.ACCEPTED and attempt.scope is Scope.ACCOUNT
+    )
+    return HealthSample(attempt.duration, attempt if blamed else None)
+
+
+def observed(health: AccountHealth, samples: Sequence[HealthSample], now: float, rng: random.Random) -> AccountHealth:
+    """Return the account's health after hand-overs, in the order they ended."""
+    for failed, group in groupby(samples, lambda sample: sample.error is not None):
+        alike = list(group)
+        if not failed:
+            health = record_success(health, now, sum(sample.latency for sample in alike) / len(alike), len(alike))
+        for error in (sample.error for sample in alike):
+            if error is not None:
+                health = _after_failure(health, error, now, rng)
+    return health
+
+
 def fresh(queue: str) -> AccountHealth:
     """The health of an account without a history."""
     return AccountHealth(queue=queue)
+
+
+def troubled(health: AccountHealth) -> bool:
+    """Whether there is a rest, a pause or a row of failures to end."""
+    return health.paused or health.consecutive_failures > 0 or health.cooldown_until > 0
+
+
+def refreshed(health: AccountHealth) -> AccountHealth:
+    """The health of an account that a person says works again."""
+    return AccountHealth(queue=health.queue, latency=health.latency)
 
 
 def failure_rate_now(health: AccountHealth, now: float) -> float:
@@ -153,6 +205,20 @@ def should_drain(health: AccountHealth, now: float) -> bool:
     return in_cooldown(health, now) and (
         health.paused or health.consecutive_failures >= MOST_FAILURES_IN_A_ROW or long_rest
     )
+
+
+def _after_failure(
+    health: AccountHealth, error: Attempt | PostroomError, now: float, rng: random.Random
+) -> AccountHealth:
+    retry_after = getattr(error, "retry_after", None)
+    reason = getattr(error, "detail", None) or str(getattr(error, "error", None) or error)
+    if isinstance(error, PostroomError) or error.outcome is Outcome.PERMANENT:
+        if not health.paused:
+            _log.error(
+                "account %s is paused: %s; its messages wait, or go another way", account_of(health.queue), reason
+            )
+        return paused(health, now, reason=reason)
+    return record_failure(health, now, rng, reason=reason, retry_after=retry_after)
 
 
 def _shares(

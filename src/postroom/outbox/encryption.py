@@ -23,23 +23,23 @@ _NONCE = 12
 
 
 class CredentialCipher:
-    """Closes and opens credentials with one key: that of POSTROOM_SECRET_KEY, else a file beside the outbox.
+    """Encrypts and decrypts credentials with one key: that of POSTROOM_SECRET_KEY, else of `key_file`.
 
-    The file `<outbox>.key` is made when it is first needed, readable by its owner only.
+    The file is made when it is first needed, readable by its owner only.
     """
 
-    def __init__(self, outbox: Path) -> None:
-        self._file = outbox.with_name(outbox.name + ".key")
+    def __init__(self, key_file: Path) -> None:
+        self._file = key_file
         self._key: bytes | None = None
 
-    def close(self, options: Mapping[str, str], message_id: str) -> bytes:
+    def encrypt(self, options: Mapping[str, str], message_id: str) -> bytes:
         """Encrypt `options` for this message alone."""
         nonce = os.urandom(_NONCE)
         text = json.dumps(dict(options)).encode()
         return nonce + _cipher(self._material(make=True)).encrypt(nonce, text, message_id.encode())
 
-    def open(self, sealed: bytes, message_id: str) -> dict[str, str]:
-        """Decrypt; raises OutboxError when the key is not the one it was closed with."""
+    def decrypt(self, sealed: bytes, message_id: str) -> dict[str, str]:
+        """Decrypt; raises OutboxError when the key is not the one it was encrypted with."""
         from cryptography.exceptions import InvalidTag  # noqa: PLC0415 - only messages with credentials need it
 
         try:

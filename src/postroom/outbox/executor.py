@@ -1,6 +1,6 @@
-"""What becomes of a message that a worker took out of the outbox: handed over, asked about, told about.
+"""The executor: a claimed message is handed over, or asked about, and becomes a `Settlement`.
 
-This is the same for every engine. The engine says which message is due; the answer is a `Settlement`.
+This is the same for every engine. The engine says which message is due.
 """
 
 from __future__ import annotations
@@ -19,10 +19,9 @@ from postroom.delivery.attempt import attempt, prepare, split_for_transport, sur
 from postroom.delivery.dispatcher import AttemptResult
 from postroom.delivery.progress import DeliveryProgress
 from postroom.errors import OutcomeUnknown, PluginError, PostroomError
-from postroom.outbox.health_samples import HealthSample, health_sample_of
+from postroom.outbox.account_health import HealthSample, health_sample_of
 from postroom.outbox.outcome_policy import OutcomePolicy
 from postroom.outbox.records import Settlement, account_of
-from postroom.outbox.states import Transition, apply
 from postroom.plugin.transport import UnknownAttempt
 from postroom.receipts import Accepted, Channel, NotTaken, Receipt, Status
 
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
     from postroom.delivery.routing import Router
     from postroom.events import Event
     from postroom.messages import Message
-    from postroom.outbox.records import AccountHealth, ClaimedMessage
+    from postroom.outbox.records import AccountHealth, ClaimedMessage, UnreadableMessage
 
 _log = logging.getLogger("postroom.outbox")
 
@@ -46,7 +45,7 @@ UNOPENED = 1
 """Messages taken for an account whose transport is not open yet."""
 
 OWN_AT_ONCE = 50
-"""Messages with credentials of their own under way at single_round, for each provider."""
+"""Messages with credentials of their own under way at once, for each provider."""
 
 
 class MessageExecutor:
@@ -62,7 +61,7 @@ class MessageExecutor:
         settings: OutboxSettings,
         *,
         observers: Observers | None = None,
-        screen: Callable[[Sequence[Message]], Sequence[Refusals]] | None = None,
+        screen: Callable[[Sequence[Message]], Awaitable[Sequence[Refusals]]] | None = None,
         clock: Callable[[], float] = time.time,
         rng: random.Random | None = None,
     ) -> None:
@@ -92,11 +91,11 @@ class MessageExecutor:
         dispatcher = self.accounts.opened(target, channel)
         return (dispatcher.transport.at_once if dispatcher else UNOPENED), settings.rate_per_second
 
-    def suppressed(self, entries: Sequence[ClaimedMessage]) -> Sequence[Refusals]:
+    async def suppressed(self, entries: Sequence[ClaimedMessage]) -> Sequence[Refusals]:
         """Return for each message who must not be written to; to be asked right before it is delivered."""
-        if not self._screen:
+        if not self._screen or not entries:
             return [{}] * len(entries)
-        return self._screen([entry.message for entry in entries])
+        return await self._screen([entry.message for entry in entries])
 
     async def deliver(
         self, entry: ClaimedMessage, health: Mapping[str, AccountHealth], refusals: Refusals
@@ -121,9 +120,17 @@ class MessageExecutor:
             delivery.skip(recipients, lost_target)
             return self._decide.next(entry, delivery, recipients, health), None
         except asyncio.CancelledError as cancelled:
-            return self._interrupted(entry, delivery, recipients, cancelled), None
+            return self._interrupted(entry, recipients, cancelled), None
         sample = health_sample_of(skipped, before, delivery)
         return self._decide.next(entry, delivery, recipients, health), sample
+
+    def put_back(self, entry: ClaimedMessage) -> Settlement:
+        """Return a message as it was: it surely was not handed over."""
+        return self._decide.put_back(entry, _delivery(entry))
+
+    def unreadable(self, entry: UnreadableMessage) -> Settlement:
+        """Set a message aside that cannot be read back."""
+        return self._decide.unreadable(entry)
 
     def crashed(self, entry: ClaimedMessage, health: Mapping[str, AccountHealth]) -> Settlement:
         """Decide upon a message whose worker died: it may have been handed over."""
@@ -146,7 +153,7 @@ class MessageExecutor:
             return replace(self._decide.settled(entry, delivery, Status.FAILED), crashes=entry.crashes)
         return replace(self._decide.next(entry, delivery, recipients, health), crashes=entry.crashes)
 
-    async def ask(
+    async def reconcile(
         self,
         entry: ClaimedMessage,
         health: Mapping[str, AccountHealth],
@@ -158,13 +165,15 @@ class MessageExecutor:
         """
         delivery = _delivery(entry)
         try:
-            await self._reconcile(entry, delivery, belongs_to_another)
+            await self._ask(entry, delivery, belongs_to_another)
+        except asyncio.CancelledError:
+            return self.put_back(entry)
         except PostroomError as error:
             _log.info("message %s: cannot be looked up now: %s", entry.id, error)
         return self._decide.next(entry, delivery, (), health, asked=entry.progress.asked + 1)
 
-    def tell(self, settlement: Settlement) -> None:
-        """Pass on what is written now: to observers, and to whoever waits for this message."""
+    def notify_settled(self, settlement: Settlement) -> None:
+        """Pass on what is written now, unless it goes on at once: to observers, and to whoever waits for it."""
         goes_on_at_once = settlement.due_at <= self.clock()
         if not goes_on_at_once:
             self.report(settlement.receipt)
@@ -182,36 +191,23 @@ class MessageExecutor:
         if self._observers:
             self._observers.notify(event, receipt)
 
-    def watch(self, message_id: str) -> asyncio.Future[Receipt]:
+    def wait_for(self, message_id: str) -> asyncio.Future[Receipt]:
         """Return what resolves with the receipt after the next hand-over of a message by this process."""
         return self._watched.setdefault(message_id, asyncio.get_running_loop().create_future())
 
-    def unwatch(self, message_id: str) -> None:
+    def wait_no_longer(self, message_id: str) -> None:
         """Wait no longer."""
         self._watched.pop(message_id, None)
 
     def _interrupted(
-        self,
-        entry: ClaimedMessage,
-        delivery: DeliveryProgress,
-        recipients: tuple[str, ...],
-        cancelled: asyncio.CancelledError,
+        self, entry: ClaimedMessage, recipients: tuple[str, ...], cancelled: asyncio.CancelledError
     ) -> Settlement:
         """The worker must end now: what surely was not handed over goes back, the rest is in doubt."""
         if surely_not_sent(recipients, cancelled):
-            return Settlement(
-                seq=entry.seq,
-                attempts=entry.attempts,
-                status=apply(entry.status, Transition.PUT_BACK),
-                receipt=delivery.receipt(Status.QUEUED),
-                queue=entry.queue,
-                route=entry.route,
-                due_at=self.clock(),
-                progress=entry.progress,
-            )
+            return self.put_back(entry)
         return self.crashed(entry, {})
 
-    async def _reconcile(
+    async def _ask(
         self, entry: ClaimedMessage, delivery: DeliveryProgress, belongs_to_another: Callable[[str], Awaitable[bool]]
     ) -> None:
         target = self._decide.target(entry)

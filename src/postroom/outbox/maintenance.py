@@ -1,164 +1,171 @@
-"""What a worker does beside sending: shows life, takes over from the dead, expires, asks, tidies up."""
+"""What a worker does beside sending: shows life, rescues, reconciles, expires, drains, prunes."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import sqlite3
-from functools import partial
+import os
+import platform
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from postroom.errors import OutboxError, PluginError
 from postroom.outbox.account_health import failure_rate_now, should_drain
-from postroom.outbox.records import account_of, queue_of
-from postroom.outbox.sqlite import claim, query, update
-from postroom.receipts import Channel
+from postroom.outbox.records import account_of, brings_credentials, channel_of, queue_of
 
 if TYPE_CHECKING:
     from postroom.outbox.executor import MessageExecutor
-    from postroom.outbox.records import AccountHealth
-    from postroom.outbox.sqlite.store import SqliteStore
-    from postroom.outbox.worker import Worker
+    from postroom.outbox.in_flight import InFlight
+    from postroom.outbox.records import AccountHealth, ClaimedMessage
+    from postroom.outbox.storage import Store
 
 _log = logging.getLogger("postroom.outbox")
 
 ROUND = 0.5
 """Seconds between two rounds, or less when the lease is short."""
 
-SWEEP = 10
-"""Rounds between two looks for expired messages, 3,600 between two for old ones."""
+EXPIRE_EVERY = 10
+PRUNE_EVERY = 3600
+"""Rounds between two looks for what has expired, and for what need not be kept."""
 
-MOST_DOUBTS = 100
+MOST_IN_DOUBT = 100
 MOST_AT_ONCE = 1000
 
 
 class Maintenance:
-    """Runs beside a worker's loop.
+    """Runs beside a worker's loop, on the same messages in flight."""
 
-    A worker is taken for dead when it has shown no life for a lease, by the clock of the one who watches: no
-    two processes need to agree on the time.
-    """
-
-    def __init__(self, worker: Worker, store: SqliteStore, executor: MessageExecutor) -> None:
-        self._worker = worker
+    def __init__(self, store: Store, executor: MessageExecutor, in_flight: InFlight) -> None:
         self._store = store
         self._executor = executor
-        self._settings = store.settings
+        self._in_flight = in_flight
+        self._settings = executor.settings
         self._seen: dict[int, tuple[int, float]] = {}
         self._shown = 0.0
         self._rounds = 0
 
-    async def run(self) -> None:
-        """Go on until cancelled."""
+    async def register(self) -> None:
+        """Enter this worker, so that others watch it."""
+        self._in_flight.worker = await self._store.register(f"{platform.node()} {os.getpid()}")
+
+    async def sign_off(self) -> None:
+        """Leave; what is still in this worker's hands, others will rescue."""
+        await self._store.sign_off(self._in_flight.worker)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Go on until `stop`, and end the round that is under way: what it claimed is in flight then."""
         pause = min(ROUND, self._settings.lease / 10)
-        while True:
+        while not stop.is_set():
             try:
                 await self._round()
-            except (OutboxError, sqlite3.Error) as error:
-                _log.error("housekeeping: %s", error)
+            except OutboxError as error:
+                _log.error("maintenance: %s", error)
             except Exception:  # noqa: BLE001 - a worker that shows no life loses its messages
-                _log.exception("housekeeping failed")
-            await asyncio.sleep(pause)
-
-    async def _round(self) -> None:
-        await self._show_life()
-        await self._take_over()
-        await self._ask()
-        for health in list(self._worker.health.values()):
-            await self.leave(health)
-        if self._rounds % SWEEP == 0:
-            await self._expire()
-        if self._rounds % (SWEEP * 360) == 0:
-            await self._forget()
-        self._rounds += 1
+                _log.exception("maintenance failed")
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await stop.wait()
 
     async def tidy(self) -> None:
         """End what has expired, and remove what need not be kept any more."""
         await self._expire()
-        await self._forget()
+        await self._prune()
+
+    async def drain_unhealthy(self, health: AccountHealth) -> bool:
+        """Let messages go another way that wait for an account in trouble; True when some did."""
+        now, queue = self._executor.clock(), health.queue
+        if not should_drain(health, now) or brings_credentials(queue):
+            return False
+        return any([await self._reroute(queue, route, now) for route in await self._store.waiting_routes(queue)])
+
+    async def _round(self) -> None:
+        await self._show_life()
+        await self._rescue()
+        await self._reconcile()
+        for health in list(self._in_flight.health.values()):
+            await self.drain_unhealthy(health)
+        if self._rounds % EXPIRE_EVERY == 0:
+            await self._expire()
+        if self._rounds % PRUNE_EVERY == 0:
+            await self._prune()
+        self._rounds += 1
 
     async def _show_life(self) -> None:
         now = asyncio.get_running_loop().time()
         if now - self._shown < self._settings.lease / 4:
             return
-        number = self._worker.number
-        if not await self._store.write(lambda c: claim.beat(c, number)):
-            await self._worker.renew()
+        if not await self._store.heartbeat(self._in_flight.worker):
+            _log.warning("this worker was silent for too long; others have taken its messages over")
+            await self.register()
         self._shown = now
 
-    async def _take_over(self) -> None:
-        """Take over what workers had claimed that have not shown life for a lease."""
+    async def _rescue(self) -> None:
+        """Take over what workers had claimed that have shown no heartbeat for a lease.
+
+        The heartbeats are compared with those seen before, and the time between is measured here: were times of
+        heartbeats compared, a clock that differs between two machines, or is set back, would make the living dead.
+        """
         now = asyncio.get_running_loop().time()
-        alive = await self._store.read(claim.workers)
         self._seen = {
-            number: seen if (seen := self._seen.get(number)) and seen[0] == beats else (beats, now)
-            for number, beats in alive.items()
-            if number != self._worker.number
+            number: seen if (seen := self._seen.get(number)) and seen[0] == heartbeats else (heartbeats, now)
+            for number, heartbeats in (await self._store.live_workers()).items()
+            if number != self._in_flight.worker
         }
-        for number, (beats, since) in self._seen.items():
+        for number, (heartbeats, since) in self._seen.items():
             if now - since > self._settings.lease:
-                await self._take_from(number, beats)
+                await self._rescue_from(number, heartbeats)
 
-    async def _take_from(self, number: int, beats: int) -> None:
-        mine = self._worker.number
-        rows = await self._store.write(lambda c: claim.take_over(c, number, beats, mine))
-        if rows:
-            _log.warning("worker %s is dead; %s messages were in its hands", number, len(rows))
-        for entry in self._worker.entries(rows):
-            self._worker.settle(self._executor.crashed(entry, self._worker.health))
+    async def _rescue_from(self, number: int, heartbeats: int) -> None:
+        claimed = await self._store.rescue(number, heartbeats, self._in_flight.worker)
+        if claimed:
+            _log.warning("worker %s is dead; %s messages were in its hands", number, len(claimed))
+        for message in self._in_flight.readable(claimed):
+            self._in_flight.settle(self._executor.crashed(message, self._in_flight.health))
 
-    async def _ask(self) -> None:
+    async def _reconcile(self) -> None:
         """Ask providers about messages in doubt whose time has come."""
-        now, number = self._store.clock(), self._worker.number
-        if not await self._store.read(lambda c: claim.any_doubted(c, now)):
-            return
-        rows = await self._store.write(lambda c: claim.claim_doubted(c, number, now, MOST_DOUBTS))
-        for entry in self._worker.entries(rows):
-            self._worker.start(entry, self._worker.ask(entry))
+        claimed = await self._store.claim_in_doubt(self._in_flight.worker, MOST_IN_DOUBT)
+        for message in self._in_flight.readable(claimed):
+            self._in_flight.start(message, self._ask(message))
 
-    async def leave(self, health: AccountHealth) -> bool:
-        """Let messages go another way that wait for an account in trouble; True when some did."""
-        now, queue = self._store.clock(), health.queue
-        if not should_drain(health, now) or queue.endswith("/own"):
-            return False
-        routes = await self._store.read(partial(query.waiting_routes, queue=queue))
-        return any([await self._reroute(queue, route, now) for route in routes])
+    async def _ask(self, message: ClaimedMessage) -> None:
+        async def belongs_to_another(provider_id: str) -> bool:
+            return await self._store.belongs_to_another(provider_id, message.seq)
+
+        settlement = await self._executor.reconcile(message, self._in_flight.health, belongs_to_another)
+        self._in_flight.settle(settlement)
 
     async def _reroute(self, queue: str, route: str, now: float) -> bool:
-        channel = Channel(queue.partition("/")[2])
+        channel = channel_of(queue)
         try:
             targets = self._executor.router.targets(route, channel)
         except PluginError:
             return False
-        names = [t.name for t in targets if t.name != account_of(queue)]
-        record_success = [name for name in names if not self._is_unwell(queue_of(name, channel), now)]
-        if not record_success:
+        others = [queue_of(target.name, channel) for target in targets if target.name != account_of(queue)]
+        usable = [other for other in others if not self._drains(other, now)]
+        if not usable:
             return False
-        other = queue_of(min(record_success, key=lambda name: self._trouble(queue_of(name, channel), now)), channel)
-        total, apply = 0, MOST_AT_ONCE
-        while apply == MOST_AT_ONCE:
-            apply = await self._store.write(lambda c: update.reroute(c, queue, route, other, MOST_AT_ONCE))
-            total += apply
+        best = min(usable, key=lambda other: self._failure_rate(other, now))
+        total, moved = 0, MOST_AT_ONCE
+        while moved == MOST_AT_ONCE:
+            moved = await self._store.reroute(queue, route, best, MOST_AT_ONCE)
+            total += moved
         return total > 0
 
-    def _is_unwell(self, queue: str, now: float) -> bool:
-        health = self._known(queue)
+    def _drains(self, queue: str, now: float) -> bool:
+        health = self._in_flight.health.get(queue)
         return health is not None and should_drain(health, now)
 
-    def _trouble(self, queue: str, now: float) -> float:
-        health = self._known(queue)
+    def _failure_rate(self, queue: str, now: float) -> float:
+        health = self._in_flight.health.get(queue)
         return failure_rate_now(health, now) if health else 0.0
 
-    def _known(self, queue: str) -> AccountHealth | None:
-        return self._worker.health.get(queue)
-
     async def _expire(self) -> None:
-        now = self._store.clock()
-        while seqs := await self._store.read(lambda c: query.over(c, now, MOST_AT_ONCE)):
-            for receipt in await self._store.write(partial(update.expire, seqs=seqs, now=now)):
+        while ended := await self._store.expire(MOST_AT_ONCE):
+            for receipt in ended:
                 self._executor.report(receipt)
 
-    async def _forget(self) -> None:
-        before = self._store.clock() - self._settings.retention
-        while seqs := await self._store.read(lambda c: query.settled_before(c, before, MOST_AT_ONCE)):
-            await self._store.write(partial(update.forget, seqs=seqs))
+    async def _prune(self) -> None:
+        before = self._executor.clock() - self._settings.retention
+        while await self._store.prune(before, MOST_AT_ONCE):
+            pass

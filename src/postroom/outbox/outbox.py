@@ -1,4 +1,4 @@
-"""`Outbox`: accepts messages, tells what became of them, and does what a person decides."""
+"""`Outbox`: accepts messages, shows what became of them, and does what a person decides."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from postroom.addresses import Address
 from postroom.delivery.attempt import check_sendable, message_id_for, unsupported
 from postroom.delivery.bulk import of_right_type
 from postroom.delivery.dispatcher import sender_of
-from postroom.errors import ConfigError, MessageNotFound, PluginError, PostroomError
+from postroom.errors import ConfigError, PluginError, PostroomError
 from postroom.messages import Email, Message, Sms, new_id
 from postroom.outbox.account_health import in_cooldown, order_by_health
 from postroom.outbox.next_hop import next_hop
-from postroom.outbox.records import NEVER, NOW, MessageFilter, NewMessage, account_of, queue_of
+from postroom.outbox.records import NEVER, NOW, NewMessage, account_of
 from postroom.outbox.states import Transition
-from postroom.outbox.suppression import suppression_of
+from postroom.outbox.suppression import learned
+from postroom.outbox.transitions import unknown_message
+from postroom.outbox.views import MessageFilter
+from postroom.outbox.worker import Worker
 from postroom.receipts import Channel, Receipt, Status
 
 if TYPE_CHECKING:
@@ -30,9 +33,11 @@ if TYPE_CHECKING:
     from postroom.events import Event
     from postroom.outbox.executor import MessageExecutor
     from postroom.outbox.next_hop import Hop
-    from postroom.outbox.records import AccountHealth, EnqueueResult, MessageDetails, MessageSummary, OutboxStats
-    from postroom.outbox.storage import StopSignal, Store
+    from postroom.outbox.records import AccountHealth, EnqueueResult
+    from postroom.outbox.storage import Store
     from postroom.outbox.suppression import SuppressionList
+    from postroom.outbox.views import MessageDetails, MessageSummary, OutboxStats
+    from postroom.outbox.worker import StopSignal
 
 HEALTH_AGE = 0.5
 """Seconds for which what is known of accounts is good enough to choose one."""
@@ -41,7 +46,7 @@ LONGEST_WAIT = 60.0
 """Seconds that `send` waits for the first round of attempts."""
 
 _STILL_GOING = frozenset({Status.QUEUED, Status.SENDING, Status.SCHEDULED})
-_GLANCE = 0.1
+_POLL_INTERVAL = 0.1
 
 
 class Outbox:
@@ -85,7 +90,7 @@ class Outbox:
             for message, time in zip(messages, times, strict=True)
         ]
         entries = [entry for entry in prepared if isinstance(entry, NewMessage)]
-        answers = iter(await self.store.add(entries) if entries else [])
+        answers = iter(await self.store.insert(entries) if entries else [])
         return [next(answers) if isinstance(entry, NewMessage) else entry for entry in prepared]
 
     async def enqueue(self, messages: Sequence[Email | Sms]) -> list[Receipt | PostroomError]:
@@ -97,7 +102,7 @@ class Outbox:
         """Return all that is known of one message."""
         found = await self.store.find(message_id, tenant=tenant)
         if found is None:
-            raise MessageNotFound(f"no message {message_id} in this outbox; `postroom outbox list` shows what there is")
+            raise unknown_message(message_id)
         return found
 
     async def list(self, where: MessageFilter | None = None) -> list[MessageSummary]:
@@ -145,13 +150,12 @@ class Outbox:
 
     async def record(self, event: Event) -> Receipt | None:
         """Keep a provider's report; the receipt of its message, or None when it is known or about none of ours."""
-        return await self.store.record(event, suppression_of(event))
+        return await self.store.record_event(event, learned(event))
 
     async def suppressed(self, message: Message) -> dict[str, Suppressed]:
         """Return why a message may not go to some of its recipients."""
-        await self.store.open()
-        [refusals] = self.suppressions.among([message])
-        return refusals
+        [found] = await self.suppressions.match([message])
+        return found
 
     async def record_all(self, events: Sequence[Event]) -> None:
         """Keep what a provider reports, and notify observers of each event about a message of ours."""
@@ -171,7 +175,7 @@ class Outbox:
         self._working.add(ended)
         signal = AnyStop(stop, self._stop) if stop else self._stop
         try:
-            await self.store.run(self._executor, stop=signal, until_empty=until_empty)
+            await Worker(self.store, self._executor, until_empty=until_empty).run(signal)
         finally:
             self._working.discard(ended)
             self._health_read = float("-inf")
@@ -188,19 +192,18 @@ class Outbox:
             raise answer
         if answer.replayed and answer.receipt.status not in _STILL_GOING:
             return answer.receipt
-        watched = self._executor.watch(answer.receipt.id)
+        watched = self._executor.wait_for(answer.receipt.id)
         self._start()
         try:
             return await self._first_result(answer.receipt.id, watched)
         finally:
-            self._executor.unwatch(answer.receipt.id)
+            self._executor.wait_no_longer(answer.receipt.id)
 
     async def close(self) -> None:
         """Let every `work` end what is under way, and close the store."""
         self._stop.set()
         if self._working:
             await asyncio.wait(set(self._working))
-        self.suppressions.close()
         await self.store.close()
 
     async def _first_result(self, message_id: str, watched: asyncio.Future[Receipt]) -> Receipt:
@@ -209,29 +212,35 @@ class Outbox:
         both: set[asyncio.Future[Any]] = {watched, self._worker}
         end = time.monotonic() + LONGEST_WAIT
         while True:
-            await asyncio.wait(both, timeout=_GLANCE, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(both, timeout=_POLL_INTERVAL, return_when=asyncio.FIRST_COMPLETED)
             if watched.done():
                 return watched.result()
             if self._worker.done():
                 self._worker.result()
-            found = await self.get(message_id)
-            if found.receipt.status not in _STILL_GOING or time.monotonic() > end or await self._rests(found):
-                return found.receipt
+            receipt, queue = await self._now(message_id)
+            if receipt.status not in _STILL_GOING or time.monotonic() > end or await self._rests(receipt, queue):
+                return receipt
 
-    async def _rests(self, found: MessageDetails) -> bool:
+    async def _now(self, message_id: str) -> tuple[Receipt, str]:
+        found = await self.store.receipt(message_id)
+        if found is None:
+            raise unknown_message(message_id)
+        return found
+
+    async def _rests(self, receipt: Receipt, queue: str) -> bool:
         """Whether a message waits for an account that nothing is tried with now."""
-        if found.receipt.status is not Status.QUEUED:
+        if receipt.status is not Status.QUEUED:
             return False
         await self._read_health()
-        health = self._health.get(queue_of(found.account, found.receipt.channel))
+        health = self._health.get(queue)
         return health is not None and in_cooldown(health, self._executor.clock())
 
     def _start(self) -> None:
         if self._worker is None or self._worker.done():
             self._worker = asyncio.create_task(self.work(stop=self._stop), name="postroom outbox")
 
-    async def _change(self, message_id: str, move: Transition, tenant: str | None, note: str = "") -> Receipt:
-        return await self.store.change(message_id, move, tenant=tenant, note=note)
+    async def _change(self, message_id: str, transition: Transition, tenant: str | None, note: str = "") -> Receipt:
+        return await self.store.transition(message_id, transition, tenant=tenant, note=note)
 
     async def _read_health(self) -> None:
         now = time.monotonic()
@@ -250,17 +259,17 @@ class Outbox:
     def _entry(self, message: Email | Sms, tenant: str, *, single_round: bool, held_until: float) -> NewMessage:
         now = self._executor.clock()
         check_sendable(message, datetime.fromtimestamp(now, UTC))
-        known = message.stamped(id=message.id or new_id())
-        hop = next_hop(self._router, known, self._health, now)
+        identified = message.stamped(id=message.id or new_id())
+        hop = next_hop(self._router, identified, self._health, now)
         assert hop
-        self._refuse_impossible(known, hop)
+        self._refuse_impossible(identified, hop)
         later = message.send_at.timestamp() if message.send_at else 0.0
         held = held_until > max(now, later)
         due_at = max(later, held_until) if held or later > now else NOW
         begins = now if due_at >= NEVER else max(now, due_at)
         last = message.expires_at.timestamp() if message.expires_at else begins + self._settings.expires_after
         return NewMessage(
-            message=self._named(known, hop),
+            message=self._named(identified, hop),
             queue=hop.queue,
             route=hop.route,
             status=Status.HELD if held else Status.SCHEDULED if due_at else Status.QUEUED,

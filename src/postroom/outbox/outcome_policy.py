@@ -14,7 +14,7 @@ from postroom.outbox.records import NEVER, Progress, Settlement, account_of
 from postroom.outbox.retry_policy import QUESTIONS, backoff
 from postroom.outbox.states import Transition, apply
 from postroom.plugin.transport import Capabilities
-from postroom.receipts import Status
+from postroom.receipts import Receipt, RecipientResult, Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from postroom.delivery.accounts import Accounts, Target
     from postroom.delivery.progress import DeliveryProgress
     from postroom.delivery.routing import Router
-    from postroom.outbox.records import AccountHealth, ClaimedMessage
+    from postroom.outbox.records import AccountHealth, ClaimedMessage, UnreadableMessage
     from postroom.plugin.settings import OnUnknown
 
 _log = logging.getLogger("postroom.outbox")
@@ -32,7 +32,7 @@ _log = logging.getLogger("postroom.outbox")
 class OutcomePolicy:
     """Decides by the configuration, the accounts' policies for unknown outcomes, and what their providers can do.
 
-    `clock` gives seconds since 1970; `dice` spreads what is tried again.
+    `clock` gives seconds since 1970; `rng` spreads what is tried again.
     """
 
     def __init__(
@@ -158,6 +158,34 @@ class OutcomePolicy:
             progress=Progress(pending=(), asked=asked),
             provider_ids=self._provider_ids(entry, delivery),
         )
+
+    def put_back(self, entry: ClaimedMessage, delivery: DeliveryProgress) -> Settlement:
+        """Give a message back that surely was not handed over; one in doubt stays so, to be asked about soon."""
+        in_doubt = entry.status is Status.IN_DOUBT
+        status = Status.IN_DOUBT if in_doubt else apply(entry.status, Transition.PUT_BACK)
+        return Settlement(
+            seq=entry.seq,
+            attempts=entry.attempts,
+            status=status,
+            receipt=delivery.receipt(status),
+            queue=entry.queue,
+            route=entry.route,
+            due_at=self.clock(),
+            progress=entry.progress,
+            crashes=entry.crashes,
+        )
+
+    def unreadable(self, entry: UnreadableMessage) -> Settlement:
+        """Set a message aside for a person that nobody can read any more."""
+        note = RecipientResult(address="", outcome=Outcome.PERMANENT, code=entry.error.code, detail=str(entry.error))
+        receipt = Receipt(
+            id=entry.id,
+            channel=entry.channel,
+            status=Status.FAILED,
+            account=account_of(entry.queue),
+            recipients=(note,),
+        )
+        return Settlement(entry.seq, entry.attempts, Status.FAILED, receipt, entry.queue, entry.route)
 
     def settled(self, entry: ClaimedMessage, delivery: DeliveryProgress, status: Status) -> Settlement:
         return Settlement(

@@ -1,27 +1,29 @@
-"""What passes between the outbox's store and those who use it."""
+"""What passes to and from the outbox's engine."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from pydantic import SerializeAsAny
-
-from postroom.events import Event
-from postroom.messages import Message
 from postroom.receipts import Channel, Receipt, Record, Status
+
+if TYPE_CHECKING:
+    from postroom.errors import PostroomError
+    from postroom.messages import Message
 
 NEVER = 9e15
 """A time that does not come: what is due then waits for a person."""
 
 NOW = 0.0
-"""Due at single_round, whatever the clock says."""
+"""Due at once, whatever the clock says."""
+
+_OWN = "/own"
 
 
 def queue_of(account: str, channel: Channel, *, own_credentials: bool = False) -> str:
     """Return the name of the queue in front of one account: messages with credentials of their own have another."""
-    return f"{account}/{channel}{'/own' if own_credentials else ''}"
+    return f"{account}/{channel}{_OWN if own_credentials else ''}"
 
 
 def account_of(queue: str) -> str:
@@ -29,11 +31,21 @@ def account_of(queue: str) -> str:
     return queue.partition("/")[0]
 
 
+def channel_of(queue: str) -> Channel:
+    """The channel of a queue's messages."""
+    return Channel(queue.split("/")[1])
+
+
+def brings_credentials(queue: str) -> bool:
+    """Whether a queue is one of messages with credentials of their own."""
+    return queue.endswith(_OWN)
+
+
 @dataclass(frozen=True, slots=True)
 class NewMessage:
     """A message about to be accepted. Times are seconds since 1970; `due_at` NOW means at once.
 
-    `recipients` are the recipients its first hand-over is for (None: all); `single_round` makes one round of attempts.
+    `recipients` are those its first hand-over is for (None: all); `single_round` makes one round of attempts.
     """
 
     message: Message
@@ -64,7 +76,8 @@ class Progress:
     """How far a message has come, where its receipt does not say it.
 
     `pending` are the recipients who may still be tried (None: all); `tried` the accounts that had each of them in
-    this round; `recipients` those of the hand-over under way (None: all that are pending).
+    this round; `recipients` those of the hand-over under way (None: all that are pending); `rounds` of attempts are
+    over; the provider was `asked` that often what became of it.
     """
 
     pending: tuple[str, ...] | None = None
@@ -92,6 +105,19 @@ class ClaimedMessage:
     size: int
     progress: Progress
     receipt: Receipt | None
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableMessage:
+    """A claimed message that cannot be read back: its row was changed or damaged, or its key is gone."""
+
+    seq: int
+    id: str
+    channel: Channel
+    queue: str
+    route: str
+    attempts: int
+    error: PostroomError
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,25 +149,36 @@ class ClaimLimit:
 
 
 @dataclass(frozen=True, slots=True)
-class Claimed:
-    """What a worker got. `next_due` is the time the first message becomes due that is not yet."""
+class Exchange:
+    """What a worker got for what it brought.
 
-    entries: tuple[ClaimedMessage, ...] = ()
-    next_due: float = NEVER
+    `kept` says of each settlement whether it was written; `claimed` are the messages it has now; `free_at` is when a
+    queue that is at its rate may go on.
+    """
+
+    kept: tuple[bool, ...] = ()
+    claimed: tuple[ClaimedMessage | UnreadableMessage, ...] = ()
+    free_at: float = NEVER
 
 
-class QueueBacklog(Record):
-    """How many messages a queue holds, and since when the oldest."""
+@dataclass(frozen=True, slots=True)
+class StoredMessage:
+    """A message as it lies in the outbox, for a transition that is not a worker's."""
 
+    seq: int
+    id: str
     queue: str
-    messages: int
+    receipt: Receipt
+    progress: Progress
+    has_body: bool = True
+    has_credentials: bool = False
 
 
 class AccountHealth(Record):
     """How an account does, as all workers see it.
 
-    `trouble` is the share of late hand-overs that failed for the account's sake, 0 to 1, fading with time;
-    `latency` the usual seconds of a hand-over. Until `rests_until` nothing is tried, for `reason`; `paused`
+    `failure_rate` is the share of late hand-overs that failed for the account's sake, 0 to 1, fading with time;
+    `latency` the usual seconds of a hand-over. Until `cooldown_until` nothing is tried, for `reason`; `paused`
     says that this is more than a passing trouble: credentials, or credit.
     """
 
@@ -155,61 +192,39 @@ class AccountHealth(Record):
     reason: str | None = None
 
 
-class OutboxStats(Record):
-    """Messages by state, waiting messages by queue, and the health of every account that was used."""
+Reason = Literal["bounced", "complained", "unsubscribed", "stopped", "manual"]
 
-    states: Mapping[Status, int]
-    waiting: tuple[QueueBacklog, ...] = ()
-    accounts: tuple[AccountHealth, ...] = ()
-    workers: int = 0
-    oldest_waiting: datetime | None = None
+SuppressionCategory = Literal["", "marketing", "transactional"]
+"""Which messages a suppression is about; empty: every message."""
 
 
-class MessageSummary(Record):
-    """One line of a listing. `subject` is the start of the subject or text, gone with the body."""
+class Suppression(Record):
+    """One address that must not be written to; `category` is `marketing`, or empty for every message.
 
-    seq: int
-    id: str
+    `since` is when that was said; `lifted` that it no longer holds since then.
+    """
+
     channel: Channel
-    status: Status
-    account: str
-    to: tuple[str, ...] = ()
-    subject: str = ""
-    attempts: int = 0
-    created_at: datetime
-    due_at: datetime | None = None
-    settled_at: datetime | None = None
-    error: str | None = None
+    address: str
+    category: SuppressionCategory = ""
+    reason: Reason
+    detail: str | None = None
+    since: datetime
+    lifted: bool = False
+
+    @property
+    def place(self) -> str:
+        """Where it stands in a list."""
+        return f"{self.address} {self.channel} {self.category}"
+
+    def __str__(self) -> str:
+        scope = f" for {self.category} messages" if self.category else ""
+        return f"{self.address} is on the suppression list{scope} ({self.reason} on {self.since:%Y-%m-%d})"
 
 
-@dataclass(frozen=True, slots=True)
-class MessageFilter:
-    """Which messages a listing is about; everything given must hold. Times are seconds since 1970."""
+class Addressee(NamedTuple):
+    """Somebody a message is meant for, as the suppression list has addresses; `category` is the message's."""
 
-    status: tuple[Status, ...] = ()
-    channel: Channel | None = None
-    account: str | None = None
-    tenant: str | None = None
-    to: str | None = None
-    since: float | None = None
-    until: float | None = None
-    before_seq: int | None = None
-    limit: int = 100
-
-
-class MessageDetails(Record):
-    """All that is known of one message. `message` is gone once its retention has passed; it never shows secrets."""
-
-    receipt: Receipt
-    account: str
-    route: str
-    priority: str
-    attempts: int
-    crashes: int
-    created_at: datetime
-    due_at: datetime | None
-    expires_at: datetime
-    begun_at: datetime | None
-    settled_at: datetime | None
-    events: tuple[Event, ...] = ()
-    message: SerializeAsAny[Message] | None = None
+    channel: Channel
+    address: str
+    category: str

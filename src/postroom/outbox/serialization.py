@@ -1,7 +1,10 @@
-"""How a message is written into the outbox, and read back without being checked a second time."""
+"""How messages and their progress are written into the outbox, and read back without being checked a second time."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -12,15 +15,85 @@ from postroom.addresses import Address
 from postroom.attachments import Attachment
 from postroom.errors import OutboxError
 from postroom.messages import Email, Message, Sms
+from postroom.outbox.records import Progress
 from postroom.receipts import Channel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from postroom.outbox.encryption import CredentialCipher
+    from postroom.outbox.records import NewMessage
+
 _MAILBOXES = ("to", "cc", "bcc", "reply_to")
 _MOMENTS = ("send_at", "expires_at")
 _APART = frozenset({"options", "attachments", "id", "idempotency_key", "required"})
-"""Kept beside the body: sealed, by their hash, or in columns of their own."""
+"""Kept beside the body: encrypted, by their hash, or in columns of their own."""
+
+
+@dataclass(slots=True)
+class SerializedMessage:
+    """A message as it is written down. All of this is worked out before a transaction begins.
+
+    `files` are the contents of attachments with their SHA-256; `fingerprint` tells messages with one idempotency key
+    apart.
+    """
+
+    new: NewMessage
+    body: str
+    credentials: bytes | None
+    files: list[tuple[bytes, bytes]]
+    size: int
+    fingerprint: bytes | None
+
+
+def serialize(new: NewMessage, cipher: CredentialCipher, salt: bytes) -> SerializedMessage:
+    """Return a message to be accepted, its credentials encrypted; `salt` is the outbox's own, for fingerprints.
+
+    Raises ConfigError when its credentials cannot be encrypted.
+    """
+    message = new.message
+    assert message.id
+    body = dump_message(message)
+    attachments = message.attachments if isinstance(message, Email) else ()
+    files = [(hashlib.sha256(a.content).digest(), a.content) for a in attachments]
+    options = {name: secret.get_secret_value() for name, secret in message.options.items()} if message.options else None
+    return SerializedMessage(
+        new=new,
+        body=body,
+        credentials=cipher.encrypt(options, message.id) if options else None,
+        files=files,
+        size=len(body) + sum(len(content) for _, content in files),
+        fingerprint=_fingerprint(new, body, files, options, salt) if message.idempotency_key else None,
+    )
+
+
+def dump_progress(progress: Progress) -> str | None:
+    """Return the parts that say anything as JSON text; None when all is as at the beginning."""
+    if progress == _NOTHING:
+        return None
+    said = {
+        "pending": progress.pending,
+        "tried": progress.tried or None,
+        "recipients": progress.recipients,
+        "rounds": progress.rounds or None,
+        "asked": progress.asked or None,
+    }
+    return json.dumps({name: value for name, value in said.items() if value is not None})
+
+
+def load_progress(text: str | None) -> Progress:
+    """Read what `dump_progress` wrote."""
+    if not text:
+        return Progress()
+    said = json.loads(text)
+    pending, recipients = said.get("pending"), said.get("recipients")
+    return Progress(
+        pending=None if pending is None else tuple(pending),
+        tried=said.get("tried", {}),
+        recipients=None if recipients is None else tuple(recipients),
+        rounds=said.get("rounds", 0),
+        asked=said.get("asked", 0),
+    )
 
 
 def dump_message(message: Message) -> str:
@@ -44,9 +117,9 @@ def dump_message(message: Message) -> str:
 def load_message(
     channel: Channel, body: str, files: Callable[[int], bytes], options: Mapping[str, str], message_id: str
 ) -> Message:
-    """Return the message that `packed` wrote; `files` gives the content of the attachment with that number.
+    """Return the message that `dump_message` wrote; `files` gives the content of the attachment with that number.
 
-    Raises OutboxError when the stored text is not what `packed` writes.
+    Raises OutboxError when the stored text is not what `dump_message` writes.
     """
     try:
         fields = _restored(channel, from_json(body), files)
@@ -62,9 +135,21 @@ def load_message(
     return _BLANK[kind].stamped(**fields)
 
 
-def opened_options(message: Message) -> dict[str, str]:
-    """The message's credentials in clear, to be sealed."""
-    return {name: secret.get_secret_value() for name, secret in message.options.items()}
+def _fingerprint(
+    new: NewMessage, body: str, files: list[tuple[bytes, bytes]], options: dict[str, str] | None, salt: bytes
+) -> bytes:
+    """What tells one message from another under the same key; the id and the Message-ID we gave it are left out."""
+    fields = json.loads(body)
+    if not _named_by_caller(new):
+        fields.pop("message_id", None)
+    plain = [new.message.channel_name, new.message.required, fields, options, [digest.hex() for digest, _ in files]]
+    return hashlib.blake2b(json.dumps(plain, sort_keys=True).encode(), key=salt, digest_size=32).digest()
+
+
+def _named_by_caller(new: NewMessage) -> bool:
+    message = new.message
+    given = message.message_id if isinstance(message, Email) else None
+    return given is not None and message.id is not None and not given.startswith(f"<{message.id}@")
 
 
 def _described(attachment: Attachment) -> dict[str, Any]:
@@ -106,6 +191,7 @@ def _attachment(content: bytes, **described: Any) -> Attachment:
     return Attachment.model_construct(content=content, **described)
 
 
+_NOTHING = Progress()
 _BOTH = {"email", "name"}
 _RESTORED: dict[str, Callable[[Any], Any]] = {
     "to": tuple,

@@ -1,4 +1,4 @@
-"""The states of a message in the outbox, and every move between them.
+"""The states of a message in the outbox, and every transition between them.
 
 waiting:   queued, scheduled, retrying, held   a worker may claim them once they are due
 under way: sending                             in the hands of one worker
@@ -21,7 +21,7 @@ WAITING = frozenset({Status.QUEUED, Status.SCHEDULED, Status.RETRYING, Status.HE
 SETTLED = frozenset(
     {Status.SENT, Status.DELIVERED, Status.BOUNCED, Status.FAILED, Status.CANCELLED, Status.EXPIRED, Status.SUPPRESSED}
 )
-"""Nothing moves these on by itself any more, except what a provider reports later."""
+"""Nothing changes these by itself any more, except what a provider reports later."""
 
 
 class Transition(StrEnum):
@@ -48,7 +48,7 @@ class Transition(StrEnum):
 _SENDING = frozenset({Status.SENDING})
 _DOUBTED = frozenset({Status.IN_DOUBT})
 
-MOVES: dict[Transition, tuple[frozenset[Status], Status]] = {
+TRANSITIONS: dict[Transition, tuple[frozenset[Status], Status]] = {
     Transition.CLAIM: (WAITING, Status.SENDING),
     Transition.PUT_BACK: (_SENDING, Status.QUEUED),
     Transition.RETRY_LATER: (_SENDING, Status.RETRYING),
@@ -70,26 +70,27 @@ MOVES: dict[Transition, tuple[frozenset[Status], Status]] = {
     Transition.DELIVER: (_DOUBTED | {Status.SENT}, Status.DELIVERED),
     Transition.BOUNCE: (_DOUBTED | {Status.SENT, Status.DELIVERED}, Status.BOUNCED),
 }
-"""Each move: from which states, to which."""
+"""Each transition: from which states, to which."""
 
 
-def allowed_from(move: Transition) -> frozenset[Status]:
-    """The states `move` may start from."""
-    return MOVES[move][0]
+def allowed_from(transition: Transition) -> frozenset[Status]:
+    """The states `transition` may start from."""
+    return TRANSITIONS[transition][0]
 
 
-def apply(status: Status, move: Transition) -> Status:
-    """Return the state that `move` leads to from `status`; raises StateConflict where it may not be made."""
-    allowed, to = MOVES[move]
+def apply(status: Status, transition: Transition) -> Status:
+    """Return the state that `transition` leads to from `status`; raises StateConflict where it may not be made."""
+    allowed, to = TRANSITIONS[transition]
     if status not in allowed:
+        verb = _VERBS.get(transition, transition.replace("_", " "))
         raise StateConflict(
-            f"cannot {_WORDS.get(move, move.replace('_', ' '))} a message that is {_said(status)}; it must be "
-            f"{' or '.join(sorted(_said(state) for state in allowed))}"
+            f"cannot {verb} a message that is {_readable(status)}; it must be "
+            f"{' or '.join(sorted(_readable(state) for state in allowed))}"
         )
     return to
 
 
-_WORDS = {
+_VERBS = {
     Transition.REQUEUE: "retry",
     Transition.LEARN_SENT: "resolve",
     Transition.LEARN_FAILED: "resolve",
@@ -97,5 +98,5 @@ _WORDS = {
 }
 
 
-def _said(status: Status) -> str:
+def _readable(status: Status) -> str:
     return status.replace("_", " ")

@@ -1,85 +1,183 @@
-"""What an engine of the outbox does, whatever it keeps messages in."""
+"""What an engine of the outbox stores. Everything else about messages is decided above it, once for every engine.
+
+An engine keeps messages, gives each to one worker at a time, and forgets nothing it has said was stored. What to do
+with a message, and when to try it again, is the executor's and the policies'; engines only ask `transitions` and
+`gcra`, inside their transactions, what a change does to a message and how many may start.
+
+Every method raises OutboxError, with what to do, when the storage cannot be used. Times are seconds since 1970.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from postroom.errors import PostroomError
     from postroom.events import Event
-    from postroom.outbox.executor import MessageExecutor
     from postroom.outbox.records import (
         AccountHealth,
+        Addressee,
+        ClaimedMessage,
+        ClaimLimit,
         EnqueueResult,
-        MessageDetails,
-        MessageFilter,
-        MessageSummary,
+        Exchange,
         NewMessage,
-        OutboxStats,
+        Settlement,
+        Suppression,
+        UnreadableMessage,
     )
-    from postroom.outbox.sqlite import suppressions
     from postroom.outbox.states import Transition
-    from postroom.receipts import Receipt
+    from postroom.outbox.views import MessageDetails, MessageFilter, MessageSummary, OutboxStats
+    from postroom.receipts import Channel, Receipt
 
 
-class Store(Protocol):
-    """Keeps messages, and runs them through a `MessageExecutor`.
+class MessageStorage(Protocol):
+    """Accepts messages, and changes them at the word of a person or a provider."""
 
-    What to do with a message is the executor's; when, how many at single_round, and that nothing is forgotten or given
-    to two workers, is the store's.
-    """
-
-    async def open(self) -> None:
-        """Make ready; raises OutboxError with what to do when the store cannot be used."""
-
-    async def close(self) -> None:
-        """End once everything asked for is written."""
-
-    async def add(self, entries: Sequence[NewMessage]) -> list[EnqueueResult | PostroomError]:
+    async def insert(self, messages: Sequence[NewMessage]) -> list[EnqueueResult | PostroomError]:
         """Accept messages, in one transaction; they are on disk when this returns, one answer for each.
 
         A message with an idempotency key that was used before is answered with the first receipt, or with
-        IdempotencyConflict when that was another message. Raises OutboxError when nothing could be stored.
+        IdempotencyConflict when that was another message; one whose id is taken with OutboxError.
         """
 
-    async def run(self, executor: MessageExecutor, *, stop: StopSignal, until_empty: bool = False) -> None:
-        """Work: hand due messages to `executor` until `stop`, then let what is under way end."""
+    async def transition(
+        self, id_: str, transition: Transition, *, tenant: str | None = None, note: str = ""
+    ) -> Receipt:
+        """Make a transition that is not a worker's; see `transitions.transitioned`.
 
-    async def change(self, id_: str, move: Transition, *, tenant: str | None = None, note: str = "") -> Receipt:
-        """Make a move that is not a worker's; raises OutboxError when it may not be made."""
+        Raises MessageNotFound, or StateConflict when it may not be made.
+        """
 
-    async def record(self, event: Event, suppression: suppressions.Row | None = None) -> Receipt | None:
+    async def record_event(self, event: Event, suppression: Suppression | None = None) -> Receipt | None:
         """Keep what a provider reported, once; the receipt of its message, None when that is known or not here.
 
-        `suppression` goes on the suppression list with it: a report that is repeated teaches nothing.
+        Makes the transition that `transitions.reported` names, and puts `suppression` on the list if
+        `transitions.teaches`: both with the report, in one transaction, so that a report that is repeated does
+        nothing.
         """
-
-    async def find(self, id_: str, *, tenant: str | None = None) -> MessageDetails | None:
-        """Look one message up."""
-
-    async def list(self, where: MessageFilter) -> list[MessageSummary]:
-        """List messages, the newest first."""
-
-    async def stats(self) -> OutboxStats:
-        """Count messages, and tell the health of accounts."""
-
-    async def health(self) -> dict[str, AccountHealth]:
-        """How every account does that was used, by queue."""
-
-    async def resume(self, account: str) -> bool:
-        """End the rest or pause of an account; False when it had none."""
 
     async def purge(self, where: MessageFilter) -> int:
         """Remove settled messages for good; returns how many."""
 
 
-class StopSignal(Protocol):
-    """Says when to stop; an `asyncio.Event` is one."""
+class WorkStorage(Protocol):
+    """Gives due messages to workers and takes back what came of them."""
 
-    def is_set(self) -> bool:
-        """Whether to stop now."""
+    async def due_queues(self) -> Mapping[str, float]:
+        """When the first waiting message of each queue is due: NOW, a time, or NEVER.
 
-    async def wait(self) -> object:
-        """Return once it is time to stop."""
+        Only reads, and costs little: an idle worker asks often.
+        """
+
+    async def exchange(
+        self,
+        worker: int,
+        settlements: Sequence[Settlement],
+        health: Sequence[AccountHealth],
+        limits: Mapping[str, ClaimLimit],
+    ) -> Exchange:
+        """Write what came of messages and how accounts do, then claim due ones within `limits`: one transaction.
+
+        A settlement counts while `worker` owns the message and nobody has claimed it since; otherwise only
+        `transitions.is_late_news` does. Of each queue the most urgent are claimed first, then those that waited
+        longest; no more than `most_under_way` over all workers, nor than `gcra` lets start. A worker that is not
+        registered any more gets nothing.
+        """
+
+    async def changed(self, since: int = -1) -> int:
+        """Return a number for what is written by now, as soon as it is another than `since`.
+
+        Workers wait for it; it may return more often than messages become due.
+        """
+
+    async def health(self) -> dict[str, AccountHealth]:
+        """How every account does that was used, by queue."""
+
+    async def belongs_to_another(self, provider_id: str, seq: int) -> bool:
+        """Whether a provider's id belongs to a message other than `seq`."""
+
+
+class WorkerStorage(Protocol):
+    """Knows which workers there are, so that one can take over what another died with."""
+
+    async def register(self, name: str) -> int:
+        """Enter a worker; returns its number, which is never given again."""
+
+    async def heartbeat(self, worker: int) -> bool:
+        """Count one more sign of life; False when the others gave the worker up already."""
+
+    async def sign_off(self, worker: int) -> None:
+        """Take a worker off the list; one that still has something in its hands stays, for others to rescue."""
+
+    async def live_workers(self) -> dict[int, int]:
+        """Every worker's number, and how many heartbeats it has shown."""
+
+    async def rescue(self, dead: int, heartbeats: int, worker: int) -> Sequence[ClaimedMessage | UnreadableMessage]:
+        """Give `worker` what a dead one had claimed, counting one crash more for each message.
+
+        Nothing if that one has shown another heartbeat since, or if `worker` itself is not registered any more.
+        """
+
+
+class UpkeepStorage(Protocol):
+    """What must happen to messages that nobody sends now. `limit` bounds one transaction, so that others get in."""
+
+    async def claim_in_doubt(self, worker: int, limit: int) -> Sequence[ClaimedMessage | UnreadableMessage]:
+        """Give `worker` messages in doubt whose provider may be asked now. They stay in doubt meanwhile."""
+
+    async def expire(self, limit: int) -> Sequence[Receipt]:
+        """End waiting messages whose time is over (`transitions.expired`); returns the receipts of those it ended."""
+
+    async def waiting_routes(self, queue: str) -> Sequence[str]:
+        """The routes by which messages came that wait in a queue."""
+
+    async def reroute(self, queue: str, route: str, other: str, limit: int) -> int:
+        """Move messages that nobody has tried in this round to another queue of their route; returns how many."""
+
+    async def prune(self, before: float, limit: int) -> int:
+        """Remove bodies, attachments and keys of messages settled before a time; receipts stay. Returns how many."""
+
+
+class QueryStorage(Protocol):
+    """Looks things up for people."""
+
+    async def find(self, id_: str, *, tenant: str | None = None) -> MessageDetails | None:
+        """Look one message up."""
+
+    async def receipt(self, id_: str) -> tuple[Receipt, str] | None:
+        """How a message stands and the queue it is in, without its text: for those who wait for it."""
+
+    async def list(self, where: MessageFilter) -> list[MessageSummary]:
+        """List messages, the newest first."""
+
+    async def stats(self) -> OutboxStats:
+        """Count messages, and say how accounts do."""
+
+    async def resume(self, account: str) -> bool:
+        """End the rest or pause of an account; False when it had none."""
+
+
+class SuppressionStorage(Protocol):
+    """Keeps who must not be written to. What was said later counts, whatever order it arrives in."""
+
+    async def add_suppression(self, suppression: Suppression) -> bool:
+        """Put an address on the list, or lift it; False when something later was said already."""
+
+    async def list_suppressions(self, channel: Channel | None, after: str, limit: int) -> list[Suppression]:
+        """List entries that hold, by `Suppression.place`, from the one behind `after`."""
+
+    async def match_suppressions(self, addressees: Sequence[Addressee]) -> dict[int, Suppression]:
+        """Which of `addressees` must not be written to, by their place in the sequence, and why."""
+
+
+class Store(MessageStorage, WorkStorage, WorkerStorage, UpkeepStorage, QueryStorage, SuppressionStorage, Protocol):
+    """All that an engine stores. It opens itself when it is first used."""
+
+    async def open(self) -> None:
+        """Make ready."""
+
+    async def close(self) -> None:
+        """End once everything asked for is written."""

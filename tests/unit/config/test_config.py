@@ -92,7 +92,7 @@ def test_the_sample_of_the_design_loads(here) -> None:
     assert config.routes["careful"].via == ("main", "sg")
     assert (config.defaults.email, config.defaults.sms) == ("careful", "texts")
     assert config.rules[0].country == ("GB", "IE")
-    assert str(config.outbox.path) == "postroom.db"
+    assert config.outbox.url == "sqlite:///postroom.db"
     assert str(config.gateway.rate_limit[0]) == "20/30s"
     assert Postroom(config).config is config
 

@@ -29,9 +29,9 @@ class Once:
         return Accepted(provider_message_id="1")
 
 
-async def test_a_scheduled_message_waits_for_its_time_by_the_clock_as_it_is(desk, stage) -> None:
+async def test_a_scheduled_message_waits_for_its_time_by_the_clock_as_it_is(make_outbox, stage) -> None:
     script = stage.Script()
-    async with desk(script) as post:
+    async with make_outbox(script) as post:
         due = datetime.fromtimestamp(post.clock.now, UTC) + timedelta(seconds=60)
         receipt = await post.add(email(send_at=due))
         await post.work(after=-HOUR)
@@ -44,18 +44,18 @@ async def test_a_scheduled_message_waits_for_its_time_by_the_clock_as_it_is(desk
         assert (await post.receipt(receipt)).status is Status.SENT
 
 
-async def test_what_was_queued_before_goes_out_at_once(desk, stage) -> None:
+async def test_what_was_queued_before_goes_out_at_once(make_outbox, stage) -> None:
     script = stage.Script()
-    async with desk(script) as post:
+    async with make_outbox(script) as post:
         await post.add(email())
         await post.work(after=-HOUR)
         assert len(script.calls) == 1
 
 
-async def test_a_message_to_be_tried_again_is_tried_once_and_not_before_its_time(desk, stage) -> None:
+async def test_a_message_to_be_tried_again_is_tried_once_and_not_before_its_time(make_outbox, stage) -> None:
     act = Once()
     script = stage.Script(act)
-    async with desk(script) as post:
+    async with make_outbox(script) as post:
         receipt = await post.add(email())
         await post.work()
         await post.work(after=-HOUR)
@@ -68,9 +68,9 @@ async def test_a_message_to_be_tried_again_is_tried_once_and_not_before_its_time
 
 
 @pytest.mark.parametrize("step", [-HOUR, HOUR])
-async def test_an_account_with_a_rate_goes_on(desk, stage, step) -> None:
+async def test_an_account_with_a_rate_goes_on(make_outbox, stage, step) -> None:
     script = stage.Script()
-    async with desk(script, rate="1/s") as post:
+    async with make_outbox(script, rate="1/s") as post:
         await post.add(email())
         await post.work()
         await post.add(email())

@@ -54,9 +54,9 @@ def down():
 OK = None
 
 
-async def test_a_message_is_stored_then_sent_and_its_receipt_tells_how(desk, stage) -> None:
+async def test_a_message_is_stored_then_sent_and_its_receipt_tells_how(make_outbox, stage) -> None:
     script = stage.Script()
-    async with desk(script) as post:
+    async with make_outbox(script) as post:
         accepted = await post.add(email())
         assert accepted.status is Status.QUEUED
         assert script.calls == []
@@ -70,9 +70,9 @@ async def test_a_message_is_stored_then_sent_and_its_receipt_tells_how(desk, sta
     assert sent.message_id == f"<{receipt.id}@example.org>"
 
 
-async def test_a_transient_failure_is_tried_again_later_with_the_same_message_id(desk, stage) -> None:
+async def test_a_transient_failure_is_tried_again_later_with_the_same_message_id(make_outbox, stage) -> None:
     script = script_of(stage, ProviderUnavailable("later"), OK)
-    async with desk(script) as post:
+    async with make_outbox(script) as post:
         accepted = await post.add(email())
         await post.work()
         assert (await post.receipt(accepted)).status is Status.RETRYING
@@ -85,9 +85,9 @@ async def test_a_transient_failure_is_tried_again_later_with_the_same_message_id
     assert len({message.message_id for message in script.messages}) == 1
 
 
-async def test_the_next_account_of_the_route_is_tried_at_once(desk, stage) -> None:
+async def test_the_next_account_of_the_route_is_tried_at_once(make_outbox, stage) -> None:
     first, second = script_of(stage, down()), stage.Script()
-    async with desk(first, second) as post:
+    async with make_outbox(first, second) as post:
         accepted = await post.add(email())
         await post.work()
         receipt = await post.receipt(accepted)
@@ -95,9 +95,9 @@ async def test_the_next_account_of_the_route_is_tried_at_once(desk, stage) -> No
     assert [attempt.account for attempt in receipt.attempts] == ["a0", "a1"]
 
 
-async def test_a_message_refused_for_good_is_a_dead_letter_and_can_be_sent_again(desk, stage) -> None:
+async def test_a_message_refused_for_good_is_a_dead_letter_and_can_be_sent_again(make_outbox, stage) -> None:
     script = script_of(stage, MessageRejected("too rude"), OK)
-    async with desk(script) as post:
+    async with make_outbox(script) as post:
         accepted = await post.add(email())
         await post.work()
         assert (await post.receipt(accepted)).status is Status.FAILED
@@ -106,9 +106,9 @@ async def test_a_message_refused_for_good_is_a_dead_letter_and_can_be_sent_again
         assert (await post.receipt(accepted)).status is Status.SENT
 
 
-async def test_an_unknown_outcome_is_neither_retried_nor_failed_over(desk, stage) -> None:
+async def test_an_unknown_outcome_is_neither_retried_nor_failed_over(make_outbox, stage) -> None:
     first, second = script_of(stage, OutcomeUnknown("no answer")), stage.Script()
-    async with desk(first, second) as post:
+    async with make_outbox(first, second) as post:
         accepted = await post.add(email())
         await post.work()
         await post.work(after=4000)
@@ -120,9 +120,9 @@ async def test_an_unknown_outcome_is_neither_retried_nor_failed_over(desk, stage
 @pytest.mark.parametrize(
     ("as_", "status", "sent"), [("sent", Status.SENT, 1), ("failed", Status.FAILED, 1), ("retry", Status.SENT, 2)]
 )
-async def test_a_person_settles_what_is_in_doubt(desk, stage, as_, status, sent) -> None:
+async def test_a_person_settles_what_is_in_doubt(make_outbox, stage, as_, status, sent) -> None:
     script = script_of(stage, OutcomeUnknown("no answer"), OK)
-    async with desk(script) as post:
+    async with make_outbox(script) as post:
         accepted = await post.add(email())
         await post.work()
         await post.outbox.resolve(accepted.id, as_, note="seen in its log")
@@ -133,10 +133,10 @@ async def test_a_person_settles_what_is_in_doubt(desk, stage, as_, status, sent)
 
 
 async def test_with_retry_an_unknown_outcome_is_sent_again_to_the_same_account_with_the_same_message_id(
-    desk, stage
+    make_outbox, stage
 ) -> None:
     first, second = script_of(stage, OutcomeUnknown("no answer"), OK), stage.Script()
-    async with desk(first, second, on_unknown="retry") as post:
+    async with make_outbox(first, second, on_unknown="retry") as post:
         accepted = await post.add(email())
         await post.work()
         assert (await post.receipt(accepted)).status is Status.RETRYING
@@ -147,15 +147,15 @@ async def test_with_retry_an_unknown_outcome_is_sent_again_to_the_same_account_w
     assert len({message.message_id for message in first.messages}) == 1
 
 
-async def test_with_assume_sent_an_unknown_outcome_is_taken_for_sent(desk, stage) -> None:
+async def test_with_assume_sent_an_unknown_outcome_is_taken_for_sent(make_outbox, stage) -> None:
     script = script_of(stage, OutcomeUnknown("no answer"))
-    async with desk(script, on_unknown="assume_sent") as post:
+    async with make_outbox(script, on_unknown="assume_sent") as post:
         accepted = await post.add(email())
         await post.work()
         assert (await post.receipt(accepted)).status is Status.SENT
 
 
-async def test_only_recipients_who_were_not_served_are_tried_again(desk, stage) -> None:
+async def test_only_recipients_who_were_not_served_are_tried_again(make_outbox, stage) -> None:
     calls = []
 
     async def act(message):
@@ -165,7 +165,7 @@ async def test_only_recipients_who_were_not_served_are_tried_again(desk, stage) 
         kinds = dict(zip(message.recipients, (Outcome.ACCEPTED, Outcome.TRANSIENT, Outcome.PERMANENT), strict=True))
         return Accepted(recipients=tuple(RecipientResult(address=a, outcome=o) for a, o in kinds.items()))
 
-    async with desk(stage.Script(act)) as post:
+    async with make_outbox(stage.Script(act)) as post:
         accepted = await post.add(email(to=["a@example.org", "b@example.org", "c@example.org"]))
         await post.work()
         assert (await post.receipt(accepted)).status is Status.RETRYING
@@ -180,10 +180,10 @@ async def test_only_recipients_who_were_not_served_are_tried_again(desk, stage) 
     ]
 
 
-async def test_a_message_to_many_numbers_goes_out_in_turns_and_is_settled_once(desk, stage) -> None:
+async def test_a_message_to_many_numbers_goes_out_in_turns_and_is_settled_once(make_outbox, stage) -> None:
     script = stage.Script()
     numbers = [f"+4420794609{number:02}" for number in range(60)]
-    async with desk(script) as post:
+    async with make_outbox(script) as post:
         accepted = await post.add(sms(to=numbers))
         await post.work()
         shown = await post.outbox.get(accepted.id)
@@ -193,14 +193,14 @@ async def test_a_message_to_many_numbers_goes_out_in_turns_and_is_settled_once(d
     assert len(shown.receipt.recipients) == 60
 
 
-async def test_recipients_go_the_ways_their_rules_say(desk, stage) -> None:
+async def test_recipients_go_the_ways_their_rules_say(make_outbox, stage) -> None:
     britain, america = stage.Script(), stage.Script()
     rules = [{"country": "GB", "use": "gb"}, {"country": "US", "use": "us"}]
     accounts = {
         "gb": stage.StageSettings(script=britain, from_="+442079460000"),
         "us": stage.StageSettings(script=america, from_="+12025550100"),
     }
-    async with desk(stage.Script(), accounts=accounts, rules=rules) as post:
+    async with make_outbox(stage.Script(), accounts=accounts, rules=rules) as post:
         accepted = await post.add(sms(to=["+442079460958", "+12025550123", "+442079460959"]))
         await post.work()
         receipt = await post.receipt(accepted)
@@ -209,9 +209,9 @@ async def test_recipients_go_the_ways_their_rules_say(desk, stage) -> None:
     assert receipt.status is Status.SENT
 
 
-async def test_a_message_is_given_up_after_its_rounds(desk, stage) -> None:
+async def test_a_message_is_given_up_after_its_rounds(make_outbox, stage) -> None:
     script = script_of(stage, down())
-    async with desk(script, outbox={"attempts": 3}) as post:
+    async with make_outbox(script, outbox={"attempts": 3}) as post:
         accepted = await post.add(email())
         for _ in range(5):
             await post.work(after=10_000)
@@ -220,9 +220,9 @@ async def test_a_message_is_given_up_after_its_rounds(desk, stage) -> None:
     assert len(script.calls) == 3
 
 
-async def test_a_message_expires_where_it_waits(desk, stage) -> None:
+async def test_a_message_expires_where_it_waits(make_outbox, stage) -> None:
     script = script_of(stage, down())
-    async with desk(script, outbox={"expires_after": "1h"}) as post:
+    async with make_outbox(script, outbox={"expires_after": "1h"}) as post:
         accepted = await post.add(email())
         await post.work()
         await post.work(after=3601)
@@ -231,19 +231,19 @@ async def test_a_message_expires_where_it_waits(desk, stage) -> None:
     assert len(script.calls) == 1
 
 
-async def test_a_message_is_not_sent_after_its_own_expiry(desk, stage) -> None:
+async def test_a_message_is_not_sent_after_its_own_expiry(make_outbox, stage) -> None:
     script = stage.Script()
-    async with desk(script) as post:
+    async with make_outbox(script) as post:
         accepted = await post.add(email(expires_at=datetime.fromtimestamp(post.clock.now + 60, UTC)))
         await post.work(after=61)
         assert (await post.receipt(accepted)).status is Status.EXPIRED
     assert script.calls == []
 
 
-async def test_a_scheduled_message_waits_for_its_time_and_asks_nothing_of_the_provider(desk, stage) -> None:
+async def test_a_scheduled_message_waits_for_its_time_and_asks_nothing_of_the_provider(make_outbox, stage) -> None:
     script = stage.Script()
     accounts = {"plain": stage.StageSettings(provider="stage-plain", script=script, from_="p@example.org")}
-    async with desk(stage.Script(), accounts=accounts) as post:
+    async with make_outbox(stage.Script(), accounts=accounts) as post:
         later = datetime.fromtimestamp(post.clock.now + 3600, UTC)
         accepted = await post.add(email(send_at=later, provider="plain"))
         assert accepted.status is Status.SCHEDULED
@@ -253,19 +253,19 @@ async def test_a_scheduled_message_waits_for_its_time_and_asks_nothing_of_the_pr
         assert (await post.receipt(accepted)).status is Status.SENT
 
 
-async def test_urgent_messages_go_first_and_equals_in_their_order(desk, stage) -> None:
+async def test_urgent_messages_go_first_and_equals_in_their_order(make_outbox, stage) -> None:
     script = stage.Script()
-    async with desk(script, concurrency=1) as post:
+    async with make_outbox(script, concurrency=1) as post:
         for subject, priority in (("1", "low"), ("2", "normal"), ("3", "high"), ("4", "normal"), ("5", "high")):
             await post.add(email(subject=subject, priority=priority))
         await post.work()
     assert [message.subject for message in script.messages] == ["3", "5", "2", "4", "1"]
 
 
-async def test_a_batch_provider_gets_what_waits_in_one_call(desk, stage) -> None:
+async def test_a_batch_provider_gets_what_waits_in_one_call(make_outbox, stage) -> None:
     script = stage.Script()
     accounts = {"bulk": stage.StageSettings(provider="stage-batch", script=script, from_="p@example.org")}
-    async with desk(stage.Script(), accounts=accounts) as post:
+    async with make_outbox(stage.Script(), accounts=accounts) as post:
         first = await post.add(email(provider="bulk"))
         await post.work()
         await post.outbox.add([email(provider="bulk") for _ in range(300)])
@@ -274,9 +274,9 @@ async def test_a_batch_provider_gets_what_waits_in_one_call(desk, stage) -> None
     assert [len(call) for call in script.calls] == [1, 300]
 
 
-async def test_refused_credentials_pause_the_account_and_the_route_goes_on(desk, stage) -> None:
+async def test_refused_credentials_pause_the_account_and_the_route_goes_on(make_outbox, stage) -> None:
     first, second = script_of(stage, AuthenticationFailed("401")), stage.Script()
-    async with desk(first, second, concurrency=1) as post:
+    async with make_outbox(first, second, concurrency=1) as post:
         await post.outbox.add([email() for _ in range(20)])
         await post.work()
         stats = await post.outbox.stats()
@@ -288,10 +288,10 @@ async def test_refused_credentials_pause_the_account_and_the_route_goes_on(desk,
 
 
 async def test_messages_wait_for_a_paused_account_that_is_their_only_one_and_flow_when_it_is_resumed(
-    desk, stage
+    make_outbox, stage
 ) -> None:
     script = script_of(stage, AuthenticationFailed("401"), OK)
-    async with desk(script, concurrency=1) as post:
+    async with make_outbox(script, concurrency=1) as post:
         await post.outbox.add([email() for _ in range(5)])
         await post.work()
         assert len(script.calls) == 1
@@ -301,9 +301,9 @@ async def test_messages_wait_for_a_paused_account_that_is_their_only_one_and_flo
         assert not await post.outbox.resume("a0")
 
 
-async def test_a_paused_account_is_tried_again_by_one_message_after_a_while(desk, stage) -> None:
+async def test_a_paused_account_is_tried_again_by_one_message_after_a_while(make_outbox, stage) -> None:
     script = script_of(stage, AuthenticationFailed("401"), AuthenticationFailed("401"), OK)
-    async with desk(script) as post:
+    async with make_outbox(script) as post:
         await post.outbox.add([email() for _ in range(50)])
         await post.work()
         assert len(script.calls) == 1
@@ -313,9 +313,9 @@ async def test_a_paused_account_is_tried_again_by_one_message_after_a_while(desk
         assert (await post.outbox.stats()).states == {Status.SENT: 50}
 
 
-async def test_retry_after_rests_the_account_for_every_message(desk, stage) -> None:
+async def test_retry_after_rests_the_account_for_every_message(make_outbox, stage) -> None:
     script = script_of(stage, RateLimited("slow down", retry_after=100), OK)
-    async with desk(script, concurrency=1) as post:
+    async with make_outbox(script, concurrency=1) as post:
         await post.outbox.add([email() for _ in range(5)])
         await post.work()
         await post.work(after=99)
@@ -325,9 +325,9 @@ async def test_retry_after_rests_the_account_for_every_message(desk, stage) -> N
         assert (await post.outbox.stats()).states == {Status.SENT: 5}
 
 
-async def test_what_no_account_can_express_is_refused_when_it_is_handed_in(desk, stage) -> None:
+async def test_what_no_account_can_express_is_refused_when_it_is_handed_in(make_outbox, stage) -> None:
     accounts = {"plain": stage.StageSettings(provider="stage-plain", script=stage.Script(), from_="p@example.org")}
-    async with desk(stage.Script(), accounts=accounts) as post:
+    async with make_outbox(stage.Script(), accounts=accounts) as post:
         with pytest.raises(UnsupportedFeature, match="plain: stage-plain cannot send html"):
             await post.add(email(html="<p>hello", provider="plain"))
         with pytest.raises(ProviderNotFound):
@@ -335,8 +335,8 @@ async def test_what_no_account_can_express_is_refused_when_it_is_handed_in(desk,
         assert (await post.outbox.stats()).states == {}
 
 
-async def test_a_message_without_a_sender_fails_with_the_reason(desk, stage) -> None:
-    async with desk(stage.Script(), from_=None) as post:
+async def test_a_message_without_a_sender_fails_with_the_reason(make_outbox, stage) -> None:
+    async with make_outbox(stage.Script(), from_=None) as post:
         accepted = await post.add(email())
         await post.work()
         receipt = await post.receipt(accepted)
@@ -344,9 +344,9 @@ async def test_a_message_without_a_sender_fails_with_the_reason(desk, stage) -> 
     assert "no sender" in receipt.recipients[0].detail
 
 
-async def test_a_waiting_message_can_be_cancelled_held_and_let_go(desk, stage) -> None:
+async def test_a_waiting_message_can_be_cancelled_held_and_let_go(make_outbox, stage) -> None:
     script = stage.Script()
-    async with desk(script) as post:
+    async with make_outbox(script) as post:
         gone, kept = await post.add(email()), await post.add(email())
         assert (await post.outbox.cancel(gone.id)).status is Status.CANCELLED
         assert (await post.outbox.hold(kept.id)).status is Status.HELD
@@ -371,23 +371,23 @@ async def test_observers_hear_of_every_settled_message(stage, tmp_path: Path) ->
     assert stage.LOG == [("told", "sent", receipt.id)]
 
 
-async def test_a_plugin_that_raises_something_foreign_leaves_the_outcome_unknown(desk, stage) -> None:
+async def test_a_plugin_that_raises_something_foreign_leaves_the_outcome_unknown(make_outbox, stage) -> None:
     async def act(_) -> Never:
         raise RuntimeError("a bug")
 
-    async with desk(stage.Script(act)) as post:
+    async with make_outbox(stage.Script(act)) as post:
         accepted = await post.add(email())
         await post.work()
         assert (await post.receipt(accepted)).status is Status.IN_DOUBT
 
 
-async def test_credentials_of_a_message_pause_nobody_else(desk, stage) -> None:
+async def test_credentials_of_a_message_pause_nobody_else(make_outbox, stage) -> None:
     async def act(message):
         if message.options:
             raise AuthenticationFailed("401")
         return Accepted()
 
-    async with desk(stage.Script(act)) as post:
+    async with make_outbox(stage.Script(act)) as post:
         own = await post.add(email(options={"token": "wrong"}))
         await post.work()
         await post.add(email())

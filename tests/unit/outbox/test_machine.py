@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -12,21 +11,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from postroom import Email, OutboxError, Outcome, OutcomeUnknown, ProviderUnavailable, MessageRejected, Receipt, Status
+from engines.process import Clock, Engine, Process, SqliteEngine
+from postroom import Email, OutboxError, Receipt, Status
 from postroom.outbox.executor import MessageExecutor
-from postroom.outbox.outbox import Outbox
-from postroom.outbox.records import NEVER, Progress, Settlement
-from postroom.outbox.sqlite import claim, settle
-from postroom.outbox.sqlite.store import SqliteStore
-from postroom.outbox.suppression import SuppressionList
-from postroom.outbox.states import SETTLED, WAITING, Transition
-from postroom.config.outbox import OutboxSettings
-from postroom.delivery.accounts import Accounts
-from postroom.config.model import parse_config
-from postroom.delivery.middleware import SendMiddleware
-from postroom.registry.registry import Registry
-from postroom.delivery.routing import Router
-from postroom.outbox.records import ClaimLimit
+from postroom.outbox.records import ClaimLimit, Exchange, Progress, Settlement
+from postroom.outbox.states import WAITING, Transition
+from postroom.outbox.views import MessageFilter
 
 QUEUE = "a/email"
 MOST = {QUEUE: ClaimLimit(3, 1000)}
@@ -40,29 +30,24 @@ class OutboxMachine(RuleBasedStateMachine):
 
     entries = Bundle("entries")
 
+    def engine(self) -> Engine:
+        return SqliteEngine()
+
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.new_event_loop()
         self.folder = tempfile.TemporaryDirectory()
-        self.now = 1_800_000_000.0
-        config = parse_config(
-            {
-                "accounts": {"a": {"provider": "memory", "from": "p@example.org"}},
-                "outbox": {"url": f"sqlite:///{self.folder.name}/o.db", "retry_first": 10, "attempts": 4},
-            }
+        self.clock = Clock()
+        config = {
+            "accounts": {"a": {"provider": "memory", "from": "p@example.org"}},
+            "outbox": {"url": f"sqlite:///{self.folder.name}/o.db", "retry_first": 10, "attempts": 4},
+        }
+        self.process = Process(config, self.engine(), self.clock)
+        self.store, self.outbox = self.process.store, self.process.outbox
+        self.executor = MessageExecutor(
+            self.process.accounts, self.process.router, self.process.settings, clock=self.clock
         )
-        registry = Registry()
-        courier = MessageExecutor(
-            Accounts(config, registry, SendMiddleware()),
-            Router(config, registry),
-            config.outbox,
-            clock=lambda: self.now,
-            rng=random.Random(0),
-        )
-        self.courier = courier
-        self.store = SqliteStore(config.outbox, clock=lambda: self.now)
-        self.outbox = Outbox(self.store, courier, SuppressionList(self.store))
-        self.workers = [self.write(lambda c: claim.register(c, "w")) for _ in range(2)]
+        self.workers = [self.run(self.store.register("w")) for _ in range(2)]
         self.holding = {number: {} for number in self.workers}
         self.handed = Counter()
         self.accepted = Counter()
@@ -72,11 +57,8 @@ class OutboxMachine(RuleBasedStateMachine):
     def run(self, work):
         return self.loop.run_until_complete(work)
 
-    def write(self, operation):
-        return self.run(self.store.write(operation))
-
     def teardown(self) -> None:
-        self.run(self.outbox.close())
+        self.run(self.process.__aexit__())
         self.loop.close()
         self.folder.cleanup()
 
@@ -92,9 +74,7 @@ class OutboxMachine(RuleBasedStateMachine):
     @rule(which=st.integers(0, 1))
     def claim(self, which) -> None:
         number = self.workers[which]
-        rows, _ = self.write(lambda c: claim.claim(c, number, MOST, self.now))
-        for row in rows:
-            entry = claim.entry_of(row, self.store.seal, {})
+        for entry in self.run(self.store.exchange(number, [], [], MOST)).claimed:
             assert self.model[entry.id] in WAITING
             assert all(entry.id not in held for held in self.holding.values()), "claimed while another has it"
             self.model[entry.id] = Status.SENDING
@@ -125,10 +105,10 @@ class OutboxMachine(RuleBasedStateMachine):
             receipt=Receipt(id=entry.id, channel="email", status=status, account="a"),
             queue=QUEUE,
             route=entry.route,
-            due_at=self.now + 10,
+            due_at=self.clock.now + 10,
             progress=Progress(),
         )
-        [kept] = self.write(lambda c: settle.settle(c, number, [settlement], self.now))
+        [kept] = self.run(self.store.exchange(number, [settlement], [], {})).kept
         owned = self.model[entry.id] is Status.SENDING and number in self.workers
         assert kept or not owned
         if kept:
@@ -141,26 +121,25 @@ class OutboxMachine(RuleBasedStateMachine):
         for id_ in self.holding[dead] if handed else ():
             self.handed[id_] += 1
             self.accepted[id_] += 1
-        beats = self.run(self.store.read(claim.workers))[dead]
-        rows = self.write(lambda c: claim.take_over(c, dead, beats, heir))
-        assert {row[1] for row in rows} == set(self.holding[dead])
-        assert self.write(lambda c: claim.claim(c, dead, MOST, self.now)) == ([], NEVER), "nobody would take it over"
-        entries = [claim.entry_of(row, self.store.seal, {}) for row in rows]
-        settled = [self.courier.crashed(entry, {}) for entry in entries]
-        assert all(self.write(lambda c: settle.settle(c, heir, settled, self.now)))
+        beats = self.run(self.store.live_workers())[dead]
+        rescued = self.run(self.store.rescue(dead, beats, heir))
+        assert {entry.id for entry in rescued} == set(self.holding[dead])
+        assert self.run(self.store.exchange(dead, [], [], MOST)) == Exchange(), "nobody would take it over"
+        settled = [self.executor.crashed(entry, {}) for entry in rescued]
+        assert all(self.run(self.store.exchange(heir, settled, [], {})).kept)
         for settlement in settled:
             assert settlement.status is Status.IN_DOUBT
             self.model[settlement.receipt.id] = Status.IN_DOUBT
         del self.holding[dead]
-        self.workers[which] = self.write(lambda c: claim.register(c, "w"))
+        self.workers[which] = self.run(self.store.register("w"))
         self.holding[self.workers[which]] = {}
 
     @rule(which=st.integers(0, 1))
     def a_worker_that_showed_life_is_not_taken_over(self, which) -> None:
         alive, heir = self.workers[which], self.workers[1 - which]
-        beats = self.run(self.store.read(claim.workers))[alive]
-        self.write(lambda c: claim.beat(c, alive))
-        assert self.write(lambda c: claim.take_over(c, alive, beats, heir)) == []
+        beats = self.run(self.store.live_workers())[alive]
+        assert self.run(self.store.heartbeat(alive))
+        assert not self.run(self.store.rescue(alive, beats, heir))
 
     @rule(id_=entries, act=st.sampled_from(["cancel", "hold", "retry", "sent", "failed", "again"]))
     def a_person_interferes(self, id_, act) -> None:
@@ -185,7 +164,7 @@ class OutboxMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([-3600.0, 1.0, 11.0, 3600.0]))
     def time_passes(self, seconds) -> None:
-        self.now += seconds
+        self.clock.now += seconds
 
     @rule()
     def the_file_is_closed_and_opened(self) -> None:
@@ -193,8 +172,8 @@ class OutboxMachine(RuleBasedStateMachine):
 
     @invariant()
     def every_accepted_message_is_where_the_model_says(self) -> None:
-        stored = dict(self.run(self.store.read(lambda c: c.execute("SELECT id, status FROM messages").fetchall())))
-        assert stored == {id_: str(status) for id_, status in self.model.items()}
+        stored = {line.id: line.status for line in self.run(self.outbox.list(MessageFilter(limit=10_000)))}
+        assert stored == self.model
 
     @invariant()
     def nobody_gets_a_message_twice_unless_a_person_said_so(self) -> None:

@@ -10,21 +10,12 @@ from email.utils import format_datetime
 
 import pytest
 
+from engines.process import Clock, Engine, Process
 from postroom import Sms
-from postroom.delivery.accounts import Accounts
-from postroom.config.model import parse_config
-from postroom.delivery.middleware import SendMiddleware
-from postroom.outbox.executor import MessageExecutor
-from postroom.outbox.outbox import Outbox
 from postroom.outbox.retry_policy import QUESTIONS
-from postroom.outbox.sqlite.store import SqliteStore
-from postroom.outbox.suppression import SuppressionList
-from postroom.registry.registry import Registry
-from postroom.delivery.routing import Router
 from postroom.testing.http import Answer, Drop, HttpRecorder
 
 SMS = Sms(to="+447700900000", body="Hi")
-START = 1_800_000_000.0
 
 
 class Twilio(HttpRecorder):
@@ -64,37 +55,28 @@ async def twilio():
 
 
 @pytest.fixture
-def process(twilio, tmp_path: Path):
+def process(twilio, tmp_path: Path, engine: Engine):
     """A process that works on the outbox, its clock in the test's hands; it knows nothing of the one before."""
-    now = [START]
+    clock = Clock()
 
     @asynccontextmanager
     async def running(**settings):
         account = {"provider": "twilio", "account_sid": "AC1", "auth_token": "token", "from": "+15005550006"}
         given = {"it": {**account, "base_url": twilio.url, **settings}}
-        config = parse_config({"accounts": given, "outbox": {"url": f"sqlite:///{tmp_path}/outbox.db", "lease": 5}})
-        registry = Registry()
-        accounts, router = Accounts(config, registry, SendMiddleware()), Router(config, registry)
-        store = SqliteStore(config.outbox, clock=lambda: now[0], busy_timeout=30.0)
-        courier = MessageExecutor(accounts, router, config.outbox, clock=lambda: now[0])
-        outbox = Outbox(store, courier, SuppressionList(store))
+        outbox = {"url": f"sqlite:///{tmp_path}/outbox.db", "lease": 5}
+        async with Process({"accounts": given, "outbox": outbox}, engine, clock) as post:
 
-        async def work(*, after=0.0, asks=0) -> None:
-            """Work until there is nothing to do, and then until the provider has been asked that often in all."""
-            now[0] += after
-            await outbox.work(until_empty=True)
-            stop = asyncio.Event()
-            working = asyncio.create_task(outbox.work(stop=stop))
-            async with asyncio.timeout(20):
-                await twilio.asked_often(asks)
-            stop.set()
-            await working
+            async def work(*, after=0.0, asks=0) -> None:
+                """Work until there is nothing to do, and then until the provider has been asked that often in all."""
+                await post.work(after)
+                stop = asyncio.Event()
+                working = asyncio.create_task(post.outbox.work(stop=stop))
+                async with asyncio.timeout(20):
+                    await twilio.asked_often(asks)
+                stop.set()
+                await working
 
-        try:
-            yield outbox, work
-        finally:
-            await outbox.close()
-            await accounts.close()
+            yield post.outbox, work
 
     return running
 

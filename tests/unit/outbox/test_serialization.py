@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from postroom.addresses import Address
 from postroom.errors import OutboxError
 from postroom.messages import Attachment, Email, Sms
-from postroom.outbox.serialization import opened_options, dump_message, load_message
+from postroom.outbox.serialization import dump_message, load_message
 
 lines = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=30)
 texts = st.none() | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=60)
@@ -68,7 +68,7 @@ texting = st.builds(
 
 def there_and_back(message):
     files = message.attachments if isinstance(message, Email) else ()
-    options = opened_options(message)
+    options = {name: secret.get_secret_value() for name, secret in message.options.items()}
     return load_message(message.channel_name, dump_message(message), lambda n: files[n].content, options, "m1")
 
 

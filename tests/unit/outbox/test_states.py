@@ -5,25 +5,25 @@ from __future__ import annotations
 import pytest
 
 from postroom import OutboxError, Status
-from postroom.outbox.states import MOVES, SETTLED, WAITING, Transition, apply, allowed_from
+from postroom.outbox.states import TRANSITIONS, SETTLED, WAITING, Transition, apply, allowed_from
 
 OF_EVENTS = {Transition.DELIVER, Transition.BOUNCE}
 
 
 def test_every_state_can_be_reached_or_is_where_messages_begin() -> None:
-    reached = {to for _, to in MOVES.values()} | {Status.QUEUED, Status.SCHEDULED}
+    reached = {to for _, to in TRANSITIONS.values()} | {Status.QUEUED, Status.SCHEDULED}
     assert reached == set(Status)
 
 
 def test_every_state_that_is_not_settled_can_be_left() -> None:
-    left = set().union(*(allowed for allowed, _ in MOVES.values()))
+    left = set().union(*(allowed for allowed, _ in TRANSITIONS.values()))
     assert set(Status) - SETTLED <= left
 
 
 @pytest.mark.parametrize("move", Transition)
 @pytest.mark.parametrize("status", Status)
 def test_a_move_is_made_from_its_own_states_only(move, status) -> None:
-    allowed, to = MOVES[move]
+    allowed, to = TRANSITIONS[move]
     if status in allowed:
         assert apply(status, move) is to
     else:

@@ -23,7 +23,7 @@ from postroom import (
     Sms,
     Status,
 )
-from postroom.outbox.records import MessageFilter
+from postroom.outbox.views import MessageFilter
 from postroom.outbox.sqlite.schema import STEPS
 
 CANARY = "canary-0123456789abcdef"
@@ -38,15 +38,15 @@ def sql(post, statement, *values):
         return connection.execute(statement, values).fetchall()
 
 
-async def test_what_was_accepted_is_there_for_another_process(desk) -> None:
-    async with desk() as post:
+async def test_what_was_accepted_is_there_for_another_process(make_outbox) -> None:
+    async with make_outbox() as post:
         accepted = await post.add(email())
         rows = sql(post, "SELECT id, status FROM messages")
     assert rows == [(accepted.id, "queued")]
 
 
-async def test_many_callers_at_once_share_few_transactions(desk) -> None:
-    async with desk() as post:
+async def test_many_callers_at_once_share_few_transactions(make_outbox) -> None:
+    async with make_outbox() as post:
         await post.store.open()
         before = post.store.transactions
         await asyncio.gather(*(post.add(email()) for _ in range(100)))
@@ -54,8 +54,8 @@ async def test_many_callers_at_once_share_few_transactions(desk) -> None:
         assert sql(post, "SELECT count(*) FROM messages") == [(100,)]
 
 
-async def test_the_file_is_for_its_owner_only(desk) -> None:
-    async with desk() as post:
+async def test_the_file_is_for_its_owner_only(make_outbox) -> None:
+    async with make_outbox() as post:
         await post.add(email(options={"token": CANARY}))
         files = list(post.store.path.parent.glob("outbox.db*"))
         assert {file.name for file in files} >= {"outbox.db", "outbox.db-wal", "outbox.db.key"}
@@ -63,10 +63,10 @@ async def test_the_file_is_for_its_owner_only(desk) -> None:
 
 
 async def test_credentials_of_a_message_lie_encrypted_reach_the_transport_and_go_when_it_is_settled(
-    desk, stage
+    make_outbox, stage
 ) -> None:
     script = stage.Script()
-    async with desk(script) as post:
+    async with make_outbox(script) as post:
         accepted = await post.add(email(options={"token": CANARY}))
         assert sql(post, "SELECT options IS NOT NULL FROM bodies") == [(1,)]
         assert all(CANARY.encode() not in f.read_bytes() for f in post.store.path.parent.glob("outbox.db*"))
@@ -77,11 +77,11 @@ async def test_credentials_of_a_message_lie_encrypted_reach_the_transport_and_go
 
 
 async def test_the_key_of_the_environment_closes_and_opens_credentials(
-    desk, stage, monkeypatch: pytest.MonkeyPatch
+    make_outbox, stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("POSTROOM_SECRET_KEY", "k" * 32)
     script = stage.Script()
-    async with desk(script) as post:
+    async with make_outbox(script) as post:
         await post.add(email(options={"token": CANARY}))
         assert not post.store.path.with_name("outbox.db.key").exists()
         await post.work()
@@ -89,13 +89,13 @@ async def test_the_key_of_the_environment_closes_and_opens_credentials(
 
 
 async def test_credentials_that_cannot_be_opened_set_the_message_aside_and_name_the_variable(
-    desk, monkeypatch: pytest.MonkeyPatch
+    make_outbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("POSTROOM_SECRET_KEY", "k" * 32)
-    async with desk() as post:
+    async with make_outbox() as post:
         accepted = await post.add(email(options={"token": CANARY}))
     monkeypatch.setenv("POSTROOM_SECRET_KEY", "other" * 10)
-    async with desk() as post:
+    async with make_outbox() as post:
         kept = await post.add(email())
         await post.work()
         failed = await post.receipt(accepted)
@@ -104,17 +104,17 @@ async def test_credentials_that_cannot_be_opened_set_the_message_aside_and_name_
         assert (await post.receipt(kept)).status is Status.SENT
 
 
-async def test_a_short_key_is_refused(desk, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_short_key_is_refused(make_outbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POSTROOM_SECRET_KEY", "short")
-    async with desk() as post:
+    async with make_outbox() as post:
         with pytest.raises(ConfigError, match="POSTROOM_SECRET_KEY: must be at least 32 characters"):
             await post.add(email(options={"token": CANARY}))
 
 
-async def test_attachments_are_kept_once_by_their_content_and_arrive_whole(desk, stage) -> None:
+async def test_attachments_are_kept_once_by_their_content_and_arrive_whole(make_outbox, stage) -> None:
     script = stage.Script()
     file = Attachment(filename="a.bin", content=bytes(range(256)) * 100)
-    async with desk(script) as post:
+    async with make_outbox(script) as post:
         await post.add(email(attachments=[file]))
         await post.add(email(attachments=[file, Attachment(filename="b.bin", content=b"b", inline=True)]))
         assert sql(post, "SELECT count(*) FROM files") == [(2,)]
@@ -126,8 +126,8 @@ async def test_attachments_are_kept_once_by_their_content_and_arrive_whole(desk,
     assert script.messages[1].attachments[1].inline
 
 
-async def test_bodies_and_keys_go_after_their_retention_and_the_receipt_stays(desk) -> None:
-    async with desk(outbox={"retention": "1d"}) as post:
+async def test_bodies_and_keys_go_after_their_retention_and_the_receipt_stays(make_outbox) -> None:
+    async with make_outbox(outbox={"retention": "1d"}) as post:
         accepted = await post.add(email(attachments=[Attachment(filename="a", content=b"a")], idempotency_key="k"))
         await post.work()
         await post.work(after=86_399)
@@ -142,8 +142,8 @@ async def test_bodies_and_keys_go_after_their_retention_and_the_receipt_stays(de
         assert line.to == ("ann@example.org",)
 
 
-async def test_a_message_whose_text_is_gone_cannot_be_sent_again(desk) -> None:
-    async with desk(outbox={"retention": "1d"}) as post:
+async def test_a_message_whose_text_is_gone_cannot_be_sent_again(make_outbox) -> None:
+    async with make_outbox(outbox={"retention": "1d"}) as post:
         accepted = await post.add(email())
         await post.outbox.cancel(accepted.id)
         await post.work(after=90_000)
@@ -151,8 +151,8 @@ async def test_a_message_whose_text_is_gone_cannot_be_sent_again(desk) -> None:
             await post.outbox.retry(accepted.id)
 
 
-async def test_purging_removes_settled_messages_whole_and_no_others(desk) -> None:
-    async with desk() as post:
+async def test_purging_removes_settled_messages_whole_and_no_others(make_outbox) -> None:
+    async with make_outbox() as post:
         await post.outbox.add([email(attachments=[Attachment(filename="a", content=b"a")]) for _ in range(3)])
         await post.work()
         waiting = await post.add(email())
@@ -162,9 +162,9 @@ async def test_purging_removes_settled_messages_whole_and_no_others(desk) -> Non
 
 
 class TestIdempotency:
-    async def test_the_same_key_and_message_give_the_first_receipt(self, desk, stage) -> None:
+    async def test_the_same_key_and_message_give_the_first_receipt(self, make_outbox, stage) -> None:
         script = stage.Script()
-        async with desk(script) as post:
+        async with make_outbox(script) as post:
             first = await post.add(email(idempotency_key="k"))
             assert (await post.add(email(idempotency_key="k"))).id == first.id
             await post.work()
@@ -185,61 +185,62 @@ class TestIdempotency:
             {"message_id": "<mine@example.org>"},
         ],
     )
-    async def test_the_same_key_with_another_message_is_refused(self, desk, other) -> None:
-        async with desk() as post:
+    async def test_the_same_key_with_another_message_is_refused(self, make_outbox, other) -> None:
+        async with make_outbox() as post:
             first = await post.add(email(idempotency_key="k"))
             with pytest.raises(IdempotencyConflict, match=f"'k' was used for another message .{first.id}"):
                 await post.add(email(idempotency_key="k", **other))
             assert len(await post.outbox.list()) == 1
 
-    async def test_the_first_writer_wins_among_many(self, desk) -> None:
-        async with desk() as post:
+    async def test_the_first_writer_wins_among_many(self, make_outbox) -> None:
+        async with make_outbox() as post:
             receipts = await asyncio.gather(*(post.add(email(idempotency_key="k")) for _ in range(50)))
             assert len({receipt.id for receipt in receipts}) == 1
             assert sql(post, "SELECT count(*) FROM messages") == [(1,)]
 
-    async def test_within_one_batch_too(self, desk) -> None:
-        async with desk() as post:
+    async def test_within_one_batch_too(self, make_outbox) -> None:
+        async with make_outbox() as post:
             answers = await post.outbox.add([email(idempotency_key="k"), email(idempotency_key="k")])
             assert [answer.replayed for answer in answers] == [False, True]
 
-    async def test_tenants_have_keys_of_their_own(self, desk) -> None:
-        async with desk() as post:
+    async def test_tenants_have_keys_of_their_own(self, make_outbox) -> None:
+        async with make_outbox() as post:
             one = await post.add(email(idempotency_key="k"), tenant="one")
             two = await post.add(email(idempotency_key="k", text="other"), tenant="two")
             assert one.id != two.id
             with pytest.raises(OutboxError, match="no message"):
                 await post.outbox.get(one.id, tenant="two")
 
-    async def test_an_id_of_the_callers_own_counts_once(self, desk) -> None:
-        async with desk() as post:
+    async def test_an_id_of_the_callers_own_counts_once(self, make_outbox) -> None:
+        async with make_outbox() as post:
             await post.add(email(id="mine"))
             with pytest.raises(OutboxError, match="there is a message mine already"):
                 await post.add(email(id="mine"))
 
 
 class TestFiles:
-    async def test_a_folder_that_is_not_there(self, stage, tmp_path: Path, desk) -> None:
-        async with desk(outbox={"url": f"sqlite:///{tmp_path}/none/outbox.db"}) as post:
+    async def test_a_folder_that_is_not_there(self, stage, tmp_path: Path, make_outbox) -> None:
+        async with make_outbox(outbox={"url": f"sqlite:///{tmp_path}/none/outbox.db"}) as post:
             with pytest.raises(OutboxError, match="its folder does not exist; make it"):
                 await post.add(email())
 
-    async def test_the_database_of_another_program_is_left_alone(self, desk, tmp_path: Path) -> None:
+    async def test_the_database_of_another_program_is_left_alone(self, make_outbox, tmp_path: Path) -> None:
         with sqlite3.connect(tmp_path / "outbox.db") as other:
             other.execute("CREATE TABLE theirs (x)")
-        async with desk() as post:
+        async with make_outbox() as post:
             with pytest.raises(OutboxError, match="is the database of another program"):
                 await post.add(email())
             assert sql(post, "SELECT name FROM sqlite_master") == [("theirs",)]
 
-    async def test_a_file_that_is_no_database(self, desk, tmp_path: Path) -> None:
+    async def test_a_file_that_is_no_database(self, make_outbox, tmp_path: Path) -> None:
         (tmp_path / "outbox.db").write_text("something else entirely" * 100)
-        async with desk() as post:
+        async with make_outbox() as post:
             with pytest.raises(OutboxError, match="not a database; name another file"):
                 await post.add(email())
 
-    async def test_a_file_that_stays_locked_is_one_clear_error_for_all_who_wait(self, desk) -> None:
-        async with desk(busy_timeout=0.5) as post:
+    async def test_a_file_that_stays_locked_is_one_clear_error_for_all_who_wait(self, make_outbox, engine) -> None:
+        engine.busy_timeout = 0.5
+        async with make_outbox() as post:
             first = await post.add(email())
             with closing(sqlite3.connect(post.store.path, isolation_level=None)) as other:
                 other.execute("BEGIN EXCLUSIVE")
@@ -251,16 +252,16 @@ class TestFiles:
             after = await post.add(email())
             assert [line.id for line in await post.outbox.list()] == [after.id, first.id]
 
-    async def test_a_newer_schema_is_refused_with_advice(self, desk) -> None:
-        async with desk() as post:
+    async def test_a_newer_schema_is_refused_with_advice(self, make_outbox) -> None:
+        async with make_outbox() as post:
             await post.add(email())
         sql(post, f"PRAGMA user_version = {len(STEPS) + 1}")
-        async with desk() as post:
+        async with make_outbox() as post:
             with pytest.raises(OutboxError, match="written by a newer postroom .* upgrade postroom"):
                 await post.add(email())
 
-    async def test_a_damaged_row_is_set_aside_and_the_rest_flows(self, desk) -> None:
-        async with desk() as post:
+    async def test_a_damaged_row_is_set_aside_and_the_rest_flows(self, make_outbox) -> None:
+        async with make_outbox() as post:
             bad = [await post.add(email()) for _ in range(4)]
             good = await post.add(email())
             for receipt, column, value in zip(
@@ -283,8 +284,8 @@ class TestFiles:
                 assert told.status is Status.FAILED
                 assert "cannot be read back from the outbox" in told.recipients[0].detail
 
-    async def test_it_can_be_closed_and_used_again(self, desk) -> None:
-        async with desk() as post:
+    async def test_it_can_be_closed_and_used_again(self, make_outbox) -> None:
+        async with make_outbox() as post:
             await post.add(email())
             await post.store.close()
             await post.add(email())
@@ -292,8 +293,8 @@ class TestFiles:
 
 
 class TestListing:
-    async def test_the_newest_first_by_pages(self, desk) -> None:
-        async with desk() as post:
+    async def test_the_newest_first_by_pages(self, make_outbox) -> None:
+        async with make_outbox() as post:
             await post.outbox.add([email(subject=str(number)) for number in range(5)])
             page = await post.outbox.list(MessageFilter(limit=2))
             assert [line.subject for line in page] == ["4", "3"]
@@ -314,8 +315,8 @@ class TestListing:
             (MessageFilter(until=1_800_000_010.0), {"mail", "text", "cancelled"}),
         ],
     )
-    async def test_by_what_is_asked_for(self, desk, stage, choice, found) -> None:
-        async with desk(stage.Script(), stage.Script()) as post:
+    async def test_by_what_is_asked_for(self, make_outbox, stage, choice, found) -> None:
+        async with make_outbox(stage.Script(), stage.Script()) as post:
             await post.add(email(subject="mail"), tenant="t")
             await post.add(Sms(to="+442079460958", body="text", provider="a1"))
             await post.outbox.cancel((await post.add(email(subject="cancelled"))).id)
@@ -344,8 +345,8 @@ class TestReports:
         await post.work()
         return await post.receipt(accepted)
 
-    async def test_a_report_is_kept_once_and_moves_its_message(self, desk) -> None:
-        async with desk() as post:
+    async def test_a_report_is_kept_once_and_moves_its_message(self, make_outbox) -> None:
+        async with make_outbox() as post:
             receipt = await self.sent(post)
             event = self.event(EventType.DELIVERED, message_id=receipt.id)
             told = await post.outbox.record(event)
@@ -354,15 +355,15 @@ class TestReports:
             assert await post.outbox.record(event) is None
             assert (await post.outbox.get(receipt.id)).events == (event,)
 
-    async def test_a_report_finds_its_message_by_the_providers_id(self, desk) -> None:
-        async with desk() as post:
+    async def test_a_report_finds_its_message_by_the_providers_id(self, make_outbox) -> None:
+        async with make_outbox() as post:
             receipt = await self.sent(post)
             event = self.event(EventType.BOUNCED, provider_message_id=receipt.provider_message_id)
             assert (await post.outbox.record(event)).status is Status.BOUNCED
 
     @pytest.mark.parametrize("other", [{"account": "a9"}, {"channel": "sms"}], ids=["account", "channel"])
-    async def test_a_report_of_another_account_or_channel_moves_nothing(self, desk, other) -> None:
-        async with desk() as post:
+    async def test_a_report_of_another_account_or_channel_moves_nothing(self, make_outbox, other) -> None:
+        async with make_outbox() as post:
             receipt = await self.sent(post)
             for name in ({"message_id": receipt.id}, {"provider_message_id": receipt.provider_message_id}):
                 assert await post.outbox.record(self.event(EventType.BOUNCED, **name, **other)) is None
@@ -370,14 +371,14 @@ class TestReports:
             told = self.event(EventType.DELIVERED, message_id=receipt.id, account="a0")
             assert (await post.outbox.record(told)).status is Status.DELIVERED
 
-    async def test_a_late_report_does_not_move_a_message_back(self, desk) -> None:
-        async with desk() as post:
+    async def test_a_late_report_does_not_move_a_message_back(self, make_outbox) -> None:
+        async with make_outbox() as post:
             receipt = await self.sent(post)
             await post.outbox.record(self.event(EventType.BOUNCED, message_id=receipt.id))
             late = await post.outbox.record(self.event(EventType.DELIVERED, message_id=receipt.id))
             assert late.status is Status.BOUNCED
 
-    async def test_a_report_of_nothing_we_know_is_kept_all_the_same(self, desk) -> None:
-        async with desk() as post:
+    async def test_a_report_of_nothing_we_know_is_kept_all_the_same(self, make_outbox) -> None:
+        async with make_outbox() as post:
             assert await post.outbox.record(self.event(EventType.INBOUND, provider_message_id="x")) is None
             assert sql(post, "SELECT count(*) FROM events") == [(1,)]

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from postroom import Email, Event, EventType, Postroom, Sms, Status, Suppressed
-from postroom.outbox.suppression import Suppression
+from postroom.outbox.records import Suppression
 from postroom.receipts import Channel
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -37,15 +37,15 @@ def email(to="ann@example.org", **more):
     ],
     ids=["complaint", "unsubscribe", "soft bounce", "bounce of a mail nobody knows", "delivery"],
 )
-async def test_a_report_keeps_the_messages_back_that_it_should(desk, report, transactional, marketing) -> None:
-    async with desk() as post:
+async def test_a_report_keeps_the_messages_back_that_it_should(make_outbox, report, transactional, marketing) -> None:
+    async with make_outbox() as post:
         await post.outbox.record(report)
         goes = [not await post.outbox.suppressed(email(category=c)) for c in ("transactional", "marketing")]
         assert goes == [transactional, marketing]
 
 
-async def test_a_bounce_of_a_message_of_ours_ends_mail_to_a_dead_address(desk) -> None:
-    async with desk() as post:
+async def test_a_bounce_of_a_message_of_ours_ends_mail_to_a_dead_address(make_outbox) -> None:
+    async with make_outbox() as post:
         receipt = await post.add(email())
         await post.work()
         await post.outbox.record(
@@ -55,24 +55,24 @@ async def test_a_bounce_of_a_message_of_ours_ends_mail_to_a_dead_address(desk) -
 
 
 @pytest.mark.parametrize("word", ["STOP", " stop. ", "Unsubscribe!", "stop all", "QUIT"])
-async def test_a_stop_word_alone_ends_every_sms(desk, word) -> None:
-    async with desk() as post:
+async def test_a_stop_word_alone_ends_every_sms(make_outbox, word) -> None:
+    async with make_outbox() as post:
         await post.outbox.record(text(word))
         assert await post.outbox.suppressed(Sms(to="+447700900123", body="x"))
         assert not await post.outbox.suppressed(Sms(to="+447700900124", body="x"))
 
 
 @pytest.mark.parametrize("said", ["please stop calling me names", "", "stopp", "don't stop"])
-async def test_a_stop_word_within_a_text_is_just_a_word(desk, said) -> None:
-    async with desk() as post:
+async def test_a_stop_word_within_a_text_is_just_a_word(make_outbox, said) -> None:
+    async with make_outbox() as post:
         await post.outbox.record(text(said))
         assert not await post.outbox.suppressed(Sms(to="+447700900123", body="x"))
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
-async def test_what_was_said_later_counts_whatever_comes_first(desk, order) -> None:
+async def test_what_was_said_later_counts_whatever_comes_first(make_outbox, order) -> None:
     said = [text("STOP", at=0), text("START", at=5)]
-    async with desk() as post:
+    async with make_outbox() as post:
         for index in order:
             await post.outbox.record(said[index])
         assert not await post.outbox.suppressed(Sms(to="+447700900123", body="x"))

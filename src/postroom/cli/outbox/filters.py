@@ -37,7 +37,7 @@ class FilterOptions:
 
     def message_filter(self) -> MessageFilter:
         """Return the filter. Raises UsageError for a value that cannot be meant."""
-        from postroom.outbox.records import MessageFilter
+        from postroom.outbox.views import MessageFilter
 
         return MessageFilter(
             status=tuple(_status(word) for word in self.status),

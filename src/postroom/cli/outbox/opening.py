@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os.path
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -20,13 +19,14 @@ def with_outbox(config_file: Path | None, use: Callable[[Outbox], Awaitable[T]],
 
     from postroom.client import Postroom
     from postroom.errors import OutboxError
+    from postroom.outbox.factory import location, presence
 
     room = Postroom.from_config(config_file)
-    path = room.config.outbox.path
-    if not create and not os.path.exists(path):  # noqa: PTH110 - Path.exists raises where this user may not look
+    settings = room.config.outbox
+    if not create and not presence(settings)():
         raise OutboxError(
-            f"there is no outbox at {path}; the first message that is enqueued makes it. For another, name its file in "
-            "[outbox] url, or the configuration with --config"
+            f"there is no outbox at {location(settings)}; the first message that is enqueued makes it. For another, "
+            "name its file in [outbox] url, or the configuration with --config"
         )
 
     async def used() -> T:

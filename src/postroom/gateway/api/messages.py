@@ -11,7 +11,7 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 from postroom.errors import MessageNotFound, OutboxError, StateConflict
 from postroom.gateway.http.errors import ApiError, Problem, from_postroom_error
 from postroom.gateway.http.responses import JsonResponse
-from postroom.outbox.records import MessageFilter
+from postroom.outbox.views import MessageFilter
 from postroom.receipts import Channel, Status
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from postroom.gateway.access.authentication import Authenticator
     from postroom.gateway.http.body import BodyReader
     from postroom.outbox.outbox import Outbox
-    from postroom.outbox.records import MessageDetails, MessageSummary
+    from postroom.outbox.views import MessageDetails, MessageSummary
     from postroom.receipts import Receipt
 
 M = TypeVar("M", bound=BaseModel)

@@ -10,7 +10,7 @@ from postroom.errors import MessageError
 from postroom.gateway.api.messages import query_parameters, validated
 from postroom.gateway.http.errors import ApiError, Problem
 from postroom.gateway.http.responses import JsonResponse
-from postroom.outbox.suppression import Suppression
+from postroom.outbox.suppression import by_hand
 from postroom.receipts import Channel
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from postroom.gateway.access.authentication import Authenticator
     from postroom.gateway.http.body import BodyReader
+    from postroom.outbox.records import Suppression
     from postroom.outbox.suppression import SuppressionList
 
 
@@ -66,7 +67,7 @@ class SuppressionsApi:
         await self._check_right(request)
         given = validated(SuppressionBody, await self._reader.fields(request))
         try:
-            entry = Suppression.by_hand(given.channel, given.address, given.category, given.detail, lifted=given.lifted)
+            entry = by_hand(given.channel, given.address, given.category, given.detail, lifted=given.lifted)
         except MessageError as error:
             problem = Problem("address", str(error))
             raise ApiError(400, "invalid_request", f"address: {error}", (problem,)) from None

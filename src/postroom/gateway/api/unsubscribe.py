@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Final
 from starlette.responses import HTMLResponse
 
 from postroom.gateway.http.errors import ApiError
-from postroom.outbox.suppression import Suppression, plain
+from postroom.outbox.records import Suppression
+from postroom.outbox.suppression import normalized
 from postroom.receipts import Channel
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class UnsubscribeApi:
         await self._suppressions.add(
             Suppression(
                 channel=Channel.EMAIL,
-                address=plain(Channel.EMAIL, address),
+                address=normalized(Channel.EMAIL, address),
                 category="marketing",
                 reason="unsubscribed",
                 since=datetime.now(UTC),

@@ -1,20 +1,19 @@
-"""What a worker takes out of the outbox, and what it puts back."""
+"""Giving due messages to workers."""
 
 from __future__ import annotations
 
 import json
-import math
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json
 
-from postroom.errors import Outcome, PostroomError
-from postroom.outbox.records import NEVER, NOW, ClaimedMessage, Settlement, account_of
-from postroom.outbox.serialization import load_message
-from postroom.outbox.sqlite.schema import WAITING_SQL
-from postroom.outbox.sqlite.settle import progress_of
+from postroom.errors import PostroomError
+from postroom.outbox import gcra
+from postroom.outbox.records import NEVER, NOW, ClaimedMessage, UnreadableMessage
+from postroom.outbox.serialization import load_message, load_progress
+from postroom.outbox.sqlite.schema import WAITING_SQL, quoted
 from postroom.outbox.states import Transition, allowed_from
-from postroom.receipts import Channel, Receipt, RecipientResult, Status
+from postroom.receipts import Channel, Receipt, Status
 
 if TYPE_CHECKING:
     import sqlite3
@@ -24,140 +23,105 @@ if TYPE_CHECKING:
     from postroom.outbox.records import ClaimLimit
 
 MOST_BYTES = 67_108_864
-"""Bodies and attachments a worker takes in one turn; a single larger message still goes."""
+"""Bodies and attachments a worker takes in one claim; a single larger message still goes."""
 
-BURST = 0.045
-"""Seconds of a rate that may start together: what a worker makes up for after it was kept waiting."""
-
-SAFETY_FACTOR = 0.985
-"""Part of an account's rate that is used, so that what the network bunches together stays within it."""
-
-_ROUNDING = 1e-6
+ASKED_AGAIN_AFTER = 60.0
+"""Seconds until another worker asks about a message in doubt whose asker said nothing."""
 
 Row = tuple[Any, ...]
 
 
-def queues(connection: sqlite3.Connection) -> list[str]:
-    """Every queue with waiting messages; the cost grows with the queues, not with the messages."""
-    return [queue for (queue,) in connection.execute(_QUEUES) if queue is not None]
-
-
-def anything_due(connection: sqlite3.Connection, queue: str, now: float) -> bool:
-    """Whether a claim of `queue` would find a message."""
-    return any(connection.execute(_IS_DUE, (queue, priority, now)).fetchone() for priority in range(3))
-
-
-def next_due(connection: sqlite3.Connection, queue: str, now: float) -> float:
-    """When the next message of `queue` becomes due; NEVER when none will."""
-    times = (connection.execute(_NEXT, (queue, priority, now)).fetchone()[0] for priority in range(3))
-    return min((time for time in times if time is not None), default=NEVER)
+def due_queues(connection: sqlite3.Connection) -> dict[str, float]:
+    """When the first message of each queue is due; the cost grows with the queues, not with the messages."""
+    return dict(connection.execute(_DUE_QUEUES).fetchall())
 
 
 def claim(
-    connection: sqlite3.Connection, owner: int, wants: Mapping[str, ClaimLimit], now: float
+    connection: sqlite3.Connection, owner: int, limits: Mapping[str, ClaimLimit], now: float
 ) -> tuple[list[Row], float]:
-    """Give `owner` up to as many due messages as it wants of each queue: the most urgent, then the longest waiting.
+    """Give `owner` up to as many due messages of each queue as its limit says: the most urgent, then the oldest.
 
     Returns their rows, and when a queue that is at its rate may go on. A worker that the others gave up gets nothing.
     """
-    if not _is_listed(connection, owner):
+    if not _is_registered(connection, owner):
         return [], NEVER
     rows: list[Row] = []
-    budget, free_again = MOST_BYTES, NEVER
-    for queue, want in wants.items():
-        free_slots, queue_free = _free_slots(connection, queue, want, now)
-        free_again = min(free_again, queue_free)
-        chosen = _chosen(connection, queue, free_slots, now)
+    budget, free_at = MOST_BYTES, NEVER
+    for queue, limit in limits.items():
+        free_slots, queue_free_at = _free_slots(connection, queue, limit, now)
+        free_at = min(free_at, queue_free_at)
         taken: list[int] = []
-        for seq, size in chosen:
+        for seq, size in _due(connection, queue, free_slots, now):
             if budget <= 0 and (rows or taken):
                 break
             budget -= size
             taken.append(seq)
         if taken:
-            if want.rate:
-                _advance(connection, queue, len(taken), want.rate, now)
-            rows += _taken(connection, taken, owner, now)
+            if limit.rate:
+                until = gcra.advanced(_theoretical_start(connection, queue), limit.rate, now, len(taken))
+                connection.execute(_KEEP_START, (queue, until))
+            connection.execute(_TAKE, (owner, now, json.dumps(taken)))
+            rows += _rows(connection, taken)
         if budget <= 0:
             break
-    return rows, free_again
+    return rows, free_at
 
 
-def take_over(connection: sqlite3.Connection, dead: int, heartbeats: int, owner: int) -> list[Row]:
+def rescue(connection: sqlite3.Connection, dead: int, heartbeats: int, owner: int) -> list[Row]:
     """Give `owner` what a dead worker had claimed; nothing if that one shows life after all, or `owner` is given up."""
-    if not _is_listed(connection, owner):
+    if not _is_registered(connection, owner):
         return []
     gone = connection.execute("DELETE FROM workers WHERE number = ? AND heartbeats = ?", (dead, heartbeats)).rowcount
     if not gone:
         return []
     seqs = [seq for (seq,) in connection.execute(_OWNED, (dead,))]
-    for seq in seqs:
-        connection.execute("UPDATE messages SET owner = ?, crashes = crashes + 1 WHERE seq = ?", (owner, seq))
+    connection.executemany("UPDATE messages SET owner = ?, crashes = crashes + 1 WHERE seq = ?", _each(owner, seqs))
     return _rows(connection, seqs)
 
 
-def any_doubted(connection: sqlite3.Connection, now: float) -> bool:
-    """Whether a provider may be asked about a message in doubt now."""
-    return connection.execute(_DOUBTED, (now, 1)).fetchone() is not None
+def any_in_doubt(connection: sqlite3.Connection, now: float) -> bool:
+    """Whether a provider may be asked about a message in doubt now: only then it is worth to write."""
+    return connection.execute(_IN_DOUBT, (now, 1)).fetchone() is not None
 
 
-def claim_doubted(connection: sqlite3.Connection, owner: int, now: float, limit: int) -> list[Row]:
+def claim_in_doubt(connection: sqlite3.Connection, owner: int, now: float, limit: int) -> list[Row]:
     """Give `owner` messages in doubt whose provider may be asked now. They stay in doubt meanwhile."""
-    seqs = [seq for (seq,) in connection.execute(_DOUBTED, (now, limit))]
-    for seq in seqs:
-        connection.execute("UPDATE messages SET owner = ?, due_at = ? WHERE seq = ?", (owner, now + 60, seq))
+    seqs = [seq for (seq,) in connection.execute(_IN_DOUBT, (now, limit))]
+    connection.execute(_TAKE_IN_DOUBT, (owner, now + ASKED_AGAIN_AFTER, json.dumps(seqs)))
     return _rows(connection, seqs)
 
 
-def entry_of(row: Row, seal: CredentialCipher, files: Mapping[int, bytes]) -> ClaimedMessage | PostroomError:
-    """Turn a row into an entry; an error when it cannot be read back."""
+def claimed_of(
+    connection: sqlite3.Connection, row: Row, cipher: CredentialCipher
+) -> ClaimedMessage | UnreadableMessage:
+    """Read a claimed row back."""
     (seq, id_, channel, status, queue, route, attempts, crashes, expires_at, begun_at, single_round, size,
-     progress, receipt, body, sealed) = row  # fmt: skip
+     progress, receipt, body, encrypted) = row  # fmt: skip
     try:
-        options = seal.open(bytes.fromhex(sealed), id_) if sealed else {}
-        message = load_message(Channel(channel), body, files.__getitem__, options, id_)
+        options = cipher.decrypt(bytes.fromhex(encrypted), id_) if encrypted else {}
+        files = dict(connection.execute(_FILES, (seq,)).fetchall()) if '"attachments":' in body else {}
         return ClaimedMessage(
             seq=seq,
             id=id_,
             status=Status(status),
             queue=queue,
             route=route,
-            message=message,
+            message=load_message(Channel(channel), body, files.__getitem__, options, id_),
             attempts=attempts,
             crashes=crashes,
             expires_at=expires_at,
             begun_at=begun_at,
             single_round=bool(single_round),
             size=size,
-            progress=progress_of(progress),
+            progress=load_progress(progress),
             receipt=Receipt.model_validate_json(receipt) if receipt else None,
         )
     except PostroomError as error:
-        return error
+        unreadable = error
     except (ValueError, TypeError, KeyError) as error:
-        return PostroomError(f"message {id_} cannot be read back from the outbox ({type(error).__name__})")
-
-
-def files_of(connection: sqlite3.Connection, row: Row) -> dict[int, bytes]:
-    """The contents of a message's attachments, by their number."""
-    return dict(connection.execute(_FILES, row[:1]).fetchall()) if '"attachments":' in row[-2] else {}
-
-
-def unreadable(row: Row, error: PostroomError) -> Settlement:
-    """Set a message aside whose row was changed or damaged."""
-    id_, channel, queue = row[1], row[2], row[4]
+        unreadable = PostroomError(f"message {id_} cannot be read back from the outbox ({type(error).__name__})")
     known = Channel(channel) if channel in set(Channel) else Channel.EMAIL
-    note = RecipientResult(address="", outcome=Outcome.PERMANENT, code=error.code, detail=str(error))
-    return Settlement(
-        seq=row[0],
-        attempts=row[6],
-        status=Status.FAILED,
-        receipt=Receipt(
-            id=str(id_), channel=known, status=Status.FAILED, account=account_of(queue), recipients=(note,)
-        ),
-        queue=queue,
-        route=row[5],
-    )
+    return UnreadableMessage(seq, str(id_), known, queue, route, attempts, unreadable)
 
 
 def register(connection: sqlite3.Connection, name: str) -> int:
@@ -168,90 +132,77 @@ def register(connection: sqlite3.Connection, name: str) -> int:
 
 
 def sign_off(connection: sqlite3.Connection, number: int) -> None:
-    """Take a worker off the list; one that still has something in its hands stays, for others to take over."""
+    """Take a worker off the list; one that still has something in its hands stays, for others to rescue."""
     connection.execute(_SIGN_OFF, {"number": number})
 
 
-def beat(connection: sqlite3.Connection, number: int) -> bool:
+def heartbeat(connection: sqlite3.Connection, number: int) -> bool:
     """Show that the worker lives; False when the others gave it up already."""
-    return (
-        connection.execute("UPDATE workers SET heartbeats = heartbeats + 1 WHERE number = ?", (number,)).rowcount == 1
-    )
+    beaten = connection.execute("UPDATE workers SET heartbeats = heartbeats + 1 WHERE number = ?", (number,))
+    return beaten.rowcount == 1
 
 
-def workers(connection: sqlite3.Connection) -> dict[int, int]:
-    """Every worker's number and how often it showed life."""
+def live_workers(connection: sqlite3.Connection) -> dict[int, int]:
+    """Every worker's number, and how many heartbeats it has shown."""
     return dict(connection.execute("SELECT number, heartbeats FROM workers").fetchall())
 
 
-def _is_listed(connection: sqlite3.Connection, number: int) -> bool:
+def _is_registered(connection: sqlite3.Connection, number: int) -> bool:
     """Whether others watch this worker: what an unlisted one claimed, nobody would take over when it dies."""
     return connection.execute("SELECT 1 FROM workers WHERE number = ?", (number,)).fetchone() is not None
 
 
-def _free_slots(connection: sqlite3.Connection, queue: str, want: ClaimLimit, now: float) -> tuple[int, float]:
+def _free_slots(connection: sqlite3.Connection, queue: str, limit: ClaimLimit, now: float) -> tuple[int, float]:
     """How many messages may start now, by the account's concurrency and rate over all workers."""
     under_way = connection.execute(_UNDER_WAY, (queue,)).fetchone()[0]
-    free_slots = min(want.limit, want.most_under_way - under_way)
-    if free_slots <= 0 or not want.rate:
-        return max(free_slots, 0), NEVER
-    interval = 1 / (want.rate * SAFETY_FACTOR)
-    limits = max(interval, BURST)
-    behind = _theoretical_start(connection, queue, interval, now) - now
-    tokens = math.floor((limits - behind) / interval + _ROUNDING)
-    return max(min(free_slots, tokens), 0), now + behind + interval - limits
+    free = max(min(limit.limit, limit.most_under_way - under_way), 0)
+    if not free or not limit.rate:
+        return free, NEVER
+    allowed = gcra.allowed(_theoretical_start(connection, queue), limit.rate, now)
+    return min(free, allowed.messages), allowed.free_at
 
 
-def _advance(connection: sqlite3.Connection, queue: str, started: int, rate: float, now: float) -> None:
-    interval = 1 / (rate * SAFETY_FACTOR)
-    until = _theoretical_start(connection, queue, interval, now) + started * interval
-    connection.execute(_PACE, (queue, until))
-
-
-def _theoretical_start(connection: sqlite3.Connection, queue: str, interval: float, now: float) -> float:
-    """The theoretical time of the next start (GCRA). A clock set back must not stop the queue for long."""
+def _theoretical_start(connection: sqlite3.Connection, queue: str) -> float:
     found = connection.execute("SELECT theoretical_start FROM queues WHERE queue = ?", (queue,)).fetchone()
-    until = found[0] if found else 0.0
-    return now if until > now + 1 + interval else max(now, until)
+    return found[0] if found else 0.0
 
 
-def _chosen(connection: sqlite3.Connection, queue: str, free_slots: int, now: float) -> list[tuple[int, int]]:
-    """Numbers and sizes of up to `free_slots` messages: by priority, and within it those whose time came first."""
+def _due(connection: sqlite3.Connection, queue: str, most: int, now: float) -> list[tuple[int, int]]:
+    """Numbers and sizes of due messages: by priority, and within it those whose time came first."""
     found: list[tuple[int, int]] = []
     for priority in range(3):
         for query, values in ((_OVERDUE, (queue, priority, now)), (_FRESH, (queue, priority))):
-            if free_slots > len(found):
-                [text] = connection.execute(query, (*values, free_slots - len(found))).fetchone()
+            if most > len(found):
+                [text] = connection.execute(query, (*values, most - len(found))).fetchone()
                 found += json.loads(text)
     return found
 
 
-def _taken(connection: sqlite3.Connection, seqs: list[int], owner: int, now: float) -> list[Row]:
-    connection.execute(_TAKE, (owner, now, json.dumps(seqs)))
-    return _rows(connection, seqs)
-
-
 def _rows(connection: sqlite3.Connection, seqs: list[int]) -> list[Row]:
-    """The rows of entries, in the order of their numbers here."""
+    """The rows of messages, in the order of their numbers here."""
     rows: list[Row] = from_json(connection.execute(_ROWS, (json.dumps(seqs),)).fetchone()[0])
     return rows
 
 
-def _quoted(states: frozenset[Status]) -> str:
-    return "(" + ", ".join(f"'{state}'" for state in sorted(states)) + ")"
+def _each(owner: int, seqs: list[int]) -> list[tuple[int, int]]:
+    return [(owner, seq) for seq in seqs]
 
 
 _READY = f"FROM messages INDEXED BY ready WHERE queue = ? AND priority = ? AND status IN {WAITING_SQL}"
-_QUEUES = f"""
+_FIRST_DUE = (
+    "coalesce((SELECT m.due_at FROM messages m INDEXED BY ready WHERE m.queue = found.queue AND m.priority = {} "
+    f"AND m.status IN {WAITING_SQL} ORDER BY m.due_at LIMIT 1), {NEVER})"
+)
+_DUE_QUEUES = f"""
     WITH RECURSIVE found (queue) AS (
         SELECT min(queue) FROM messages INDEXED BY ready WHERE status IN {WAITING_SQL}
         UNION ALL
         SELECT (SELECT min(m.queue) FROM messages m INDEXED BY ready
                 WHERE m.queue > found.queue AND m.status IN {WAITING_SQL})
         FROM found WHERE found.queue IS NOT NULL
-    ) SELECT queue FROM found"""
-_IS_DUE = f"SELECT 1 {_READY} AND due_at <= ? LIMIT 1"
-_NEXT = f"SELECT min(due_at) {_READY} AND due_at > ?"
+    )
+    SELECT queue, min({", ".join(_FIRST_DUE.format(priority) for priority in range(3))})
+    FROM found WHERE queue IS NOT NULL"""
 _PAIRS = "SELECT json_group_array(json_array(seq, size)) FROM (SELECT seq, size {} LIMIT ?)"
 _OVERDUE = _PAIRS.format(f"{_READY} AND due_at > {NOW} AND due_at <= ? ORDER BY due_at, seq")
 _FRESH = _PAIRS.format(f"{_READY} AND due_at = {NOW} ORDER BY seq")
@@ -261,15 +212,16 @@ _SIGN_OFF = (
     "DELETE FROM workers WHERE number = :number AND NOT EXISTS "
     f"(SELECT 1 FROM messages WHERE status = '{Status.SENDING}' AND owner = :number)"
 )
-_DOUBTED = f"SELECT seq FROM messages INDEXED BY in_doubt WHERE status = '{Status.IN_DOUBT}' AND due_at <= ? LIMIT ?"
+_IN_DOUBT = f"SELECT seq FROM messages INDEXED BY in_doubt WHERE status = '{Status.IN_DOUBT}' AND due_at <= ? LIMIT ?"
+_TAKE_IN_DOUBT = "UPDATE messages SET owner = ?, due_at = ? WHERE seq IN (SELECT value FROM json_each(?))"
 _FILES = "SELECT number, content FROM message_files JOIN files USING (hash) WHERE seq = ?"
-_PACE = (
+_KEEP_START = (
     "INSERT INTO queues (queue, theoretical_start) VALUES (?, ?) "
     "ON CONFLICT (queue) DO UPDATE SET theoretical_start = excluded.theoretical_start"
 )
 _TAKE = (
     f"UPDATE messages SET status = '{Status.SENDING}', owner = ?, attempts = attempts + 1, begun_at = ? "
-    f"WHERE seq IN (SELECT value FROM json_each(?)) AND status IN {_quoted(allowed_from(Transition.CLAIM))}"
+    f"WHERE seq IN (SELECT value FROM json_each(?)) AND status IN {quoted(allowed_from(Transition.CLAIM))}"
 )
 _ROWS = (
     "SELECT json_group_array(json_array(m.seq, m.id, channel, status, queue, route, attempts, crashes, expires_at, "

@@ -48,10 +48,15 @@ def connect(path: Path, *, any_thread: bool = False, busy_timeout: float = BUSY_
 class Writer:
     """Runs operations on the one connection that writes. An operation may run twice, so it only touches that.
 
-    What is asked for in one turn of the loop, or while a transaction is being written, is in the next one
+    What is asked for in one iteration of the loop, or while a transaction is being written, is in the next one
     together. When one operation fails the transaction is undone, and each runs in one of its own. A writer
-    belongs to one event loop.
+    belongs to one event loop. The gateway's keys, counters and quotas are tables of the same file and are written
+    through the same writer (`SqliteStore.write`), so that they share its transactions too.
     """
+
+    # Why a batch is gathered: durability costs one fsync per transaction, whatever is in it. Callers who come while
+    # one is being written would queue for the lock anyway; together they pay once. Why a thread of its own: the fsync
+    # must not stop the loop, and SQLite allows one writer, so more threads would only wait for each other.
 
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._connection = connection
@@ -129,7 +134,7 @@ class Writer:
 
 
 class _Locked(OutboxError):
-    """The whole busy_timeout was spent; to wait as long again for each of many callers would help none."""
+    """The whole busy timeout was spent; to wait as long again for each of many callers would help none."""
 
 
 def explained(error: sqlite3.Error, path: Path) -> PostroomError:

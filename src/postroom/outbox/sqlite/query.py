@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from postroom.errors import PostroomError
 from postroom.events import Event
-from postroom.outbox.records import (
-    NEVER,
-    NOW,
-    AccountHealth,
-    MessageDetails,
-    MessageSummary,
-    OutboxStats,
-    QueueBacklog,
-    account_of,
-)
+from postroom.outbox.records import NEVER, AccountHealth, account_of
 from postroom.outbox.serialization import load_message
 from postroom.outbox.sqlite.schema import WAITING_SQL
+from postroom.outbox.views import MessageRow, OutboxStats, QueueBacklog, details_of, moment, summary_of
 from postroom.receipts import Channel, Receipt, Status
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Callable, Iterator
 
     from postroom.messages import Message
-    from postroom.outbox.records import MessageFilter
-
-_EXCERPT = 60
+    from postroom.outbox.views import MessageDetails, MessageFilter, MessageSummary
 
 
 def receipt_of(id_: str, channel: str, status: str, receipt: str | None, queue: str) -> Receipt:
@@ -41,36 +31,31 @@ def receipt_of(id_: str, channel: str, status: str, receipt: str | None, queue: 
 
 def find(connection: sqlite3.Connection, id_: str, tenant: str | None) -> MessageDetails | None:
     """Return all that is known of one message; None when there is none, or it is another tenant's."""
-    row = connection.execute(_SHOWN, {"id": id_, "tenant": tenant}).fetchone()
-    if row is None:
+    found = connection.execute(_FOUND, {"id": id_, "tenant": tenant}).fetchone()
+    if found is None:
         return None
-    (seq, channel, status, queue, route, priority, due_at, expires_at, attempts, crashes, begun_at, receipt,
-     created_at, settled_at, body) = row  # fmt: skip
-    return MessageDetails(
-        receipt=receipt_of(id_, channel, status, receipt, queue),
-        account=account_of(queue),
-        route=route,
-        priority=("high", "normal", "low")[priority],
-        attempts=attempts,
-        crashes=crashes,
-        created_at=moment(created_at),
-        due_at=_due(status, due_at),
-        expires_at=moment(expires_at),
-        begun_at=moment(begun_at) if begun_at else None,
-        settled_at=moment(settled_at) if settled_at else None,
-        events=events(connection, seq),
-        message=None if body is None else _message(connection, seq, id_, Channel(channel), body),
-    )
+    seq = found[0]
+    files = dict(connection.execute(_FILES, (seq,)).fetchall())
+    return details_of(_row(found, files.__getitem__), _events(connection, seq))
+
+
+def receipt(connection: sqlite3.Connection, id_: str) -> tuple[Receipt, str] | None:
+    """Return how a message stands, and its queue."""
+    found = connection.execute("SELECT id, channel, status, receipt, queue FROM messages WHERE id = ?", (id_,))
+    row = found.fetchone()
+    return (receipt_of(*row), row[-1]) if row else None
 
 
 def listed(connection: sqlite3.Connection, where: MessageFilter) -> list[MessageSummary]:
-    """Return the chosen messages, the newest first."""
+    """Return the messages meant, the newest first."""
     conditions, values = _conditions(where)
     condition = f"WHERE {' AND '.join(conditions)}" if conditions else ""
-    query = f"{_LISTED} {condition} ORDER BY m.seq DESC LIMIT ?"
+    rows = connection.execute(
+        f"{_ROWS} {condition} ORDER BY m.seq DESC LIMIT ?", (*values, -1 if where.to else where.limit)
+    )
     found: list[MessageSummary] = []
-    for row in connection.execute(query, (*values, -1 if where.to else where.limit)):
-        line = _line(row)
+    for row in rows:
+        line = summary_of(_row(row, lambda _: b""))
         if where.to is None or any(where.to in address for address in line.to):
             found.append(line)
         if len(found) == where.limit:
@@ -78,9 +63,9 @@ def listed(connection: sqlite3.Connection, where: MessageFilter) -> list[Message
     return found
 
 
-def over(connection: sqlite3.Connection, now: float, most: int) -> list[int]:
-    """Waiting messages that have expired."""
-    return [seq for (seq,) in connection.execute(_OVER, (now, most))]
+def expired(connection: sqlite3.Connection, now: float, most: int) -> list[int]:
+    """Waiting messages whose time is over."""
+    return [seq for (seq,) in connection.execute(_EXPIRED, (now, most))]
 
 
 def settled_before(connection: sqlite3.Connection, time: float, most: int) -> list[int]:
@@ -113,36 +98,44 @@ def health(connection: sqlite3.Connection) -> dict[str, AccountHealth]:
     return {queue: AccountHealth.model_validate_json(text) for queue, text in rows}
 
 
-def events(connection: sqlite3.Connection, seq: int) -> tuple[Event, ...]:
-    """What providers reported of a message, in the order it happened."""
-    rows = connection.execute("SELECT event FROM events WHERE seq = ?", (seq,))
-    return tuple(sorted((Event.model_validate_json(text) for (text,) in rows), key=lambda event: event.occurred_at))
-
-
-def another_has(connection: sqlite3.Connection, provider_id: str, seq: int) -> bool:
+def belongs_to_another(connection: sqlite3.Connection, provider_id: str, seq: int) -> bool:
     """Whether a provider's id belongs to a message other than `seq`."""
-    return (
-        connection.execute(
-            "SELECT 1 FROM provider_ids WHERE provider_id = ? AND seq != ?", (provider_id, seq)
-        ).fetchone()
-        is not None
+    found = connection.execute("SELECT 1 FROM provider_ids WHERE provider_id = ? AND seq != ?", (provider_id, seq))
+    return found.fetchone() is not None
+
+
+def _events(connection: sqlite3.Connection, seq: int) -> Iterator[Event]:
+    for (text,) in connection.execute("SELECT event FROM events WHERE seq = ?", (seq,)):
+        yield Event.model_validate_json(text)
+
+
+def _row(row: tuple[Any, ...], files: Callable[[int], bytes]) -> MessageRow:
+    (seq, id_, channel, status, queue, route, priority, due_at, expires_at, attempts, crashes, begun_at, created_at,
+     settled_at, receipt, body) = row  # fmt: skip
+    return MessageRow(
+        seq=seq,
+        id=id_,
+        channel=Channel(channel),
+        status=Status(status),
+        queue=queue,
+        route=route,
+        priority=priority,
+        due_at=due_at,
+        expires_at=expires_at,
+        attempts=attempts,
+        crashes=crashes,
+        begun_at=begun_at,
+        created_at=created_at,
+        settled_at=settled_at,
+        receipt=receipt_of(id_, channel, status, receipt, queue),
+        message=None if body is None else _message(Channel(channel), body, files, id_),
     )
 
 
-def moment(seconds: float) -> datetime:
-    """Return a stored time as one with a zone."""
-    return datetime.fromtimestamp(min(seconds, _LAST_MOMENT), UTC)
-
-
-_LAST_MOMENT = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
-
-
-def _message(connection: sqlite3.Connection, seq: int, id_: str, channel: Channel, body: str) -> Message | None:
-    files = dict(
-        connection.execute("SELECT number, content FROM message_files JOIN files USING (hash) WHERE seq = ?", [seq])
-    )
+def _message(channel: Channel, body: str, files: Callable[[int], bytes], id_: str) -> Message | None:
+    """The message without its credentials; None when it cannot be read back, which a worker will report."""
     try:
-        return load_message(channel, body, files.__getitem__, {}, id_)
+        return load_message(channel, body, files, {}, id_)
     except PostroomError:
         return None
 
@@ -167,57 +160,13 @@ def _conditions(where: MessageFilter) -> tuple[list[str], list[Any]]:
     return conditions, values
 
 
-def _line(row: tuple[Any, ...]) -> MessageSummary:
-    seq, id_, channel, status, queue, attempts, due_at, created_at, settled_at, receipt, body = row
-    known = Receipt.model_validate_json(receipt) if receipt else None
-    message = None
-    if body is not None:
-        try:
-            message = load_message(Channel(channel), body, lambda _: b"", {}, id_)
-        except PostroomError:
-            message = None
-    to = message.recipients if message else tuple(result.address for result in known.recipients) if known else ()
-    text = (getattr(message, "subject", None) or getattr(message, "body", "") or "") if message else ""
-    return MessageSummary(
-        seq=seq,
-        id=id_,
-        channel=Channel(channel),
-        status=Status(status),
-        account=account_of(queue),
-        to=to,
-        subject=text[:_EXCERPT],
-        attempts=attempts,
-        created_at=moment(created_at),
-        due_at=_due(status, due_at),
-        settled_at=moment(settled_at) if settled_at else None,
-        error=_error(known),
-    )
-
-
-def _error(receipt: Receipt | None) -> str | None:
-    if receipt is None:
-        return None
-    last = receipt.attempts[-1] if receipt.attempts else None
-    if last:
-        return last.error
-    return next((result.code for result in receipt.recipients if result.code), None)
-
-
-def _due(status: str, due_at: float) -> datetime | None:
-    waits = status in {Status.SCHEDULED, Status.RETRYING, Status.HELD}
-    return moment(due_at) if waits and NOW < due_at < NEVER else None
-
-
-_SHOWN = (
-    "SELECT m.seq, channel, status, queue, route, priority, due_at, expires_at, attempts, crashes, begun_at, receipt, "
-    "created_at, settled_at, body FROM messages m LEFT JOIN bodies USING (seq) "
-    "WHERE id = :id AND (:tenant IS NULL OR tenant = :tenant)"
+_ROWS = (
+    "SELECT m.seq, id, channel, status, queue, route, priority, due_at, expires_at, attempts, crashes, begun_at, "
+    "created_at, settled_at, receipt, body FROM messages m LEFT JOIN bodies USING (seq)"
 )
-_LISTED = (
-    "SELECT m.seq, id, channel, status, queue, attempts, due_at, created_at, settled_at, receipt, body "
-    "FROM messages m LEFT JOIN bodies USING (seq)"
-)
-_OVER = f"SELECT seq FROM messages INDEXED BY ready WHERE status IN {WAITING_SQL} AND expires_at <= ? LIMIT ?"
+_FOUND = f"{_ROWS} WHERE id = :id AND (:tenant IS NULL OR tenant = :tenant)"
+_FILES = "SELECT number, content FROM message_files JOIN files USING (hash) WHERE seq = ?"
+_EXPIRED = f"SELECT seq FROM messages INDEXED BY ready WHERE status IN {WAITING_SQL} AND expires_at <= ? LIMIT ?"
 _SETTLED_BEFORE = "SELECT b.seq FROM bodies b JOIN messages m USING (seq) WHERE m.settled_at <= ? LIMIT ?"
 _ROUTES = (
     f"SELECT DISTINCT route FROM (SELECT route FROM messages INDEXED BY ready WHERE queue = ? "

@@ -15,7 +15,13 @@ if TYPE_CHECKING:
 APPLICATION_ID = 0x706F7374
 """`post`, in the file's header (https://sqlite.org/pragma.html#pragma_application_id): this file is ours."""
 
-WAITING_SQL = "(" + ", ".join(f"'{status}'" for status in sorted(WAITING)) + ")"
+
+def quoted(states: frozenset[Status]) -> str:
+    """States as the right side of an IN."""
+    return "(" + ", ".join(f"'{state}'" for state in sorted(states)) + ")"
+
+
+WAITING_SQL = quoted(WAITING)
 
 _FIRST = f"""
 CREATE TABLE messages (

@@ -11,22 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_json
 
-from postroom.outbox.records import Progress
-from postroom.outbox.states import SETTLED, Transition, allowed_from
-from postroom.receipts import Status
+from postroom.outbox.records import brings_credentials
+from postroom.outbox.serialization import dump_progress
+from postroom.outbox.sqlite.schema import quoted
+from postroom.outbox.states import SETTLED
+from postroom.outbox.transitions import OPEN_TO_NEWS, is_late_news
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
 
-    from postroom.outbox.records import Settlement
+    from postroom.outbox.records import AccountHealth, Settlement
 
 
 def settle(connection: sqlite3.Connection, owner: int, settlements: Sequence[Settlement], now: float) -> list[bool]:
-    """Write results. False where another worker has taken the message over: then only news of it counts.
-
-    That a message was sent after all is such news, as long as nobody has handed it over again.
-    """
+    """Write results. False where another worker has taken the message over: then only late news of it counts."""
     if not settlements:
         return []
     claims = json.dumps([(done.seq, done.attempts) for done in settlements])
@@ -34,36 +33,12 @@ def settle(connection: sqlite3.Connection, owner: int, settlements: Sequence[Set
     kept = [done.seq in owned for done in settlements]
     ours = [done for done, mine in zip(settlements, kept, strict=True) if mine]
     _write(connection, ours, now)
-    return [mine or _learned(connection, done, now) for done, mine in zip(settlements, kept, strict=True)]
+    return [mine or _written_late(connection, done, now) for done, mine in zip(settlements, kept, strict=True)]
 
 
-def progress_of(text: str | None) -> Progress:
-    """Read what `progress_text` wrote."""
-    if not text:
-        return Progress()
-    said = json.loads(text)
-    pending, recipients = said.get("pending"), said.get("recipients")
-    return Progress(
-        pending=None if pending is None else tuple(pending),
-        tried=said.get("tried", {}),
-        recipients=None if recipients is None else tuple(recipients),
-        rounds=said.get("rounds", 0),
-        asked=said.get("asked", 0),
-    )
-
-
-def progress_text(progress: Progress) -> str | None:
-    """Write the parts that say anything; None when all is as at the beginning."""
-    if progress == _NOTHING:
-        return None
-    said = {
-        "pending": progress.pending,
-        "tried": progress.tried or None,
-        "recipients": progress.recipients,
-        "rounds": progress.rounds or None,
-        "asked": progress.asked or None,
-    }
-    return json.dumps({name: value for name, value in said.items() if value is not None})
+def keep_health(connection: sqlite3.Connection, health: AccountHealth) -> None:
+    """Write down how an account does."""
+    connection.execute(_KEEP_HEALTH, (health.queue, health.model_dump_json()))
 
 
 def _values(done: Settlement, now: float) -> tuple[Any, ...]:
@@ -73,7 +48,7 @@ def _values(done: Settlement, now: float) -> tuple[Any, ...]:
         done.route,
         done.due_at,
         done.crashes,
-        progress_text(done.progress),
+        dump_progress(done.progress),
         done.receipt.model_dump_json(exclude_none=True),
         now if done.status in SETTLED else None,
         done.seq,
@@ -83,24 +58,22 @@ def _values(done: Settlement, now: float) -> tuple[Any, ...]:
 def _write(connection: sqlite3.Connection, settlements: Sequence[Settlement], now: float) -> None:
     """Write results, remove the credentials of what is settled, and keep the names reports will use."""
     connection.execute(_SETTLE, (to_json([_values(done, now) for done in settlements]).decode(),))
-    own = [done.seq for done in settlements if done.queue.endswith("/own") and done.status in SETTLED]
+    own = [done.seq for done in settlements if done.status in SETTLED and brings_credentials(done.queue)]
     if own:
-        connection.execute(_REMOVE_SECRETS, (json.dumps(own),))
+        connection.execute(_REMOVE_CREDENTIALS, (json.dumps(own),))
     provider_ids = [(provider_id, done.seq) for done in settlements for provider_id in done.provider_ids]
     if provider_ids:
         connection.execute(_KEEP_PROVIDER_IDS, (json.dumps(provider_ids),))
 
 
-def _learned(connection: sqlite3.Connection, done: Settlement, now: float) -> bool:
-    """Take late news of a message that another worker has put in doubt, or will try again."""
-    if done.status is not Status.SENT or not connection.execute(_IS_OPEN, (done.seq, done.attempts)).fetchone():
+def _written_late(connection: sqlite3.Connection, done: Settlement, now: float) -> bool:
+    """Take late news of a message that nobody has in hand, nor has handed over since."""
+    if not is_late_news(done) or not connection.execute(_IS_OPEN, (done.seq, done.attempts)).fetchone():
         return False
     _write(connection, [done], now)
     return True
 
 
-_NOTHING = Progress()
-_OPEN_TO_NEWS = ", ".join(f"'{state}'" for state in sorted(allowed_from(Transition.LEARN_SENT) | {Status.RETRYING}))
 _OWNED = (
     "SELECT json_group_array(m.seq) FROM json_each(?) claim CROSS JOIN messages m ON m.seq = claim.value ->> 0 "
     "WHERE m.attempts = claim.value ->> 1 AND m.owner = ?"
@@ -110,6 +83,11 @@ _SETTLE = (
     "due_at = done.value ->> 3, crashes = done.value ->> 4, progress = done.value ->> 5, receipt = done.value ->> 6, "
     "settled_at = done.value ->> 7, owner = NULL FROM json_each(?) done WHERE seq = done.value ->> 8"
 )
-_REMOVE_SECRETS = "UPDATE bodies SET options = NULL WHERE seq IN (SELECT value FROM json_each(?))"
+_REMOVE_CREDENTIALS = "UPDATE bodies SET options = NULL WHERE seq IN (SELECT value FROM json_each(?))"
 _KEEP_PROVIDER_IDS = "INSERT OR IGNORE INTO provider_ids SELECT value ->> 0, value ->> 1 FROM json_each(?)"
-_IS_OPEN = f"SELECT 1 FROM messages WHERE seq = ? AND owner IS NULL AND attempts = ? AND status IN ({_OPEN_TO_NEWS})"
+_IS_OPEN = (
+    f"SELECT 1 FROM messages WHERE seq = ? AND owner IS NULL AND attempts = ? AND status IN {quoted(OPEN_TO_NEWS)}"
+)
+_KEEP_HEALTH = (
+    "INSERT INTO queues (queue, health) VALUES (?, ?) ON CONFLICT (queue) DO UPDATE SET health = excluded.health"
+)

@@ -1,4 +1,4 @@
-"""The SQLite store: what others see of it."""
+"""The SQLite engine: the outbox's storage in one file."""
 
 from __future__ import annotations
 
@@ -14,36 +14,41 @@ from typing import TYPE_CHECKING, TypeVar
 
 from postroom.errors import OutboxError, PostroomError
 from postroom.outbox.encryption import CredentialCipher
-from postroom.outbox.sqlite import insert, query, update
+from postroom.outbox.records import Exchange
+from postroom.outbox.serialization import serialize
+from postroom.outbox.sqlite import claim, insert, path_of, query, settle, suppressions, update
 from postroom.outbox.sqlite.database import BUSY_TIMEOUT, Writer, connect, explained
 from postroom.outbox.sqlite.schema import prepare
 from postroom.outbox.states import SETTLED
-from postroom.outbox.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from postroom.config.outbox import OutboxSettings
     from postroom.events import Event
-    from postroom.outbox.executor import MessageExecutor
     from postroom.outbox.records import (
         AccountHealth,
+        Addressee,
+        ClaimedMessage,
+        ClaimLimit,
         EnqueueResult,
-        MessageDetails,
-        MessageFilter,
-        MessageSummary,
         NewMessage,
-        OutboxStats,
+        Settlement,
+        Suppression,
+        UnreadableMessage,
     )
-    from postroom.outbox.sqlite import suppressions
+    from postroom.outbox.sqlite.claim import Row
     from postroom.outbox.states import Transition
-    from postroom.outbox.storage import StopSignal
-    from postroom.receipts import Receipt
+    from postroom.outbox.views import MessageDetails, MessageFilter, MessageSummary, OutboxStats
+    from postroom.receipts import Channel, Receipt
 
 T = TypeVar("T")
 
 MOST_AT_ONCE = 500
-"""Messages removed in one transaction, so that others get their hop."""
+"""Messages purged in one transaction, so that others get in between."""
+
+POLL_INTERVAL = 0.005
+"""Seconds between two looks at whether another process wrote (PRAGMA data_version, 3 µs each)."""
 
 
 class SqliteStore:
@@ -53,20 +58,26 @@ class SqliteStore:
     wait for another process that keeps the file locked.
     """
 
+    # Three connections, since SQLite gives each connection one transaction at a time. The writer's belongs to its
+    # thread, where transactions queue up and share an fsync. One for long reads is lent to whatever thread reads,
+    # one at a time, hence the lock. The third stays on the loop's thread for looks that take microseconds, where a
+    # change of threads would cost more than the look. In WAL mode no reader waits for the writer, nor it for them.
+    # The lock around opening keeps two first callers from making two writers.
+
     def __init__(
         self, settings: OutboxSettings, *, clock: Callable[[], float] = time.time, busy_timeout: float = BUSY_TIMEOUT
     ) -> None:
-        self.settings = settings
-        self.path = settings.path
+        self.path = path_of(settings.url)
         self.clock = clock
+        self.secret = b""
         self._busy_timeout = busy_timeout
-        self.seal = CredentialCipher(self.path)
-        self.added = asyncio.Event()
+        self._cipher = CredentialCipher(self.path.with_name(self.path.name + ".key"))
         self._opening = asyncio.Lock()
         self._reading = threading.Lock()
         self._reader: sqlite3.Connection | None = None
+        self._quick_reader: sqlite3.Connection | None = None
         self._writer: Writer | None = None
-        self.secret = b""
+        self._announced = asyncio.Event()
 
     @property
     def transactions(self) -> int:
@@ -85,9 +96,10 @@ class SqliteStore:
             writer, self._writer = self._writer, None
             if writer is not None:
                 await asyncio.to_thread(writer.close)
-            if self._reader is not None:
-                self._reader.close()
-                self._reader = None
+            for reader in (self._reader, self._quick_reader):
+                if reader is not None:
+                    reader.close()
+            self._reader = self._quick_reader = None
 
     async def write(self, operation: Callable[[sqlite3.Connection], T]) -> T:
         """Run `operation` in a transaction of the writer; see `Writer.run`."""
@@ -98,60 +110,36 @@ class SqliteStore:
 
     async def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """Run a query that may take long, in a thread."""
-        await self.open()
-        return await asyncio.to_thread(self._read, query)
-
-    async def add(self, entries: Sequence[NewMessage]) -> list[EnqueueResult | PostroomError]:
-        """See `Store.add`."""
         if self._writer is None:
             await self.open()
-        prepared = [insert.prepare_entry(entry, self.seal, self.secret) for entry in entries]
+        return await asyncio.to_thread(self._read, query)
+
+    async def insert(self, messages: Sequence[NewMessage]) -> list[EnqueueResult | PostroomError]:
+        """See `MessageStorage.insert`."""
+        if self._writer is None:
+            await self.open()
+        serialized = [serialize(message, self._cipher, self.secret) for message in messages]
         now = self.clock()
-        answers = await self.write(lambda connection: insert.add(connection, prepared, now))
-        self.added.set()
+        answers = await self.write(lambda c: insert.insert(c, serialized, now))
+        self._announce()
         return answers
 
-    async def run(self, executor: MessageExecutor, *, stop: StopSignal, until_empty: bool = False) -> None:
-        """See `Store.run`."""
-        await self.open()
-        await Worker(self, executor, until_empty=until_empty).run(stop)
-
-    async def change(self, id_: str, move: Transition, *, tenant: str | None = None, note: str = "") -> Receipt:
-        """See `Store.change`."""
+    async def transition(
+        self, id_: str, transition: Transition, *, tenant: str | None = None, note: str = ""
+    ) -> Receipt:
+        """See `MessageStorage.transition`."""
         now = self.clock()
-        receipt = await self.write(lambda c: update.change(c, id_, move, now, tenant=tenant, note=note))
-        self.added.set()
+        receipt = await self.write(lambda c: update.transition(c, id_, transition, now, tenant=tenant, note=note))
+        self._announce()
         return receipt
 
-    async def record(self, event: Event, suppression: suppressions.Row | None = None) -> Receipt | None:
-        """See `Store.record`."""
+    async def record_event(self, event: Event, suppression: Suppression | None = None) -> Receipt | None:
+        """See `MessageStorage.record_event`."""
         now = self.clock()
-        return await self.write(lambda c: update.record(c, event, now, suppression))
-
-    async def find(self, id_: str, *, tenant: str | None = None) -> MessageDetails | None:
-        """See `Store.find`."""
-        return await self.read(lambda c: query.find(c, id_, tenant))
-
-    async def list(self, where: MessageFilter) -> list[MessageSummary]:
-        """See `Store.list`."""
-        return await self.read(lambda c: query.listed(c, where))
-
-    async def stats(self) -> OutboxStats:
-        """See `Store.stats`."""
-        return await self.read(query.stats)
-
-    async def health(self) -> dict[str, AccountHealth]:
-        """See `Store.health`."""
-        return await self.read(query.health)
-
-    async def resume(self, account: str) -> bool:
-        """See `Store.resume`."""
-        ended = await self.write(lambda c: update.resume(c, account))
-        self.added.set()
-        return ended
+        return await self.write(lambda c: update.record_event(c, event, now, suppression))
 
     async def purge(self, where: MessageFilter) -> int:
-        """See `Store.purge`."""
+        """See `MessageStorage.purge`."""
         removed = 0
         while True:
             page = replace(where, limit=MOST_AT_ONCE)
@@ -163,15 +151,157 @@ class SqliteStore:
                 return removed
             where = replace(where, before_seq=lines[-1].seq)
 
+    async def due_queues(self) -> Mapping[str, float]:
+        """See `WorkStorage.due_queues`."""
+        return await self._look(claim.due_queues)
+
+    async def exchange(
+        self,
+        worker: int,
+        settlements: Sequence[Settlement],
+        health: Sequence[AccountHealth],
+        limits: Mapping[str, ClaimLimit],
+    ) -> Exchange:
+        """See `WorkStorage.exchange`."""
+        now = self.clock()
+
+        # One transaction for all three, and so one fsync a tick: the fsync is what a tick costs. Slots that settled
+        # messages free are there for the claim, which also must not go by the health that this tick has overtaken.
+        def operation(connection: sqlite3.Connection) -> tuple[list[bool], list[Row], float]:
+            kept = settle.settle(connection, worker, settlements, now)
+            for each in health:
+                settle.keep_health(connection, each)
+            return kept, *claim.claim(connection, worker, limits, now)
+
+        kept, rows, free_at = await self.write(operation)
+        return Exchange(tuple(kept), await self._claimed(rows), free_at)
+
+    async def changed(self, since: int = -1) -> int:
+        """See `WorkStorage.changed`."""
+        while (version := await self._look(_version)) == since:
+            announced = self._announced
+            with suppress(TimeoutError):
+                async with asyncio.timeout(POLL_INTERVAL):
+                    await announced.wait()
+        return version
+
+    async def health(self) -> dict[str, AccountHealth]:
+        """See `WorkStorage.health`."""
+        return await self._look(query.health)
+
+    async def belongs_to_another(self, provider_id: str, seq: int) -> bool:
+        """See `WorkStorage.belongs_to_another`."""
+        return await self._look(lambda c: query.belongs_to_another(c, provider_id, seq))
+
+    async def register(self, name: str) -> int:
+        """See `WorkerStorage.register`."""
+        return await self.write(lambda c: claim.register(c, name))
+
+    async def heartbeat(self, worker: int) -> bool:
+        """See `WorkerStorage.heartbeat`."""
+        return await self.write(lambda c: claim.heartbeat(c, worker))
+
+    async def sign_off(self, worker: int) -> None:
+        """See `WorkerStorage.sign_off`."""
+        await self.write(lambda c: claim.sign_off(c, worker))
+
+    async def live_workers(self) -> dict[int, int]:
+        """See `WorkerStorage.live_workers`."""
+        return await self._look(claim.live_workers)
+
+    async def rescue(self, dead: int, heartbeats: int, worker: int) -> Sequence[ClaimedMessage | UnreadableMessage]:
+        """See `WorkerStorage.rescue`."""
+        return await self._claimed(await self.write(lambda c: claim.rescue(c, dead, heartbeats, worker)))
+
+    async def claim_in_doubt(self, worker: int, limit: int) -> Sequence[ClaimedMessage | UnreadableMessage]:
+        """See `UpkeepStorage.claim_in_doubt`."""
+        now = self.clock()
+        if not await self._look(lambda c: claim.any_in_doubt(c, now)):
+            return ()
+        return await self._claimed(await self.write(lambda c: claim.claim_in_doubt(c, worker, now, limit)))
+
+    async def expire(self, limit: int) -> Sequence[Receipt]:
+        """See `UpkeepStorage.expire`."""
+        now = self.clock()
+        seqs = await self.read(lambda c: query.expired(c, now, limit))
+        return await self.write(lambda c: update.expire(c, seqs, now)) if seqs else []
+
+    async def waiting_routes(self, queue: str) -> Sequence[str]:
+        """See `UpkeepStorage.waiting_routes`."""
+        return await self.read(lambda c: query.waiting_routes(c, queue))
+
+    async def reroute(self, queue: str, route: str, other: str, limit: int) -> int:
+        """See `UpkeepStorage.reroute`."""
+        return await self.write(lambda c: update.reroute(c, queue, route, other, limit))
+
+    async def prune(self, before: float, limit: int) -> int:
+        """See `UpkeepStorage.prune`."""
+        seqs = await self.read(lambda c: query.settled_before(c, before, limit))
+        return await self.write(lambda c: update.prune(c, seqs)) if seqs else 0
+
+    async def find(self, id_: str, *, tenant: str | None = None) -> MessageDetails | None:
+        """See `QueryStorage.find`."""
+        return await self.read(lambda c: query.find(c, id_, tenant))
+
+    async def receipt(self, id_: str) -> tuple[Receipt, str] | None:
+        """See `QueryStorage.receipt`."""
+        return await self._look(lambda c: query.receipt(c, id_))
+
+    async def stats(self) -> OutboxStats:
+        """See `QueryStorage.stats`."""
+        return await self.read(query.stats)
+
+    async def resume(self, account: str) -> bool:
+        """See `QueryStorage.resume`."""
+        ended = await self.write(lambda c: update.resume(c, account))
+        self._announce()
+        return ended
+
+    async def add_suppression(self, suppression: Suppression) -> bool:
+        """See `SuppressionStorage.add_suppression`."""
+        return await self.write(lambda c: suppressions.put(c, suppression))
+
+    async def list_suppressions(self, channel: Channel | None, after: str, limit: int) -> list[Suppression]:
+        """See `SuppressionStorage.list_suppressions`."""
+        return await self.read(lambda c: suppressions.listed(c, channel, after, limit))
+
+    async def match_suppressions(self, addressees: Sequence[Addressee]) -> dict[int, Suppression]:
+        """See `SuppressionStorage.match_suppressions`."""
+        return await self._look(lambda c: suppressions.match(c, addressees))
+
+    async def list(self, where: MessageFilter) -> list[MessageSummary]:
+        """See `QueryStorage.list`."""
+        return await self.read(lambda c: query.listed(c, where))
+
+    async def _claimed(self, rows: Sequence[Row]) -> tuple[ClaimedMessage | UnreadableMessage, ...]:
+        # Out of the writer's thread: to read messages back takes longer than to claim them, and others want to write.
+        return await self._look(lambda c: tuple(claim.claimed_of(c, row, self._cipher) for row in rows))
+
+    async def _look(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        """Run a query that takes microseconds, here and now."""
+        if self._writer is None:
+            await self.open()
+        try:
+            if self._quick_reader is None:
+                self._quick_reader = connect(self.path)
+            return query(self._quick_reader)
+        except sqlite3.Error as error:
+            raise explained(error, self.path) from error
+
     def _read(self, query: Callable[[sqlite3.Connection], T]) -> T:
         with self._reading:
-            if self._reader is None:
-                self._reader = connect(self.path, any_thread=True)
-                self._reader.execute("PRAGMA query_only = ON")
             try:
+                if self._reader is None:
+                    self._reader = connect(self.path, any_thread=True)
+                    self._reader.execute("PRAGMA query_only = ON")
                 return query(self._reader)
             except sqlite3.Error as error:
                 raise explained(error, self.path) from error
+
+    def _announce(self) -> None:
+        """Wake whoever waits for a change in this process at once; the others see it when they look."""
+        self._announced.set()
+        self._announced = asyncio.Event()
 
     def _make_private(self) -> None:
         """Make the file readable by its owner only; what SQLite puts beside it takes the same rights."""
@@ -193,3 +323,8 @@ class SqliteStore:
             connection.close()
             raise
         self._writer = Writer(connection, self.path)
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    found: int = connection.execute("PRAGMA data_version").fetchone()[0]
+    return found

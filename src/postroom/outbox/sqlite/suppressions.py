@@ -3,44 +3,46 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from postroom.outbox.records import Suppression
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
 
-Row = tuple[str, str, str, str, str | None, float, int]
+    from postroom.outbox.records import Addressee
 
-COLUMNS = ("channel", "address", "category", "reason", "detail", "since", "lifted")
-_SELECT = f"SELECT {', '.join(COLUMNS)} FROM suppressions"
-
-
-Wanted = tuple[int, str, str, str]
-"""A number of the caller's own, the channel, an address, and the category of what is for it."""
+_COLUMNS = ("channel", "address", "category", "reason", "detail", "since", "lifted")
+_SELECT = f"SELECT {', '.join(_COLUMNS)} FROM suppressions"
 
 
-def is_empty(connection: sqlite3.Connection) -> bool:
-    return not connection.execute("SELECT EXISTS (SELECT 1 FROM suppressions)").fetchone()[0]
+def match(connection: sqlite3.Connection, addressees: Sequence[Addressee]) -> dict[int, Suppression]:
+    """Return what keeps any of `addressees` from being sent to, by their place."""
+    if not connection.execute("SELECT EXISTS (SELECT 1 FROM suppressions)").fetchone()[0]:
+        return {}
+    wanted = [(place, *addressee) for place, addressee in enumerate(addressees)]
+    return {place: _read(row) for place, *row in connection.execute(_MATCH, (json.dumps(wanted),))}
 
 
-def among(connection: sqlite3.Connection, wanted: Sequence[Wanted]) -> list[tuple[int, Row]]:
-    """Return what keeps any of `wanted` from being sent, with its number."""
-    found = connection.execute(_AMONG, (json.dumps(wanted),))
-    return [(number, tuple(row)) for number, *row in found]
-
-
-def put(connection: sqlite3.Connection, row: Row) -> bool:
+def put(connection: sqlite3.Connection, entry: Suppression) -> bool:
     """Write an entry; False when a later one for the same address and category is there."""
-    return connection.execute(_PUT, row).rowcount > 0
+    row = entry.channel, entry.address, entry.category, entry.reason, entry.detail
+    return connection.execute(_PUT, (*row, entry.since.timestamp(), int(entry.lifted))).rowcount > 0
 
 
-def listed(connection: sqlite3.Connection, channel: str | None, after: str, limit: int) -> list[Row]:
-    """Return entries that hold, by address; from the one behind `after`, an address, channel and category."""
-    return connection.execute(_LISTED, {"channel": channel, "after": after, "limit": limit}).fetchall()
+def listed(connection: sqlite3.Connection, channel: str | None, after: str, limit: int) -> list[Suppression]:
+    """Return entries that hold, by their place in the list; from the one behind `after`."""
+    rows = connection.execute(_LISTED, {"channel": channel, "after": after, "limit": limit})
+    return [_read(row) for row in rows]
 
 
-_AMONG = (
-    f"SELECT wanted.value ->> 0, {', '.join(f's.{column}' for column in COLUMNS)} FROM json_each(?) wanted "
+def _read(row: Sequence[Any]) -> Suppression:
+    return Suppression.model_validate(dict(zip(_COLUMNS, row, strict=True)))
+
+
+_MATCH = (
+    f"SELECT wanted.value ->> 0, {', '.join(f's.{column}' for column in _COLUMNS)} FROM json_each(?) wanted "
     "CROSS JOIN suppressions s ON s.channel = wanted.value ->> 1 AND s.address = wanted.value ->> 2 "
     "WHERE s.category IN ('', wanted.value ->> 3) AND NOT s.lifted"
 )

@@ -6,9 +6,11 @@ import hashlib
 import json
 import sqlite3
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
+from engines.process import MakeOutbox
 
 from postroom import Email, Event, Status
 from postroom.outbox.sqlite.schema import APPLICATION_ID, STEPS
@@ -79,7 +81,7 @@ class OldFile:
 
 @pytest.mark.parametrize("version", range(1, len(STEPS)))
 async def test_a_file_of_an_earlier_version_is_brought_forward_with_what_is_in_it(
-    desk: Any, stage: Any, tmp_path: Path, version: int
+    make_outbox: MakeOutbox, stage: ModuleType, tmp_path: Path, version: int
 ) -> None:
     old = OldFile(tmp_path / "outbox.db", version)
     old.message("queued", "queued")
@@ -94,7 +96,7 @@ async def test_a_file_of_an_earlier_version_is_brought_forward_with_what_is_in_i
     old.close()
 
     script = stage.Script()
-    async with desk(script) as post:
+    async with make_outbox(script) as post:
         stats = await post.outbox.stats()
         assert stats.states == {Status.QUEUED: 2, Status.RETRYING: 1, Status.IN_DOUBT: 1, Status.HELD: 1, "sent": 1}
         [account] = stats.accounts

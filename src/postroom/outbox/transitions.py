@@ -1,0 +1,164 @@
+"""What a transition does to a message, which reports cause one, and which news still counts when it comes late.
+
+These are the rules for whatever is not a worker's own result: a message accepted, a person's word, a provider's
+report, the clock, and a worker that was taken for dead and answers after all. Engines call them inside their
+transactions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from postroom.errors import IdempotencyConflict, MessageNotFound, OutboxError, Outcome, StateConflict
+from postroom.events import EventType
+from postroom.messages import Email
+from postroom.outbox.records import NEVER, NOW, EnqueueResult, Progress, account_of, brings_credentials
+from postroom.outbox.states import SETTLED, Transition, allowed_from, apply
+from postroom.receipts import Receipt, Status
+
+if TYPE_CHECKING:
+    from postroom.events import Event
+    from postroom.outbox.records import NewMessage, Settlement, StoredMessage
+    from postroom.receipts import RecipientResult
+
+_REPORTED = {
+    EventType.SENT: Transition.LEARN_SENT,
+    EventType.DELIVERED: Transition.DELIVER,
+    EventType.BOUNCED: Transition.BOUNCE,
+    EventType.REJECTED: Transition.BOUNCE,
+}
+"""A provider that rejects a message it had taken bounces it."""
+
+_SENDS_AGAIN = frozenset({Transition.REQUEUE, Transition.LEARN_NOT_TAKEN})
+
+_OUTCOMES = {
+    Transition.LEARN_SENT: Outcome.ACCEPTED,
+    Transition.LEARN_FAILED: Outcome.PERMANENT,
+    Transition.LEARN_NOT_TAKEN: Outcome.TRANSIENT,
+    Transition.DELIVER: Outcome.ACCEPTED,
+}
+"""What is known of recipients in doubt after a transition."""
+
+OPEN_TO_NEWS = allowed_from(Transition.LEARN_SENT) | {Status.RETRYING}
+"""In these states a message may still be that a worker was taken for dead with, as long as nobody has it in hand."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transitioned:
+    """A message after a transition: what is to be written down."""
+
+    status: Status
+    receipt: Receipt
+    progress: Progress
+    due_at: float
+
+    @property
+    def settled(self) -> bool:
+        """Whether that ends it, so that its credentials must go."""
+        return self.status in SETTLED
+
+
+def transitioned(message: StoredMessage, transition: Transition, note: str = "") -> Transitioned:
+    """Return `message` after `transition`; `note` is a person's, for the recipients it settles.
+
+    Raises StateConflict when it is in a state that the transition does not start from, or cannot be sent again.
+    """
+    status = apply(message.receipt.status, transition)
+    if transition in _SENDS_AGAIN:
+        _check_complete(message)
+    receipt = message.receipt.model_copy(update={"status": status, "recipients": _results(message, transition, note)})
+    progress = _whoever_was_not_accepted(receipt) if transition in _SENDS_AGAIN else message.progress
+    waits = status not in SETTLED and transition is not Transition.HOLD
+    return Transitioned(status, receipt, progress, NOW if waits else NEVER)
+
+
+def expired(message: StoredMessage) -> Transitioned:
+    """Return a waiting message after its time was over: one that was served in part is sent, or in doubt."""
+    receipt = message.receipt
+    status = apply(receipt.status, Transition.EXPIRE)
+    if any(result.outcome is Outcome.UNKNOWN for result in receipt.recipients):
+        status = Status.IN_DOUBT
+    elif receipt.accepted:
+        status = Status.SENT
+    return Transitioned(status, receipt.model_copy(update={"status": status}), message.progress, NEVER)
+
+
+def reported(event: Event) -> Transition | None:
+    """Return the transition that a provider's report causes, if it may be made where its message is."""
+    return _REPORTED.get(event.type)
+
+
+def teaches(event: Event, *, about_ours: bool) -> bool:
+    """Whether a report may change the suppression list.
+
+    Anybody can write a bounce of something that was never sent; what people say of themselves needs no message.
+    """
+    return about_ours or event.type is not EventType.BOUNCED
+
+
+def is_late_news(settlement: Settlement) -> bool:
+    """Whether a settlement counts though another worker has taken the message over: it was sent after all.
+
+    Only where nobody has the message in hand, nor has handed it over since, and its state is OPEN_TO_NEWS.
+    """
+    return settlement.status is Status.SENT
+
+
+def accepted(new: NewMessage) -> EnqueueResult:
+    """Return the answer for a message that is stored now."""
+    message = new.message
+    assert message.id
+    receipt = Receipt.model_construct(
+        id=message.id,
+        channel=message.channel_name,
+        status=new.status,
+        account=account_of(new.queue),
+        message_id=message.message_id if isinstance(message, Email) else None,
+    )
+    return EnqueueResult(receipt, new.status)
+
+
+def key_conflict(new: NewMessage, first_id: str) -> IdempotencyConflict:
+    """The error for an idempotency key that stands for another message already."""
+    return IdempotencyConflict(
+        f"the idempotency key {new.message.idempotency_key!r} was used for another message ({first_id}); "
+        "nothing was accepted, use a new key for a new message"
+    )
+
+
+def id_taken(id_: str) -> OutboxError:
+    """The error for a message with an id that another one here has."""
+    return OutboxError(f"there is a message {id_} already; leave the id out, and it gets one of its own")
+
+
+def unknown_message(id_: str) -> MessageNotFound:
+    """The error for an id that no message here has."""
+    return MessageNotFound(f"no message {id_} in this outbox; `postroom outbox list` shows what there is")
+
+
+def _results(message: StoredMessage, transition: Transition, note: str) -> tuple[RecipientResult, ...]:
+    """Let the results of recipients in doubt say what the transition has settled."""
+    results, outcome = message.receipt.recipients, _OUTCOMES.get(transition)
+    if outcome is None:
+        return results
+    said = {"outcome": outcome, **({"detail": note} if note else {})}
+    return tuple(r.model_copy(update=said) if r.outcome is Outcome.UNKNOWN else r for r in results)
+
+
+def _whoever_was_not_accepted(receipt: Receipt) -> Progress:
+    """A fresh start for all; for those who were not accepted when somebody was."""
+    outcomes = {result.address: result.outcome for result in receipt.recipients}
+    if Outcome.ACCEPTED not in outcomes.values():
+        return Progress()
+    return Progress(pending=tuple(a for a, outcome in outcomes.items() if outcome is not Outcome.ACCEPTED))
+
+
+def _check_complete(message: StoredMessage) -> None:
+    if not message.has_body:
+        raise StateConflict(f"message {message.id} was settled long ago and its text removed; send it as a new message")
+    if brings_credentials(message.queue) and not message.has_credentials:
+        raise StateConflict(
+            f"message {message.id} came with credentials of its own, which were removed when it was settled; send it "
+            "as a new message"
+        )
