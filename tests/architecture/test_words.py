@@ -21,6 +21,9 @@ NAMES = COINED | frozenset(
     "turn told tell telling front refusal aim handles lesson facts choice strike glance nap patience caution theirs "
     "allowance guard lot admission forgive well".split()
 )
+EARLIER = ROOT / "src/postroom/outbox/sqlite/migrations.py"
+"""What brings files of earlier versions forward, and so has to name what is in them."""
+
 REFUSING = ("plugins/", "src/postroom/builtin/", "src/postroom/testing/")
 """Where providers are spoken to or stood in for: there `refusal` has its one meaning, the provider's no."""
 
@@ -28,8 +31,6 @@ KNOWN = """
     src/postroom/config
 
     src/postroom/events.py
-
-    src/postroom/outbox
 
     src/postroom/validation.py
 """.split()
@@ -100,7 +101,9 @@ def room_of(path: Path) -> str:
     return "/".join(parts[:2]) if parts[0] == "plugins" else parts[0]
 
 
-FOUND = {path: found_in_source(path) for path in SOURCES} | {path: found_in_page(path) for path in PAGES}
+FOUND = {path: found_in_source(path) for path in SOURCES if path != EARLIER} | {
+    path: found_in_page(path) for path in PAGES
+}
 
 
 @pytest.mark.parametrize("path", [*FOUND], ids=lambda path: str(path.relative_to(ROOT)))

@@ -57,11 +57,11 @@ class HealthSample:
 
 
 def health_sample_of(
-    refusal: PostroomError | None, before: Attempt | None, delivery: DeliveryProgress
+    skipped: PostroomError | None, before: Attempt | None, delivery: DeliveryProgress
 ) -> HealthSample | None:
     """What the hand-over says of the account: nothing when it was the message that could not go."""
-    if refusal is not None:
-        return None if isinstance(refusal, MessageError) else HealthSample(0.0, refusal)
+    if skipped is not None:
+        return None if isinstance(skipped, MessageError) else HealthSample(0.0, skipped)
     attempt = delivery.last_attempt
     if attempt is None or attempt is before or delivery.message.options:
         return None

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("postroom.outbox")
 
-Refusals = Mapping[str, PostroomError]
+SuppressedRecipients = Mapping[str, PostroomError]
 """Why a message may not go to some of its recipients."""
 
 UNOPENED = 1
@@ -61,7 +61,7 @@ class MessageExecutor:
         settings: OutboxSettings,
         *,
         observers: Observers | None = None,
-        screen: Callable[[Sequence[Message]], Awaitable[Sequence[Refusals]]] | None = None,
+        screen: Callable[[Sequence[Message]], Awaitable[Sequence[SuppressedRecipients]]] | None = None,
         clock: Callable[[], float] = time.time,
         rng: random.Random | None = None,
     ) -> None:
@@ -91,22 +91,22 @@ class MessageExecutor:
         dispatcher = self.accounts.opened(target, channel)
         return (dispatcher.transport.at_once if dispatcher else UNOPENED), settings.rate_per_second
 
-    async def suppressed(self, entries: Sequence[ClaimedMessage]) -> Sequence[Refusals]:
+    async def suppressed(self, entries: Sequence[ClaimedMessage]) -> Sequence[SuppressedRecipients]:
         """Return for each message who must not be written to; to be asked right before it is delivered."""
         if not self._screen or not entries:
             return [{}] * len(entries)
         return await self._screen([entry.message for entry in entries])
 
     async def deliver(
-        self, entry: ClaimedMessage, health: Mapping[str, AccountHealth], refusals: Refusals
+        self, entry: ClaimedMessage, health: Mapping[str, AccountHealth], suppressed: SuppressedRecipients
     ) -> tuple[Settlement, HealthSample | None]:
-        """Hand a claimed message over to the account of its queue, once; to nobody whom `refusals` name."""
+        """Hand a claimed message over to the account of its queue, once; to nobody whom `suppressed` name."""
         delivery = _delivery(entry)
         if entry.expires_at <= self.clock():
             return self._decide.expired(entry, delivery), None
         recipients = entry.progress.recipients or delivery.pending(entry.message.recipients)
-        if refusals:
-            delivery.suppress(refusals)
+        if suppressed:
+            delivery.suppress(suppressed)
             recipients = delivery.pending(recipients)
         if not recipients:
             return self._decide.next(entry, delivery, recipients, health), None

@@ -14,7 +14,7 @@ from postroom.outbox.maintenance import Maintenance
 from postroom.outbox.records import NEVER, ClaimLimit, account_of, brings_credentials
 
 if TYPE_CHECKING:
-    from postroom.outbox.executor import MessageExecutor, Refusals
+    from postroom.outbox.executor import MessageExecutor, SuppressedRecipients
     from postroom.outbox.records import AccountHealth, ClaimedMessage, Settlement
     from postroom.outbox.storage import Store
 
@@ -155,7 +155,7 @@ class Worker:
         for message, refused in zip(messages, suppressed, strict=True):
             self._in_flight.start(message, self._deliver(message, refused))
 
-    async def _deliver(self, message: ClaimedMessage, suppressed: Refusals) -> None:
+    async def _deliver(self, message: ClaimedMessage, suppressed: SuppressedRecipients) -> None:
         settlement, sample = await self._executor.deliver(message, self._in_flight.health, suppressed)
         if sample is not None:
             self._in_flight.sample(message.queue, sample)

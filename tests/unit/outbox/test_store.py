@@ -24,7 +24,7 @@ from postroom import (
     Status,
 )
 from postroom.outbox.views import MessageFilter
-from postroom.outbox.sqlite.schema import STEPS
+from postroom.outbox.sqlite.schema import VERSION
 
 CANARY = "canary-0123456789abcdef"
 
@@ -255,7 +255,7 @@ class TestFiles:
     async def test_a_newer_schema_is_refused_with_advice(self, make_outbox) -> None:
         async with make_outbox() as post:
             await post.add(email())
-        sql(post, f"PRAGMA user_version = {len(STEPS) + 1}")
+        sql(post, f"PRAGMA user_version = {VERSION + 1}")
         async with make_outbox() as post:
             with pytest.raises(OutboxError, match="written by a newer postroom .* upgrade postroom"):
                 await post.add(email())

@@ -1,10 +1,11 @@
-"""The tables of the SQLite outbox, and the steps from each version to the next."""
+"""The tables of the SQLite outbox, made in a fresh file, or brought to this version in an older one."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from postroom.errors import OutboxError
+from postroom.outbox.sqlite.migrations import STEPS
 from postroom.outbox.states import WAITING
 from postroom.receipts import Status
 
@@ -23,21 +24,21 @@ def quoted(states: frozenset[Status]) -> str:
 
 WAITING_SQL = quoted(WAITING)
 
-_FIRST = f"""
+TABLES = f"""
 CREATE TABLE messages (
     seq INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,
     tenant TEXT NOT NULL,
     channel TEXT NOT NULL,
     status TEXT NOT NULL,
-    lane TEXT NOT NULL,
-    choice TEXT NOT NULL,
+    queue TEXT NOT NULL,
+    route TEXT NOT NULL,
     priority INTEGER NOT NULL,
     due_at REAL NOT NULL,
     expires_at REAL NOT NULL,
     attempts INTEGER NOT NULL DEFAULT 0,
     crashes INTEGER NOT NULL DEFAULT 0,
-    once INTEGER NOT NULL,
+    single_round INTEGER NOT NULL,
     owner INTEGER,
     begun_at REAL NOT NULL DEFAULT 0,
     progress TEXT,
@@ -46,9 +47,9 @@ CREATE TABLE messages (
     created_at REAL NOT NULL,
     settled_at REAL
 );
-CREATE INDEX ready ON messages (lane, priority, due_at, seq) WHERE status IN {WAITING_SQL};
-CREATE INDEX under_way ON messages (lane, owner) WHERE status = '{Status.SENDING}';
-CREATE INDEX doubted ON messages (due_at) WHERE status = '{Status.IN_DOUBT}';
+CREATE INDEX ready ON messages (queue, priority, due_at, seq) WHERE status IN {WAITING_SQL};
+CREATE INDEX under_way ON messages (queue, owner) WHERE status = '{Status.SENDING}';
+CREATE INDEX in_doubt ON messages (due_at) WHERE status = '{Status.IN_DOUBT}';
 CREATE INDEX attention ON messages (status, seq)
     WHERE status NOT IN ('{Status.SENT}', '{Status.DELIVERED}', '{Status.QUEUED}', '{Status.SENDING}');
 CREATE INDEX of_tenant ON messages (tenant, seq) WHERE tenant != '';
@@ -58,14 +59,14 @@ CREATE TABLE bodies (
     options BLOB
 );
 CREATE TABLE files (hash BLOB PRIMARY KEY, content BLOB NOT NULL);
-CREATE TABLE attached (
+CREATE TABLE message_files (
     seq INTEGER NOT NULL REFERENCES messages ON DELETE CASCADE,
     number INTEGER NOT NULL,
     hash BLOB NOT NULL REFERENCES files,
     PRIMARY KEY (seq, number)
 ) WITHOUT ROWID;
-CREATE INDEX attached_by_hash ON attached (hash);
-CREATE TABLE keys (
+CREATE INDEX message_files_by_hash ON message_files (hash);
+CREATE TABLE idempotency_keys (
     tenant TEXT NOT NULL,
     key TEXT NOT NULL,
     seq INTEGER NOT NULL REFERENCES messages ON DELETE CASCADE,
@@ -73,13 +74,13 @@ CREATE TABLE keys (
     accepted_as TEXT NOT NULL,
     PRIMARY KEY (tenant, key)
 ) WITHOUT ROWID;
-CREATE INDEX keys_by_message ON keys (seq);
-CREATE TABLE handles (
-    handle TEXT NOT NULL,
+CREATE INDEX idempotency_keys_by_message ON idempotency_keys (seq);
+CREATE TABLE provider_ids (
+    provider_id TEXT NOT NULL,
     seq INTEGER NOT NULL REFERENCES messages ON DELETE CASCADE,
-    PRIMARY KEY (handle, seq)
+    PRIMARY KEY (provider_id, seq)
 ) WITHOUT ROWID;
-CREATE INDEX handles_by_message ON handles (seq);
+CREATE INDEX provider_ids_by_message ON provider_ids (seq);
 CREATE TABLE events (
     number INTEGER PRIMARY KEY,
     seq INTEGER REFERENCES messages ON DELETE CASCADE,
@@ -91,13 +92,10 @@ CREATE INDEX events_by_message ON events (seq);
 CREATE TABLE workers (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     name TEXT NOT NULL,
-    beats INTEGER NOT NULL DEFAULT 0
+    heartbeats INTEGER NOT NULL DEFAULT 0
 );
-CREATE TABLE lanes (lane TEXT PRIMARY KEY, paced_until REAL NOT NULL DEFAULT 0, health TEXT) WITHOUT ROWID;
-CREATE TABLE facts (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
-"""
-
-_SECOND = """
+CREATE TABLE queues (queue TEXT PRIMARY KEY, theoretical_start REAL NOT NULL DEFAULT 0, health TEXT) WITHOUT ROWID;
+CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE api_keys (
     id TEXT PRIMARY KEY,
     name TEXT NOT NULL,
@@ -127,50 +125,9 @@ CREATE TABLE suppressions (
     PRIMARY KEY (channel, address, category)
 ) WITHOUT ROWID;
 """
-"""Of the gateway: API keys, what they used within which window of time, and who must not be written to."""
+"""The outbox's own, and then the gateway's: API keys, and what they used within which window of time."""
 
-_THIRD = """
-ALTER TABLE messages RENAME COLUMN lane TO queue;
-ALTER TABLE messages RENAME COLUMN choice TO route;
-ALTER TABLE messages RENAME COLUMN once TO single_round;
-ALTER TABLE attached RENAME TO message_files;
-ALTER TABLE keys RENAME TO idempotency_keys;
-ALTER TABLE handles RENAME TO provider_ids;
-ALTER TABLE provider_ids RENAME COLUMN handle TO provider_id;
-ALTER TABLE lanes RENAME TO queues;
-ALTER TABLE queues RENAME COLUMN lane TO queue;
-ALTER TABLE queues RENAME COLUMN paced_until TO theoretical_start;
-ALTER TABLE facts RENAME TO meta;
-ALTER TABLE workers RENAME COLUMN beats TO heartbeats;
-DROP INDEX doubted;
-DROP INDEX attached_by_hash;
-DROP INDEX keys_by_message;
-DROP INDEX handles_by_message;
-CREATE INDEX in_doubt ON messages (due_at) WHERE status = 'in_doubt';
-CREATE INDEX message_files_by_hash ON message_files (hash);
-CREATE INDEX idempotency_keys_by_message ON idempotency_keys (seq);
-CREATE INDEX provider_ids_by_message ON provider_ids (seq);
-UPDATE messages
-    SET progress = json_remove(json_set(progress, '$.pending', json_extract(progress, '$.left')), '$.left')
-    WHERE json_type(progress, '$.left') IS NOT NULL;
-UPDATE messages
-    SET progress = json_remove(json_set(progress, '$.recipients', json_extract(progress, '$.aim')), '$.aim')
-    WHERE json_type(progress, '$.aim') IS NOT NULL;
-UPDATE queues SET health = json_object(
-    'queue', queue,
-    'failure_rate', json_extract(health, '$.trouble'),
-    'latency', json_extract(health, '$.latency'),
-    'consecutive_failures', json_extract(health, '$.strikes'),
-    'observed_at', json_extract(health, '$.observed_at'),
-    'cooldown_until', json_extract(health, '$.rests_until'),
-    'paused', json(CASE WHEN json_extract(health, '$.paused') THEN 'true' ELSE 'false' END),
-    'reason', json_extract(health, '$.reason')
-) WHERE health IS NOT NULL;
-"""
-"""The field's words for what the first step named otherwise."""
-
-STEPS: tuple[str, ...] = (_FIRST, _SECOND, _THIRD)
-"""`STEPS[n]` leads from version n to n + 1."""
+VERSION = len(STEPS) + 1
 
 
 def prepare(connection: sqlite3.Connection, path: Path) -> None:
@@ -179,24 +136,25 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if ours != APPLICATION_ID and connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
         raise OutboxError(f"{path} is the database of another program; name another file in [outbox] url")
-    if version > len(STEPS):
+    if version > VERSION:
         raise OutboxError(
-            f"{path} was written by a newer postroom (outbox version {version}, this one knows {len(STEPS)}); "
+            f"{path} was written by a newer postroom (outbox version {version}, this one knows {VERSION}); "
             "upgrade postroom, or name another file in [outbox] url"
         )
-    if version < len(STEPS):
+    if version < VERSION:
         _migrate(connection)
 
 
 def _migrate(connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN EXCLUSIVE")
     try:
+        # Read again: another process may have done it before this one got the lock.
         version = connection.execute("PRAGMA user_version").fetchone()[0]
-        for step in STEPS[version:]:
-            for statement in _statements(step):
+        for script in STEPS[version - 1 :] if version else (TABLES,):
+            for statement in _statements(script):
                 connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {len(STEPS)}")
+        connection.execute(f"PRAGMA user_version = {VERSION}")
         connection.execute("COMMIT")
     except BaseException:
         connection.execute("ROLLBACK")

@@ -13,7 +13,8 @@ import pytest
 from engines.process import MakeOutbox
 
 from postroom import Email, Event, Status
-from postroom.outbox.sqlite.schema import APPLICATION_ID, STEPS
+from postroom.outbox.sqlite.migrations import STEPS
+from postroom.outbox.sqlite.schema import APPLICATION_ID, TABLES, VERSION
 
 NOW = 1_800_000_000.0
 ANN, BOB = "ann@example.org", "bob@example.org"
@@ -29,12 +30,87 @@ HEALTH = {
 }
 
 
+FIRST_VERSION = """
+CREATE TABLE messages (
+    seq INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    tenant TEXT NOT NULL,
+    channel TEXT NOT NULL,
+    status TEXT NOT NULL,
+    lane TEXT NOT NULL,
+    choice TEXT NOT NULL,
+    priority INTEGER NOT NULL,
+    due_at REAL NOT NULL,
+    expires_at REAL NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    crashes INTEGER NOT NULL DEFAULT 0,
+    once INTEGER NOT NULL,
+    owner INTEGER,
+    begun_at REAL NOT NULL DEFAULT 0,
+    progress TEXT,
+    receipt TEXT,
+    size INTEGER NOT NULL,
+    created_at REAL NOT NULL,
+    settled_at REAL
+);
+CREATE INDEX ready ON messages (lane, priority, due_at, seq) WHERE status IN ('held', 'queued', 'retrying', 'scheduled');
+CREATE INDEX under_way ON messages (lane, owner) WHERE status = 'sending';
+CREATE INDEX doubted ON messages (due_at) WHERE status = 'in_doubt';
+CREATE INDEX attention ON messages (status, seq)
+    WHERE status NOT IN ('sent', 'delivered', 'queued', 'sending');
+CREATE INDEX of_tenant ON messages (tenant, seq) WHERE tenant != '';
+CREATE TABLE bodies (
+    seq INTEGER PRIMARY KEY REFERENCES messages ON DELETE CASCADE,
+    body TEXT NOT NULL,
+    options BLOB
+);
+CREATE TABLE files (hash BLOB PRIMARY KEY, content BLOB NOT NULL);
+CREATE TABLE attached (
+    seq INTEGER NOT NULL REFERENCES messages ON DELETE CASCADE,
+    number INTEGER NOT NULL,
+    hash BLOB NOT NULL REFERENCES files,
+    PRIMARY KEY (seq, number)
+) WITHOUT ROWID;
+CREATE INDEX attached_by_hash ON attached (hash);
+CREATE TABLE keys (
+    tenant TEXT NOT NULL,
+    key TEXT NOT NULL,
+    seq INTEGER NOT NULL REFERENCES messages ON DELETE CASCADE,
+    fingerprint BLOB NOT NULL,
+    accepted_as TEXT NOT NULL,
+    PRIMARY KEY (tenant, key)
+) WITHOUT ROWID;
+CREATE INDEX keys_by_message ON keys (seq);
+CREATE TABLE handles (
+    handle TEXT NOT NULL,
+    seq INTEGER NOT NULL REFERENCES messages ON DELETE CASCADE,
+    PRIMARY KEY (handle, seq)
+) WITHOUT ROWID;
+CREATE INDEX handles_by_message ON handles (seq);
+CREATE TABLE events (
+    number INTEGER PRIMARY KEY,
+    seq INTEGER REFERENCES messages ON DELETE CASCADE,
+    fingerprint TEXT NOT NULL UNIQUE,
+    received_at REAL NOT NULL,
+    event TEXT NOT NULL
+);
+CREATE INDEX events_by_message ON events (seq);
+CREATE TABLE workers (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL,
+    beats INTEGER NOT NULL DEFAULT 0
+);
+CREATE TABLE lanes (lane TEXT PRIMARY KEY, paced_until REAL NOT NULL DEFAULT 0, health TEXT) WITHOUT ROWID;
+CREATE TABLE facts (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+"""
+
+
 class OldFile:
     """The database as the first steps of the schema made it, filled with their words."""
 
     def __init__(self, path: Path, version: int) -> None:
         self.connection = sqlite3.connect(path)
-        self.connection.executescript("".join(STEPS[:version]))
+        self.connection.executescript(FIRST_VERSION + "".join(STEPS[: version - 1]))
         self.connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         self.connection.execute(f"PRAGMA user_version = {version}")
         self.connection.execute("INSERT INTO facts VALUES ('salt', ?)", (bytes(32),))
@@ -79,7 +155,7 @@ class OldFile:
         self.connection.close()
 
 
-@pytest.mark.parametrize("version", range(1, len(STEPS)))
+@pytest.mark.parametrize("version", range(1, VERSION))
 async def test_a_file_of_an_earlier_version_is_brought_forward_with_what_is_in_it(
     make_outbox: MakeOutbox, stage: ModuleType, tmp_path: Path, version: int
 ) -> None:
@@ -129,6 +205,32 @@ async def test_a_file_of_an_earlier_version_is_brought_forward_with_what_is_in_i
     assert sent["queued"].recipients == (ANN, BOB)
     assert sent["queued"].attachments[0].content == b"content"
     with sqlite3.connect(tmp_path / "outbox.db") as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (len(STEPS),)
+        assert connection.execute("PRAGMA user_version").fetchone() == (VERSION,)
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+
+
+def test_a_file_brought_forward_has_the_tables_of_a_fresh_one() -> None:
+    fresh, old = sqlite3.connect(":memory:"), sqlite3.connect(":memory:")
+    fresh.executescript(TABLES)
+    old.executescript(FIRST_VERSION + "".join(STEPS))
+    assert tables_of(old) == tables_of(fresh)
+    fresh.close()
+    old.close()
+
+
+def tables_of(connection: sqlite3.Connection) -> dict[str, list[object]]:
+    """What each table is made of: columns, foreign keys, and indexes with what they are over and about."""
+    names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    found: dict[str, list[object]] = {}
+    for table in names:
+        found[table] = connection.execute(f"PRAGMA table_info({table})").fetchall()
+        found[table] += connection.execute(f"PRAGMA foreign_key_list({table})").fetchall()
+        for _, index, unique, origin, partial in sorted(connection.execute(f"PRAGMA index_list({table})")):
+            columns = connection.execute(f"PRAGMA index_info({index})").fetchall()
+            sql = connection.execute("SELECT sql FROM sqlite_master WHERE name = ?", (index,)).fetchone()
+            condition = sql[0].partition("WHERE ")[2] if origin == "c" else ""
+            name = index if origin == "c" else ""
+            found[table].append((name, unique, origin, partial, columns, condition.replace('"', "")))
+        found[table].sort(key=str)
+    return found

@@ -1,0 +1,78 @@
+"""The steps that bring files of earlier versions forward. They keep the words that such files have."""
+
+from __future__ import annotations
+
+_TO_SECOND = """
+CREATE TABLE api_keys (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL,
+    digest TEXT NOT NULL UNIQUE,
+    scope TEXT NOT NULL,
+    created_at REAL NOT NULL,
+    revoked_at REAL,
+    flagged_at REAL,
+    suspended_at REAL
+) WITHOUT ROWID;
+CREATE TABLE api_counts (
+    key_id TEXT NOT NULL,
+    name TEXT NOT NULL,
+    slots TEXT NOT NULL,
+    stale_at REAL NOT NULL,
+    PRIMARY KEY (key_id, name)
+) WITHOUT ROWID;
+CREATE INDEX api_counts_by_age ON api_counts (stale_at);
+CREATE TABLE suppressions (
+    channel TEXT NOT NULL,
+    address TEXT NOT NULL,
+    category TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    detail TEXT,
+    since REAL NOT NULL,
+    lifted INTEGER NOT NULL,
+    PRIMARY KEY (channel, address, category)
+) WITHOUT ROWID;
+"""
+"""The gateway's keys and what they used, and who must not be written to."""
+
+_TO_THIRD = """
+ALTER TABLE messages RENAME COLUMN lane TO queue;
+ALTER TABLE messages RENAME COLUMN choice TO route;
+ALTER TABLE messages RENAME COLUMN once TO single_round;
+ALTER TABLE attached RENAME TO message_files;
+ALTER TABLE keys RENAME TO idempotency_keys;
+ALTER TABLE handles RENAME TO provider_ids;
+ALTER TABLE provider_ids RENAME COLUMN handle TO provider_id;
+ALTER TABLE lanes RENAME TO queues;
+ALTER TABLE queues RENAME COLUMN lane TO queue;
+ALTER TABLE queues RENAME COLUMN paced_until TO theoretical_start;
+ALTER TABLE facts RENAME TO meta;
+ALTER TABLE workers RENAME COLUMN beats TO heartbeats;
+DROP INDEX doubted;
+DROP INDEX attached_by_hash;
+DROP INDEX keys_by_message;
+DROP INDEX handles_by_message;
+CREATE INDEX in_doubt ON messages (due_at) WHERE status = 'in_doubt';
+CREATE INDEX message_files_by_hash ON message_files (hash);
+CREATE INDEX idempotency_keys_by_message ON idempotency_keys (seq);
+CREATE INDEX provider_ids_by_message ON provider_ids (seq);
+UPDATE messages
+    SET progress = json_remove(json_set(progress, '$.pending', json_extract(progress, '$.left')), '$.left')
+    WHERE json_type(progress, '$.left') IS NOT NULL;
+UPDATE messages
+    SET progress = json_remove(json_set(progress, '$.recipients', json_extract(progress, '$.aim')), '$.aim')
+    WHERE json_type(progress, '$.aim') IS NOT NULL;
+UPDATE queues SET health = json_object(
+    'queue', queue,
+    'failure_rate', json_extract(health, '$.trouble'),
+    'latency', json_extract(health, '$.latency'),
+    'consecutive_failures', json_extract(health, '$.strikes'),
+    'observed_at', json_extract(health, '$.observed_at'),
+    'cooldown_until', json_extract(health, '$.rests_until'),
+    'paused', json(CASE WHEN json_extract(health, '$.paused') THEN 'true' ELSE 'false' END),
+    'reason', json_extract(health, '$.reason')
+) WHERE health IS NOT NULL;
+"""
+"""The field's words for what the first version named otherwise."""
+
+STEPS: tuple[str, ...] = (_TO_SECOND, _TO_THIRD)
+"""`STEPS[n]` leads from version n + 1 to the next."""
