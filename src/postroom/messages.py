@@ -34,7 +34,7 @@ from postroom.segments import Segments, count_segments
 from postroom.validation import validated
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from pydantic import ModelWrapValidatorHandler
 
@@ -120,6 +120,15 @@ class Message(BaseModel):
         """Return this message for some of its recipients only: the others already have it."""
         chosen = frozenset(addresses)
         return self.stamped(recipients=tuple(r for r in self.recipients if r in chosen))
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy, with `update` that is not checked; what was worked out from what it replaces goes."""
+        copied = super().model_copy(update=update, deep=deep)
+        if update:
+            copied.__dict__.pop("features", None)
+            if not update.keys().isdisjoint(("to", "cc", "bcc")):
+                copied.__dict__.pop("recipients", None)
+        return copied
 
     def stamped(self, **values: object) -> Self:
         """Return this message with `values`, which must be valid already, and without what it had worked out.

@@ -33,7 +33,7 @@ FLOORS: dict[str, list[str]] = {
         "cli",
         "__main__",
     ],
-    "postroom.plugin": ["settings", "resources", "transport", "http_session http", "hookspecs"],
+    "postroom.plugin": ["cancellation settings", "resources", "transport", "http_session http", "hookspecs"],
     "postroom.config": ["section", "gateway outbox", "model", "urls accounts load parts"],
     "postroom.registry": ["entry_points interface", "registry"],
     "postroom.delivery": [

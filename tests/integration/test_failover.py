@@ -9,6 +9,7 @@ import ssl
 import sys
 
 import pytest
+import trustme
 
 from postroom import DeliveryError, Outcome, Postroom, Sms, Status
 from postroom.testing.http import Answer, Drop, Hang, HttpRecorder

@@ -553,3 +553,11 @@ def test_ids_are_distinct_and_sort_by_time() -> None:
     assert len(set(ids)) == 1000
     assert [i[:12] for i in ids] == sorted(i[:12] for i in ids)
     assert all(len(i) == 32 and set(i) <= set("0123456789abcdef") for i in ids)
+
+
+def test_a_copy_with_other_recipients_goes_to_them_and_to_nobody_else() -> None:
+    email = Email(to="ann@example.org", text="x")
+    assert email.recipients == ("ann@example.org",)
+    copied = email.model_copy(update={"to": (Address("bob@example.org"),), "html": "<p>"})
+    assert copied.recipients == ("bob@example.org",)
+    assert email.recipients == ("ann@example.org",)

@@ -205,8 +205,8 @@ def _sent(room: Postroom, message: Email | Sms) -> Receipt:
     """
     import asyncio
 
-    from postroom.delivery.attempt import surely_not_sent
     from postroom.errors import OutcomeUnknown
+    from postroom.plugin.cancellation import was_handed_over
 
     interrupted = asyncio.CancelledError()
 
@@ -222,10 +222,10 @@ def _sent(room: Postroom, message: Email | Sms) -> Receipt:
     try:
         return asyncio.run(send())
     except KeyboardInterrupt:
-        if surely_not_sent(message.recipients, interrupted):
+        if not was_handed_over(interrupted):
             warn("interrupted before the message was handed over; nothing was sent")
             raise typer.Exit(INTERRUPTED) from None
-        what = next(iter(getattr(interrupted, "__notes__", ())), "some recipients may have been served")
+        what = interrupted.__notes__[0]
         raise OutcomeUnknown(
             f"interrupted: {what}; it may have been sent, so look for it before sending it again"
         ) from None

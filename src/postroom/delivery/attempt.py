@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, TypeVar
 
 from postroom.addresses import Address
@@ -31,7 +31,8 @@ async def attempt(
 ) -> PostroomError | None:
     """Send `message` through `target` to `recipients`, and record in `progress` what came of it.
 
-    Returns the error that kept it from being tried at all.
+    Returns the error that kept it from being tried at all. When it is cancelled, what may have reached the provider
+    is recorded as unknown; of whom nothing is recorded, nothing was sent to.
     """
     try:
         dispatcher = accounts.ready(target, message) or await accounts.dispatcher_for(target, message)
@@ -45,10 +46,13 @@ async def attempt(
     except PostroomError as error:
         progress.skip(recipients, error)
         return error
-    assume_sent = dispatcher.settings.on_unknown == "assume_sent"
-    results = [await dispatcher.send(parts[0])] if len(parts) == 1 else await _send_all(dispatcher, parts)
-    for result in results:
-        progress.record(target, result, assume_sent=assume_sent)
+    record = partial(progress.record, target, assume_sent=dispatcher.settings.on_unknown == "assume_sent")
+    if len(parts) == 1:
+        await dispatcher.send(parts[0], record)
+        return None
+    async with asyncio.TaskGroup() as group:
+        for part in parts:
+            group.create_task(dispatcher.send(part, record))
     return None
 
 
@@ -145,42 +149,11 @@ def unsupported(account: str, provider: str, missing: Iterable[str]) -> Unsuppor
     )
 
 
-def surely_not_sent(recipients: tuple[str, ...], cancelled: BaseException) -> bool:
-    """Whether a cancelled attempt handed nothing to the provider.
-
-    A transport notes on the cancellation how far it had come. With several recipients that says nothing of those
-    who were served before, or at the same time.
-    """
-    notes: list[str] = getattr(cancelled, "__notes__", [])
-    return len(recipients) == 1 and all(note.endswith("nothing was sent") for note in notes)
-
-
 def _refuse_or_warn(dispatcher: AccountDispatcher, missing: frozenset[str]) -> None:
     account, provider = dispatcher.transport.account, dispatcher.settings.provider
     if dispatcher.settings.unsupported != "warn":
         raise unsupported(account, provider, missing)
     _log.warning("%s: %s sends the message without %s", account, provider, ", ".join(sorted(missing)))
-
-
-async def _send_all(dispatcher: AccountDispatcher, parts: list[Message]) -> list[AttemptResult]:
-    """Send every part at once; a cancellation says of each that had been handed over that it was."""
-    notes: list[str] = []
-
-    async def one(part: Message) -> AttemptResult:
-        try:
-            return await dispatcher.send(part)
-        except asyncio.CancelledError as cancelled:
-            notes.extend(getattr(cancelled, "__notes__", ()))
-            raise
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(part)) for part in parts]
-    except asyncio.CancelledError as cancelled:
-        for note in notes:
-            cancelled.add_note(note)
-        raise
-    return [task.result() for task in tasks]
 
 
 @lru_cache(maxsize=1024)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from postroom.addresses import Address
 from postroom.delivery.rate_limiter import RateLimiter
 from postroom.errors import ConfigError, ContractViolation, DeliveryError, OutcomeUnknown, PostroomError
+from postroom.plugin.cancellation import mark_cancelled, was_handed_over
 from postroom.plugin.transport import Transport
 from postroom.receipts import Accepted, Channel
 
@@ -72,13 +73,14 @@ class AccountDispatcher:
         """Whether somebody has used this dispatcher, and nothing is on its way through it any more."""
         return self.was_used and not self._in_progress
 
-    async def send(self, message: Message) -> AttemptResult:
-        """Hand `message` to the provider once, and return what came of it.
+    async def send(self, message: Message, record: Callable[[AttemptResult], None]) -> None:
+        """Hand `message` to the provider once, and give what came of it to `record`.
 
         The answer is what was accepted; a DeliveryError with its outcome; or another PostroomError when nothing was
-        sent.
+        sent. A cancelled attempt is recorded too, as unknown, when the message may have reached the provider.
         """
         started_at, clock = datetime.now(UTC), time.perf_counter()
+        answer: Answer
         self._in_progress += 1
         try:
             if self._batch_size > 1:
@@ -94,14 +96,17 @@ class AccountDispatcher:
         except PostroomError as error:
             answer = error
         except asyncio.CancelledError as cancelled:
-            for note in getattr(cancelled, "__notes__", ()):
+            if was_handed_over(cancelled):
+                note = "; ".join(cancelled.__notes__)
                 _log.warning("message %s: %s", message.id, note)
+                unknown = OutcomeUnknown(f"{note}; look for it at the provider before sending it again", detail=note)
+                record(AttemptResult(message.recipients, started_at, time.perf_counter() - clock, unknown))
             raise
         finally:
             self._in_progress -= 1
             if self._emptied and not self._in_progress:
                 self._emptied.set()
-        return AttemptResult(message.recipients, started_at, time.perf_counter() - clock, answer)
+        record(AttemptResult(message.recipients, started_at, time.perf_counter() - clock, answer))
 
     async def close(self) -> None:
         """Wait for what is in progress, then close the transport; a failure to close is logged, not raised."""
@@ -130,8 +135,9 @@ class AccountDispatcher:
             raise
         except asyncio.CancelledError as error:
             if _is_being_cancelled():
-                if not self.transport.keeps_timeout:
-                    error.add_note(f"{self.transport.account}: cancelled while it was handed over; outcome unknown")
+                if was_handed_over(error) is None:
+                    note = f"{self.transport.account}: cancelled while it was handed over; outcome unknown"
+                    mark_cancelled(error, note, handed_over=True)
                 raise
             raise self._unknown("cancelled its own work") from error
         except TimeoutError as error:
@@ -166,7 +172,8 @@ class AccountDispatcher:
             return await future
         except asyncio.CancelledError as cancelled:
             if not any(waiting is future for _, waiting in self._waiting):
-                cancelled.add_note(f"{self.transport.account}: cancelled after it was handed over; outcome unknown")
+                note = f"{self.transport.account}: cancelled after it was handed over; outcome unknown"
+                mark_cancelled(cancelled, note, handed_over=True)
             raise
 
     def _start_batches(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -9,8 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from postroom.delivery.attempt import attempt, check_sendable
 from postroom.delivery.progress import DeliveryProgress
 from postroom.delivery.receipt_errors import raise_for_receipt
-from postroom.errors import MessageError
+from postroom.errors import MessageError, Outcome
 from postroom.messages import Message, new_id
+from postroom.plugin.cancellation import mark_cancelled, was_handed_over
 
 if TYPE_CHECKING:
     from postroom.delivery.accounts import Accounts, Target
@@ -88,13 +90,26 @@ class Failover:
         if shared:
             progress.suppress(await shared.suppressed(sendable))
             order = await shared.order()
-        for part, _, target, recipients, is_last in candidates(self._router.plan(sendable), order):
-            pending = recipients if progress.untouched else progress.pending(recipients)
-            error = await attempt(self._accounts, target, part, pending, progress) if pending else None
-            if error and not is_last:
-                level = logging.INFO if isinstance(error, MessageError) else logging.WARNING
-                _log.log(level, "message %s: passing over account %r: %s", progress.id, target.name, error)
+        try:
+            for part, _, target, recipients, is_last in candidates(self._router.plan(sendable), order):
+                pending = recipients if progress.untouched else progress.pending(recipients)
+                error = await attempt(self._accounts, target, part, pending, progress) if pending else None
+                if error and not is_last:
+                    level = logging.INFO if isinstance(error, MessageError) else logging.WARNING
+                    _log.log(level, "message %s: passing over account %r: %s", progress.id, target.name, error)
+        except asyncio.CancelledError as cancelled:
+            if not was_handed_over(cancelled):
+                _mark_by_progress(cancelled, progress)
+            raise
         receipt = progress.receipt()
         if receipt.attempts:
             self._observers.message_settled(receipt)
         return raise_for_receipt(receipt, progress.errors)
+
+
+def _mark_by_progress(cancelled: asyncio.CancelledError, progress: DeliveryProgress) -> None:
+    """Say on a cancellation that came from outside what the attempts so far have recorded."""
+    for ended in progress.receipt().attempts:
+        if ended.outcome in {Outcome.ACCEPTED, Outcome.UNKNOWN}:
+            note = ended.detail or f"{ended.account}: some recipients were served already"
+            mark_cancelled(cancelled, note, handed_over=True)

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from postroom.delivery.accounts import Target
-from postroom.delivery.attempt import attempt, prepare, split_for_transport, surely_not_sent
+from postroom.delivery.attempt import attempt, prepare, split_for_transport
 from postroom.delivery.dispatcher import AttemptResult
 from postroom.delivery.progress import DeliveryProgress
 from postroom.errors import OutcomeUnknown, PluginError, PostroomError
@@ -119,8 +119,8 @@ class MessageExecutor:
         except PostroomError as lost_target:
             delivery.skip(recipients, lost_target)
             return self._decide.next(entry, delivery, recipients, health), None
-        except asyncio.CancelledError as cancelled:
-            return self._interrupted(entry, recipients, cancelled), None
+        except asyncio.CancelledError:
+            return self._interrupted(entry, delivery, health), None
         sample = health_sample_of(skipped, before, delivery)
         return self._decide.next(entry, delivery, recipients, health), sample
 
@@ -200,12 +200,15 @@ class MessageExecutor:
         self._watched.pop(message_id, None)
 
     def _interrupted(
-        self, entry: ClaimedMessage, recipients: tuple[str, ...], cancelled: asyncio.CancelledError
+        self, entry: ClaimedMessage, delivery: DeliveryProgress, health: Mapping[str, AccountHealth]
     ) -> Settlement:
-        """The worker must end now: what surely was not handed over goes back, the rest is in doubt."""
-        if surely_not_sent(recipients, cancelled):
-            return self.put_back(entry)
-        return self.crashed(entry, {})
+        """The worker must end now: whom nothing was sent to go back to the queue, the others are as recorded."""
+        before = entry.receipt.attempts if entry.receipt else ()
+        attempts = delivery.receipt().attempts[len(before) :]
+        if attempts:
+            tried = tuple(recipient for attempt in attempts for recipient in attempt.recipients)
+            return self._decide.next(entry, delivery, tried, health)
+        return self.put_back(entry)
 
     async def _ask(
         self, entry: ClaimedMessage, delivery: DeliveryProgress, belongs_to_another: Callable[[str], Awaitable[bool]]

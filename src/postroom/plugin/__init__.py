@@ -1,5 +1,6 @@
 """What a plugin author needs: hooks, transport bases, settings. The HTTP base is `postroom.plugin.http`."""
 
+from postroom.plugin.cancellation import mark_cancelled
 from postroom.plugin.hookspecs import hookimpl
 from postroom.plugin.resources import Resources
 from postroom.plugin.settings import AccountSettings, BaseUrl, HttpAccountSettings, OnUnknown
@@ -33,4 +34,5 @@ __all__ = [
     "UnknownAttempt",
     "WebhookRequest",
     "hookimpl",
+    "mark_cancelled",
 ]

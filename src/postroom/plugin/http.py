@@ -32,6 +32,7 @@ from postroom.errors import (
     UnexpectedResponse,
 )
 from postroom.messages import Email, Sms
+from postroom.plugin.cancellation import mark_cancelled
 from postroom.plugin.http_session import open_session
 from postroom.plugin.settings import HttpAccountSettings
 from postroom.plugin.transport import Capabilities, MessageT, Transport
@@ -144,8 +145,10 @@ class HttpTransport(Transport[HttpSettingsT, MessageT]):
         except (aiohttp.ClientError, OSError) as error:
             raise self._broken(payload, _plain(error)) from error
         except asyncio.CancelledError as cancelled:
-            if payload.begun:
-                cancelled.add_note(f"{self.account}: cancelled after the request was handed over")
+            when = "after" if payload.begun else "before"
+            mark_cancelled(
+                cancelled, f"{self.account}: cancelled {when} the request was handed over", handed_over=payload.begun
+            )
             raise
 
     async def _exchange(self, method: str, url: str, headers: Mapping[str, str], payload: _Handover) -> HttpReply:

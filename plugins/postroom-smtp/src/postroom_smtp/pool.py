@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from postroom.errors import PostroomError
+from postroom.plugin import mark_cancelled
 from postroom_smtp.delivery import Delivery
 from postroom_smtp.session import Session, Timeouts
 
@@ -56,7 +57,7 @@ class Pool:
         try:
             return await delivery.future
         except asyncio.CancelledError as cancelled:
-            cancelled.add_note(f"{self._errors.account}: {_fate(delivery)}")
+            _mark(cancelled, self._errors.account, delivery)
             if delivery.session is not None:
                 delivery.session.withdraw(delivery)
             raise
@@ -187,9 +188,13 @@ class Pool:
             self._waiting.popleft().fail(error)
 
 
-def _fate(delivery: Delivery) -> str:
+def _mark(cancelled: asyncio.CancelledError, account: str, delivery: Delivery) -> None:
+    """Say on a cancellation how far its message had come."""
     if delivery.future.done() and not delivery.future.cancelled():
-        return "cancelled just after the server had answered"
-    if delivery.handed_over:
-        return "cancelled after the message was handed over; its outcome is unknown"
-    return "cancelled before the message was handed over; nothing was sent"
+        mark_cancelled(cancelled, f"{account}: cancelled just after the server had answered", handed_over=True)
+    elif delivery.handed_over:
+        note = f"{account}: cancelled after the message was handed over; its outcome is unknown"
+        mark_cancelled(cancelled, note, handed_over=True)
+    else:
+        note = f"{account}: cancelled before the message was handed over; nothing was sent"
+        mark_cancelled(cancelled, note, handed_over=False)

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from postroom.errors import DeliveryError, PostroomError
+from postroom.plugin.cancellation import was_handed_over
 from postroom.testing.conformance.base import ACCOUNT, Answer, Conformance, expect
 from postroom.testing.conformance.fake_provider import DEADLINE, FakeProvider
 from postroom.testing.conformance.rule import ConformanceError, rule
@@ -108,11 +109,11 @@ class Outcomes(Conformance):
             async with self.opened(fake) as transport:
                 task = asyncio.create_task(transport.send(self.message(0)))
                 await fake.received(1)
-                notes = await _cancel(task)
+                handed_over = await _cancel(task)
                 expect(
-                    notes or not transport.keeps_timeout,
+                    handed_over or not transport.keeps_timeout,
                     "a send cancelled after the hand-over does not say so",
-                    "with keeps_timeout, add a note to the CancelledError that the message was handed over",
+                    "with keeps_timeout, let no CancelledError through without mark_cancelled(…, handed_over=…)",
                 )
                 expect(fake.tries == 1, f"a cancelled send was tried {fake.tries} times at the provider")
                 fake.play(Scenario.ACCEPTED)
@@ -137,14 +138,14 @@ class Outcomes(Conformance):
             return await self.attempt(transport, self.message())
 
 
-async def _cancel(task: asyncio.Task[object]) -> list[str]:
+async def _cancel(task: asyncio.Task[object]) -> bool | None:
     task.cancel()
     done, _ = await asyncio.wait([task], timeout=DEADLINE)
     expect(done, f"a cancelled send was still going on after {DEADLINE:g} s")
     try:
         answer = task.result()
     except asyncio.CancelledError as cancelled:
-        return list(getattr(cancelled, "__notes__", ()))
+        return was_handed_over(cancelled)
     except PostroomError as error:
         answer = error
     raise ConformanceError(f"a cancelled send ended as if it had not been cancelled, with {answer!r}")
