@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 import asyncio
 import re
 import signal
 import subprocess
 import sys
+from asyncio import StreamReader, StreamWriter
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from postroom import Email, Postroom, Receipt, Sms
 from postroom.errors import MessageRejected
-from postroom.messages import Email, Sms
-from postroom.client import Postroom
+
+if TYPE_CHECKING:
+    from tests.conftest import Finished
+
+Hub = tuple[str, Path, str]
 
 CONFIGURATION = """
 [defaults]
@@ -32,7 +39,7 @@ rate_limit = "1000/30s"
 
 
 @pytest.fixture
-async def hub(cli, tmp_path: Path, clean_environment):
+async def hub(cli: Callable[..., Finished], tmp_path: Path, clean_environment: dict[str, str]) -> AsyncIterator[Hub]:
     """A running gateway; gives its address, the folder it sends into, and a key for two senders."""
     (tmp_path / "postroom.toml").write_text(CONFIGURATION)
     key = cli("keys", "create", "device", "--sender", "device@example.org", "--sender", "Roof", "--json").json["key"]
@@ -50,7 +57,7 @@ async def hub(cli, tmp_path: Path, clean_environment):
             server.wait(20)
 
 
-async def _address_in(log, server):
+async def _address_in(log: Path, server: subprocess.Popen[bytes]) -> str:
     async with asyncio.timeout(30):
         while not (found := re.search(r"listening on (http://\S+)", log.read_text())):
             assert server.poll() is None, log.read_text()
@@ -61,20 +68,20 @@ async def _address_in(log, server):
 class Line:
     """A TCP line to the gateway that can lose answers, or be down."""
 
-    def __init__(self, target) -> None:
+    def __init__(self, target: str) -> None:
         self.host, self.port = target.removeprefix("http://").split(":")
         self.answers_to_lose = 0
         self.posts = 0
         self.lost = asyncio.Event()
 
     @asynccontextmanager
-    async def up(self, port=0):
+    async def up(self, port: int = 0) -> AsyncIterator[int]:
         server = await asyncio.start_server(self._serve, "127.0.0.1", port)
         async with server:
             yield server.sockets[0].getsockname()[1]
             server.close()
 
-    async def _serve(self, reader, writer) -> None:
+    async def _serve(self, reader: StreamReader, writer: StreamWriter) -> None:
         there_reader, there_writer = await asyncio.open_connection(self.host, int(self.port))
         forth = asyncio.create_task(self._forth(reader, there_writer))
         try:
@@ -91,14 +98,14 @@ class Line:
                 with suppress(OSError):
                     await one.wait_closed()
 
-    async def _forth(self, reader, there_writer) -> None:
+    async def _forth(self, reader: StreamReader, there_writer: StreamWriter) -> None:
         with suppress(OSError):
             while asked := await reader.read(65536):
                 self.posts += asked.startswith(b"POST ")
                 there_writer.write(asked)
 
 
-def device(port, key, tmp_path: Path, **outbox):
+def device(port: int, key: str, tmp_path: Path, **outbox: Any) -> Postroom:
     account = {"provider": "postroom", "base_url": f"http://127.0.0.1:{port}", "key": key, "timeout": 10}
     return Postroom(
         accounts={"hub": {**account, "from": "device@example.org"}, "texts": {**account, "from": "Roof"}},
@@ -107,14 +114,14 @@ def device(port, key, tmp_path: Path, **outbox):
     )
 
 
-async def _settled(room, receipt):
+async def _settled(room: Postroom, receipt: Receipt) -> Receipt:
     async with asyncio.timeout(30):
         while (shown := await room.outbox.get(receipt.id)).receipt.status != "sent":
             await asyncio.sleep(0.02)
     return shown.receipt
 
 
-async def _arrived(folder, many):
+async def _arrived(folder: Path, many: int) -> list[Path]:
     async with asyncio.timeout(30):
         while not folder.is_dir() or len([f for f in folder.iterdir() if not f.name.startswith(".")]) < many:
             await asyncio.sleep(0.02)
@@ -122,7 +129,7 @@ async def _arrived(folder, many):
 
 
 async def test_a_required_message_waits_for_the_network_and_arrives_once_though_the_answer_is_lost(
-    hub, tmp_path: Path
+    hub: Hub, tmp_path: Path
 ) -> None:
     target, folder, key = hub
     line = Line(target)
@@ -142,9 +149,9 @@ async def test_a_required_message_waits_for_the_network_and_arrives_once_though_
     assert "From: device@example.org" in letter.read_text()
 
 
-async def test_both_channels_are_forwarded_with_what_they_carry(hub, tmp_path: Path) -> None:
+async def test_both_channels_are_forwarded_with_what_they_carry(hub: Hub, tmp_path: Path) -> None:
     target, folder, key = hub
-    async with device(target.rpartition(":")[2], key, tmp_path) as room:
+    async with device(int(target.rpartition(":")[2]), key, tmp_path) as room:
         email = await room.send(
             Email(
                 to="Ann <ann@example.org>",
@@ -163,8 +170,8 @@ async def test_both_channels_are_forwarded_with_what_they_carry(hub, tmp_path: P
     assert {f"{sms.provider_message_id}-447700900{n}.json" for n in (123, 124)} < {file.name for file in files}
 
 
-async def test_a_sender_the_key_was_not_made_for_is_refused_with_the_reason(hub, tmp_path: Path) -> None:
+async def test_a_sender_the_key_was_not_made_for_is_refused_with_the_reason(hub: Hub, tmp_path: Path) -> None:
     target, _, key = hub
-    async with device(target.rpartition(":")[2], key, tmp_path) as room:
+    async with device(int(target.rpartition(":")[2]), key, tmp_path) as room:
         with pytest.raises(MessageRejected, match="may not send from that sender"):
             await room.send(Email(to="ann@example.org", from_="boss@example.org", text="hi"))

@@ -12,9 +12,10 @@ import socket
 import ssl
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trustme
@@ -31,9 +32,15 @@ from postroom.errors import AuthenticationFailed, RecipientsRefused
 from postroom.mime import needs_smtputf8
 from postroom.plugin import Resources
 
+if TYPE_CHECKING:
+    from tests.conftest import Finished
+
 USER, PASSWORD, REALM = "ann", "correct-horse", "post.example.org"
 
 pytestmark = pytest.mark.system("postfix")
+
+OpenAccount = Callable[..., Awaitable[SmtpEmail]]
+OpenPool = Callable[[str], Pool]
 
 MAIN = """
 compatibility_level = 3.6
@@ -161,7 +168,7 @@ def _free_ports(count: int) -> list[int]:
 
 
 @pytest.fixture
-async def open_account(postfix: Postfix, monkeypatch: pytest.MonkeyPatch):
+async def open_account(postfix: Postfix, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[OpenAccount]:
     monkeypatch.setenv("SSL_CERT_FILE", str(postfix.home / "ca.pem"))
     opened: list[SmtpEmail] = []
 
@@ -180,7 +187,7 @@ async def open_account(postfix: Postfix, monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.fixture
-async def open_pool(postfix: Postfix):
+async def open_pool(postfix: Postfix) -> AsyncIterator[OpenPool]:
     """Pools that take prepared messages, since MIME boundaries and dates differ each time a message is prepared."""
     pools: list[Pool] = []
 
@@ -209,7 +216,7 @@ def _stored(content: bytes) -> bytes:
     return text
 
 
-def _rich(number: str, **fields) -> Email:
+def _rich(number: str, **fields: Any) -> Email:
     given = {
         "to": ["Ann <ann@example.org>"],
         "cc": ["Łukasz Żółć <bob@example.org>"],
@@ -231,7 +238,7 @@ def _rich(number: str, **fields) -> Email:
 
 
 @pytest.mark.parametrize("tls", ["starttls", "implicit"])
-async def test_a_rich_message_arrives_to_the_byte(postfix, open_pool, tls) -> None:
+async def test_a_rich_message_arrives_to_the_byte(postfix: Postfix, open_pool: OpenPool, tls: str) -> None:
     email = _rich(f"rich-{tls}")
     pool, message = open_pool(tls), prepare(email, None)
     accepted = await pool.deliver(message)
@@ -241,7 +248,7 @@ async def test_a_rich_message_arrives_to_the_byte(postfix, open_pool, tls) -> No
 
 
 @pytest.mark.parametrize("tls", ["starttls", "implicit"])
-async def test_an_international_address_arrives_to_the_byte(postfix, open_pool, tls) -> None:
+async def test_an_international_address_arrives_to_the_byte(postfix: Postfix, open_pool: OpenPool, tls: str) -> None:
     email = _rich(f"utf8-{tls}", to=["Jörg <jörg@bücher.example.org>"], cc=[], bcc=[])
     assert needs_smtputf8(email)
     pool, message = open_pool(tls), prepare(email, None)
@@ -253,7 +260,7 @@ def _unstuffed(content: bytes) -> bytes:
     return content.removesuffix(b".\r\n").replace(b"\r\n..", b"\r\n.")
 
 
-async def test_a_hundred_messages_arrive_once_each(postfix, open_account) -> None:
+async def test_a_hundred_messages_arrive_once_each(postfix: Postfix, open_account: OpenAccount) -> None:
     account = await open_account("starttls")
     emails = [
         Email(
@@ -273,7 +280,7 @@ async def test_a_hundred_messages_arrive_once_each(postfix, open_account) -> Non
     assert not [path for path in left if b"<many-" in path.read_bytes()]
 
 
-async def test_an_unknown_recipient_is_refused_by_name(postfix, open_account) -> None:
+async def test_an_unknown_recipient_is_refused_by_name(postfix: Postfix, open_account: OpenAccount) -> None:
     account = await open_account("starttls")
     email = _rich("refused", to=["nobody@example.org"], cc=[], bcc=[])
     with pytest.raises(RecipientsRefused) as caught:
@@ -285,7 +292,7 @@ async def test_an_unknown_recipient_is_refused_by_name(postfix, open_account) ->
     await postfix.arrived(again.message_id)
 
 
-async def test_a_wrong_password_is_refused(postfix, open_account) -> None:
+async def test_a_wrong_password_is_refused(postfix: Postfix, open_account: OpenAccount) -> None:
     account = await open_account("starttls", password="wrong-horse")
     with pytest.raises(AuthenticationFailed) as caught:
         await account.send(_rich("never"))
@@ -293,14 +300,14 @@ async def test_a_wrong_password_is_refused(postfix, open_account) -> None:
     assert "wrong-horse" not in str(caught.value)
 
 
-async def test_check_finds_postfix_ready(postfix, open_account) -> None:
+async def test_check_finds_postfix_ready(postfix: Postfix, open_account: OpenAccount) -> None:
     report = await (await open_account("implicit")).check()
     assert report.ok
     assert "Postfix" in report.details["banner"]
     assert {"PIPELINING", "SMTPUTF8", "DSN"} <= set(report.details["extensions"].split(", "))
 
 
-async def test_the_core_sends_through_postfix(postfix, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_core_sends_through_postfix(postfix: Postfix, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(postfix.home / "ca.pem"))
     account = {
         "provider": "smtp",
@@ -317,7 +324,9 @@ async def test_the_core_sends_through_postfix(postfix, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("tls", ["starttls", "implicit"])
-async def test_the_command_line_sends_every_part_through_postfix(postfix, cli, tmp_path: Path, tls) -> None:
+async def test_the_command_line_sends_every_part_through_postfix(
+    postfix: Postfix, cli: Callable[..., Finished], tmp_path: Path, tls: str
+) -> None:
     picture, report = bytes(range(256)) * 20, os.urandom(40_000)
     (tmp_path / "logo.png").write_bytes(picture)
     (tmp_path / "Übersicht.pdf").write_bytes(report)

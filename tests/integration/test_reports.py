@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 import hashlib
 import json
 import time
 from base64 import b64encode
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
 import jwt
@@ -16,8 +18,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from twilio.request_validator import RequestValidator
 
-from postroom import Email, Postroom, Sms
-from postroom.plugin import Resources, WebhookRequest
+from postroom import Email, Postroom, Receipt, Sms
+from postroom.plugin import Resources, Transport, WebhookRequest
 from postroom.registry.registry import Registry
 from postroom.testing.http import Answer, HttpRecorder
 from postroom.testing.smtp import SmtpRecorder
@@ -31,7 +33,7 @@ EMAIL = Email(to="ann@example.com", subject="Hello", text="Hi")
 SMS = Sms(to="+447700900000", body="Hi")
 
 
-def by_sendgrid(message_id, what):
+def by_sendgrid(message_id: str, what: str) -> WebhookRequest:
     told = [{"email": "ann@example.com", "event": what, "timestamp": 1_700_000_000, "postroom_id": message_id}]
     body = json.dumps(told).encode()
     signature = b64encode(KEY.sign(b"1700000000" + body, ec.ECDSA(SHA256()))).decode()
@@ -39,13 +41,13 @@ def by_sendgrid(message_id, what):
     return WebhookRequest("POST", URL, {f"{name}-signature": signature, f"{name}-timestamp": "1700000000"}, body)
 
 
-def by_twilio(_, what):
+def by_twilio(_: str, what: str) -> WebhookRequest:
     fields = {"MessageSid": "SM1", "MessageStatus": what, "To": "+447700900000"}
     headers = {"x-twilio-signature": RequestValidator("token").compute_signature(URL, fields)}
     return WebhookRequest("POST", URL, headers, urlencode(fields).encode())
 
 
-def by_vonage(message_id, what):
+def by_vonage(message_id: str, what: str) -> WebhookRequest:
     told = {"message_uuid": "another", "client_ref": message_id, "to": "447700900000", "status": what}
     body = json.dumps({**told, "timestamp": "2026-01-01T14:00:00Z"}).encode()
     claims = {"iat": int(time.time()), "payload_hash": hashlib.sha256(body).hexdigest()}
@@ -53,7 +55,7 @@ def by_vonage(message_id, what):
     return WebhookRequest("POST", URL, headers, body)
 
 
-def by_mail(message_id, what):
+def by_mail(message_id: str, what: str) -> WebhookRequest:
     lines = [
         "From: MAILER-DAEMON@example.com",
         "Date: Thu, 1 Jan 2026 14:00:00 +0000",
@@ -66,7 +68,9 @@ def by_mail(message_id, what):
     return WebhookRequest("POST", URL, headers, "\r\n".join(lines).encode())
 
 
-PROVIDERS = {
+Sending = Callable[[str], Awaitable[tuple[Postroom, Receipt, Transport[Any, Any]]]]
+
+PROVIDERS: dict[str, tuple[Callable[[str, str], WebhookRequest], Email | Sms, dict[str, Any]]] = {
     "sendgrid": (by_sendgrid, EMAIL, {"api_key": "SG.x", "webhook_public_key": PUBLIC, "from": "post@example.org"}),
     "twilio": (by_twilio, SMS, {"account_sid": "AC1", "auth_token": "token", "from": "+15005550006"}),
     "vonage": (by_vonage, SMS, {"api_key": "k", "api_secret": "s", "signature_secret": SECRET, "from": "447700900001"}),
@@ -80,11 +84,11 @@ YES = {
 
 
 @pytest.fixture
-async def sent(tmp_path: Path):
+async def sent(tmp_path: Path) -> AsyncIterator[Sending]:
     """Sends a message through a provider's account out of an outbox; the room, its receipt, and the account."""
     async with HttpRecorder() as web, SmtpRecorder() as mail:
 
-        async def sending(provider):
+        async def sending(provider: str) -> tuple[Postroom, Receipt, Transport[Any, Any]]:
             _, message, given = PROVIDERS[provider]
             web.answer_with(lambda _: YES[provider])
             where = {"host": "127.0.0.1", "port": mail.port} if provider == "smtp" else {"base_url": web.url}
@@ -115,7 +119,9 @@ async def sent(tmp_path: Path):
         ("smtp", ["delivered"], "delivered"),
     ],
 )
-async def test_a_report_moves_the_message_it_is_about(sent, provider, told, status) -> None:
+async def test_a_report_moves_the_message_it_is_about(
+    sent: Sending, provider: str, told: list[str], status: str
+) -> None:
     room, receipt, transport = await sent(provider)
     async with room:
         assert (await room.outbox.get(receipt.id)).receipt.status == "sent"
