@@ -119,7 +119,7 @@ def nodemailer(port: int, count: int) -> float | None:
     done = subprocess.run(
         [node, "-e", NODEMAILER, str(port), str(count), str(POOL)], capture_output=True, text=True, check=True
     )
-    return json.loads(done.stdout)
+    return float(done.stdout)
 
 
 def sink() -> tuple[subprocess.Popen[bytes], int]:

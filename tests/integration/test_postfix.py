@@ -101,8 +101,9 @@ class Postfix:
     def port(self, tls: str) -> int:
         return self.starttls if tls == "starttls" else self.implicit
 
-    async def arrived(self, message_id: str) -> bytes:
+    async def arrived(self, message_id: str | None) -> bytes:
         """Wait for the message and take it out of the mailbox; Maildir has no event to wait for."""
+        assert message_id
         folder = self.home / "mail" / "inbox" / "new"
         async with asyncio.timeout(20):
             while True:
@@ -243,7 +244,7 @@ async def test_a_rich_message_arrives_to_the_byte(postfix: Postfix, open_pool: O
     pool, message = open_pool(tls), prepare(email, None)
     accepted = await pool.deliver(message)
     assert accepted.recipients == ()
-    assert "queued as" in accepted.detail
+    assert "queued as" in (accepted.detail or "")
     assert _stored(await postfix.arrived(email.message_id)) == _unstuffed(message.content)
 
 
