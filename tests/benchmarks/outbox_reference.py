@@ -56,7 +56,7 @@ class HandWrittenOutbox:
     async def enqueue(self, message: dict[str, Any]) -> int:
         body, now = json.dumps(message), time.time()
         insert = "INSERT INTO jobs (state, due, body) VALUES ('queued', ?, ?)"
-        return await self._write(lambda connection: connection.execute(insert, (now, body)).lastrowid)
+        return int(await self._write(lambda connection: connection.execute(insert, (now, body)).lastrowid))
 
     async def drain(self, deliver: Callable[[dict[str, Any]], Awaitable[str]], at_once: int) -> None:
         """Deliver all there is, `at_once` at a time; each turn settles one batch and claims the next."""

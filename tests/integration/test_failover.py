@@ -95,7 +95,9 @@ async def test_the_second_provider_is_asked_only_when_the_first_surely_did_not_t
 
 
 @pytest.mark.parametrize("at", ["accept", "headers"])
-async def test_a_connection_closed_before_the_request_was_whole_makes_at_most_one_copy(at: Literal["accept", "headers"]) -> None:
+async def test_a_connection_closed_before_the_request_was_whole_makes_at_most_one_copy(
+    at: Literal["accept", "headers"],
+) -> None:
     async with HttpRecorder() as first, HttpRecorder() as second:
         first.answer(Drop(at))
         second.answer(YES)
