@@ -15,7 +15,7 @@ CLEAN = {name: value for name, value in os.environ.items() if not name.startswit
 
 
 @pytest.fixture
-def installed(tmp_path: Path):
+def installed(tmp_path: Path) -> dict[str, str]:
     """The environment in which the example's distribution is installed, as an installer would lay it out."""
     project = tomllib.loads((PLIVO / "pyproject.toml").read_text())["project"]
     info = tmp_path / "postroom_plivo-0.1.0.dist-info"
@@ -28,26 +28,32 @@ def installed(tmp_path: Path):
 
 def run(*command: str, environment: dict[str, str]) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", *command], cwd=PLIVO, env=environment, capture_output=True, text=True, timeout=110
+        [sys.executable, "-m", *command],
+        cwd=PLIVO,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
 @pytest.mark.timeout(120)
-def test_the_example_passes_its_tests_and_says_where_it_deviates(installed) -> None:
-    told = run("pytest", "-p", "no:asyncio", "-p", "no:benchmark", "-p", "no:cacheprovider", environment=installed)
-    assert "PlivoSms (TestPlivo)" in told
-    assert "1 deviating" in told
-    assert "signature covers the URL and a nonce" in told
+def test_the_example_passes_its_tests_and_says_where_it_deviates(installed: dict[str, str]) -> None:
+    shown = run("pytest", "-p", "no:asyncio", "-p", "no:benchmark", "-p", "no:cacheprovider", environment=installed)
+    assert "PlivoSms (TestPlivo)" in shown
+    assert "1 deviating" in shown
+    assert "signature covers the URL and a nonce" in shown
 
 
-def test_the_users_of_the_example_see_where_it_deviates(installed) -> None:
-    told = run("postroom", "providers", environment=installed)
-    assert "plivo (sms) deviates from the contract: Plivo's signature covers the URL and a nonce" in told
+def test_the_users_of_the_example_see_where_it_deviates(installed: dict[str, str]) -> None:
+    shown = run("postroom", "providers", environment=installed)
+    assert "plivo (sms) deviates from the contract: Plivo's signature covers the URL and a nonce" in shown
 
 
-def test_the_example_is_linted_and_typed_like_the_scaffold(installed) -> None:
+def test_the_example_is_linted_and_typed_like_the_scaffold(installed: dict[str, str]) -> None:
     run("ruff", "check", "--no-cache", environment=installed)
     run("ruff", "format", "--check", "--no-cache", environment=installed)
     source = Path(__file__).parents[2] / "src"

@@ -1,4 +1,4 @@
-"""The conformance kit at work: it passes a right plugin, and tells the author of a wrong one what to do."""
+"""The conformance kit at work: it passes a right plugin, and says to the author of a wrong one what to do."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ import os
 import re
 import subprocess
 import sys
-import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.conftest import CommandLine
 
 WRONG = Path(__file__).parents[1] / "plugins" / "postroom-wrong"
 CASES = WRONG / "conformance_cases.py"
@@ -26,8 +31,11 @@ class Run:
     shown: str
 
 
+RunKit = Callable[..., Run]
+
+
 @pytest.fixture(scope="module")
-def run_kit(tmp_path_factory: pytest.TempPathFactory):
+def run_kit(tmp_path_factory: pytest.TempPathFactory) -> RunKit:
     """Runs the kit in a pytest of its own, without any asyncio plugin, as an author outside this repository would."""
 
     def run(*tests: str, cases: Path = CASES, options: tuple[str, ...] = ()) -> Run:
@@ -43,6 +51,7 @@ def run_kit(tmp_path_factory: pytest.TempPathFactory):
             env={**os.environ, "PYTHONPATH": os.pathsep.join([str(WRONG), os.environ.get("PYTHONPATH", "")])},
             cwd=folder,
             timeout=55,
+            check=False,
         )
         return Run(*_results(report), done.returncode, done.stdout + done.stderr)
 
@@ -52,15 +61,15 @@ def run_kit(tmp_path_factory: pytest.TempPathFactory):
 def _results(report: Path) -> tuple[dict[str, str], int]:
     cases = list(ElementTree.parse(report).iter("testcase")) if report.exists() else []
     failures = {_name(case): case.find("failure") for case in cases}
-    failed = {name: failure.text for name, failure in failures.items() if failure is not None}
+    failed = {name: failure.text or "" for name, failure in failures.items() if failure is not None}
     return failed, len(cases) - len(failed)
 
 
 def _name(case: ElementTree.Element) -> str:
-    return f"{case.get('classname').rpartition('.')[2]}::{case.get('name')}"
+    return f"{case.get('classname', '').rpartition('.')[2]}::{case.get('name')}"
 
 
-def test_a_right_plugin_passes_the_whole_kit(run_kit) -> None:
+def test_a_right_plugin_passes_the_whole_kit(run_kit: RunKit) -> None:
     run = run_kit("TestRight")
     assert run.failed == {}
     assert run.passed > 100
@@ -104,41 +113,41 @@ ALL_WRONG = {**WRONG_PLUGINS, **WRONG_TOO}
 
 
 @pytest.fixture(scope="module")
-def run_of_the_wrong(run_kit):
+def run_of_the_wrong(run_kit: RunKit) -> Run:
     return run_kit(
         *(f"Test{plugin.removesuffix('Sms')}::{test}" for plugin, (tests, *_) in ALL_WRONG.items() for test in tests)
     )
 
 
 @pytest.mark.parametrize("plugin", ALL_WRONG)
-def test_a_wrong_plugin_is_failed_and_its_author_told_what_to_do(run_of_the_wrong, plugin) -> None:
+def test_a_wrong_plugin_is_failed_and_its_author_reads_what_to_do(run_of_the_wrong: Run, plugin: str) -> None:
     tests, seen, advice = ALL_WRONG[plugin]
     for test in tests:
         message = run_of_the_wrong.failed[f"Test{plugin.removesuffix('Sms')}::{test}"]
-        told, _, to_do = message.partition("What to do: ")
-        assert f"{plugin}: " in told
-        assert seen in told
+        failure, _, to_do = message.partition("What to do: ")
+        assert f"{plugin}: " in failure
+        assert seen in failure
         assert advice in to_do
 
 
-def test_a_leak_is_told_without_the_secret(run_of_the_wrong) -> None:
+def test_a_leak_is_reported_without_the_secret(run_of_the_wrong: Run) -> None:
     assert "canary" not in run_of_the_wrong.failed["TestLeaks::test_no_secret_is_in_a_representation"]
 
 
-def test_a_stated_deviation_may_fail_and_the_report_shows_it_with_its_reason(run_kit) -> None:
+def test_a_stated_deviation_may_fail_and_the_report_shows_it_with_its_reason(run_kit: RunKit) -> None:
     run = run_kit(f"TestExcused::{FEATURES}")
     assert (run.code, run.failed) == (0, {})
     assert "1 deviating" in run.shown
     assert f"deviation {FEATURES}[media]: Right turns media into links" in run.shown
 
 
-def test_a_deviation_that_no_longer_deviates_is_failed(run_kit) -> None:
+def test_a_deviation_that_no_longer_deviates_is_failed(run_kit: RunKit) -> None:
     run = run_kit("TestStale::test_the_timeout_is_kept")
     assert "passes now; take it out of Stale.deviations" in run.failed["TestStale::test_the_timeout_is_kept"]
 
 
 @pytest.mark.parametrize("mark", ["skip(reason='x')", "xfail", "skipif(True, reason='x')"])
-def test_a_test_of_the_kit_cannot_be_marked_away(run_kit, tmp_path: Path, mark) -> None:
+def test_a_test_of_the_kit_cannot_be_marked_away(run_kit: RunKit, tmp_path: Path, mark: str) -> None:
     cases = tmp_path / "test_marked.py"
     lines = ["import pytest", "from conformance_cases import RightKit, RightSms", f"@pytest.mark.{mark}"]
     lines += ["class TestMarked(RightKit):", "    provider = 'right'", "    transport = RightSms"]
@@ -149,7 +158,7 @@ def test_a_test_of_the_kit_cannot_be_marked_away(run_kit, tmp_path: Path, mark) 
     assert "deviations" in run.shown
 
 
-def test_deselected_tests_are_counted_in_the_report(run_kit) -> None:
+def test_deselected_tests_are_counted_in_the_report(run_kit: RunKit) -> None:
     run = run_kit("TestRight", options=("-k", "test_a_plain_message_arrives_whole"))
     assert run.passed == 1
     assert re.search(r"not run: \d+ deselected", run.shown)
@@ -161,7 +170,7 @@ def blocks(page: str) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
 
 
-def test_the_test_module_of_the_kits_page_passes(run_kit, tmp_path: Path) -> None:
+def test_the_test_module_of_the_kits_page_passes(run_kit: RunKit, tmp_path: Path) -> None:
     cases = tmp_path / "test_page.py"
     cases.write_text(blocks("plugins/conformance-kit.md")[0])
     run = run_kit(cases=cases)
@@ -177,17 +186,17 @@ def test_the_page_on_testing_your_code_runs_under_pytest(tmp_path: Path) -> None
         "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\nfilterwarnings = error\n"
     )
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=50)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=50, check=False)
     assert done.returncode == 0, done.stdout
     assert "4 passed" in done.stdout
 
 
-def test_providers_shows_the_deviations_to_the_users_of_a_provider(cli) -> None:
+def test_providers_shows_the_deviations_to_the_users_of_a_provider(command: CommandLine) -> None:
     surroundings = {"PYTHONPATH": str(WRONG), "POSTROOM_PLUGINS": "wrong-excused,right"}
-    told = {provider["name"]: provider for provider in cli("providers", "--json", env=surroundings).json}
-    assert told["right"]["channels"]["sms"]["deviations"] == {}
-    assert told["wrong-excused"]["channels"]["sms"]["deviations"] == {
+    found = {provider["name"]: provider for provider in command.process("providers", "--json", env=surroundings).json}
+    assert found["right"]["channels"]["sms"]["deviations"] == {}
+    assert found["wrong-excused"]["channels"]["sms"]["deviations"] == {
         f"{FEATURES}[media]": "Right turns media into links"
     }
-    shown = cli("providers", env=surroundings).out
+    shown = command.process("providers", env=surroundings).out
     assert f"wrong-excused (sms) deviates from the contract: Right turns media into links [{FEATURES}[media]]" in shown

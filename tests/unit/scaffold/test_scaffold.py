@@ -23,7 +23,7 @@ NAMES = ["acme", "acme-sms", "a1", LONGEST]
 
 
 @pytest.mark.parametrize("channel", Channel)
-def test_every_file_says_what_is_the_authors_part(tmp_path: Path, channel) -> None:
+def test_every_file_says_what_is_the_authors_part(tmp_path: Path, channel: Channel) -> None:
     folder = write_provider("acme", channel, tmp_path)
     assert folder == tmp_path / "postroom-acme"
     places = {str(path) for path in open_places(folder)}
@@ -34,7 +34,9 @@ def test_every_file_says_what_is_the_authors_part(tmp_path: Path, channel) -> No
 
 @pytest.mark.parametrize("channel", Channel)
 @pytest.mark.parametrize("name", NAMES)
-def test_what_is_written_names_the_provider_throughout_and_leaves_no_placeholder(tmp_path: Path, channel, name) -> None:
+def test_what_is_written_names_the_provider_throughout_and_leaves_no_placeholder(
+    tmp_path: Path, channel: Channel, name: str
+) -> None:
     folder = write_provider(name, channel, tmp_path)
     project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
     package = f"postroom_{name.replace('-', '_')}"
@@ -54,7 +56,7 @@ def test_what_is_written_names_the_provider_throughout_and_leaves_no_placeholder
 @pytest.mark.parametrize("channel", Channel)
 @pytest.mark.parametrize("name", ["acme", LONGEST])
 def test_what_is_written_is_clean_by_its_own_linter_formatter_and_strict_type_checker(
-    tmp_path: Path, channel, name
+    tmp_path: Path, channel: Channel, name: str
 ) -> None:
     folder = write_provider(name, channel, tmp_path)
     checked = ["ruff check --no-cache", "ruff format --check --no-cache", f"mypy --cache-dir {os.devnull} src tests"]
@@ -70,9 +72,13 @@ def test_what_is_written_is_clean_by_its_own_linter_formatter_and_strict_type_ch
 
 
 @pytest.mark.parametrize(("channel", "features"), [(Channel.EMAIL, EMAIL_FEATURES), (Channel.SMS, SMS_FEATURES)])
-def test_the_features_that_it_declares_are_words_of_the_channel(tmp_path: Path, channel, features) -> None:
+def test_the_features_that_it_declares_are_words_of_the_channel(
+    tmp_path: Path, channel: Channel, features: frozenset[str]
+) -> None:
     transport = (write_provider("acme", channel, tmp_path) / "src/postroom_acme/transport.py").read_text()
-    declared = set(ast.literal_eval(re.search(r"frozenset\((\{.*?\})\)", transport)[1]))
+    found = re.search(r"frozenset\((\{.*?\})\)", transport)
+    assert found
+    declared = set(ast.literal_eval(found[1]))
     assert declared
     assert declared <= features
 
@@ -95,7 +101,7 @@ def test_the_features_that_it_declares_are_words_of_the_channel(tmp_path: Path, 
         "a\n",
     ],
 )
-def test_a_name_that_cannot_be_a_providers_is_refused_with_the_rule(tmp_path: Path, name) -> None:
+def test_a_name_that_cannot_be_a_providers_is_refused_with_the_rule(tmp_path: Path, name: str) -> None:
     with pytest.raises(ScaffoldError, match="small letters, digits and single hyphens"):
         write_provider(name, Channel.SMS, tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -107,14 +113,14 @@ def test_the_distributions_name_is_refused_with_the_providers(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("name", sorted({*KNOWN_DISTRIBUTIONS, *Registry().names()}))
-def test_the_name_of_a_known_or_installed_provider_is_refused_with_its_distribution(tmp_path: Path, name) -> None:
+def test_the_name_of_a_known_or_installed_provider_is_refused_with_its_distribution(tmp_path: Path, name: str) -> None:
     with pytest.raises(ScaffoldError, match=rf"'{name}' is the provider of postroom.*; choose another name"):
         write_provider(name, Channel.SMS, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("there", ["folder", "file"])
-def test_what_is_there_already_is_left_alone(tmp_path: Path, there) -> None:
+def test_what_is_there_already_is_left_alone(tmp_path: Path, there: str) -> None:
     path = tmp_path / "postroom-acme"
     path.mkdir() if there == "folder" else path.write_text("mine")
     with pytest.raises(ScaffoldError, match="postroom-acme is there already; remove it"):
@@ -126,5 +132,5 @@ def test_what_is_there_already_is_left_alone(tmp_path: Path, there) -> None:
     ("release", "wanted"),
     [("0.1.0", ">=0.1,<0.2"), ("0.9.3", ">=0.9,<0.10"), ("1.4.2", ">=1.4,<2"), ("2.0.0", ">=2.0,<3")],
 )
-def test_it_asks_for_the_releases_that_keep_the_interface(release, wanted) -> None:
+def test_it_asks_for_the_releases_that_keep_the_interface(release: str, wanted: str) -> None:
     assert _compatible(release) == wanted

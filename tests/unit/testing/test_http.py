@@ -1,10 +1,11 @@
-"""The recorder does at the wire what it is told."""
+"""The HTTP recorder records requests to the byte, and answers or breaks off as it is scripted."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
 import ssl
+from typing import Literal
 
 import aiohttp
 import pytest
@@ -78,7 +79,9 @@ async def test_a_computed_answer_sees_the_request() -> None:
 @pytest.mark.parametrize(
     ("point", "begun", "recorded"), [("accept", 0, 0), ("headers", 1, 0), ("request", 1, 1), ("answer", 1, 1)]
 )
-async def test_a_drop_closes_at_its_point(point, begun, recorded, reset) -> None:
+async def test_a_drop_closes_at_its_point(
+    point: Literal["accept", "headers", "request", "answer"], begun: int, recorded: int, reset: bool
+) -> None:
     async with HttpRecorder() as server:
         server.answer(Drop(point, reset=reset))
         if reset:
@@ -98,7 +101,7 @@ async def test_a_body_that_never_comes_is_begun_and_not_recorded() -> None:
 
 
 @pytest.mark.parametrize(("point", "recorded"), [("accept", 0), ("request", 1)])
-async def test_a_hang_reads_and_never_answers(point, recorded) -> None:
+async def test_a_hang_reads_and_never_answers(point: Literal["accept", "request"], recorded: int) -> None:
     async with HttpRecorder() as server:
         server.answer(Hang(point))
         with pytest.raises(TimeoutError):
@@ -160,7 +163,7 @@ async def test_it_speaks_tls() -> None:
         (Answer(202, b"", {"X-Message-Id": "A1"}), b"HTTP/1.1 202 Accepted"),
     ],
 )
-async def test_a_given_answer_breaks_off_in_its_middle(answer, left) -> None:
+async def test_a_given_answer_breaks_off_in_its_middle(answer: Answer, left: bytes) -> None:
     async with HttpRecorder() as server:
         server.answer(answer, Drop("answer", of=answer))
         whole = await exchange(server, POST)

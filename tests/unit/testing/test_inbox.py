@@ -8,7 +8,7 @@ from postroom import Email, Sms
 from postroom.testing.inbox import Inbox
 
 
-async def test_both_channels_are_kept_in_the_order_of_sending(inbox) -> None:
+async def test_both_channels_are_kept_in_the_order_of_sending(inbox: Inbox) -> None:
     await inbox.room.send(Email(to="ann@example.org", subject="Hello", text="Hi"))
     await inbox.room.send(Sms(to="+442079460001", body="Hey"))
     assert [message.channel_name for message in inbox] == ["email", "sms"]
@@ -17,7 +17,7 @@ async def test_both_channels_are_kept_in_the_order_of_sending(inbox) -> None:
     assert len(inbox) == 2
 
 
-async def test_a_message_is_found_by_any_of_its_recipients(inbox) -> None:
+async def test_a_message_is_found_by_any_of_its_recipients(inbox: Inbox) -> None:
     await inbox.room.send(Email(to="ann@example.org", cc="cy@example.org", bcc="bob@example.org", text="Hi"))
     await inbox.room.send(Sms(to=["+442079460001", "+442079460002"], body="Hey"))
     for address in ("ann@example.org", "cy@example.org", "bob@example.org"):
@@ -26,7 +26,7 @@ async def test_a_message_is_found_by_any_of_its_recipients(inbox) -> None:
     assert inbox.to("nobody@example.org") == []
 
 
-async def test_only_lists_the_inbox_when_there_are_several(inbox) -> None:
+async def test_only_lists_the_inbox_when_there_are_several(inbox: Inbox) -> None:
     for name in ("ann", "bob"):
         await inbox.room.send(Email(to=f"{name}@example.org", subject=f"For {name}", text="Hi"))
     with pytest.raises(AssertionError) as caught:
@@ -40,13 +40,13 @@ async def test_only_lists_the_inbox_when_there_are_several(inbox) -> None:
         inbox.only("cy@example.org")
 
 
-def test_an_empty_inbox_says_so(inbox) -> None:
+def test_an_empty_inbox_says_so(inbox: Inbox) -> None:
     inbox.assert_empty()
     with pytest.raises(AssertionError, match="0 messages were sent, not 1; the inbox is empty"):
         inbox.only()
 
 
-async def test_an_inbox_that_should_be_empty_tells_what_is_in_it(inbox) -> None:
+async def test_an_inbox_that_should_be_empty_tells_what_is_in_it(inbox: Inbox) -> None:
     await inbox.room.send(Sms(to="+442079460001", body="Hey"))
     with pytest.raises(AssertionError, match="nothing should have been sent; the inbox holds\n  sms .*'Hey'"):
         inbox.assert_empty()
@@ -54,7 +54,7 @@ async def test_an_inbox_that_should_be_empty_tells_what_is_in_it(inbox) -> None:
     inbox.assert_empty()
 
 
-def test_programs_without_asyncio_have_a_room_too(inbox) -> None:
+def test_programs_without_asyncio_have_a_room_too(inbox: Inbox) -> None:
     receipt = inbox.blocking.send(Email(to="ann@example.org", text="Hi"))
     assert receipt.accepted
     assert inbox.only().recipients == ("ann@example.org",)
@@ -66,5 +66,5 @@ def test_an_inbox_works_without_pytest() -> None:
         assert inbox.only().body == "Hey"
 
 
-def test_each_test_has_an_inbox_of_its_own(inbox) -> None:
+def test_each_test_has_an_inbox_of_its_own(inbox: Inbox) -> None:
     inbox.assert_empty()

@@ -39,7 +39,7 @@ async def test_it_records_envelope_and_content() -> None:
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN"])
-async def test_it_speaks_starttls_and_auth(mechanism) -> None:
+async def test_it_speaks_starttls_and_auth(mechanism: str) -> None:
     authority = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
@@ -55,7 +55,7 @@ async def test_it_speaks_starttls_and_auth(mechanism) -> None:
     assert (message.tls, message.user) == (True, "ann")
 
 
-async def test_a_script_answers_what_it_is_told() -> None:
+async def test_a_script_answers_as_it_is_scripted() -> None:
     async with SmtpRecorder() as server:
         server.reply("RCPT", "550 5.1.1 no such user", match="b@")
         server.reply("dot", "451 4.3.0 later", times=1)
@@ -66,7 +66,7 @@ async def test_a_script_answers_what_it_is_told() -> None:
 
 
 @pytest.mark.parametrize("stage", ["connect", "ehlo", "mail", "rcpt", "data", "half-body", "dot"])
-async def test_a_drop_ends_the_connection_at_its_stage(stage) -> None:
+async def test_a_drop_ends_the_connection_at_its_stage(stage: str) -> None:
     async with SmtpRecorder() as server:
         server.drop(stage)
         with pytest.raises((smtplib.SMTPException, ConnectionError)):

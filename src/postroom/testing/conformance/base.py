@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, cast
 
 from postroom.errors import DeliveryError, OutcomeUnknown
 from postroom.plugin import Resources
@@ -16,10 +16,20 @@ from postroom.testing.conformance.rule import ConformanceError, rule_of
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
+    from typing_extensions import TypeVar
+
     from postroom.messages import Message
     from postroom.plugin import AccountSettings, Transport
     from postroom.testing.conformance.fake_provider import FakeProvider
     from postroom.testing.conformance.samples import Sample
+
+    FakeT = TypeVar("FakeT", bound=FakeProvider[Any], default=Any)
+    SettingsT = TypeVar("SettingsT", bound=AccountSettings, default=Any)
+else:  # a default (PEP 696), so that test classes may leave both out, is for type checkers alone
+    from typing import TypeVar
+
+    FakeT = TypeVar("FakeT")
+    SettingsT = TypeVar("SettingsT")
 
 ACCOUNT = "kit-account"
 """The name of the account that the kit opens; every error must say it."""
@@ -38,12 +48,14 @@ AUTHORS_PART = frozenset(
 Answer = Accepted | DeliveryError
 
 
-class Conformance:
+class Conformance(Generic[FakeT, SettingsT]):
     """Base of the kit's classes.
 
     An author derives a test class and fills in `provider`, the entry point's name; `transport`, the class;
     `fake_provider`, a FakeProvider class with the vendor's words; and `settings`. Where the defaults do not fit:
     `provider_options`, a value that the provider takes, and `sender`, the `from` of messages.
+
+    For type checkers, `SmsConformance[FakeAcme, AcmeSettings]` says which fake provider and which settings they are.
 
     Tests follow what `transport.capabilities` declares. None can be overridden: where a transport must do otherwise,
     the transport class itself says so in `deviations`, test name -> reason.
@@ -51,12 +63,12 @@ class Conformance:
 
     provider: ClassVar[str]
     transport: ClassVar[type[Transport[Any, Any]]]
-    fake_provider: ClassVar[type[FakeProvider]]
+    fake_provider: type[FakeT]
     provider_options: ClassVar[Mapping[str, Any]] = {}
     sender: ClassVar[str]
     not_applicable: ClassVar[Mapping[str, str]] = {}
 
-    def settings(self, fake: Any) -> dict[str, Any]:
+    def settings(self, fake: FakeT) -> dict[str, Any]:
         """The account's settings, but for `provider`: complete, with every secret set, and sending to `fake`."""
         raise NotImplementedError("return the settings of an account that sends to the fake provider")
 
@@ -68,7 +80,7 @@ class Conformance:
         """What uses `feature`, to be added to a plain message."""
         raise NotImplementedError
 
-    def build(self, fields: Mapping[str, Any]) -> Any:
+    def build(self, fields: Mapping[str, Any]) -> Message:
         """The message, as the core hands it to a transport."""
         raise NotImplementedError
 
@@ -83,13 +95,13 @@ class Conformance:
 
     # --- what the tests use
 
-    def account(self, fake: Any, **changed: Any) -> AccountSettings:
+    def account(self, fake: FakeT, **changed: Any) -> SettingsT:
         """Validated settings; `changed` replaces or adds."""
         given = {"provider": self.provider, "timeout": DEADLINE, **self.settings(fake), **changed}
-        return self.transport.settings_model.model_validate(given)
+        return cast("SettingsT", self.transport.settings_model.model_validate(given))
 
     @asynccontextmanager
-    async def opened(self, fake: Any, **changed: Any) -> AsyncIterator[Transport[Any, Any]]:
+    async def opened(self, fake: FakeT, **changed: Any) -> AsyncIterator[Transport[SettingsT, Any]]:
         """The transport, opened the way the core does, and closed with its resources."""
         resources = Resources()
         transport = self.transport(ACCOUNT, self.account(fake, **changed), resources)
@@ -100,7 +112,7 @@ class Conformance:
             await transport.close()
             await resources.close()
 
-    def message(self, number: int = 0, **fields: Any) -> Any:
+    def message(self, number: int = 0, **fields: Any) -> Message:
         return self.build({**self.sample(number).fields, **fields})
 
     async def attempt(self, transport: Transport[Any, Any], message: Message) -> Answer:
@@ -147,7 +159,7 @@ def _kit_members(cls: type) -> dict[str, Any]:
     return found
 
 
-def _refuse_overrides(cls: type[Conformance]) -> None:
+def _refuse_overrides(cls: type[Conformance[Any, Any]]) -> None:
     for name, member in _kit_members(cls).items():
         if inspect.getattr_static(cls, name) is member or name in AUTHORS_PART or name in cls.not_applicable:
             continue
@@ -167,7 +179,7 @@ def _refuse_overrides(cls: type[Conformance]) -> None:
         raise TypeError(f"{cls.__name__} is taken out of the tests by __test__ = False; take that line out")
 
 
-def _refuse_bad_deviations(cls: type[Conformance]) -> None:
+def _refuse_bad_deviations(cls: type[Conformance[Any, Any]]) -> None:
     tests = kit_tests(cls)
     for name, reason in cls.transport.deviations.items():
         if name.partition("[")[0] not in tests:
@@ -176,7 +188,7 @@ def _refuse_bad_deviations(cls: type[Conformance]) -> None:
             raise TypeError(f"{cls.transport.__name__}.deviations gives no reason for {name!r}; say why in words")
 
 
-def _leave_out_what_is_not_promised(cls: type[Conformance]) -> None:
+def _leave_out_what_is_not_promised(cls: type[Conformance[Any, Any]]) -> None:
     left_out: dict[str, str] = {}
     for name, test in kit_tests(cls).items():
         rule = rule_of(test)

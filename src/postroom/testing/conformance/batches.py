@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from postroom.errors import DeliveryError
 from postroom.receipts import Accepted
-from postroom.testing.conformance.base import Conformance, expect
+from postroom.testing.conformance.base import Conformance, FakeT, SettingsT, expect
 from postroom.testing.conformance.rule import ConformanceError, rule
 from postroom.testing.conformance.scenarios import Scenario
 
@@ -19,7 +19,7 @@ AT_ONCE = 20
 BATCH = 5
 
 
-class Batches(Conformance):
+class Batches(Conformance[FakeT, SettingsT]):
     """Each message gets its own answer, whatever goes on beside it."""
 
     @rule("keep what belongs to one message in local variables of `send`, never on the transport")
@@ -70,7 +70,7 @@ class Batches(Conformance):
             expect(len(fake.sent) == 2, f"a message handed over twice reached the provider {len(fake.sent)} times")
             if self.transport.capabilities.deduplicates:
                 first, second = (set(fake.texts(sent)) | set(fake.credentials(sent)) for sent in fake.sent)
-                _same_key(message.id, first | _headers(fake.sent[0]), second | _headers(fake.sent[1]))
+                _same_key(str(message.id), first | _headers(fake.sent[0]), second | _headers(fake.sent[1]))
 
     def _batch(self) -> int:
         most = self.transport.capabilities.max_batch
@@ -87,7 +87,7 @@ class Batches(Conformance):
         return list(answers)
 
 
-def _each_its_own(fake: FakeProvider, messages: list[Any], answers: list[Any]) -> None:
+def _each_its_own(fake: FakeProvider[Any], messages: list[Any], answers: list[Any]) -> None:
     for message, answer in zip(messages, answers, strict=True):
         own = [sent for sent in fake.sent if message.recipients[0].removeprefix("+") in fake.recipients(sent)]
         expect(len(own) == 1, f"the message to {message.recipients[0]} reached the provider {len(own)} times")

@@ -6,13 +6,12 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from postroom.testing.conformance.base import Conformance, expect
+from postroom.testing.conformance.base import Conformance, FakeT, SettingsT, expect
 from postroom.testing.conformance.rule import rule
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from postroom.testing.conformance.fake_provider import FakeProvider
 
 LONGEST_STALL = 0.15
 """Seconds a loop may stand still during a send, on a busy machine; a blocking send stands at least ANSWER_AFTER."""
@@ -21,7 +20,7 @@ ANSWER_AFTER = 0.4
 ROUNDS = 3
 
 
-class EventLoop(Conformance):
+class EventLoop(Conformance[FakeT, SettingsT]):
     """Other tasks run on the same loop."""
 
     @rule(
@@ -44,7 +43,7 @@ class EventLoop(Conformance):
             fake.answer_after(ANSWER_AFTER)
             return await longest_stall(self._sent(fake))
 
-    async def _sent(self, fake: FakeProvider) -> None:
+    async def _sent(self, fake: FakeT) -> None:
         async with self.opened(fake) as transport:
             await self.accepted(transport, self.message())
 

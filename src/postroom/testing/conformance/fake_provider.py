@@ -1,4 +1,4 @@
-"""The provider's end of the fake: a loopback server that plays scenarios and remembers what came."""
+"""The fake provider: a loopback server that plays scenarios and records what it receives."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 from abc import ABC, abstractmethod
 from datetime import datetime
 from email.utils import format_datetime
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
 from uuid import uuid4
 
 from postroom.testing.conformance.rule import ConformanceError
@@ -20,11 +20,14 @@ if TYPE_CHECKING:
 
 Lookup = Literal["found", "missing", "failed"]
 
+SentT = TypeVar("SentT")
+"""What a fake provider records of a message: a request, an e-mail with its envelope."""
+
 DEADLINE = 5.0
 """Seconds the kit waits for what should come at once."""
 
 
-class FakeProvider(ABC):
+class FakeProvider(ABC, Generic[SentT]):
     """A provider on 127.0.0.1, for one test: `with FakeAcme() as fake`.
 
     It runs in a thread of its own, so that a transport that blocks its event loop is still answered and can be
@@ -37,7 +40,7 @@ class FakeProvider(ABC):
     retry_after: float | None = 17.0
 
     def __init__(self) -> None:
-        self.sent: list[Any] = []
+        self.sent: list[SentT] = []
         self._identifiers: dict[int, str] = {}
         self._started = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._live()), daemon=True)
@@ -52,7 +55,7 @@ class FakeProvider(ABC):
         self._thread.join(DEADLINE)
 
     @abstractmethod
-    def server(self) -> AbstractAsyncContextManager[Any]:
+    def server(self) -> AbstractAsyncContextManager[object]:
         """The loopback server; entered in a thread of its own."""
 
     @abstractmethod
@@ -69,23 +72,23 @@ class FakeProvider(ABC):
         """How often a client began to hand something over, successful or not."""
 
     @abstractmethod
-    def texts(self, sent: Any) -> list[str]:
+    def texts(self, sent: SentT) -> list[str]:
         """Every text of `sent` in which a value of the message may stand, decoded."""
 
     @abstractmethod
-    def recipients(self, sent: Any) -> str:
+    def recipients(self, sent: SentT) -> str:
         """The part of `sent` that names whom it is for."""
 
     @abstractmethod
-    def credentials(self, sent: Any) -> list[str]:
-        """What `sent` carried to prove who sends, as it stood on the fake."""
+    def credentials(self, sent: SentT) -> list[str]:
+        """What `sent` carried to prove who sends, as it stood on the wire."""
 
     def answer_lookups(self, lookup: Lookup, identifier: str = "") -> None:
         """From now on answer what `reconcile` asks: a message `found` as `identifier`, `missing`, or an error."""
         del lookup, identifier
         raise ConformanceError(f"{type(self).__name__} answers no lookups; implement answer_lookups for reconcile")
 
-    def holds(self, sent: Any, field: str, value: object) -> bool:
+    def holds(self, sent: SentT, field: str, value: object) -> bool:
         """Whether `value`, of the message's `field`, is in `sent`.
 
         Override for a field that the provider spells its own way; ask `super()` for the rest.
@@ -94,7 +97,7 @@ class FakeProvider(ABC):
         texts = self.texts(sent)
         return any(spelling in text for spelling in spellings(value) for text in texts)
 
-    def identifier(self, sent: Any) -> str | None:
+    def identifier(self, sent: SentT) -> str | None:
         """The id that the success response to `sent` gave."""
         return self._identifiers.get(id(sent))
 
@@ -112,7 +115,7 @@ class FakeProvider(ABC):
                 f"{len(self.sent)} of {count} messages reached the provider in {DEADLINE:g} s"
             ) from None
 
-    def take(self, sent: Any) -> None:
+    def take(self, sent: SentT) -> None:
         """Remember what came; called in the server's thread."""
         self.sent.append(sent)
         self._news.set()

@@ -9,7 +9,7 @@ from postroom.delivery.dispatcher import AccountDispatcher
 from postroom.delivery.progress import DeliveryProgress
 from postroom.errors import DeliveryError, MessageError, UnsupportedFeature
 from postroom.messages import new_id
-from postroom.testing.conformance.base import Conformance, expect
+from postroom.testing.conformance.base import Conformance, FakeT, SettingsT, expect
 from postroom.testing.conformance.rule import ConformanceError, rule
 from postroom.testing.conformance.samples import UNICODE, Sample
 
@@ -29,7 +29,7 @@ _PUT_IT_IN = (
 )
 
 
-class Fields(Conformance):
+class Fields(Conformance[FakeT, SettingsT]):
     """Every field, for both channels; the features of each are tested by its own class."""
 
     @rule("put sender, recipient and text into the request, unchanged")
@@ -77,7 +77,7 @@ class Fields(Conformance):
                 if not _may_be_sent(transport, message, feature):
                     return
                 await self.accepted(transport, message)
-            expect(len(fake.sent) == 1, f"{len(fake.sent)} messages reached the fake, not 1")
+            expect(len(fake.sent) == 1, f"{len(fake.sent)} messages reached the provider, not 1")
             for field, value in sample.marks:
                 dropped = f"{field} was accepted and then dropped: {value!s} is not in what was sent"
                 expect(fake.holds(fake.sent[0], field, value), dropped, _PUT_IT_IN)

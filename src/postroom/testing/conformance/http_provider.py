@@ -25,7 +25,7 @@ _PAGE = "<html><head><title>502 Bad Gateway</title></head><body>nginx</body></ht
 _CREDENTIAL_HEADERS = ("authorization", "x-api-key", "api-key", "x-auth-token")
 
 
-class FakeHttpProvider(FakeProvider):
+class FakeHttpProvider(FakeProvider["RecordedRequest"]):
     """What the vendor's API answers. An author gives `accepted`, and the vendor's own words for its rejections.
 
     `url` is for the account's `base_url`. Every method takes the request and returns an Answer, so that it may be
@@ -115,7 +115,7 @@ class FakeHttpProvider(FakeProvider):
 
     # --- what the kit does with it
 
-    def server(self) -> AbstractAsyncContextManager[Any]:
+    def server(self) -> AbstractAsyncContextManager[object]:
         return self._recorder
 
     def play(self, scenario: Scenario, *, to: str = "") -> None:

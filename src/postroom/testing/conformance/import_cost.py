@@ -8,7 +8,7 @@ import sys
 
 from postroom.errors import PluginError
 from postroom.registry.registry import Registry
-from postroom.testing.conformance.base import Conformance, expect
+from postroom.testing.conformance.base import Conformance, FakeT, SettingsT, expect
 from postroom.testing.conformance.rule import ConformanceError, rule
 
 _PROBE = """
@@ -22,7 +22,7 @@ print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules} - usual
 """
 
 
-class ImportCost(Conformance):
+class ImportCost(Conformance[FakeT, SettingsT]):
     """The entry point, and what loading it brings in."""
 
     @rule(

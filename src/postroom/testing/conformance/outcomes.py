@@ -9,8 +9,8 @@ import pytest
 
 from postroom.errors import DeliveryError, PostroomError
 from postroom.plugin.cancellation import was_handed_over
-from postroom.testing.conformance.base import ACCOUNT, Answer, Conformance, expect
-from postroom.testing.conformance.fake_provider import DEADLINE, FakeProvider
+from postroom.testing.conformance.base import ACCOUNT, Answer, Conformance, FakeT, SettingsT, expect
+from postroom.testing.conformance.fake_provider import DEADLINE
 from postroom.testing.conformance.rule import ConformanceError, rule
 from postroom.testing.conformance.scenarios import EXPECTED, FAILURES, RATE_LIMIT, Expected, Scenario
 
@@ -28,7 +28,7 @@ SHORT = 0.4
 """Seconds of timeout where the provider stays silent."""
 
 
-class Outcomes(Conformance):
+class Outcomes(Conformance[FakeT, SettingsT]):
     """The outcome of an attempt, for every way in which it can end."""
 
     @rule("return Accepted with provider_message_id, the id the provider's success response gives")
@@ -36,7 +36,7 @@ class Outcomes(Conformance):
         with self.fake_provider() as fake:
             async with self.opened(fake) as transport:
                 answer = await self.accepted(transport, self.message())
-            expect(len(fake.sent) == 1, f"{len(fake.sent)} messages reached the fake, not 1")
+            expect(len(fake.sent) == 1, f"{len(fake.sent)} messages reached the provider, not 1")
             given = fake.identifier(fake.sent[0])
         expect(
             answer.provider_message_id == given, f"the provider's id is {given!r}, not {answer.provider_message_id!r}"
@@ -119,20 +119,20 @@ class Outcomes(Conformance):
                 fake.play(Scenario.ACCEPTED)
                 await self.accepted(transport, self.message(1))
 
-    async def _failure(self, scenario: Scenario) -> tuple[FakeProvider, DeliveryError]:
+    async def _failure(self, scenario: Scenario) -> tuple[FakeT, DeliveryError]:
         fake, answer = await self._answer(scenario)
         if isinstance(answer, DeliveryError):
             return fake, answer
         raise ConformanceError(f"{scenario}: the message was reported accepted ({answer!r})", EXPECTED[scenario].advice)
 
-    async def _answer(self, scenario: Scenario) -> tuple[FakeProvider, Answer]:
+    async def _answer(self, scenario: Scenario) -> tuple[FakeT, Answer]:
         with self.fake_provider() as fake:
             fake.play(scenario)
             if scenario is not Scenario.REFUSED_CONNECTION:
                 return fake, await self._send_into(fake, scenario)
         return fake, await self._send_into(fake, scenario)
 
-    async def _send_into(self, fake: FakeProvider, scenario: Scenario) -> Answer:
+    async def _send_into(self, fake: FakeT, scenario: Scenario) -> Answer:
         timeout = SHORT if scenario is Scenario.SILENT else DEADLINE
         async with self.opened(fake, timeout=timeout) as transport:
             return await self.attempt(transport, self.message())

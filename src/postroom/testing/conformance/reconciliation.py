@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from postroom.errors import DeliveryError, PostroomError
 from postroom.plugin import CheckReport, Transport, UnknownAttempt
 from postroom.receipts import Accepted, NotTaken
-from postroom.testing.conformance.base import Conformance, expect
-from postroom.testing.conformance.rule import ConformanceError, rule
+from postroom.testing.conformance.base import Conformance, FakeT, SettingsT, expect
+from postroom.testing.conformance.rule import ConformanceError, Tested, rule
 from postroom.testing.conformance.scenarios import Scenario
 
 if TYPE_CHECKING:
     from postroom.testing.conformance.fake_provider import Lookup
 
 
-def _reconciles(kit: Any) -> bool:
-    return bool(kit.transport.capabilities.reconciles)
+def _reconciles(kit: Tested) -> bool:
+    return kit.transport.capabilities.reconciles
 
 
 NOT_DECLARED = "capabilities do not say reconciles"
 
 
-class Reconciliation(Conformance):
+class Reconciliation(Conformance[FakeT, SettingsT]):
     """What the provider is asked about messages and accounts."""
 
     @rule("send no message in `check`; answer a CheckReport or raise a PostroomError")

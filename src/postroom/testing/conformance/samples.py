@@ -17,7 +17,7 @@ _numbers = itertools.count(1)
 
 @dataclass(frozen=True)
 class Sample:
-    """Fields of a message, and the values that must be on the fake: (field, value)."""
+    """Fields of a message, and the values that must be on the wire: (field, value)."""
 
     fields: dict[str, Any]
     marks: list[tuple[str, object]] = field(default_factory=list)

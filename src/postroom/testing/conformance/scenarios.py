@@ -1,4 +1,4 @@
-"""What may happen at the fake, and what a transport must make of it."""
+"""Scenarios: what a provider may do with a message, and the outcome that a transport must report."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 import pytest
 
 from postroom.errors import DeliveryError
-from postroom.testing.conformance.base import Conformance, expect
+from postroom.testing.conformance.base import Conformance, FakeT, SettingsT, expect
 from postroom.testing.conformance.rule import rule
 from postroom.testing.conformance.scenarios import Scenario
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from postroom.plugin import AccountSettings
-    from postroom.testing.conformance.fake_provider import FakeProvider
 
 _SHORTEST = 4
 """Characters below which a secret would be found in any text."""
@@ -34,7 +33,7 @@ SHOWN_IN = (
 )
 
 
-class Secrets(Conformance):
+class Secrets(Conformance[FakeT, SettingsT]):
     """Credentials are for the provider alone."""
 
     @rule("declare every credential as pydantic.SecretStr: it hides in text and can be taken out of errors")
@@ -88,7 +87,7 @@ class Secrets(Conformance):
                 return await self._shown(fake)
         return await self._shown(fake)
 
-    async def _shown(self, fake: FakeProvider) -> tuple[dict[str, str], set[str]]:
+    async def _shown(self, fake: FakeT) -> tuple[dict[str, str], set[str]]:
         async with self.opened(fake) as transport:
             answer = await self.attempt(transport, self.message())
             secrets = _secrets(transport.settings)

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import SecretStr, ValidationError
 
 from postroom.errors import ConfigError, PostroomError
 from postroom.plugin import AccountSettings
-from postroom.testing.conformance.base import Conformance, expect
+from postroom.testing.conformance.base import Conformance, FakeT, SettingsT, expect
 from postroom.testing.conformance.rule import ConformanceError, rule
 from postroom.testing.conformance.scenarios import Scenario
-
-if TYPE_CHECKING:
-    from postroom.testing.conformance.fake_provider import FakeProvider
 
 INJECTED = "X-Kit-Injected"
 
 
-class Settings(Conformance):
+class Settings(Conformance[FakeT, SettingsT]):
     """The settings model, as the configuration uses it."""
 
     @rule("derive settings_model from AccountSettings or HttpAccountSettings, and give `provider` the provider's name")
@@ -63,7 +60,7 @@ class Settings(Conformance):
             for name in secret:
                 await self._inject(fake, {**given, name: f"{_text(given[name])}\r\n{INJECTED}: yes"})
 
-    async def _inject(self, fake: FakeProvider, given: dict[str, Any]) -> None:
+    async def _inject(self, fake: FakeT, given: dict[str, Any]) -> None:
         with suppress(ValidationError, PostroomError, ConformanceError):
             async with self.opened(fake, **given) as transport:
                 await self.attempt(transport, self.message())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from postroom.testing.conformance.fake_provider import FakeProvider
 from postroom.testing.conformance.scenarios import Scenario
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _NEVER = 3600.0
 
 
-class FakeSmtpProvider(FakeProvider):
+class FakeSmtpProvider(FakeProvider["RecordedMessage"]):
     """A server that asks for `username` and `password`; `host` and `port` are for the account's settings."""
 
     retry_after = None
@@ -34,7 +34,7 @@ class FakeSmtpProvider(FakeProvider):
     def port(self) -> int:
         return self._recorder.port
 
-    def server(self) -> AbstractAsyncContextManager[Any]:
+    def server(self) -> AbstractAsyncContextManager[object]:
         return self._recorder
 
     def play(self, scenario: Scenario, *, to: str = "") -> None:

@@ -9,7 +9,7 @@ import pytest
 from postroom.messages import Email, Sms
 from postroom.plugin import EMAIL_FEATURES, SMS_FEATURES
 from postroom.testing.conformance import samples
-from postroom.testing.conformance.base import expect
+from postroom.testing.conformance.base import FakeT, SettingsT, expect
 from postroom.testing.conformance.batches import Batches
 from postroom.testing.conformance.event_loop import EventLoop
 from postroom.testing.conformance.fields import Fields
@@ -30,11 +30,21 @@ _PROMISE = (
 )
 
 
-class _Suite(Outcomes, Fields, Batches, Secrets, Settings, Webhooks, Reconciliation, EventLoop, ImportCost):
+class _Suite(
+    Outcomes[FakeT, SettingsT],
+    Fields[FakeT, SettingsT],
+    Batches[FakeT, SettingsT],
+    Secrets[FakeT, SettingsT],
+    Settings[FakeT, SettingsT],
+    Webhooks[FakeT, SettingsT],
+    Reconciliation[FakeT, SettingsT],
+    EventLoop[FakeT, SettingsT],
+    ImportCost[FakeT, SettingsT],
+):
     """Everything that holds for both channels."""
 
 
-class EmailConformance(_Suite):
+class EmailConformance(_Suite[FakeT, SettingsT]):
     """Derive from this to test an e-mail transport. `template` is a template's name as the provider writes them."""
 
     template: ClassVar[str] = "d-kit"
@@ -80,7 +90,7 @@ class EmailConformance(_Suite):
         expect("kit0@example.org" in whom and "kit1@example.org" in whom, f"the message went to {whom} only")
 
 
-class SmsConformance(_Suite):
+class SmsConformance(_Suite[FakeT, SettingsT]):
     """Derive from this to test an SMS transport."""
 
     sender: ClassVar[str] = "+442079460999"

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from postroom.errors import PayloadInvalid, SignatureInvalid, WebhookError
 from postroom.plugin import Transport, WebhookRequest
-from postroom.testing.conformance.base import Conformance, expect
-from postroom.testing.conformance.rule import ConformanceError, rule
+from postroom.testing.conformance.base import Conformance, FakeT, SettingsT, expect
+from postroom.testing.conformance.rule import ConformanceError, Tested, rule
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from postroom.events import Event, EventType
 
@@ -26,14 +26,14 @@ class WebhookSample:
     events: tuple[EventType, ...]
 
 
-def _takes_webhooks(kit: Any) -> bool:
+def _takes_webhooks(kit: Tested) -> bool:
     return kit.transport.parse_webhook is not Transport.parse_webhook
 
 
 NO_WEBHOOKS = "the transport has no parse_webhook"
 
 
-class Webhooks(Conformance):
+class Webhooks(Conformance[FakeT, SettingsT]):
     """Tests of `parse_webhook`.
 
     The author's part: `webhooks`, samples from the vendor's docs, `unknown_webhook`, the body of an event that the
@@ -43,7 +43,7 @@ class Webhooks(Conformance):
     webhooks: ClassVar[Sequence[WebhookSample]] = ()
     unknown_webhook: ClassVar[bytes] = b""
 
-    def signed(self, settings: Any, body: bytes) -> WebhookRequest:
+    def signed(self, settings: SettingsT, body: bytes) -> WebhookRequest:
         """The request the vendor makes of `body` for the account with `settings`, signed."""
         del settings, body
         raise ConformanceError("the test class has no `signed`, which makes the vendor's signed request of a body")
@@ -157,7 +157,7 @@ class Webhooks(Conformance):
         except Exception as error:
             raise ConformanceError(f"parse_webhook raised {type(error).__name__}: {error}") from error
 
-    async def _refused_webhook(self, change: Any, body: bytes, how: str) -> None:
+    async def _refused_webhook(self, change: Callable[[WebhookRequest], WebhookRequest], body: bytes, how: str) -> None:
         with self.fake_provider() as fake:
             async with self.opened(fake) as transport:
                 changed = change(self.signed(transport.settings, body))

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from postroom.testing.conformance.text_extraction import mime_texts, request_texts
 from postroom.testing.conformance.fake_provider import spellings
+from postroom.testing.conformance.text_extraction import mime_texts, request_texts
 from postroom.testing.http import RecordedRequest
 
 VALUES = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), min_size=8).map("kit{}kit".format)
@@ -47,7 +47,7 @@ WRAPPED = {
 
 @pytest.mark.parametrize("wrapping", WRAPPED)
 @given(value=VALUES)
-def test_a_value_is_found_in_whatever_it_is_wrapped(wrapping, value) -> None:
+def test_a_value_is_found_in_whatever_it_is_wrapped(wrapping: str, value: str) -> None:
     texts = request_texts(WRAPPED[wrapping](value))
     assert any(value in text for text in texts)
     assert not any(f"{value}!" in text for text in texts)
