@@ -11,10 +11,11 @@ import shlex
 import subprocess
 import sys
 import threading
-import time
 import urllib.request
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -37,7 +38,7 @@ pytestmark = pytest.mark.timeout(300)
 
 
 @dataclass
-class EmbeddedWorker:
+class Author:
     """An author's folder and environment; the checkout is out of sight."""
 
     folder: Path
@@ -77,9 +78,9 @@ def walked_lines() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def workshop(dist, tmp_path_factory: pytest.TempPathFactory):
+def author(dist: Path, tmp_path_factory: pytest.TempPathFactory) -> Author:
     """The tutorial done, line by line."""
-    made = EmbeddedWorker(tmp_path_factory.mktemp("author"), dist)
+    made = Author(tmp_path_factory.mktemp("author"), dist)
     made.done([sys.executable, "-m", "uv", "venv", "--quiet", "--python", sys.executable, ".venv"], made.folder)
     folder = made.folder
     for line in walked_lines():
@@ -87,28 +88,42 @@ def workshop(dist, tmp_path_factory: pytest.TempPathFactory):
     return made
 
 
+class Acme:
+    """Acme's API on loopback, in a thread of its own."""
+
+    def __init__(self) -> None:
+        self.server = HttpRecorder()
+        self._started, self._ended = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        assert self._started.wait(10)
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._ended.set()
+        self._thread.join(10)
+
+    def texts(self) -> list[str]:
+        """The texts of what has come, once the first has."""
+        asyncio.run_coroutine_threadsafe(self.server.received(1), self._loop).result(20)
+        return [request.json()["text"] for request in self.server.requests]
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        async with self.server:
+            self.server.answer(Answer(200, {"id": "A1"}))
+            self._started.set()
+            await asyncio.to_thread(self._ended.wait)
+
+
 @pytest.fixture
-def acme(workshop):
-    """Acme's API on loopback, in a thread; the workshop's configuration points at it."""
-    started, ended, server = threading.Event(), threading.Event(), HttpRecorder()
-
-    async def serve() -> None:
-        async with server:
-            server.answer(Answer(200, {"id": "A1"}))
-            started.set()
-            await asyncio.to_thread(ended.wait)
-
-    thread = threading.Thread(target=lambda: asyncio.run(serve()))
-    thread.start()
-    assert started.wait(10)
-    (workshop.folder / "postroom.toml").write_text(CONFIGURATION.format(url=server.url))
-    yield server
-    ended.set()
-    thread.join(10)
-
-
-def texts(server) -> list[str]:
-    return [request.json()["text"] for request in server.requests]
+def acme(author: Author) -> Iterator[Acme]:
+    """Acme's API, to which the author's configuration points."""
+    with Acme() as api:
+        (author.folder / "postroom.toml").write_text(CONFIGURATION.format(url=api.server.url))
+        yield api
 
 
 def test_the_tutorial_scaffolds_installs_tests_checks_and_builds() -> None:
@@ -123,76 +138,74 @@ def test_the_tutorial_scaffolds_installs_tests_checks_and_builds() -> None:
         assert any(line.startswith(step) for line in lines), step
 
 
-def test_the_new_provider_is_listed_with_its_distribution_and_file(workshop) -> None:
-    listed = json.loads(workshop.done([str(workshop.bin / "postroom"), "providers", "--json"], workshop.folder))
+def test_the_new_provider_is_listed_with_its_distribution_and_file(author: Author) -> None:
+    listed = json.loads(author.done([str(author.bin / "postroom"), "providers", "--json"], author.folder))
     (acme,) = [provider for provider in listed if provider["name"] == "acme"]
     assert (acme["status"], acme["distribution"], acme["version"]) == ("loaded", "postroom-acme", "0.1.0")
     assert Path(acme["file"]).name == "__init__.py"
     assert "postroom_acme" in acme["file"]
 
 
-def test_the_tutorials_wheel_holds_the_package_alone(workshop) -> None:
-    (wheel,) = (workshop.folder / "postroom-acme" / "dist").glob("*.whl")
-    listed = workshop.done([str(workshop.bin / "python"), "-m", "zipfile", "-l", str(wheel)], workshop.folder)
+def test_the_tutorials_wheel_holds_the_package_alone(author: Author) -> None:
+    (wheel,) = (author.folder / "postroom-acme" / "dist").glob("*.whl")
+    listed = author.done([str(author.bin / "python"), "-m", "zipfile", "-l", str(wheel)], author.folder)
     tops = {line.split("/")[0] for line in listed.splitlines()[1:]}
     assert tops == {"postroom_acme", "postroom_acme-0.1.0.dist-info"}
 
 
-def test_the_library_sends_through_the_new_provider(workshop, acme) -> None:
+def test_the_library_sends_through_the_new_provider(author: Author, acme: Acme) -> None:
     code = (
         "from postroom import Sms, SyncPostroom\n"
         "with SyncPostroom.from_config() as room:\n"
         "    print(room.send(Sms(to='+442079460958', body='by library', provider='acme')).provider_message_id)"
     )
-    assert workshop.done([str(workshop.bin / "python"), "-c", code], workshop.folder).strip() == "A1"
-    assert texts(acme) == ["by library"]
+    assert author.done([str(author.bin / "python"), "-c", code], author.folder).strip() == "A1"
+    assert acme.texts() == ["by library"]
 
 
-def test_the_command_line_sends_through_the_new_provider(workshop, acme) -> None:
+def test_the_command_line_sends_through_the_new_provider(author: Author, acme: Acme) -> None:
     command = ["postroom", "send", "sms", "--provider", "acme", "--to", "+442079460958", "--body", "by hand", "--json"]
-    told = json.loads(workshop.done([str(workshop.bin / command[0]), *command[1:]], workshop.folder))
-    assert (told["status"], told["provider"], told["provider_message_id"]) == ("sent", "acme", "A1")
-    assert texts(acme) == ["by hand"]
+    answer = json.loads(author.done([str(author.bin / command[0]), *command[1:]], author.folder))
+    assert (answer["status"], answer["provider"], answer["provider_message_id"]) == ("sent", "acme", "A1")
+    assert acme.texts() == ["by hand"]
 
 
-def test_the_gateway_sends_through_the_new_provider(workshop, acme) -> None:
-    workshop.walk("pip install 'postroom[gateway]'", workshop.folder)
-    made = workshop.done([str(workshop.bin / "postroom"), "keys", "create", "--json"], workshop.folder)
-    with gateway(workshop) as address:
+def test_the_gateway_sends_through_the_new_provider(author: Author, acme: Acme) -> None:
+    author.walk("pip install 'postroom[gateway]'", author.folder)
+    made = author.done([str(author.bin / "postroom"), "keys", "create", "--json"], author.folder)
+    with gateway(author) as address:
         body = {"provider": "acme", "data": {"to": "+442079460958", "body": "by gateway"}}
         request = urllib.request.Request(
             f"{address}/v1/communicate/sms",
             data=json.dumps(body).encode(),
             headers={"Content-Type": "application/json", "Auth-token": json.loads(made)["key"]},
         )
-        with urllib.request.urlopen(request, timeout=20) as answer:
-            assert answer.status == 202
-        deadline = time.monotonic() + 20
-        while not acme.requests and time.monotonic() < deadline:
-            time.sleep(0.02)
-    assert texts(acme) == ["by gateway"]
+        with urllib.request.urlopen(request, timeout=20) as answered:
+            assert answered.status == 202
+        assert acme.texts() == ["by gateway"]
 
 
 @contextlib.contextmanager
-def gateway(workshop):
+def gateway(author: Author) -> Iterator[str]:
     """`postroom serve` on a free port; its address."""
     process = subprocess.Popen(
-        [workshop.bin / "postroom", "serve", "--port", "0"],
-        cwd=workshop.folder,
-        env=workshop.surroundings,
+        [author.bin / "postroom", "serve", "--port", "0"],
+        cwd=author.folder,
+        env=author.surroundings,
         stderr=subprocess.PIPE,
         text=True,
     )
     with process:
+        assert process.stderr
         try:
-            told = []
+            lines: list[str] = []
             for line in process.stderr:
-                told.append(line)
+                lines.append(line)
                 if found := re.search(r"listening on (http://\S+)", line):
                     yield found[1]
                     break
             else:
-                pytest.fail(f"the service did not start: {''.join(told)}")
+                pytest.fail(f"the service did not start: {''.join(lines)}")
         finally:
             process.terminate()
             process.communicate(timeout=30)

@@ -5,65 +5,46 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 import subprocess
 import sys
 import sysconfig
-from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from postroom.testing.http import Answer, Drop, HttpRecorder
+from postroom.testing.http import Answer, Drop, HttpRecorder, Step
 
-ROOT = Path(__file__).parents[2]
-PROJECTS = [ROOT, ROOT / "tests/plugins/postroom-acme", ROOT / "tests/plugins/postroom-wreck"]
+PLUGINS = Path(__file__).parents[1] / "plugins"
 
 pytestmark = pytest.mark.timeout(300)
 
 
-def run(*command) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+def run(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
 
 
-def build_wheel(project, folder) -> None:
-    if find_spec("uv"):
-        run(sys.executable, "-m", "uv", "build", "--wheel", "--no-sources", "--out-dir", str(folder), str(project))
-    elif shutil.which("uv"):
-        run("uv", "build", "--wheel", "--no-sources", "--out-dir", str(folder), str(project))
-    else:
-        run(sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", str(folder), str(project))
-
-
-class Installed:
+class Python:
     """A fresh environment with our wheels; third-party dependencies come from the environment of the tests."""
 
-    def __init__(self, folder) -> None:
+    def __init__(self, folder: Path, dist: Path) -> None:
         self.folder = folder
-        wheels = folder / "wheels"
-        for project in PROJECTS:
-            build_wheel(project, wheels)
+        wheels = [str(wheel) for wheel in dist.glob("postroom-*.whl")]
+        for name in ("postroom-acme", "postroom-wreck"):
+            run(
+                sys.executable, "-m", "uv", "build", "--wheel", "--quiet", "--out-dir", str(folder), str(PLUGINS / name)
+            )
+        wheels += [str(wheel) for wheel in folder.glob("*.whl")]
+        assert len(wheels) == 3
         run(sys.executable, "-m", "venv", "--without-pip", str(folder / "venv"))
         self.python = str(folder / "venv" / "bin" / "python")
-        built = [str(wheel) for wheel in wheels.glob("*.whl")]
-        assert len(built) == len(PROJECTS)
-        run(
-            sys.executable,
-            "-m",
-            "pip",
-            "--python",
-            self.python,
-            "install",
-            "--quiet",
-            "--no-deps",
-            "--no-index",
-            *built,
-        )
+        run(sys.executable, "-m", "uv", "pip", "install", "--quiet", "--no-deps", "--python", self.python, *wheels)
         site = Path(next((folder / "venv").glob("lib/python*/site-packages")))
         (site / "dependencies-of-the-tests.pth").write_text(sysconfig.get_path("purelib") + "\n")
 
-    async def __call__(self, *arguments, env=None, code=0):
+    async def __call__(self, *arguments: str, env: dict[str, str] | None = None) -> Any:
+        """Run it, and return the JSON of the last line that it prints."""
         surroundings = {k: v for k, v in os.environ.items() if not k.startswith(("POSTROOM_", "PYTHON"))}
         process = await asyncio.create_subprocess_exec(
             self.python,
@@ -74,13 +55,13 @@ class Installed:
             stderr=asyncio.subprocess.PIPE,
         )
         out, err = await asyncio.wait_for(process.communicate(), 60)
-        assert process.returncode == code, f"{out.decode()}\n{err.decode()}"
+        assert process.returncode == 0, f"{out.decode()}\n{err.decode()}"
         return json.loads(out.splitlines()[-1])
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory):
-    return Installed(tmp_path_factory.mktemp("installed"))
+def installed(dist: Path, tmp_path_factory: pytest.TempPathFactory) -> Python:
+    return Python(tmp_path_factory.mktemp("installed"), dist)
 
 
 SEND = """
@@ -98,13 +79,13 @@ asyncio.run(main())
 """
 
 
-async def test_it_sends_when_a_message_names_it(installed) -> None:
+async def test_it_sends_when_a_message_names_it(installed: Python) -> None:
     async with HttpRecorder() as server:
         server.answer(Answer(status=201, body={"id": "acme-1"}))
-        told = await installed("-c", SEND, server.url)
-    assert told["home"].startswith(str(installed.folder))
-    assert told["error"] is None
-    receipt = told["receipt"]
+        answer = await installed("-c", SEND, server.url)
+    assert answer["home"].startswith(str(installed.folder))
+    assert answer["error"] is None
+    receipt = answer["receipt"]
     assert (receipt["provider"], receipt["status"], receipt["provider_message_id"]) == ("acme", "sent", "acme-1")
     (request,) = server.requests
     assert (request.method, request.path) == ("POST", "/v1/sms")
@@ -124,18 +105,20 @@ async def test_it_sends_when_a_message_names_it(installed) -> None:
     ],
     ids=lambda value: str(value)[:40],
 )
-async def test_its_failures_tell_the_truth_without_a_line_of_its_own(installed, step, outcome) -> None:
+async def test_its_failures_tell_the_truth_without_a_line_of_its_own(
+    installed: Python, step: Step, outcome: str
+) -> None:
     async with HttpRecorder() as server:
         server.answer(step)
-        told = await installed("-c", SEND, server.url)
-    (attempt,) = told["receipt"]["attempts"]
+        answer = await installed("-c", SEND, server.url)
+    (attempt,) = answer["receipt"]["attempts"]
     assert attempt["outcome"] == outcome
-    assert "s3cret" not in json.dumps(told)
+    assert "s3cret" not in json.dumps(answer)
     assert len(server.requests) == 1
 
 
-async def test_a_wrecked_neighbour_is_listed_with_its_cause(installed) -> None:
-    told = await installed(
+async def test_a_wrecked_neighbour_is_listed_with_its_cause(installed: Python) -> None:
+    answer = await installed(
         "-c",
         """
 import json, logging
@@ -144,14 +127,14 @@ from postroom.registry.registry import Registry
 print(json.dumps({i.name: [i.distribution, i.version, str(i.error or "")] for i in Registry().describe()}))
 """,
     )
-    assert told["acme"] == ["postroom-acme", "1.2.3", ""]
-    assert told["memory"][2] == ""
-    distribution, _, error = told["wreck"]
+    assert answer["acme"] == ["postroom-acme", "1.2.3", ""]
+    assert answer["memory"][2] == ""
+    distribution, _, error = answer["wreck"]
     assert distribution == "postroom-wreck"
     assert "a_library_that_went_away" in error
 
 
-async def test_its_own_environment_variable_is_enough(installed) -> None:
+async def test_its_own_environment_variable_is_enough(installed: Python) -> None:
     async with HttpRecorder() as server:
         server.answer(Answer(status=201, body={"id": "acme-2"}))
         code = SEND.replace(
@@ -162,12 +145,12 @@ async def test_its_own_environment_variable_is_enough(installed) -> None:
             "POSTROOM_ACCOUNTS__ACME__BASE_URL": server.url,
             "POSTROOM_ACCOUNTS__ACME__API_KEY": "1234567890",
         }
-        told = await installed("-c", code, env=env)
-    assert told["receipt"]["status"] == "sent"
+        answer = await installed("-c", code, env=env)
+    assert answer["receipt"]["status"] == "sent"
     assert server.requests[0].headers["authorization"] == "Bearer 1234567890"
 
 
-async def test_the_command_line_sends_through_it(installed) -> None:
+async def test_the_command_line_sends_through_it(installed: Python) -> None:
     async with HttpRecorder() as server:
         server.answer(Answer(status=201, body={"id": "acme-3"}))
         env = {
@@ -175,7 +158,7 @@ async def test_the_command_line_sends_through_it(installed) -> None:
             "POSTROOM_ACCOUNTS__MINE__BASE_URL": server.url,
             "POSTROOM_ACCOUNTS__MINE__API_KEY": "k",
         }
-        told = await installed(
+        answer = await installed(
             "-m",
             "postroom",
             "send",
@@ -189,5 +172,5 @@ async def test_the_command_line_sends_through_it(installed) -> None:
             "--json",
             env=env,
         )
-    assert (told["provider"], told["account"], told["provider_message_id"]) == ("acme", "mine", "acme-3")
+    assert (answer["provider"], answer["account"], answer["provider_message_id"]) == ("acme", "mine", "acme-3")
     assert len(server.requests) == 1
