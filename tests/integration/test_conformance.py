@@ -38,8 +38,11 @@ RunKit = Callable[..., Run]
 def run_kit(tmp_path_factory: pytest.TempPathFactory) -> RunKit:
     """Runs the kit in a pytest of its own, without any asyncio plugin, as an author outside this repository would."""
 
-    def run(*tests: str, cases: Path = CASES, options: tuple[str, ...] = ()) -> Run:
+    def run(*tests: str, text: str = "", options: tuple[str, ...] = ()) -> Run:
         folder = tmp_path_factory.mktemp("kit")
+        cases = folder / "test_cases.py" if text else CASES
+        if text:
+            cases.write_text(text)
         (folder / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
         report = folder / "report.xml"
         plain = ["-p", "no:asyncio", "-p", "no:cacheprovider", "-q", "-c", str(folder / "pytest.ini")]
@@ -147,14 +150,12 @@ def test_a_deviation_that_no_longer_deviates_is_failed(run_kit: RunKit) -> None:
 
 
 @pytest.mark.parametrize("mark", ["skip(reason='x')", "xfail", "skipif(True, reason='x')"])
-def test_a_test_of_the_kit_cannot_be_marked_away(run_kit: RunKit, tmp_path: Path, mark: str) -> None:
-    cases = tmp_path / "test_marked.py"
+def test_a_test_of_the_kit_cannot_be_marked_away(run_kit: RunKit, mark: str) -> None:
     lines = ["import pytest", "from conformance_cases import RightKit, RightSms", f"@pytest.mark.{mark}"]
     lines += ["class TestMarked(RightKit):", "    provider = 'right'", "    transport = RightSms"]
-    cases.write_text("\n".join(lines) + "\n")
-    run = run_kit(cases=cases)
-    assert run.code == pytest.ExitCode.USAGE_ERROR
-    assert f"is marked {mark.split('(')[0]}" in run.shown
+    run = run_kit(text="\n".join(lines) + "\n")
+    assert run.code == pytest.ExitCode.USAGE_ERROR, run.shown
+    assert f"is marked {mark.partition('(')[0]}" in run.shown
     assert "deviations" in run.shown
 
 
@@ -170,10 +171,8 @@ def blocks(page: str) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
 
 
-def test_the_test_module_of_the_kits_page_passes(run_kit: RunKit, tmp_path: Path) -> None:
-    cases = tmp_path / "test_page.py"
-    cases.write_text(blocks("plugins/conformance-kit.md")[0])
-    run = run_kit(cases=cases)
+def test_the_test_module_of_the_kits_page_passes(run_kit: RunKit) -> None:
+    run = run_kit(text=blocks("plugins/conformance-kit.md")[0])
     assert run.failed == {}
     assert run.passed > 80
 
