@@ -8,7 +8,7 @@ from functools import lru_cache
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from postroom.validation import refusal
+from postroom.validation import message_error
 
 LONGEST_ADDRESS = 254
 """Octets in an address: RFC 5321 section 4.5.3.1.3 allows 256 with the angle brackets."""
@@ -44,7 +44,7 @@ class Address(BaseModel):
         try:
             super().__init__(email=email, name=name)
         except ValidationError as error:
-            raise refusal(type(self), error) from None
+            raise message_error(type(self), error) from None
 
     # Inside other models pydantic then fills the fields itself, and reports what is wrong with its place.
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]  # pydantic's own mark for such a constructor

@@ -1,4 +1,4 @@
-"""What a provider reports later, or an observer is told: delivered, bounced, opened, replied STOP."""
+"""Events: what a provider reports later of a message, and what observers hear: delivered, bounced, opened."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class EventType(StrEnum):
 class Event(BaseModel):
     """One thing that happened to a message, in postroom's words; `raw` keeps the provider's own.
 
-    `message_id` is postroom's id of the message, where the provider gives back what it was told;
+    `message_id` is postroom's id of the message, where the provider gives it back;
     `provider_message_id` the provider's. `recipient` is who the message was for. `code` and `detail` are the
     provider's words; of a click, `detail` is the link. `permanent` says of a bounce whether the address is dead;
-    None where the provider does not tell. An inbound message has a `sender`, and its `text`. `dated` is False when
+    None where the provider does not say. An inbound message has a `sender`, and its `text`. `dated` is False when
     the provider gave no time, and `occurred_at` is when its report came.
     """
 
@@ -67,5 +67,5 @@ class Event(BaseModel):
         Providers repeat a report until it is answered, some under a new id of the report (SendGrid,
         sendgrid-nodejs issue 1435), so `raw` does not count.
         """
-        told = self.model_dump(mode="json", exclude={"raw", "dated"} | (set() if self.dated else {"occurred_at"}))
-        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+        content = self.model_dump(mode="json", exclude={"raw", "dated"} | (set() if self.dated else {"occurred_at"}))
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,8 +1,7 @@
-"""What pydantic found wrong, in words for the person who wrote the message."""
+"""Validation errors of messages: what pydantic found wrong, in words for the person who wrote one."""
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -10,6 +9,8 @@ from pydantic import BaseModel, ValidationError
 from postroom.errors import InvalidAddress, MessageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pydantic import ModelWrapValidatorHandler
     from pydantic_core import ErrorDetails
 
@@ -36,23 +37,30 @@ def validated(cls: type[_M], value: object, handler: ModelWrapValidatorHandler[_
     try:
         return handler(value)
     except ValidationError as error:
-        raise refusal(cls, error) from None
+        raise message_error(cls, error) from None
 
 
-def refusal(cls: type[BaseModel], error: ValidationError) -> MessageError:
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return `"; did you mean 'x'?"` for the known name nearest to `word`, or nothing."""
+    from difflib import get_close_matches  # noqa: PLC0415 - only on the way to an error
+
+    found = get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def message_error(cls: type[BaseModel], error: ValidationError) -> MessageError:
     """Return `error` as an InvalidAddress when nothing but addresses are wrong, else as a MessageError."""
-    problems = error.errors(include_url=False)
-    told = tuple((".".join(str(part) for part in problem["loc"]), _explained(cls, problem)) for problem in problems)
-    addresses_only = all(problem["type"] == "invalid_address" for problem in problems)
+    found = error.errors(include_url=False)
+    problems = tuple((".".join(map(str, problem["loc"])), _explained(cls, problem)) for problem in found)
+    addresses_only = all(problem["type"] == "invalid_address" for problem in found)
     kind = InvalidAddress if addresses_only else MessageError
-    text = "; ".join(f"{where}: {wrong}" if where else wrong for where, wrong in told)
-    return kind(f"{cls.__name__} cannot be sent: {text}", problems=told)
+    text = "; ".join(f"{where}: {wrong}" if where else wrong for where, wrong in problems)
+    return kind(f"{cls.__name__} cannot be sent: {text}", problems=problems)
 
 
 def _explained(cls: type[BaseModel], problem: ErrorDetails) -> str:
     if problem["type"] == "extra_forbidden":
-        near = get_close_matches(str(problem["loc"][-1]), cls.model_fields, n=1)
-        return f"is not a field of {cls.__name__}" + (f"; did you mean {near[0]}?" if near else "")
+        return f"is not a field of {cls.__name__}{did_you_mean(str(problem['loc'][-1]), cls.model_fields)}"
     known = _IN_OUR_WORDS.get(problem["type"])
     if known is None:
         return problem["msg"].removeprefix("Value error, ")

@@ -18,7 +18,7 @@ Arrow = tuple[str, str]
 
 FLOORS: dict[str, list[str]] = {
     "postroom": [
-        "_lazy outcomes segments",
+        "_lazy outcomes segments notation",
         "receipts errors events validation",
         "addresses field_types attachments messages mime",
         "plugin",
@@ -34,8 +34,8 @@ FLOORS: dict[str, list[str]] = {
         "__main__",
     ],
     "postroom.plugin": ["cancellation settings", "resources", "transport", "http_session http", "hookspecs"],
-    "postroom.config": ["section", "gateway outbox", "model", "urls accounts load parts"],
-    "postroom.registry": ["entry_points interface", "registry"],
+    "postroom.config": ["section fields", "validation", "gateway outbox", "model", "urls accounts load parts"],
+    "postroom.registry": ["entry_points interface hooks", "registry"],
     "postroom.delivery": [
         "rate_limiter middleware observers receipt_errors",
         "dispatcher",

@@ -21,7 +21,8 @@ from postroom.attachments import LARGEST_EMAIL
 from postroom.cli.app import build
 from postroom.config.load import CONFIG_VARIABLE, PLUGINS_VARIABLE, SECTIONS, URL_VARIABLES
 from postroom.config.outbox import OutboxSettings
-from postroom.config.model import Config, Defaults, Plugins, RouteSettings, Rule, setting_names
+from postroom.config.fields import setting_names
+from postroom.config.model import Config, Defaults, Plugins, RouteSettings, Rule
 from postroom.messages import MODELLED_HEADERS
 from postroom.outbox import (
     AccountHealth,
@@ -37,7 +38,7 @@ from postroom.outbox.encryption import KEY_VARIABLE
 from postroom.outbox.states import Transition, allowed_from
 from postroom.plugin import EMAIL_FEATURES, SMS_FEATURES, AccountSettings, Capabilities, HttpAccountSettings, Transport
 from postroom.plugin import hookspecs
-from postroom.plugin.http import HttpTransport, HttpReply, error_for_status
+from postroom.plugin.http import HttpReply, HttpTransport, error_for_status
 from postroom.receipts import Attempt, Channel, RecipientResult
 from postroom.registry.registry import Registry
 

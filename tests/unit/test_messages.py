@@ -86,6 +86,25 @@ def test_an_email_for_some_recipients_still_names_all_of_them() -> None:
     assert whole.recipients == ("a@example.org", "b@example.org", "c@example.org")
 
 
+@pytest.mark.parametrize("field", ["to", "cc", "bcc"])
+def test_a_copy_for_somebody_else_is_for_them_alone(field) -> None:
+    original = Email(**{field: "ann@example.org"})
+    copied = original.model_copy(update={field: (Address(email="bob@example.org"),)})
+    assert (original.recipients, copied.recipients) == (("ann@example.org",), ("bob@example.org",))
+    assert sms().model_copy(update={"to": ("+442079460959",)}).recipients == ("+442079460959",)
+
+
+def test_a_copy_of_a_message_for_some_stays_for_those() -> None:
+    part = email(to=["a@example.org", "b@example.org"]).for_recipients(["b@example.org"])
+    assert part.model_copy(update={"subject": "Other"}).recipients == ("b@example.org",)
+
+
+def test_a_copy_asks_for_what_its_own_fields_need() -> None:
+    plain = email(text="x")
+    assert plain.features == frozenset()
+    assert plain.model_copy(update={"html": "<p>x"}).features == {"html"}
+
+
 def test_an_sms_for_some_recipients_names_only_them() -> None:
     part = sms(to=[NUMBER, "+442079460959"]).for_recipients(["+442079460959"])
     assert part.to == part.recipients == ("+442079460959",)
@@ -113,7 +132,7 @@ def test_a_whatsapp_prefix_chooses_the_channel() -> None:
         ({"subject": None}, "subject: must be text, not NoneType"),
         ({"text": 5}, "text: must be text, not int"),
         ({"html": "\ud800"}, "html: must not contain half a character (a lone surrogate)"),
-        ({"sbject": "x"}, "sbject: is not a field of Email; did you mean subject?"),
+        ({"sbject": "x"}, "sbject: is not a field of Email; did you mean 'subject'?"),
         ({"zzz": "x"}, "zzz: is not a field of Email"),
         ({"headers": {"X": None}}, "headers.X: must be text, not NoneType"),
         ({"headers": {"a b": "c"}}, "headers: 'a b' is not a header name"),

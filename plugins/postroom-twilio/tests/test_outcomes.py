@@ -77,7 +77,7 @@ async def test_every_answer_has_its_outcome(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     server.answer(step)
-    async with opened(settings(base_url=server.url, timeout=0.3)) as transport:
+    async with opened(settings(base_url=server.url)) as transport:
         error = await failure(transport, sms(), kind)
     assert (error.outcome, error.scope) == (Outcome(outcome), Scope(scope))
     assert (server.begun, len(server.requests)) == (1, 1)

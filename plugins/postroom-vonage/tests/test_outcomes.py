@@ -76,7 +76,7 @@ async def test_every_answer_has_its_outcome(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     server.answer(step)
-    async with open_vonage(server.url, api=api, timeout=0.5) as vonage:
+    async with open_vonage(server.url, api=api) as vonage:
         error = await refused(vonage, sms(), caplog)
     assert (type(error), error.outcome, error.scope) == (kind, Outcome(outcome), Scope(scope))
     assert (server.begun, len(server.requests)) == (1, 1)

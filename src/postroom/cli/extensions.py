@@ -56,7 +56,7 @@ class ExtensibleGroup(TyperGroup):
 def _commands_of(registry: Registry, name: str, *, taken: Container[str]) -> Mapping[str, Any]:
     """Return the commands of one extension, by name. Raises what it raises, and ValueError for a name `taken`."""
     app = typer.Typer()
-    for _, hook in registry.implementations("postroom_commands", registry.load_extensions([name])):
+    for _, hook in registry.hooks.commands(registry.load_extensions([name])):
         hook(app=app)
     if not (app.registered_commands or app.registered_groups):
         return {}

@@ -6,10 +6,12 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from postroom.config.model import is_secret, nearest, setting_names, validated
+from postroom.config.fields import is_secret, setting_names
 from postroom.config.urls import URL_PARTS
+from postroom.config.validation import validated
 from postroom.errors import InvalidOption, MissingCredential
 from postroom.plugin.settings import AccountSettings
+from postroom.validation import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,7 +69,9 @@ def _option_field(provider: str, model: type[AccountSettings], name: str) -> str
     field = model.message_options.get(name) or name.removeprefix(f"{provider}_")
     if field not in fields:
         known = [*model.message_options, *fields]
-        raise InvalidOption(f"provider {provider!r} has no such option{nearest(name, known)}", path=f"options.{name}")
+        raise InvalidOption(
+            f"provider {provider!r} has no such option{did_you_mean(name, known)}", path=f"options.{name}"
+        )
     return field
 
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema, model_validator
 
 from postroom.config.section import Section
+from postroom.notation import SECONDS, read_rate
 
-_LIMIT = re.compile(r"(?P<count>\d{1,9})\s*/\s*(?P<amount>\d{1,5})?(?P<unit>[smhd])")
 _LIMIT_SCHEMA = {"type": "string", "pattern": r"^\s*\d{1,9}\s*/\s*\d{0,5}[smhd]\s*$", "examples": ["20/30s", "1000/d"]}
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +25,14 @@ class Limit:
         """Return the limit in `value`. Raises ValueError with the notation."""
         if isinstance(value, Limit):
             return value
-        found = _LIMIT.fullmatch(value.strip()) if isinstance(value, str) else None
-        window = int(found["amount"] or 1) * _SECONDS[found["unit"]] if found else 0
-        if not found or not window:
+        found = read_rate(value) if isinstance(value, str) else None
+        if not found or not found[0].is_integer():
             raise ValueError("write a limit like 20/30s, 100/m, 1000/h or 5000/d")
-        return cls(int(found["count"]), window)
+        return cls(int(found[0]), found[1])
 
     def __str__(self) -> str:
-        unit = next(unit for unit in "dhms" if self.window % _SECONDS[unit] == 0)
-        amount = self.window // _SECONDS[unit]
+        unit = next(unit for unit in "dhms" if self.window % SECONDS[unit] == 0)
+        amount = int(self.window // SECONDS[unit])
         return f"{self.count}/{amount if amount > 1 else ''}{unit}"
 
 

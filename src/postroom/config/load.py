@@ -8,9 +8,10 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from postroom.config.model import Config, nearest, parse_config
+from postroom.config.model import Config, parse_config
 from postroom.config.urls import account_from_url
 from postroom.errors import ConfigError, InvalidOption
+from postroom.validation import did_you_mean
 
 CONFIG_VARIABLE = "POSTROOM_CONFIG"
 DEFAULT_FILE = "postroom.toml"
@@ -62,7 +63,7 @@ def _from_environment() -> dict[str, Any]:
         if not variable.startswith(PREFIX) or variable == PLUGINS_VARIABLE or not (keys or section in SECTIONS):
             continue
         if section not in SECTIONS:
-            raise InvalidOption(f"unknown section{nearest(section, SECTIONS)}", path=variable)
+            raise InvalidOption(f"unknown section{did_you_mean(section, SECTIONS)}", path=variable)
         _plant(tree, [section, *keys], value if section == "accounts" else _list_or_text(value, variable), variable)
     return tree
 

@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
     Field,
-    SecretStr,
     StringConstraints,
-    ValidationError,
     model_validator,
 )
 
 from postroom.config.gateway import GatewaySettings
 from postroom.config.outbox import OutboxSettings
 from postroom.config.section import Section
-from postroom.errors import ConfigError, InvalidOption, MissingCredential
+from postroom.config.validation import validated
+from postroom.errors import InvalidOption
 from postroom.plugin.settings import AccountSettings
 from postroom.receipts import Channel
+from postroom.validation import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
-    from pydantic.fields import FieldInfo
-    from pydantic_core import ErrorDetails
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}")
@@ -136,7 +133,7 @@ class Config(Section):
                 raise InvalidOption("is also the name of an account; choose another", path=f"routes.{name}")
             for via in route.via:
                 if via not in self.accounts:
-                    hint = nearest(via, self.accounts)
+                    hint = did_you_mean(via, self.accounts)
                     raise InvalidOption(f"no account {via!r}{hint}", path=f"routes.{name}.via")
         return self
 
@@ -149,72 +146,3 @@ class Config(Section):
 def parse_config(values: Mapping[str, Any]) -> Config:
     """Return the configuration in `values`; raises ConfigError with the dotted path of what is wrong."""
     return validated(Config, values)
-
-
-def validated(model: type[ModelT], values: object, path: str = "") -> ModelT:
-    """Validate `values`; a problem becomes a ConfigError that names the setting below `path`.
-
-    A missing secret is a MissingCredential, everything else an InvalidOption. Values are never shown.
-    """
-    try:
-        return model.model_validate(values)
-    except ConfigError as error:
-        if not path:
-            raise
-        raise type(error)(str(error), path=path) from error
-    except ValidationError as error:
-        problems = error.errors(include_url=False, include_input=False)
-    except Exception as error:
-        raise ConfigError(
-            f"{model.__name__} raised {type(error).__name__}, a fault in the plugin", path=path
-        ) from error
-    told = [_told(model, problem, path) for problem in problems]
-    kind = MissingCredential if all(_lacks_secret(model, p) for p in problems) else InvalidOption
-    first_path, first = told[0]
-    more = "".join(f"\n{where}: {what}" if where else f"\n{what}" for where, what in told[1:])
-    raise kind(first + more, path=first_path or None)
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Return `"; did you mean 'x'?"` for the known name nearest to `word`, or nothing."""
-    found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {found[0]!r}?" if found else ""
-
-
-def _told(model: type[BaseModel], problem: ErrorDetails, path: str) -> tuple[str, str]:
-    where = ".".join(str(part) for part in (path, *problem["loc"]) if part != "")
-    if problem["type"] == "extra_forbidden":
-        key = str(problem["loc"][-1])
-        return where, f"unknown key{nearest(key, _keys_at(model, problem['loc'][:-1]))}"
-    if problem["type"] == "missing":
-        return where, "is required but not set"
-    return where, problem["msg"].removeprefix("Value error, ")
-
-
-def _keys_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    current: type[BaseModel] | None = model
-    for part in location:
-        if current is not None and part in current.model_fields:
-            current = _model_in(current.model_fields[str(part)].annotation)
-    return [] if current is None else list(setting_names(current))
-
-
-def setting_names(model: type[BaseModel]) -> dict[str, FieldInfo]:
-    """Return the model's fields under the names a configuration uses (`from`, not `from_`)."""
-    return {info.serialization_alias or name: info for name, info in model.model_fields.items()}
-
-
-def _model_in(annotation: object) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((found for part in get_args(annotation) if (found := _model_in(part))), None)
-
-
-def _lacks_secret(model: type[BaseModel], problem: ErrorDetails) -> bool:
-    field = model.model_fields.get(str(problem["loc"][-1])) if len(problem["loc"]) == 1 else None
-    return problem["type"] == "missing" and field is not None and is_secret(field)
-
-
-def is_secret(field: FieldInfo) -> bool:
-    """Whether a setting holds a secret."""
-    return SecretStr in (field.annotation, *get_args(field.annotation))

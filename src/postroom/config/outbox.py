@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from postroom.config.section import Section
+from postroom.notation import read_time
 
-_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
-_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)\s*(ms|s|m|h|d)", re.ASCII)
 _SQLITE = "sqlite:///"
 
 
 def _seconds(value: object) -> object:
     if not isinstance(value, str):
         return value
-    found = _DURATION.fullmatch(value.strip())
-    if not found:
+    found = read_time(value)
+    if found is None:
         raise ValueError("write a time like 10s, 5m, 3h or 7d")
-    return float(found[1]) * _UNITS[found[2]]
+    return found
 
 
 def _engine_url(value: str) -> str:

@@ -6,11 +6,11 @@ import random
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
-from postroom.config.model import nearest
 from postroom.delivery.accounts import Target
 from postroom.errors import PluginError, ProviderNotFound
 from postroom.messages import Email, Message, Sms
 from postroom.receipts import Channel
+from postroom.validation import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -95,7 +95,7 @@ class Router:
         found = self._targets.get(name)
         if found or self._registry.knows(name):
             return found or Target(name, name, configured=False)
-        hint = nearest(name, self._targets)
+        hint = did_you_mean(name, self._targets)
         raise ProviderNotFound(f"no account {name!r}; accounts: {', '.join(sorted(self._targets)) or 'none'}{hint}")
 
     @property
@@ -155,7 +155,7 @@ class Router:
         try:
             self._registry.transport(name, channel)
         except ProviderNotFound as error:
-            hint = nearest(name, ours)
+            hint = did_you_mean(name, ours)
             configured = f"; routes and accounts: {', '.join(sorted(ours)) or 'none'}{hint}"
             raise ProviderNotFound(f"{error}{configured}") from None
 

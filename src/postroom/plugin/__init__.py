@@ -16,6 +16,7 @@ from postroom.plugin.transport import (
     UnknownAttempt,
     WebhookRequest,
 )
+from postroom.validation import did_you_mean
 
 __all__ = [
     "EMAIL_FEATURES",
@@ -33,6 +34,7 @@ __all__ = [
     "Transport",
     "UnknownAttempt",
     "WebhookRequest",
+    "did_you_mean",
     "hookimpl",
     "mark_cancelled",
 ]

@@ -1,4 +1,4 @@
-"""What every account can be told, whatever its provider."""
+"""Settings of every account, whatever its provider."""
 
 from __future__ import annotations
 
@@ -8,25 +8,17 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
 from postroom.addresses import refuse_breaks
-
-_RATE = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)\s*/\s*((?:[1-9]\d{0,5})?)\s*(s|m|h|d)", re.ASCII)
-_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+from postroom.notation import read_rate
 
 OnUnknown = Literal["hold", "retry", "assume_sent"]
 Unsupported = Literal["error", "warn"]
 
 
-def _rate_text(value: str) -> str:
-    if not _RATE.fullmatch(value) or _per_second(value) <= 0:
+def _rate(value: str) -> str:
+    found = read_rate(value)
+    if not found or found[0] <= 0:
         raise ValueError("write a rate like 50/s, 100/m or 20/30s")
     return value
-
-
-def _per_second(rate: str) -> float:
-    found = _RATE.fullmatch(rate)
-    assert found
-    count, every, unit = found.groups()
-    return float(count) / (int(every or 1) * _UNIT_SECONDS[unit])
 
 
 def _base_url(value: object) -> object:
@@ -72,7 +64,7 @@ class AccountSettings(BaseModel):
     )
     timeout: float = Field(default=30.0, gt=0, le=3600, allow_inf_nan=False)
     concurrency: int = Field(default=50, ge=1, le=10_000)
-    rate: Annotated[str, AfterValidator(_rate_text)] | None = None
+    rate: Annotated[str, AfterValidator(_rate)] | None = None
     on_unknown: OnUnknown = "hold"
     unsupported: Unsupported = "error"
 
@@ -83,7 +75,8 @@ class AccountSettings(BaseModel):
 
     @property
     def rate_per_second(self) -> float | None:
-        return None if self.rate is None else _per_second(self.rate)
+        found = read_rate(self.rate or "")
+        return found[0] / found[1] if found else None
 
 
 class HttpAccountSettings(AccountSettings):

@@ -1,4 +1,4 @@
-"""What an installed distribution says of itself and of its entry points, without running any of it."""
+"""Entry points of a group, and the metadata of their distributions; none of their code is run."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 
-def claims(group: str) -> dict[str, list[EntryPoint]]:
+def entry_points_by_name(group: str) -> dict[str, list[EntryPoint]]:
     """Return the entry points of a group by name; a name with several is claimed by several distributions."""
     found: dict[str, list[EntryPoint]] = {}
     for entry in importlib.metadata.entry_points(group=group):
         rivals = found.setdefault(entry.name, [])
-        if not any(_same_claim(entry, rival) for rival in rivals):
+        if not any(_same_entry(entry, rival) for rival in rivals):
             rivals.append(entry)
     return found
 
 
-def _same_claim(one: EntryPoint, other: EntryPoint) -> bool:
+def _same_entry(one: EntryPoint, other: EntryPoint) -> bool:
     """Whether one distribution was merely seen twice, as happens with an editable install."""
-    return one.value == other.value and stated(one, "Name") == stated(other, "Name")
+    return one.value == other.value and metadata_field(one, "Name") == metadata_field(other, "Name")
 
 
-def stated(entry: EntryPoint, field: str) -> str:
-    """What the distribution's metadata say; a half-removed installation says nothing."""
+def metadata_field(entry: EntryPoint, field: str) -> str:
+    """Return a field of the distribution's metadata; `unknown` for a half-removed installation."""
     text = entry.dist.read_text("METADATA") if entry.dist else None
     return HeaderParser().parsestr(text or "").get(field, "unknown")
 
 
-def canonical(distribution: str) -> str:
-    """`Acme_SMS` and `acme-sms` are one distribution (packaging.python.org, name normalization)."""
+def normalize_name(distribution: str) -> str:
+    """Normalise a distribution's name: `Acme_SMS` and `acme-sms` are one (packaging.python.org, name normalization)."""
     return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
-def file_of(entry: EntryPoint) -> str | None:
-    """Where the module is; of one that is not loaded, where its package is, since looking further would run it."""
+def source_file(entry: EntryPoint) -> str | None:
+    """Return the module's file; of one that is not loaded, its package's, since looking further would run it."""
     loaded = sys.modules.get(entry.value.partition(":")[0])
     if loaded is not None:
         return getattr(loaded, "__file__", None)
@@ -51,6 +51,6 @@ def file_of(entry: EntryPoint) -> str | None:
     return spec.origin if spec else None
 
 
-def origin(entry: EntryPoint) -> str:
+def describe(entry: EntryPoint) -> str:
     """Return distribution and module, for a text."""
-    return f"{stated(entry, 'Name')}, {entry.value}"
+    return f"{metadata_field(entry, 'Name')}, {entry.value}"

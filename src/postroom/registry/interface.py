@@ -1,4 +1,4 @@
-"""What the core asks of a plugin before it uses it: its interface version, and the class that it gives."""
+"""Interface check of a plugin before it is used: its interface version, and the class that it gives."""
 
 from __future__ import annotations
 

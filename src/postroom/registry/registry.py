@@ -1,8 +1,7 @@
-"""Provider name -> transport class: entry points found by name, loaded when first used, one at a time."""
+"""Registry of providers: name -> transport class, found by entry point and loaded when first used, one at a time."""
 
 from __future__ import annotations
 
-import difflib
 import logging
 import os
 import time
@@ -10,16 +9,28 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import pluggy
-
 from postroom.config.load import PLUGINS_VARIABLE
 from postroom.config.model import Plugins
-from postroom.errors import ContractViolation, PluginConflict, PluginError, PluginLoadError, ProviderNotFound
-from postroom.plugin import hookspecs
+from postroom.errors import (
+    ContractViolation,
+    ExtensionNotFound,
+    PluginConflict,
+    PluginError,
+    PluginLoadError,
+    ProviderNotFound,
+)
 from postroom.plugin.transport import Capabilities, Transport
 from postroom.receipts import Channel
-from postroom.registry.entry_points import canonical, claims, file_of, origin, stated
+from postroom.registry import hooks
+from postroom.registry.entry_points import (
+    describe,
+    entry_points_by_name,
+    metadata_field,
+    normalize_name,
+    source_file,
+)
 from postroom.registry.interface import check_interface, check_transport, listed
+from postroom.validation import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -51,7 +62,7 @@ R = TypeVar("R")
 class ProviderInfo:
     """One installed provider: where it comes from, and what it can do or why it cannot be used.
 
-    `file` is where its code begins, None when that cannot be told. `why` says what lets it load or keeps it out.
+    `file` is where its code begins, None when that is not known. `why` says what lets it load or keeps it out.
     `load_seconds` is how long that took, None when it was not loaded or failed.
     """
 
@@ -81,8 +92,7 @@ class Registry:
 
     def __init__(self, plugins: Plugins | None = None) -> None:
         self._plugins = plugins or Plugins()
-        self._manager = pluggy.PluginManager(hookspecs.PROJECT)
-        self._manager.add_hookspecs(hookspecs)
+        self.hooks = hooks.Hooks()
         self._loaded: dict[str, object] = {}
         self._seconds: dict[str, float] = {}
         self._failures: dict[str, PluginError] = {}
@@ -90,7 +100,7 @@ class Registry:
 
     @cached_property
     def _claims(self) -> dict[str, list[EntryPoint]]:
-        return claims(PROVIDERS)
+        return entry_points_by_name(PROVIDERS)
 
     @cached_property
     def _allowed_here(self) -> frozenset[str] | None:
@@ -109,7 +119,7 @@ class Registry:
 
     def claimants(self, provider: str) -> list[str]:
         """Return the installed distributions that claim a provider's name, allowed or not; nothing is loaded."""
-        return sorted(stated(entry, "Name") for entry in self._claims.get(provider, ()))
+        return sorted(metadata_field(entry, "Name") for entry in self._claims.get(provider, ()))
 
     def transport(self, provider: str, channel: Channel) -> TransportClass:
         """Return the class that carries `channel` for `provider`.
@@ -132,30 +142,28 @@ class Registry:
         return self.transport(provider, channels[0] if channels else Channel.EMAIL).settings_model
 
     def describe(self) -> list[ProviderInfo]:
-        """Load every allowed provider and tell what each installed one is; those of no use carry their error."""
+        """Load every allowed provider and describe each installed one; those of no use carry their error."""
         return [self._describe(name, entry) for name in sorted(self._claims) for entry in self._claims[name]]
 
     def load_extensions(self, names: Iterable[str]) -> list[tuple[str, object]]:
-        """Load observers, gates and commands by name; raises PluginError for one that cannot be used."""
-        installed = claims(EXTENSIONS)
+        """Load observers, send middleware and commands by name.
+
+        Raises ExtensionNotFound, PluginConflict, PluginLoadError or ContractViolation.
+        """
+        installed = entry_points_by_name(EXTENSIONS)
         loaded = []
         for name in names:
             if name not in installed:
-                raise ProviderNotFound(
+                raise ExtensionNotFound(
                     f"extension {name!r} is not installed; installed: {listed(installed)}. "
                     "Install it, or take it out of [plugins] extensions"
                 )
             entry, *rivals = installed[name]
             if rivals:
-                claimants = listed(stated(claim, "Name") for claim in installed[name])
+                claimants = listed(metadata_field(claim, "Name") for claim in installed[name])
                 raise PluginConflict(f"extension {name!r} is claimed by {claimants}; uninstall all but one")
             loaded.append((name, self._load(f"extension {name!r}", entry)))
         return loaded
-
-    def implementations(self, hook: str, plugins: Iterable[tuple[str, object]]) -> list[tuple[str, Any]]:
-        """Return (plugin name, function) of `hook` for the given plugins, in their order."""
-        by_plugin = {id(impl.plugin): impl.function for impl in getattr(self._manager.hook, hook).get_hookimpls()}
-        return [(name, by_plugin[id(plugin)]) for name, plugin in plugins if id(plugin) in by_plugin]
 
     def _describe(self, name: str, entry: EntryPoint) -> ProviderInfo:
         capabilities: dict[Channel, Capabilities] = {}
@@ -166,10 +174,10 @@ class Registry:
             error = failure
         return ProviderInfo(
             name=name,
-            distribution=stated(entry, "Name"),
-            version=stated(entry, "Version"),
+            distribution=metadata_field(entry, "Name"),
+            version=metadata_field(entry, "Version"),
             module=entry.value,
-            file=file_of(entry),
+            file=source_file(entry),
             why=self._why(name),
             load_seconds=None if error else self._seconds.get(name),
             capabilities=capabilities,
@@ -228,7 +236,7 @@ class Registry:
                 "provider %r (%s) took %.1f s to load, and everything waited; its author should import what is heavy "
                 "only where it is used",
                 provider,
-                origin(self._claim(provider)),
+                describe(self._claim(provider)),
                 seconds,
             )
 
@@ -237,11 +245,11 @@ class Registry:
             raise self._not_found(provider)
         rivals = self._claims[provider]
         if provider in self._plugins.use:
-            chosen = canonical(self._plugins.use[provider])
-            rivals = [entry for entry in rivals if canonical(stated(entry, "Name")) == chosen]
+            chosen = normalize_name(self._plugins.use[provider])
+            rivals = [entry for entry in rivals if normalize_name(metadata_field(entry, "Name")) == chosen]
         if len(rivals) == 1:
             return rivals[0]
-        claimants = listed(stated(entry, "Name") for entry in self._claims[provider])
+        claimants = listed(metadata_field(entry, "Name") for entry in self._claims[provider])
         if not rivals:
             raise PluginConflict(
                 f"[plugins.use] {provider} names {self._plugins.use[provider]!r}, but it is claimed by {claimants}"
@@ -255,16 +263,16 @@ class Registry:
         if provider in self._claims:
             return ProviderNotFound(f"provider {provider!r} is installed but {self._hindrance(provider)}; add it there")
         known = KNOWN_DISTRIBUTIONS.get(provider)
-        near = difflib.get_close_matches(provider, self.names(), n=1)
         step = f"pip install {known}" if known else "install a plugin that provides it"
-        hint = f"did you mean {near[0]!r}? Else " if near else ""
-        return ProviderNotFound(f"no provider {provider!r}; installed: {listed(self.names())}. {hint}{step}")
+        hint = did_you_mean(provider, self.names())
+        lead_in = f"{hint} Else" if hint else "."
+        return ProviderNotFound(f"no provider {provider!r}; installed: {listed(self.names())}{lead_in} {step}")
 
     def _load_provider(self, name: str, entry: EntryPoint) -> object:
         plugin = self._load(f"provider {name!r}", entry)
-        if not any(self.implementations(f"postroom_{channel}_transport", [(name, plugin)]) for channel in Channel):
+        if not any(self.hooks.transport(plugin, channel) for channel in Channel):
             raise ContractViolation(
-                f"provider {name!r} ({origin(entry)}) gives no transport: postroom_email_transport or "
+                f"provider {name!r} ({describe(entry)}) gives no transport: postroom_email_transport or "
                 "postroom_sms_transport, marked with @hookimpl"
             )
         return plugin
@@ -274,31 +282,28 @@ class Registry:
         try:
             plugin: object = entry.load()
             check_interface(what, plugin)
-            if not self._manager.is_registered(plugin):
-                self._manager.register(plugin, name=f"{entry.group}:{entry.name}")
+            unknown = self.hooks.register(plugin, f"{entry.group}:{entry.name}")
         except PluginError:
             raise
         except (Exception, SystemExit) as error:
-            raise PluginLoadError(f"{what} ({origin(entry)}) cannot be loaded: {_cause(error)}") from error
-        unknown = [hook.name for hook in self._manager.get_hookcallers(plugin) or () if not hook.has_spec()]
+            raise PluginLoadError(f"{what} ({describe(entry)}) cannot be loaded: {_cause(error)}") from error
         if unknown:
-            self._manager.unregister(plugin)
             raise ContractViolation(
-                f"{what} ({origin(entry)}) implements {listed(unknown)}, which postroom does not call; the hooks "
-                f"are {listed(_hook_names())}"
+                f"{what} ({describe(entry)}) implements {listed(unknown)}, which postroom does not call; the hooks "
+                f"are {listed(hooks.NAMES)}"
             )
         return plugin
 
     def _from_hook(self, provider: str, plugin: object, channel: Channel) -> TransportClass | None:
-        found = self.implementations(f"postroom_{channel}_transport", [(provider, plugin)])
-        if not found:
+        hook = self.hooks.transport(plugin, channel)
+        if hook is None:
             return None
         try:
-            transport = found[0][1]()
+            transport: TransportClass = hook()
         except (Exception, SystemExit) as error:
             raise PluginLoadError(f"provider {provider!r} cannot be loaded: {_cause(error)}") from error
         check_transport(provider, transport, channel)
-        return transport  # type: ignore[no-any-return] # just checked
+        return transport
 
 
 def _cause(error: BaseException) -> str:
@@ -307,7 +312,3 @@ def _cause(error: BaseException) -> str:
     if missing == "aiohttp":
         return f"{text}; pip install 'postroom[http]'"
     return f"{text}; install what is missing" if missing else f"{text}; update or uninstall the plugin"
-
-
-def _hook_names() -> list[str]:
-    return [name for name in dir(hookspecs) if name.startswith("postroom_")]

@@ -13,7 +13,7 @@ from postroom import (
     OutcomeUnknown,
     PluginError,
     Postroom,
-    ProviderNotFound,
+    ExtensionNotFound,
     Sms,
     Status,
     Suppressed,
@@ -160,7 +160,7 @@ async def test_an_observer_that_breaks_is_logged_and_the_next_is_told(stage, cap
 
 
 async def test_a_missing_extension_is_an_error_when_the_room_is_made(stage) -> None:
-    with pytest.raises(ProviderNotFound, match=r"'stage-gaet' is not installed; installed: .*stage-gate"):
+    with pytest.raises(ExtensionNotFound, match=r"'stage-gaet' is not installed; installed: .*stage-gate"):
         room_of(stage, stage.Script(), "gaet")
 
 

@@ -57,14 +57,19 @@ def test_two_claimants_of_one_extension_are_named_and_neither_loads(site) -> Non
     assert message == "extension 'bad' is claimed by one-watch, two-watch; uninstall all but one"
 
 
-def test_an_argument_of_a_hook_may_be_left_out(site) -> None:
-    quiet = USES + "@hookimpl\ndef postroom_on_event(event):\n    pass\n"
+def test_a_hook_gets_just_the_arguments_it_asks_for(site) -> None:
+    quiet = USES + "seen = []\n@hookimpl\ndef postroom_on_event(event):\n    seen.append(event)\n"
     site.add("good-watch", extensions={"good": "good_watch"}, modules={"good_watch": quiet})
-    told = site.python(
+    seen = site.python(
         """
         import json
         from postroom.registry.registry import Registry
-        print(json.dumps([name for name, _ in Registry().load_extensions(["good"])]))
+        registry = Registry()
+        loaded = registry.load_extensions(["good"])
+        for _, observe in registry.hooks.on_event(loaded):
+            observe(event="the event", receipt="the receipt")
+        import good_watch
+        print(json.dumps(good_watch.seen))
         """
     )
-    assert told == ["good"]
+    assert seen == ["the event"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 import pytest
 
-from postroom.errors import ContractViolation, PluginConflict, PluginLoadError, ProviderNotFound
+from postroom.errors import ContractViolation, ExtensionNotFound, PluginConflict, PluginLoadError, ProviderNotFound
 from postroom.receipts import Channel
 from postroom.registry.registry import KNOWN_DISTRIBUTIONS, Registry
 
@@ -433,12 +433,12 @@ def test_extensions_load_by_name_in_the_order_asked(stage) -> None:
     registry = Registry()
     loaded = registry.load_extensions(["stage-second-gate", "stage-ledger", "stage-gate"])
     assert [name for name, _ in loaded] == ["stage-second-gate", "stage-ledger", "stage-gate"]
-    gates = registry.implementations("postroom_around_send", loaded)
+    gates = registry.hooks.around_send(loaded)
     assert [name for name, _ in gates] == ["stage-second-gate", "stage-gate"]
 
 
 def test_an_unknown_extension_names_the_installed_ones(stage) -> None:
-    with pytest.raises(ProviderNotFound, match=r"'stage-legder' is not installed; installed: .*stage-ledger"):
+    with pytest.raises(ExtensionNotFound, match=r"'stage-legder' is not installed; installed: .*stage-ledger"):
         Registry().load_extensions(["stage-legder"])
 
 

@@ -1,4 +1,4 @@
-"""What SendGrid would refuse, said before anything is sent.
+"""Validation: what SendGrid would refuse is refused before anything is sent.
 
 Sources, below twilio.com/docs/sendgrid/api-reference/mail-send: `errors` (the list of its refusals), `limitations`
 and the description of the request.
@@ -6,13 +6,13 @@ and the description of the request.
 
 from __future__ import annotations
 
-import difflib
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from pydantic_core import to_json
 
 from postroom.errors import InvalidOption
+from postroom.plugin import did_you_mean
 from postroom_sendgrid.bulk import LARGEST_CALL, MOST_RECIPIENTS, calls_for
 from postroom_sendgrid.payload import ID_ARGUMENT, custom_arguments, wire_address
 
@@ -54,12 +54,8 @@ def check_provider_options(email: Email) -> None:
         path = f"provider_options.{name}"
         kind = PROVIDER_FIELDS.get(name)
         if kind is None:
-            near = difflib.get_close_matches(name, PROVIDER_FIELDS, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise InvalidOption(
-                f"the message's own fields and these are all there is; {hint}known: {', '.join(PROVIDER_FIELDS)}",
-                path=path,
-            )
+            hint = did_you_mean(name, PROVIDER_FIELDS) or f": {', '.join(PROVIDER_FIELDS)}"
+            raise InvalidOption(f"the message's own fields and SendGrid's are all there is{hint}", path=path)
         if not isinstance(value, kind):
             raise InvalidOption(f"must be {'an object' if kind is dict else 'a text'}", path=path)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from postroom.errors import InvalidOption
+from postroom.plugin import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -60,8 +60,7 @@ def read_dsn(account: str, options: Mapping[str, JsonValue]) -> Dsn | None:
     """Return the notifications that `provider_options` ask for. Raises InvalidOption for anything else."""
     for name in options:
         if name != "dsn":
-            near = difflib.get_close_matches(name, ["dsn"], cutoff=0.3)
-            hint = "; did you mean 'dsn'?" if near else "; SMTP knows 'dsn'"
+            hint = did_you_mean(name, ["dsn"]) or "; SMTP knows 'dsn'"
             raise InvalidOption(f"{account}: SMTP has no such option{hint}", path=f"provider_options.{name}")
     if options.get("dsn") is None:
         return None
@@ -76,10 +75,8 @@ def _in_our_words(account: str, error: ValidationError) -> InvalidOption:
     path = ".".join(str(part) for part in ("provider_options", "dsn", *problem["loc"]))
     text = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(problem["loc"][-1]), list(Dsn.model_fields), n=1, cutoff=0.3)
-        text = "no such option" + (
-            f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(Dsn.model_fields)}"
-        )
+        hint = did_you_mean(str(problem["loc"][-1]), Dsn.model_fields)
+        text = f"no such option{hint or '; there are ' + ', '.join(Dsn.model_fields)}"
     return InvalidOption(f"{account}: {text}", path=path)
 
 

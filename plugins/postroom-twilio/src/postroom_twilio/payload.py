@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from postroom.errors import InvalidOption
+from postroom.plugin import did_you_mean
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -106,7 +107,9 @@ def _option(name: str, value: JsonValue) -> Fields:
     if name in OWNED:
         raise InvalidOption(f"use the message's field {OWNED[name]}", path=path)
     if name not in OPTIONS:
-        raise InvalidOption(f"Twilio's messages have no such parameter{_nearest(name)}", path=path)
+        raise InvalidOption(
+            f"Twilio's messages have no such parameter{did_you_mean(name.lower(), [*OPTIONS, *OWNED])}", path=path
+        )
     if value is None:
         return {}
     return {name.title().replace("_", ""): _form_value(value, path)}
@@ -122,10 +125,3 @@ def _form_value(value: JsonValue, path: str) -> str | list[str]:
             raise InvalidOption("a list may hold text only", path=path)
         return [str(item) for item in value]
     return str(value)
-
-
-def _nearest(name: str) -> str:
-    import difflib  # noqa: PLC0415 - only on the way to an error
-
-    found = difflib.get_close_matches(name.lower(), [*OPTIONS, *OWNED], n=1, cutoff=0.5)
-    return f"; did you mean {found[0]!r}?" if found else ""

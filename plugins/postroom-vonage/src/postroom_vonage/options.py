@@ -1,4 +1,4 @@
-"""What `provider_options` may add to a request: the fields of the SDK's own models that a message does not own."""
+"""Vonage's `provider_options`: the fields of the SDK's own models that a message does not own."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 from postroom.errors import InvalidOption
+from postroom.plugin import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,17 +60,11 @@ def _wire_name(kind: Kind, name: str, known: Mapping[str, str]) -> str:
     if name in OWNED:
         raise InvalidOption(f"use the message's field {OWNED[name]}", path=path)
     api = "SMS API" if kind == "sms-api" else f"Messages API ({kind})"
-    raise InvalidOption(f"Vonage's {api} has no such field{_nearest(name, known)}", path=path)
+    hint = did_you_mean(name.lower(), [*known, *OWNED]) or f"; it has {', '.join(sorted(set(known.values())))}"
+    raise InvalidOption(f"Vonage's {api} has no such field{hint}", path=path)
 
 
 def _has_value(kind: Kind, name: str, value: JsonValue) -> bool:
     if kind == "sms-api" and isinstance(value, (dict, list)):
         raise InvalidOption("must be text, a number, true or false", path=f"provider_options.{name}")
     return value is not None
-
-
-def _nearest(name: str, known: Mapping[str, str]) -> str:
-    import difflib  # noqa: PLC0415 - only on the way to an error
-
-    found = difflib.get_close_matches(name.lower(), [*known, *OWNED], n=1, cutoff=0.5)
-    return f"; did you mean {found[0]!r}?" if found else f"; it has {', '.join(sorted(set(known.values())))}"
