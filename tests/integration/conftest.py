@@ -1,25 +1,37 @@
+"""What integration tests share: the gateway in this process or in one of its own, and a real SMTP server."""
+
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
+import logging
 import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPMessage
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
+import uvicorn
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import Envelope
+
+from postroom.client import Postroom
+from postroom.gateway.app import open_gateway
+from postroom.gateway.serving.server import configured
+from tests.conftest import CommandLine, Finished
+
+G = TypeVar("G", bound="Gateway")
 
 
 @dataclass(frozen=True)
@@ -37,16 +49,15 @@ class Reply:
 
 @dataclass
 class Gateway:
-    """`postroom serve` as a process of its own, and one key for it."""
+    """A client of a running service, with one key for it; `folder` has its configuration and its outbox."""
 
-    process: subprocess.Popen[str]
     folder: Path
     port: int
     key: str
     key_id: str
 
     def call(
-        self, method: str, path: str, body: Any = None, *, key: str | None = "", headers: dict[str, str] | None = None
+        self, method: str, path: str, body: Any = None, *, key: str | None = "", headers: dict[str, Any] | None = None
     ) -> Reply:
         """Send one request; `body` as JSON unless it is bytes, with the gateway's key unless `key` says otherwise."""
         sent = {"Auth-token": key or self.key} if key is not None else {}
@@ -69,16 +80,144 @@ class Gateway:
 
     def settled(self, message_id: str, *, but_not: tuple[str, ...] = ("queued", "sending")) -> dict[str, Any]:
         """Wait until a message has moved on, and return what is known of it."""
-        for _ in range(400):
+        for _ in range(1500):
             shown: dict[str, Any] = self.get(f"/v1/messages/{message_id}").json
             if shown["status"] not in but_not:
                 return shown
-            time.sleep(0.05)
+            time.sleep(0.02)
         raise AssertionError(f"still {shown['status']}: {shown}")
+
+    def keys(self, *arguments: str) -> Finished:
+        """Do what `postroom keys …` does, beside the service."""
+        done = CommandLine(self.folder, surroundings())("keys", *arguments)
+        assert done.code == 0, done.err
+        return done
 
     def another_key(self, *options: str) -> str:
         """Make one more key, as `postroom keys create` does with these options."""
-        return _made_key(self.folder, *options)[0]
+        key: str = self.keys("create", "--json", *options).json["key"]
+        return key
+
+    def stop(self) -> object:
+        """End it; what it has begun is answered first."""
+        raise NotImplementedError
+
+    @property
+    def log(self) -> str:
+        """Everything it has said so far."""
+        raise NotImplementedError
+
+
+class LocalGateway(Gateway):
+    """The service in a thread of this process, on a socket and a file of its own."""
+
+    def start(self, *, work: bool) -> None:
+        self._log: list[str] = []
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=asyncio.run, args=[self._serve(work=work)], name=f"gateway {self.port}")
+        self._thread.start()
+        assert self._ready.wait(30), self.log
+
+    def stop(self) -> None:
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(setattr, self._server, "should_exit", True)
+            self._thread.join()
+
+    @property
+    def log(self) -> str:
+        return "\n".join(self._log)
+
+    async def _serve(self, *, work: bool) -> None:
+        self._loop = asyncio.get_running_loop()
+        with self._logging(), socket.create_server(("127.0.0.1", self.port)) as listening:
+            self.port = listening.getsockname()[1]
+            async with open_gateway(Postroom.from_config(self.folder / "serve.toml"), work=work) as gateway:
+                self._server = ReadyServer(configured(gateway), self._ready)
+                await self._server.serve(sockets=[listening])
+
+    @contextmanager
+    def _logging(self) -> Iterator[None]:
+        """Keep what is logged by the thread of this service, as `postroom serve` would write it."""
+        handler = LinesOf(threading.get_ident(), self._log)
+        access, others = logging.getLogger("postroom.access"), logging.getLogger("postroom")
+        access.setLevel(logging.INFO)
+        for logger in (access, others):
+            logger.addHandler(handler)
+        access.propagate = False
+        try:
+            yield
+        finally:
+            for logger in (access, others):
+                logger.removeHandler(handler)
+
+
+class ReadyServer(uvicorn.Server):
+    """Says when it listens."""
+
+    def __init__(self, config: uvicorn.Config, ready: threading.Event) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._ready.set()
+
+
+class LinesOf(logging.Handler):
+    """Collects what one thread logs."""
+
+    def __init__(self, thread: int, lines: list[str]) -> None:
+        super().__init__()
+        self.setFormatter(logging.Formatter())
+        self._thread, self._lines = thread, lines
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.thread == self._thread:
+            self._lines.append(self.format(record))
+
+
+ServeGateway = Callable[..., Gateway]
+
+
+def made_gateway(kind: type[G], folder: Path, config: str) -> G:
+    """Return a client of a service that is still to be started, with a key."""
+    (folder / "postroom.toml").write_text(config)
+    outbox = f'{config}\n[outbox]\nurl = "sqlite:///{folder}/postroom.db"\n'  # for a service that has another folder
+    (folder / "serve.toml").write_text(outbox)
+    gateway = kind(folder, 0, "", "")
+    made = gateway.keys("create", "--json").json
+    gateway.key, gateway.key_id = made["key"], made["id"]
+    return gateway
+
+
+@pytest.fixture(scope="module")
+def serve_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServeGateway]:
+    """Start the service in this process, over a real socket; ended with the module."""
+    started: list[LocalGateway] = []
+
+    def start(config: str, *, work: bool = True, folder: Path | None = None) -> LocalGateway:
+        gateway = made_gateway(LocalGateway, folder or tmp_path_factory.mktemp("gateway"), config)
+        started.append(gateway)
+        gateway.start(work=work)
+        return gateway
+
+    yield start
+    for gateway in started:
+        gateway.stop()
+
+
+class GatewayProcess(Gateway):
+    """`postroom serve` as a process of its own."""
+
+    process: subprocess.Popen[str]
+
+    def start(self, *arguments: str) -> None:
+        with (self.folder / "serve.out").open("w") as out, (self.folder / "serve.err").open("w") as err:
+            self.process = subprocess.Popen(
+                [sys.executable, "-W", "error", "-m", "postroom", "serve", "--port", "0", *arguments],
+                cwd=self.folder, stdout=out, stderr=err, text=True, env=surroundings(),
+            )  # fmt: skip
+        self.port = self._listening()
 
     def stop(self, signal_number: int = signal.SIGTERM) -> int:
         if self.process.poll() is None:
@@ -87,30 +226,27 @@ class Gateway:
 
     @property
     def log(self) -> str:
-        """Everything it has said so far."""
         return (self.folder / "serve.out").read_text() + (self.folder / "serve.err").read_text()
 
-
-ServeGateway = Callable[..., Gateway]
+    def _listening(self) -> int:
+        """Wait for the line that says where it listens; from then on the socket takes connections."""
+        for _ in range(3000):
+            if found := re.search(r"listening on http://.*:(\d+)\n", self.log):
+                return int(found[1])
+            assert self.process.poll() is None, self.log
+            time.sleep(0.02)
+        raise AssertionError(self.log)
 
 
 @pytest.fixture(scope="module")
-def serve_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServeGateway]:
-    """Start `postroom serve` with a configuration; ended with the module."""
-    started: list[Gateway] = []
+def serve_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., GatewayProcess]]:
+    """Start `postroom serve` with a configuration, as a process of its own; ended with the module."""
+    started: list[GatewayProcess] = []
 
-    def start(config: str, *arguments: str, folder: Path | None = None, env: dict[str, str] | None = None) -> Gateway:
-        here = folder or tmp_path_factory.mktemp("gateway")
-        (here / "postroom.toml").write_text(config)
-        key, key_id = _made_key(here)
-        with (here / "serve.out").open("w") as out, (here / "serve.err").open("w") as err:
-            process = subprocess.Popen(
-                [sys.executable, "-W", "error", "-m", "postroom", "serve", "--port", "0", *arguments],
-                cwd=here, stdout=out, stderr=err, text=True, env={**surroundings(), **(env or {})},
-            )  # fmt: skip
-        gateway = Gateway(process, here, 0, key, key_id)
+    def start(config: str, *arguments: str, folder: Path | None = None) -> GatewayProcess:
+        gateway = made_gateway(GatewayProcess, folder or tmp_path_factory.mktemp("gateway"), config)
         started.append(gateway)
-        gateway.port = _port_of(gateway)
+        gateway.start(*arguments)
         return gateway
 
     yield start
@@ -120,26 +256,6 @@ def serve_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServeGat
 
 def surroundings() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("POSTROOM_")}
-
-
-def _made_key(folder: Path, *options: str) -> tuple[str, str]:
-    command = [sys.executable, "-m", "postroom", "keys", "create", "--json", *options]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=surroundings(), check=True)
-    made = json.loads(done.stdout)
-    return made["key"], made["id"]
-
-
-def _port_of(gateway: Gateway) -> int:
-    """Wait for the line that says where it listens, and until it answers there."""
-    for _ in range(600):
-        found = re.search(r"listening on http://.*:(\d+)", gateway.log)
-        if found:
-            port = int(found[1])
-            with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=30):
-                return port
-        assert gateway.process.poll() is None, gateway.log
-        time.sleep(0.05)
-    raise AssertionError(gateway.log)
 
 
 @dataclass

@@ -38,15 +38,8 @@ def gateway(serve_gateway):
     return serve_gateway(CONFIG)
 
 
-def keys(gateway, *arguments):
-    command = [sys.executable, "-m", "postroom", "keys", *arguments]
-    done = subprocess.run(command, cwd=gateway.folder, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def made(gateway, *arguments):
-    return json.loads(keys(gateway, "create", "--json", *arguments))
+    return gateway.keys("create", "--json", *arguments).json
 
 
 def encoded(key):
@@ -104,9 +97,9 @@ def test_a_cookie_is_not_taken_from_a_page_of_another_site(gateway) -> None:
 def test_a_revoked_key_is_refused_at_once_and_its_messages_stay_for_the_operator(gateway) -> None:
     key = made(gateway, "leaver")
     assert gateway.post("/v1/communicate/email", EMAIL, key=key["key"]).status == 202
-    keys(gateway, "revoke", key["id"])
+    gateway.keys("revoke", key["id"])
     assert gateway.post("/v1/communicate/email", EMAIL, key=key["key"]).status == 401
-    [shown] = [k for k in json.loads(keys(gateway, "list", "--json")) if k["id"] == key["id"]]
+    [shown] = [k for k in gateway.keys("list", "--json").json if k["id"] == key["id"]]
     assert shown["status"] == "revoked"
 
 

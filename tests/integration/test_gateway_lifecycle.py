@@ -47,8 +47,8 @@ def stored(gateway, where=""):
 
 
 @pytest.mark.parametrize("answers", [1, 40, 150])
-def test_a_killed_service_loses_nothing_it_accepted_and_repeats_make_no_second_message(serve_gateway, answers) -> None:
-    gateway = serve_gateway(CONFIG, "--no-worker")
+def test_a_killed_service_loses_nothing_it_accepted_and_repeats_make_no_second_message(serve_process, answers) -> None:
+    gateway = serve_process(CONFIG, "--no-worker")
     accepted = {}
 
     def post(number) -> None:
@@ -68,7 +68,7 @@ def test_a_killed_service_loses_nothing_it_accepted_and_repeats_make_no_second_m
     before = dict(accepted)
     assert answers <= len(before) < 400
     assert set(before.values()) <= stored(gateway)
-    again = serve_gateway(CONFIG, "--no-worker", folder=gateway.folder)
+    again = serve_process(CONFIG, "--no-worker", folder=gateway.folder)
     gateway.process, gateway.port = again.process, again.port
     with ThreadPoolExecutor(50) as pool:
         list(pool.map(post, range(400)))
@@ -77,8 +77,8 @@ def test_a_killed_service_loses_nothing_it_accepted_and_repeats_make_no_second_m
     assert stored(gateway) == set(accepted.values())
 
 
-def test_a_service_that_is_asked_to_end_answers_what_it_has_begun_and_ends_with_zero(serve_gateway) -> None:
-    gateway = serve_gateway(CONFIG)
+def test_a_service_that_is_asked_to_end_answers_what_it_has_begun_and_ends_with_zero(serve_process) -> None:
+    gateway = serve_process(CONFIG)
     accepted, refused = [], []
 
     def post(number) -> None:
@@ -101,8 +101,8 @@ def test_a_service_that_is_asked_to_end_answers_what_it_has_begun_and_ends_with_
     assert "Traceback" not in gateway.log
 
 
-def test_a_request_whose_body_is_on_its_way_when_the_service_is_asked_to_end_is_answered(serve_gateway) -> None:
-    gateway = serve_gateway(CONFIG)
+def test_a_request_whose_body_is_on_its_way_when_the_service_is_asked_to_end_is_answered(serve_process) -> None:
+    gateway = serve_process(CONFIG)
     body = json.dumps(one_email()).encode()
     with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as client:
         head = f"POST /v1/communicate/email HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
@@ -118,7 +118,7 @@ def test_a_request_whose_body_is_on_its_way_when_the_service_is_asked_to_end_is_
 
 
 def test_without_a_worker_messages_wait_for_one_elsewhere(serve_gateway) -> None:
-    gateway = serve_gateway(CONFIG, "--no-worker")
+    gateway = serve_gateway(CONFIG, work=False)
     id_ = gateway.post("/v1/communicate/email", one_email()).json["id"]
     assert gateway.get("/readyz").json["worker"] == "elsewhere"
     assert gateway.get(f"/v1/messages/{id_}").json["status"] == "queued"
@@ -129,8 +129,8 @@ def test_without_a_worker_messages_wait_for_one_elsewhere(serve_gateway) -> None
 
 
 @pytest.mark.system("proc")
-def test_several_processes_share_one_socket_and_one_file_and_a_dead_one_is_replaced(serve_gateway) -> None:
-    gateway = serve_gateway(CONFIG, "--workers", "2")
+def test_several_processes_share_one_socket_and_one_file_and_a_dead_one_is_replaced(serve_process) -> None:
+    gateway = serve_process(CONFIG, "--workers", "2")
     with ThreadPoolExecutor(16) as pool:
         replies = list(pool.map(lambda n: gateway.post("/v1/communicate/email", one_email(n)), range(200)))
     assert {reply.status for reply in replies} == {202}
@@ -149,8 +149,8 @@ def test_several_processes_share_one_socket_and_one_file_and_a_dead_one_is_repla
 
 
 @pytest.mark.system("proc")
-def test_processes_end_with_the_one_that_started_them_even_if_that_is_killed(serve_gateway) -> None:
-    gateway = serve_gateway(CONFIG, "--workers", "2")
+def test_processes_end_with_the_one_that_started_them_even_if_that_is_killed(serve_process) -> None:
+    gateway = serve_process(CONFIG, "--workers", "2")
     assert gateway.stop(signal.SIGKILL) == -signal.SIGKILL
     for _ in range(200):
         try:

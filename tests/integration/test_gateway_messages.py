@@ -30,7 +30,7 @@ def gateway(serve_gateway):
 
 @pytest.fixture(scope="module")
 def waiting(serve_gateway):
-    return serve_gateway(CONFIG, "--no-worker")
+    return serve_gateway(CONFIG, work=False)
 
 
 def accepted(gateway, **fields):

@@ -246,7 +246,7 @@ auth_token = { env = "NOT_SET_ANYWHERE" }
 
 
 def test_what_is_wrong_with_an_account_is_told_to_the_log_and_not_to_who_calls(serve_gateway) -> None:
-    gateway = serve_gateway(HALF, "--no-worker")  # which is not stopped by what only workers need
+    gateway = serve_gateway(HALF, work=False)  # which is not stopped by what only workers need
     answer = report(gateway, inbound("STOP"), account="half")
     assert (answer.status, answer.json["error"]) == (503, "missing_credential")
     assert "half" not in answer.json["message"]

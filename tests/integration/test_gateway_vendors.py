@@ -43,11 +43,12 @@ async def test_the_credentials_of_a_request_are_used_for_its_message_and_kept_fr
     answer = Answer(status=201, body={"sid": "SM" + "1" * 32, "status": "queued", "to": TO, "from": FROM})
     async with HttpRecorder() as vendor:
         vendor.answer(answer)
-        gateway = serve_gateway(CONFIG.format(twilio=vendor.url, sendgrid=vendor.url), "--no-worker")
+        config = CONFIG.format(twilio=vendor.url, sendgrid=vendor.url)
+        gateway = await asyncio.to_thread(serve_gateway, config, work=False)
         reply = await asyncio.to_thread(gateway.post, "/v1/communicate/sms", sample())
         assert reply.status == 202
         stored = b"".join(file.read_bytes() for file in gateway.folder.glob("postroom.db*"))
-        worker = serve_gateway(CONFIG.format(twilio=vendor.url, sendgrid=vendor.url), folder=gateway.folder)
+        worker = await asyncio.to_thread(serve_gateway, config, folder=gateway.folder)
         worker.key = gateway.key
         shown = await asyncio.to_thread(worker.settled, reply.json["id"])
         listing = await asyncio.to_thread(worker.get, "/v1/messages")
@@ -64,7 +65,7 @@ async def test_the_credentials_of_a_request_are_used_for_its_message_and_kept_fr
 async def test_what_the_vendor_says_to_wrong_credentials_is_told_without_them(serve_gateway) -> None:
     async with HttpRecorder() as vendor:
         vendor.answer(Answer(status=401, body={"code": 20003, "message": "Authenticate", "status": 401}))
-        gateway = serve_gateway(CONFIG.format(twilio=vendor.url, sendgrid=vendor.url))
+        gateway = await asyncio.to_thread(serve_gateway, CONFIG.format(twilio=vendor.url, sendgrid=vendor.url))
         reply = await asyncio.to_thread(gateway.post, "/v1/communicate/sms", sample())
         shown = await asyncio.to_thread(gateway.settled, reply.json["id"])
     assert shown["status"] == "failed"
