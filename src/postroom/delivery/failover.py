@@ -40,11 +40,15 @@ class Candidate(NamedTuple):
 
 
 def candidates(
-    plan: Sequence[PlannedRoute], order: Order | None = None, tried: Mapping[str, Sequence[str]] | None = None
+    plan: Sequence[PlannedRoute],
+    order: Order | None = None,
+    tried: Mapping[str, Sequence[str]] | None = None,
+    doubted_at: Mapping[str, str] | None = None,
 ) -> Iterator[Candidate]:
-    """Yield every account of a plan, in the order to try them, with the recipients it has not been tried for.
+    """Yield every account of a plan, in the order to try them, with the recipients it may be tried for.
 
-    `tried` are the recipients that each account has been tried for already, by its name.
+    `tried` are the recipients that each account has been tried for already, by its name. `doubted_at` are recipients
+    who may have a copy already, and the only account that may be tried for them.
     """
     for message, route, planned in plan:
         targets = order(planned, message) if order else planned
@@ -52,6 +56,8 @@ def candidates(
             recipients = message.recipients
             if tried and target.name in tried:
                 recipients = tuple(r for r in recipients if r not in tried[target.name])
+            if doubted_at:
+                recipients = tuple(r for r in recipients if doubted_at.get(r, target.name) == target.name)
             if recipients:
                 yield Candidate(message, route, target, recipients, target is targets[-1])
 

@@ -23,6 +23,9 @@ class DeliveryProgress:
     A recipient is settled by acceptance, by a refusal that holds everywhere, and by an unknown outcome: to
     send again after that might make a second copy. Only a recipient who surely was not served, for a
     reason another account may not have, is left for the next one. While it is `untouched` everybody is pending.
+
+    A doubt stays until somebody resolves it: a recipient of unknown outcome may be tried again at the account that
+    may have served them, by policy, and nowhere else; a refusal there does not take the earlier copy back.
     """
 
     def __init__(self, message: Message, message_id: str) -> None:
@@ -37,6 +40,8 @@ class DeliveryProgress:
         self._last: Target | None = None
         self._taken: tuple[Target, Accepted] | None = None
         self._assumed: set[str] = set()
+        self.doubted_at: dict[str, str] = {}
+        """Recipients who may have a copy already -> the account it went through."""
 
     @classmethod
     def resumed(cls, message: Message, receipt: Receipt, pending: tuple[str, ...] | None) -> DeliveryProgress:
@@ -51,6 +56,7 @@ class DeliveryProgress:
             if receipt.accepted:
                 progress._taken = progress._last, Accepted(provider_message_id=receipt.provider_message_id)
         progress.untouched = False
+        progress.doubted_at = _doubts_of(receipt)
         if pending is not None:
             progress._pending = dict.fromkeys(pending)
         return progress
@@ -58,7 +64,7 @@ class DeliveryProgress:
     @property
     def in_doubt(self) -> tuple[str, ...]:
         """Recipients of unknown outcome who are not pending, nor taken for served."""
-        return tuple(r for r in self._results if r not in {*self._assumed, *self._pending} and self._is_unknown(r))
+        return tuple(r for r in self.doubted_at if r not in self._assumed and r not in self._pending)
 
     @property
     def last_attempt(self) -> Attempt | None:
@@ -72,7 +78,7 @@ class DeliveryProgress:
     @property
     def status(self) -> Status:
         """The status that a direct send ends with."""
-        if any(self._is_unknown(recipient) for recipient in self._results if recipient not in self._assumed):
+        if self.doubted_at.keys() - self._assumed:
             return Status.IN_DOUBT
         if self._assumed or any(result.outcome is Outcome.ACCEPTED for result in self._results.values()):
             return Status.SENT
@@ -122,17 +128,31 @@ class DeliveryProgress:
             return
         self._record_failed(target, result, answer)
         if assume_sent:
-            self.assume_sent(tuple(r for r in result.recipients if self._is_unknown(r)))
+            self.assume_sent(tuple(r for r in result.recipients if r in self.doubted_at))
 
     def record_found(self, target: Target, recipients: tuple[str, ...], answer: Accepted) -> None:
         """Record what a provider said later of recipients in doubt: it has the message."""
         self._taken = self._taken or (target, answer)
         for recipient in recipients:
             self._results[recipient] = RecipientResult.accepted(recipient, answer.provider_message_id)
+            self.doubted_at.pop(recipient, None)
+
+    def record_not_taken(self, recipients: tuple[str, ...]) -> None:
+        """Record that a provider surely has nothing for recipients in doubt: they may be tried anywhere."""
+        for recipient in recipients:
+            del self.doubted_at[recipient]
+            known = {"outcome": Outcome.TRANSIENT, "detail": "the provider has nothing of it"}
+            self._results[recipient] = self._results[recipient].model_copy(update=known)
+        self._pending.update(dict.fromkeys(recipients))
 
     def release(self, recipients: tuple[str, ...]) -> None:
-        """Let recipients in doubt be tried again: a policy risks a second copy, or it is known that there is none."""
+        """Let recipients in doubt be tried again where they may have been served: a policy risks a second copy."""
         self._pending.update(dict.fromkeys(recipients))
+
+    def hold(self, recipients: tuple[str, ...]) -> None:
+        """Leave recipients in doubt to a person: they may not be tried again by themselves."""
+        for recipient in recipients:
+            self._pending.pop(recipient, None)
 
     def assume_sent(self, recipients: tuple[str, ...]) -> None:
         """Take recipients in doubt for served."""
@@ -153,16 +173,13 @@ class DeliveryProgress:
             attempts=tuple(self._attempts),
         )
 
-    def _is_unknown(self, recipient: str) -> bool:
-        return self._results[recipient].outcome is Outcome.UNKNOWN
-
     def _record_accepted(self, target: Target, result: AttemptResult, answer: Accepted) -> None:
         self._taken = self._taken or (target, answer)
         self._add_attempt(target, result, Outcome.ACCEPTED, request_id=answer.request_id, detail=answer.detail)
         given = {recipient.address: recipient for recipient in answer.recipients}
         for recipient in result.recipients:
             known = given.get(recipient) or RecipientResult.accepted(recipient, answer.provider_message_id)
-            self._settle(known, Scope.RECIPIENT)
+            self._settle(known, Scope.RECIPIENT, target)
 
     def _record_failed(self, target: Target, result: AttemptResult, error: DeliveryError) -> None:
         doubtful = any(recipient.outcome is Outcome.UNKNOWN for recipient in error.recipients)
@@ -183,7 +200,7 @@ class DeliveryProgress:
         )
         given = {recipient.address: recipient for recipient in error.recipients}
         for recipient in result.recipients:
-            self._settle(given.get(recipient) or RecipientResult.failed(recipient, error), error.scope)
+            self._settle(given.get(recipient) or RecipientResult.failed(recipient, error), error.scope, target)
 
     def _add_attempt(self, target: Target, result: AttemptResult, outcome: Outcome, **known: Any) -> None:
         attempt = Attempt(
@@ -197,14 +214,31 @@ class DeliveryProgress:
         )
         self._attempts.append(attempt)
 
-    def _settle(self, result: RecipientResult, scope: Scope) -> None:
+    def _settle(self, result: RecipientResult, scope: Scope, target: Target) -> None:
         self.untouched = False
-        self._results[result.address] = result
+        if result.outcome is Outcome.ACCEPTED:
+            self.doubted_at.pop(result.address, None)
+        elif result.outcome is Outcome.UNKNOWN:
+            self.doubted_at.setdefault(result.address, target.name)
+        if result.address not in self.doubted_at or result.outcome is Outcome.UNKNOWN:
+            self._results[result.address] = result
         elsewhere = result.outcome is Outcome.TRANSIENT or (
             result.outcome is Outcome.PERMANENT and scope is Scope.ACCOUNT
         )
         if not elsewhere:
             self._pending.pop(result.address, None)
+
+
+def _doubts_of(receipt: Receipt) -> dict[str, str]:
+    """Return the recipients of unknown outcome, and the account of the last attempt that left them so."""
+    unknown = {result.address for result in receipt.recipients if result.outcome is Outcome.UNKNOWN}
+    return {
+        recipient: attempt.account
+        for attempt in receipt.attempts
+        if attempt.outcome is Outcome.UNKNOWN
+        for recipient in attempt.recipients
+        if recipient in unknown
+    }
 
 
 def _as_error(target: Target, answer: Accepted) -> DeliveryError:

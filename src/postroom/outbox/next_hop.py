@@ -38,15 +38,17 @@ def next_hop(
     *,
     left: tuple[str, ...] | None = None,
     tried: Mapping[str, list[str]] | None = None,
+    doubted_at: Mapping[str, str] | None = None,
 ) -> Hop | None:
     """Return the next account of a recipient's route that has not had them in this round; None when all had.
 
-    `left` are the recipients still to be served (None: all), `tried` whom each account had in this round.
+    `left` are the recipients still to be served (None: all), `tried` whom each account had in this round,
+    `doubted_at` who may have a copy already, through which account.
     Raises ProviderNotFound when the configuration has no account for the message.
     """
     everyone = left is None or len(left) == len(message.recipients)
     pending = message if left is None or everyone else message.for_recipients(left)
-    found = next(candidates(router.plan(pending), order_by_health(health, now), tried), None)
+    found = next(candidates(router.plan(pending), order_by_health(health, now), tried, doubted_at), None)
     if found is None:
         return None
     recipients = found.recipients[:MOST_TOGETHER] if isinstance(message, Sms) else found.recipients

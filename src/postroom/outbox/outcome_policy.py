@@ -99,14 +99,19 @@ class OutcomePolicy:
         progress, account = entry.progress, account_of(entry.queue)
         left = delivery.pending(entry.message.recipients)
         tried = {**progress.tried, account: sorted({*progress.tried.get(account, ()), *recipients})}
-        hop = None if again else self._next_hop(entry, left, tried, health)
+        hop = None if again else self._next_hop(entry, delivery, left, tried, health)
         if hop:
             return self._retrying(entry, delivery, hop, Progress(tried=tried, rounds=progress.rounds), 0.0)
         rounds = progress.rounds + 1
         if entry.single_round or rounds >= self.settings.attempts or self._never_deliverable(entry, delivery, left):
             return self.settled(entry, delivery, delivery.status)
         wait = backoff(self.settings, rounds, self.rng, _asked_to_wait(delivery))
-        hop = self._same_hop(entry, again) if again else self._next_hop(entry, left, {}, health)
+        hop = self._same_hop(entry, again) if again else self._next_hop(entry, delivery, left, {}, health)
+        if hop is None:  # no account of the route is left for them; whose doubt is another account's must not go here
+            delivery.hold(tuple(r for r in left if delivery.doubted_at.get(r, account) != account))
+            left = delivery.pending(left)
+            if not left:
+                return self._doubt(entry, delivery, 0, reconciles=False)
         return self._retrying(entry, delivery, hop or self._same_hop(entry, left), Progress(rounds=rounds), wait)
 
     def _retrying(
@@ -135,12 +140,21 @@ class OutcomePolicy:
     def _next_hop(
         self,
         entry: ClaimedMessage,
+        delivery: DeliveryProgress,
         left: tuple[str, ...],
         tried: Mapping[str, list[str]],
         health: Mapping[str, AccountHealth],
     ) -> Hop | None:
         try:
-            return next_hop(self.router, entry.message, health, self.clock(), left=left, tried=tried)
+            return next_hop(
+                self.router,
+                entry.message,
+                health,
+                self.clock(),
+                left=left,
+                tried=tried,
+                doubted_at=delivery.doubted_at,
+            )
         except PostroomError as error:
             _log.warning("message %s waits: %s", entry.id, error)
             return None
@@ -199,7 +213,7 @@ class OutcomePolicy:
         )
 
     def expired(self, entry: ClaimedMessage, delivery: DeliveryProgress) -> Settlement:
-        if delivery.in_doubt:
+        if delivery.doubted_at:
             return self.settled(entry, delivery, Status.IN_DOUBT)
         served = delivery.receipt().accepted
         return self.settled(entry, delivery, Status.SENT if served else apply(entry.status, Transition.EXPIRE))

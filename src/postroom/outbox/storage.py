@@ -135,7 +135,11 @@ class UpkeepStorage(Protocol):
         """The routes by which messages came that wait in a queue."""
 
     async def reroute(self, queue: str, route: str, other: str, limit: int) -> int:
-        """Move messages that nobody has tried in this round to another queue of their route; returns how many."""
+        """Move messages to another queue of their route; returns how many.
+
+        Only those that nobody has tried in this round, and of which no attempt may have reached a provider: a message
+        in doubt stays with the account that may have sent it.
+        """
 
     async def prune(self, before: float, limit: int) -> int:
         """Remove bodies, attachments and keys of messages settled before a time; receipts stay. Returns how many."""

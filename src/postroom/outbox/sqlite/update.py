@@ -169,7 +169,8 @@ _BY_PROVIDER_ID = (
 _REROUTE = (
     "UPDATE messages SET queue = ? WHERE seq IN (SELECT seq FROM messages INDEXED BY ready "
     f"WHERE queue = ? AND route = ? AND status IN {WAITING_SQL} "
-    "AND (progress IS NULL OR progress NOT LIKE '%\"tried\"%') LIMIT ?)"
+    "AND (progress IS NULL OR progress NOT LIKE '%\"tried\"%') "
+    "AND NOT EXISTS (SELECT 1 FROM json_each(receipt, '$.recipients') WHERE value ->> 'outcome' = 'unknown') LIMIT ?)"
 )
 _PURGE = f"DELETE FROM messages WHERE seq = ? AND status IN {quoted(SETTLED)}"
 _DROP_FILE = "DELETE FROM files WHERE hash = ? AND NOT EXISTS (SELECT 1 FROM message_files f WHERE f.hash = files.hash)"
