@@ -222,6 +222,14 @@ class Email(Message):
             raise ValueError("must look like <unique@domain>")
         return f"<{bare}>"
 
+    def without(self, addresses: Iterable[str]) -> Self:
+        """Return this e-mail as if it had never named these recipients: not in its headers either."""
+        gone = frozenset(addresses)
+        fields = {name: tuple(a for a in getattr(self, name) if a.email not in gone) for name in ("to", "cc", "bcc")}
+        merge_data = {email: data for email, data in self.merge_data.items() if email not in gone}
+        recipients = tuple(recipient for recipient in self.recipients if recipient not in gone)
+        return self.stamped(**fields, merge_data=merge_data, recipients=recipients)
+
     def _check(self) -> None:
         if not self.recipients:  # worked out here, so that no send pays for it
             raise ValueError("needs at least one recipient in to, cc or bcc")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from postroom.addresses import Address
 from postroom.delivery.dispatcher import AttemptResult, early_fault
-from postroom.errors import DeliveryError, MessageError, PostroomError, UnsupportedFeature
+from postroom.errors import DeliveryError, MessageError, PostroomError, Suppressed, UnsupportedFeature
 from postroom.messages import Email, Message
 from postroom.receipts import Channel
 
@@ -36,6 +36,8 @@ async def attempt(
     """
     try:
         dispatcher = accounts.ready(target, message) or await accounts.dispatcher_for(target, message)
+        if isinstance(message, Email) and len(recipients) < len(message.recipients):
+            message = _without_suppressed(message, recipients, dispatcher, progress)
         prepared = prepare(message, dispatcher, progress)
         limit = dispatcher.capabilities.max_recipients
         whole = len(recipients) == len(prepared.recipients) and (limit is None or len(recipients) <= limit)
@@ -147,6 +149,18 @@ def unsupported(account: str, provider: str, missing: Iterable[str]) -> Unsuppor
         feature=names[0],
         provider=provider,
     )
+
+
+def _without_suppressed(
+    email: Email, recipients: tuple[str, ...], dispatcher: AccountDispatcher, progress: DeliveryProgress
+) -> Email:
+    """Leave suppressed recipients out of the headers too, where the provider writes to everybody they name.
+
+    Whoever else is missing from `recipients` was served already, and stays in the headers for the others to see.
+    """
+    missing = [recipient for recipient in email.recipients if recipient not in recipients]
+    suppressed = [r for r in missing if (result := progress.result(r)) and result.code == Suppressed.code]
+    return email if dispatcher.capabilities.partial_envelope else email.without(suppressed)
 
 
 def _refuse_or_warn(dispatcher: AccountDispatcher, missing: frozenset[str]) -> None:

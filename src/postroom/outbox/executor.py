@@ -114,8 +114,7 @@ class MessageExecutor:
         try:
             target = self._decide.target(entry)
             message = entry.message.stamped(send_at=None) if entry.message.send_at else entry.message
-            part = message if len(recipients) == len(message.recipients) else message.for_recipients(recipients)
-            skipped = await attempt(self.accounts, target, part, recipients, delivery)
+            skipped = await attempt(self.accounts, target, message, recipients, delivery)
         except PostroomError as lost_target:
             delivery.skip(recipients, lost_target)
             return self._decide.next(entry, delivery, recipients, health), None
@@ -224,7 +223,7 @@ class MessageExecutor:
                 if not (answer.provider_message_id and await belongs_to_another(answer.provider_message_id)):
                     delivery.record_found(target, part.recipients, answer)
             elif isinstance(answer, NotTaken):
-                delivery.release(part.recipients)
+                delivery.record_not_taken(part.recipients)
 
 
 def _delivery(entry: ClaimedMessage) -> DeliveryProgress:
