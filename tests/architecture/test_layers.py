@@ -33,7 +33,13 @@ FLOORS: dict[str, list[str]] = {
         "cli",
         "__main__",
     ],
-    "postroom.plugin": ["cancellation settings", "resources", "transport", "http_session http", "hookspecs"],
+    "postroom.plugin": [
+        "demonstration cancellation settings",
+        "resources",
+        "transport",
+        "http_session http",
+        "hookspecs",
+    ],
     "postroom.config": ["section fields", "validation", "gateway outbox", "model", "urls accounts load parts"],
     "postroom.registry": ["entry_points interface hooks", "registry"],
     "postroom.delivery": [
@@ -87,8 +93,14 @@ FLOORS: dict[str, list[str]] = {
         "resolve",
         "app",
     ],
+    "postroom.cli.demo": ["samples results", "providers failover", "command"],
     "postroom.cli.send_many": ["rows", "results_file", "run", "command"],
-    "postroom.testing": ["smtp_script http inbox", "smtp_connection", "smtp", "conformance pytest_plugin"],
+    "postroom.testing": [
+        "smtp_script http inbox",
+        "smtp_connection",
+        "smtp",
+        "demonstration conformance pytest_plugin",
+    ],
     "postroom.testing.conformance": [
         "rule samples scenarios text_extraction",
         "fake_provider",
@@ -105,7 +117,11 @@ NAME_THE_ENGINE = {"postroom.outbox.factory", "postroom.gateway.access.sqlite"}
 
 PUBLIC_TO_PLUGINS = {
     "postroom.plugin",
+    "postroom.plugin.demonstration",
     "postroom.plugin.http",
+    "postroom.testing.demonstration",
+    "postroom.testing.http",
+    "postroom.testing.smtp",
     "postroom.errors",
     "postroom.messages",
     "postroom.receipts",

@@ -1,7 +1,7 @@
 """The hooks of postroom.
 
 A provider is an entry point in the group `postroom`: its name is the provider's name, its value a module (or
-object) with implementations of the first two hooks. Observers, gates and commands are entry points in the
+object) with implementations of the first three hooks. Observers, gates and commands are entry points in the
 group `postroom.extensions` and load when `[plugins] extensions` names them.
 """
 
@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from contextlib import AbstractAsyncContextManager
 
     import typer
 
     from postroom.events import Event
     from postroom.messages import Email, Message, Sms
+    from postroom.plugin.demonstration import Demonstration
     from postroom.plugin.transport import Transport
     from postroom.receipts import Receipt
 
@@ -35,6 +37,12 @@ def postroom_email_transport() -> type[Transport[Any, Email]]:
 @hookspec
 def postroom_sms_transport() -> type[Transport[Any, Sms]]:
     """Return the class that carries this provider's SMS. Called once, when the provider is first used."""
+    raise NotImplementedError
+
+
+@hookspec
+def postroom_demonstrations() -> Sequence[Demonstration]:
+    """Return what `postroom demo` shows of this provider."""
     raise NotImplementedError
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from postroom.events import Event
     from postroom.messages import Message
+    from postroom.plugin.demonstration import Demonstration
     from postroom.receipts import Channel, Receipt
 
 NAMES = sorted(name for name in vars(hookspecs) if name.startswith("postroom_"))
@@ -66,6 +67,11 @@ class Hooks:
         """The hook that returns the plugin's transport class for `channel`, if it carries that."""
         found = self._implementations(f"postroom_{channel}_transport", [("", plugin)])
         return found[0][1] if found else None
+
+    def demonstrations(self, plugin: object) -> list[Demonstration]:
+        """What `postroom demo` shows of a provider's plugin."""
+        found = self._implementations("postroom_demonstrations", [("", plugin)])
+        return [each for _, demonstrations in found for each in demonstrations()]
 
     def on_event(self, plugins: Plugins) -> list[tuple[str, OnEvent]]:
         """The observers among `plugins`, in their order."""

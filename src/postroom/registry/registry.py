@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from importlib.metadata import EntryPoint
 
+    from postroom.plugin.demonstration import Demonstration
     from postroom.plugin.settings import AccountSettings
 
 PROVIDERS = "postroom"
@@ -135,6 +136,11 @@ class Registry:
     def channels(self, provider: str) -> list[Channel]:
         """Return the channels a provider carries; loads it."""
         return [channel for channel in Channel if self._find(provider, channel) is not None]
+
+    def demonstrations(self, provider: str) -> list[Demonstration]:
+        """Return what `postroom demo` shows of a provider; loads it. Raises as `transport` does."""
+        plugin = self._plugin(provider)
+        return self._guarded(provider, lambda: self._demonstrations(provider, plugin))
 
     def settings_model(self, provider: str) -> type[AccountSettings]:
         """Return the settings model of a provider; one model serves all its channels."""
@@ -293,6 +299,12 @@ class Registry:
                 f"are {listed(hooks.NAMES)}"
             )
         return plugin
+
+    def _demonstrations(self, provider: str, plugin: object) -> list[Demonstration]:
+        try:
+            return self.hooks.demonstrations(plugin)
+        except (Exception, SystemExit) as error:
+            raise PluginLoadError(f"provider {provider!r} cannot be shown: {_cause(error)}") from error
 
     def _from_hook(self, provider: str, plugin: object, channel: Channel) -> TransportClass | None:
         hook = self.hooks.transport(plugin, channel)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from postroom.plugin import hookimpl
 
 if TYPE_CHECKING:
+    from postroom.plugin.demonstration import Demonstration
     from postroom_sendgrid.transport import SendGridEmail
 
 postroom_interface = 1
@@ -18,3 +19,11 @@ def postroom_email_transport() -> type[SendGridEmail]:
     from postroom_sendgrid.transport import SendGridEmail  # noqa: PLC0415 - loaded when first used
 
     return SendGridEmail
+
+
+@hookimpl
+def postroom_demonstrations() -> list[Demonstration]:
+    """Return what `postroom demo` shows."""
+    from postroom_sendgrid.demonstration import SendGridDemonstration  # noqa: PLC0415 - loaded for the demo alone
+
+    return [SendGridDemonstration()]

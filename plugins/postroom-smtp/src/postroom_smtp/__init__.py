@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from postroom.plugin import hookimpl
 
 if TYPE_CHECKING:
+    from postroom.plugin.demonstration import Demonstration
     from postroom_smtp.transport import SmtpEmail
 
 postroom_interface = 1
@@ -18,3 +19,11 @@ def postroom_email_transport() -> type[SmtpEmail]:
     from postroom_smtp.transport import SmtpEmail  # noqa: PLC0415 - loaded when first used
 
     return SmtpEmail
+
+
+@hookimpl
+def postroom_demonstrations() -> list[Demonstration]:
+    """Return what `postroom demo` shows."""
+    from postroom_smtp.demonstration import SmtpDemonstration  # noqa: PLC0415 - loaded for the demo alone
+
+    return [SmtpDemonstration()]
