@@ -11,12 +11,15 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from engines.memory import MemoryEngine
 from engines.process import Clock, Engine, MakeOutbox, Process, SqliteEngine
 
 
-@pytest.fixture
-def engine() -> Engine:
-    return SqliteEngine()
+@pytest.fixture(params=[SqliteEngine, MemoryEngine], ids=["sqlite", "memory"])
+def engine(request: pytest.FixtureRequest) -> Engine:
+    """Each engine in turn; the tests in `sqlite/` have one of their own."""
+    made: Engine = request.param()
+    return made
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What the SQLite file holds: everything accepted, nothing secret, no longer than it must."""
+"""What an outbox holds, whatever engine keeps it: everything accepted, once, no longer than it must."""
 
 from __future__ import annotations
 
@@ -33,91 +33,37 @@ def email(**more):
     return Email(**{"to": "ann@example.org", "subject": "hello", "text": "hello", **more})
 
 
-def sql(post, statement, *values):
-    with sqlite3.connect(post.store.path) as connection:
-        return connection.execute(statement, values).fetchall()
-
-
 async def test_what_was_accepted_is_there_for_another_process(make_outbox) -> None:
-    async with make_outbox() as post:
-        accepted = await post.add(email())
-        rows = sql(post, "SELECT id, status FROM messages")
-    assert rows == [(accepted.id, "queued")]
+    async with make_outbox() as one, make_outbox() as other:
+        accepted = await one.add(email())
+        assert [(line.id, line.status) for line in await other.outbox.list()] == [(accepted.id, "queued")]
 
 
-async def test_many_callers_at_once_share_few_transactions(make_outbox) -> None:
-    async with make_outbox() as post:
-        await post.store.open()
-        before = post.store.transactions
-        await asyncio.gather(*(post.add(email()) for _ in range(100)))
-        assert post.store.transactions - before <= 3
-        assert sql(post, "SELECT count(*) FROM messages") == [(100,)]
-
-
-async def test_the_file_is_for_its_owner_only(make_outbox) -> None:
-    async with make_outbox() as post:
-        await post.add(email(options={"token": CANARY}))
-        files = list(post.store.path.parent.glob("outbox.db*"))
-        assert {file.name for file in files} >= {"outbox.db", "outbox.db-wal", "outbox.db.key"}
-        assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
-
-
-async def test_credentials_of_a_message_lie_encrypted_reach_the_transport_and_go_when_it_is_settled(
-    make_outbox, stage
-) -> None:
+async def test_credentials_of_a_message_reach_the_transport_and_are_never_shown(make_outbox, stage) -> None:
     script = stage.Script()
     async with make_outbox(script) as post:
         accepted = await post.add(email(options={"token": CANARY}))
-        assert sql(post, "SELECT options IS NOT NULL FROM bodies") == [(1,)]
-        assert all(CANARY.encode() not in f.read_bytes() for f in post.store.path.parent.glob("outbox.db*"))
         assert CANARY not in repr(await post.outbox.get(accepted.id))
         await post.work()
-        assert sql(post, "SELECT options FROM bodies") == [(None,)]
+        with pytest.raises(OutboxError, match="it must be"):
+            await post.outbox.retry(accepted.id)
     assert script.settings_seen[0].token.get_secret_value() == CANARY
 
 
-async def test_the_key_of_the_environment_closes_and_opens_credentials(
-    make_outbox, stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("POSTROOM_SECRET_KEY", "k" * 32)
-    script = stage.Script()
-    async with make_outbox(script) as post:
-        await post.add(email(options={"token": CANARY}))
-        assert not post.store.path.with_name("outbox.db.key").exists()
-        await post.work()
-    assert script.settings_seen[0].token.get_secret_value() == CANARY
-
-
-async def test_credentials_that_cannot_be_opened_set_the_message_aside_and_name_the_variable(
-    make_outbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("POSTROOM_SECRET_KEY", "k" * 32)
+async def test_a_message_whose_credentials_are_gone_cannot_be_sent_again(make_outbox) -> None:
     async with make_outbox() as post:
         accepted = await post.add(email(options={"token": CANARY}))
-    monkeypatch.setenv("POSTROOM_SECRET_KEY", "other" * 10)
-    async with make_outbox() as post:
-        kept = await post.add(email())
-        await post.work()
-        failed = await post.receipt(accepted)
-        assert failed.status is Status.FAILED
-        assert "POSTROOM_SECRET_KEY" in failed.recipients[0].detail
-        assert (await post.receipt(kept)).status is Status.SENT
+        await post.outbox.cancel(accepted.id)
+        with pytest.raises(OutboxError, match="credentials of its own, which were removed when it was settled"):
+            await post.outbox.retry(accepted.id)
 
 
-async def test_a_short_key_is_refused(make_outbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("POSTROOM_SECRET_KEY", "short")
-    async with make_outbox() as post:
-        with pytest.raises(ConfigError, match="POSTROOM_SECRET_KEY: must be at least 32 characters"):
-            await post.add(email(options={"token": CANARY}))
-
-
-async def test_attachments_are_kept_once_by_their_content_and_arrive_whole(make_outbox, stage) -> None:
+async def test_attachments_arrive_whole(make_outbox, stage) -> None:
     script = stage.Script()
     file = Attachment(filename="a.bin", content=bytes(range(256)) * 100)
     async with make_outbox(script) as post:
         await post.add(email(attachments=[file]))
         await post.add(email(attachments=[file, Attachment(filename="b.bin", content=b"b", inline=True)]))
-        assert sql(post, "SELECT count(*) FROM files") == [(2,)]
         await post.work()
     assert [[a.content for a in message.attachments] for message in script.messages] == [
         [file.content],
@@ -128,7 +74,7 @@ async def test_attachments_are_kept_once_by_their_content_and_arrive_whole(make_
 
 async def test_bodies_and_keys_go_after_their_retention_and_the_receipt_stays(make_outbox) -> None:
     async with make_outbox(outbox={"retention": "1d"}) as post:
-        accepted = await post.add(email(attachments=[Attachment(filename="a", content=b"a")], idempotency_key="k"))
+        accepted = await post.add(email(idempotency_key="k"))
         await post.work()
         await post.work(after=86_399)
         assert (await post.outbox.get(accepted.id)).message is not None
@@ -136,10 +82,9 @@ async def test_bodies_and_keys_go_after_their_retention_and_the_receipt_stays(ma
         shown = await post.outbox.get(accepted.id)
         assert shown.message is None
         assert shown.receipt.status is Status.SENT
-        for table in ("bodies", "files", "message_files", "idempotency_keys"):
-            assert sql(post, f"SELECT count(*) FROM {table}") == [(0,)]
         [line] = await post.outbox.list()
         assert line.to == ("ann@example.org",)
+        assert (await post.add(email(idempotency_key="k", text="other"))).id != accepted.id
 
 
 async def test_a_message_whose_text_is_gone_cannot_be_sent_again(make_outbox) -> None:
@@ -153,12 +98,11 @@ async def test_a_message_whose_text_is_gone_cannot_be_sent_again(make_outbox) ->
 
 async def test_purging_removes_settled_messages_whole_and_no_others(make_outbox) -> None:
     async with make_outbox() as post:
-        await post.outbox.add([email(attachments=[Attachment(filename="a", content=b"a")]) for _ in range(3)])
+        await post.outbox.add([email() for _ in range(3)])
         await post.work()
         waiting = await post.add(email())
         assert await post.outbox.purge(MessageFilter()) == 3
         assert [line.id for line in await post.outbox.list()] == [waiting.id]
-        assert sql(post, "SELECT count(*) FROM files") == [(0,)]
 
 
 class TestIdempotency:
@@ -196,7 +140,7 @@ class TestIdempotency:
         async with make_outbox() as post:
             receipts = await asyncio.gather(*(post.add(email(idempotency_key="k")) for _ in range(50)))
             assert len({receipt.id for receipt in receipts}) == 1
-            assert sql(post, "SELECT count(*) FROM messages") == [(1,)]
+            assert len(await post.outbox.list()) == 1
 
     async def test_within_one_batch_too(self, make_outbox) -> None:
         async with make_outbox() as post:
@@ -218,78 +162,12 @@ class TestIdempotency:
                 await post.add(email(id="mine"))
 
 
-class TestFiles:
-    async def test_a_folder_that_is_not_there(self, stage, tmp_path: Path, make_outbox) -> None:
-        async with make_outbox(outbox={"url": f"sqlite:///{tmp_path}/none/outbox.db"}) as post:
-            with pytest.raises(OutboxError, match="its folder does not exist; make it"):
-                await post.add(email())
-
-    async def test_the_database_of_another_program_is_left_alone(self, make_outbox, tmp_path: Path) -> None:
-        with sqlite3.connect(tmp_path / "outbox.db") as other:
-            other.execute("CREATE TABLE theirs (x)")
-        async with make_outbox() as post:
-            with pytest.raises(OutboxError, match="is the database of another program"):
-                await post.add(email())
-            assert sql(post, "SELECT name FROM sqlite_master") == [("theirs",)]
-
-    async def test_a_file_that_is_no_database(self, make_outbox, tmp_path: Path) -> None:
-        (tmp_path / "outbox.db").write_text("something else entirely" * 100)
-        async with make_outbox() as post:
-            with pytest.raises(OutboxError, match="not a database; name another file"):
-                await post.add(email())
-
-    async def test_a_file_that_stays_locked_is_one_clear_error_for_all_who_wait(self, make_outbox, engine) -> None:
-        engine.busy_timeout = 0.5
-        async with make_outbox() as post:
-            first = await post.add(email())
-            with closing(sqlite3.connect(post.store.path, isolation_level=None)) as other:
-                other.execute("BEGIN EXCLUSIVE")
-                async with asyncio.timeout(10):  # not half a second for each of them
-                    answers = await asyncio.gather(*(post.add(email()) for _ in range(50)), return_exceptions=True)
-                assert {type(answer) for answer in answers} == {OutboxError}
-                assert "another process kept it locked" in str(answers[0])
-                other.execute("COMMIT")
-            after = await post.add(email())
-            assert [line.id for line in await post.outbox.list()] == [after.id, first.id]
-
-    async def test_a_newer_schema_is_refused_with_advice(self, make_outbox) -> None:
-        async with make_outbox() as post:
-            await post.add(email())
-        sql(post, f"PRAGMA user_version = {VERSION + 1}")
-        async with make_outbox() as post:
-            with pytest.raises(OutboxError, match="written by a newer postroom .* upgrade postroom"):
-                await post.add(email())
-
-    async def test_a_damaged_row_is_set_aside_and_the_rest_flows(self, make_outbox) -> None:
-        async with make_outbox() as post:
-            bad = [await post.add(email()) for _ in range(4)]
-            good = await post.add(email())
-            for receipt, column, value in zip(
-                bad,
-                ("body", "body", "body", "progress"),
-                ("{", '{"to": 5}', '{"strange": 1}', "{"),
-                strict=True,
-            ):
-                table = "bodies" if column == "body" else "messages"
-                sql(
-                    post,
-                    f"UPDATE {table} SET {column} = ? WHERE seq = (SELECT seq FROM messages WHERE id = ?)",
-                    value,
-                    receipt.id,
-                )
-            await post.work()
-            assert (await post.receipt(good)).status is Status.SENT
-            for receipt in bad:
-                told = await post.receipt(receipt)
-                assert told.status is Status.FAILED
-                assert "cannot be read back from the outbox" in told.recipients[0].detail
-
-    async def test_it_can_be_closed_and_used_again(self, make_outbox) -> None:
-        async with make_outbox() as post:
-            await post.add(email())
-            await post.store.close()
-            await post.add(email())
-            assert len(await post.outbox.list()) == 2
+async def test_it_can_be_closed_and_used_again(make_outbox) -> None:
+    async with make_outbox() as post:
+        await post.add(email())
+        await post.store.close()
+        await post.add(email())
+        assert len(await post.outbox.list()) == 2
 
 
 class TestListing:
@@ -377,8 +255,3 @@ class TestReports:
             await post.outbox.record(self.event(EventType.BOUNCED, message_id=receipt.id))
             late = await post.outbox.record(self.event(EventType.DELIVERED, message_id=receipt.id))
             assert late.status is Status.BOUNCED
-
-    async def test_a_report_of_nothing_we_know_is_kept_all_the_same(self, make_outbox) -> None:
-        async with make_outbox() as post:
-            assert await post.outbox.record(self.event(EventType.INBOUND, provider_message_id="x")) is None
-            assert sql(post, "SELECT count(*) FROM events") == [(1,)]

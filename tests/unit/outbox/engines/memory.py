@@ -1,0 +1,495 @@
+"""A stand-in engine that keeps everything in memory: whatever passes on it needs nothing that only SQLite has."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from postroom.config.outbox import OutboxSettings
+from postroom.errors import PostroomError, StateConflict
+from postroom.events import Event
+from postroom.outbox import gcra
+from postroom.outbox.account_health import refreshed, troubled
+from postroom.outbox.encryption import CredentialCipher
+from postroom.outbox.records import (
+    NEVER,
+    NOW,
+    AccountHealth,
+    Addressee,
+    ClaimedMessage,
+    ClaimLimit,
+    EnqueueResult,
+    Exchange,
+    NewMessage,
+    Progress,
+    Settlement,
+    StoredMessage,
+    Suppression,
+    account_of,
+    queue_of,
+)
+from postroom.outbox.serialization import SerializedMessage, load_message, serialize
+from postroom.outbox.states import SETTLED, WAITING, Transition, apply
+from postroom.outbox.transitions import (
+    OPEN_TO_NEWS,
+    Transitioned,
+    accepted,
+    expired,
+    id_taken,
+    is_late_news,
+    key_conflict,
+    reported,
+    teaches,
+    transitioned,
+    unknown_message,
+)
+from postroom.outbox.views import (
+    PRIORITIES,
+    MessageDetails,
+    MessageFilter,
+    MessageRow,
+    MessageSummary,
+    OutboxStats,
+    QueueBacklog,
+    details_of,
+    moment,
+    summary_of,
+)
+from postroom.receipts import Channel, Receipt, Status
+
+ASKED_AGAIN_AFTER = 60.0
+
+
+class NoCipher(CredentialCipher):
+    """Memory is nobody's to read."""
+
+    def encrypt(self, options: Mapping[str, str], message_id: str) -> bytes:
+        del message_id
+        return json.dumps(dict(options)).encode()
+
+    def decrypt(self, sealed: bytes, message_id: str) -> dict[str, str]:
+        del message_id
+        found: dict[str, str] = json.loads(sealed)
+        return found
+
+
+@dataclass
+class Row:
+    """One message."""
+
+    seq: int
+    text: SerializedMessage
+    queue: str
+    route: str
+    status: Status
+    due_at: float
+    created_at: float
+    progress: Progress
+    receipt: Receipt | None = None
+    owner: int | None = None
+    attempts: int = 0
+    crashes: int = 0
+    begun_at: float = 0.0
+    settled_at: float | None = None
+    has_body: bool = True
+    provider_ids: set[str] = field(default_factory=set)
+    events: list[Event] = field(default_factory=list)
+
+    @property
+    def new(self) -> NewMessage:
+        return self.text.new
+
+    @property
+    def id(self) -> str:
+        assert self.new.message.id
+        return self.new.message.id
+
+    @property
+    def priority(self) -> int:
+        return PRIORITIES.index(self.new.message.priority)
+
+    @property
+    def channel(self) -> Channel:
+        return self.new.message.channel_name
+
+    def receipt_now(self) -> Receipt:
+        receipt = self.receipt or Receipt(
+            id=self.id, channel=self.channel, status=self.status, account=account_of(self.queue)
+        )
+        return receipt.model_copy(update={"status": self.status})
+
+    def stored(self) -> StoredMessage:
+        credentials = bool(self.text.credentials)
+        return StoredMessage(
+            self.seq, self.id, self.queue, self.receipt_now(), self.progress, self.has_body, credentials
+        )
+
+    def claimed(self) -> ClaimedMessage:
+        options = json.loads(self.text.credentials) if self.text.credentials else {}
+        files = [content for _, content in self.text.files]
+        return ClaimedMessage(
+            seq=self.seq,
+            id=self.id,
+            status=self.status,
+            queue=self.queue,
+            route=self.route,
+            message=load_message(self.channel, self.text.body, files.__getitem__, options, self.id),
+            attempts=self.attempts,
+            crashes=self.crashes,
+            expires_at=self.new.expires_at,
+            begun_at=self.begun_at,
+            single_round=self.new.single_round,
+            size=self.text.size,
+            progress=self.progress,
+            receipt=self.receipt,
+        )
+
+    def row(self) -> MessageRow:
+        files = [content for _, content in self.text.files]
+        body = load_message(self.channel, self.text.body, files.__getitem__, {}, self.id) if self.has_body else None
+        return MessageRow(
+            seq=self.seq,
+            id=self.id,
+            channel=self.channel,
+            status=self.status,
+            queue=self.queue,
+            route=self.route,
+            priority=self.priority,
+            due_at=self.due_at,
+            expires_at=self.new.expires_at,
+            attempts=self.attempts,
+            crashes=self.crashes,
+            begun_at=self.begun_at,
+            created_at=self.created_at,
+            settled_at=self.settled_at,
+            receipt=self.receipt_now(),
+            message=body,
+        )
+
+    def settle(self, now: float) -> None:
+        self.settled_at = now if self.status in SETTLED else None
+        if self.status in SETTLED:
+            self.text = replace(self.text, credentials=None)
+
+
+@dataclass
+class Memory:
+    """What all processes share."""
+
+    rows: dict[int, Row] = field(default_factory=dict)
+    keys: dict[tuple[str, str], Row] = field(default_factory=dict)
+    reports: set[str] = field(default_factory=set)
+    workers: dict[int, int] = field(default_factory=dict)
+    starts: dict[str, float] = field(default_factory=dict)
+    health: dict[str, AccountHealth] = field(default_factory=dict)
+    suppressions: dict[tuple[str, str, str], Suppression] = field(default_factory=dict)
+    last_seq: int = 0
+    last_worker: int = 0
+    version: int = 0
+    written: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def wrote(self) -> None:
+        self.version += 1
+        self.written.set()
+        self.written = asyncio.Event()
+
+
+class MemoryStore:
+    """See `postroom.outbox.storage.Store`. Nothing here waits, so each method is a transaction."""
+
+    def __init__(self, memory: Memory, clock: Callable[[], float]) -> None:
+        self._memory = memory
+        self._clock = clock
+
+    async def open(self) -> None:
+        return
+
+    async def close(self) -> None:
+        return
+
+    async def insert(self, messages: Sequence[NewMessage]) -> list[EnqueueResult | PostroomError]:
+        answers = [self._inserted(serialize(new, NoCipher(Path()), b"salt")) for new in messages]
+        self._memory.wrote()
+        return answers
+
+    async def transition(
+        self, id_: str, transition: Transition, *, tenant: str | None = None, note: str = ""
+    ) -> Receipt:
+        row = self._by_id(id_, tenant)
+        if row is None:
+            raise unknown_message(id_)
+        return self._moved(row, transitioned(row.stored(), transition, note))
+
+    async def record_event(self, event: Event, suppression: Suppression | None = None) -> Receipt | None:
+        if event.fingerprint in self._memory.reports:
+            return None
+        self._memory.reports.add(event.fingerprint)
+        row = self._subject_of(event)
+        if suppression and teaches(event, about_ours=row is not None):
+            await self.add_suppression(suppression)
+        if row is None:
+            return None
+        row.events.append(event)
+        if caused := reported(event):
+            with suppress(StateConflict):
+                return self._moved(row, transitioned(row.stored(), caused))
+        return row.receipt_now()
+
+    async def purge(self, where: MessageFilter) -> int:
+        lines = await self.list(replace(where, limit=10**9))
+        settled = [line for line in lines if line.status in SETTLED]
+        for line in settled:
+            self._drop_key(self._memory.rows.pop(line.seq))
+        return len(settled)
+
+    async def due_queues(self) -> Mapping[str, float]:
+        due: dict[str, float] = {}
+        for row in self._waiting():
+            due[row.queue] = min(due.get(row.queue, NEVER), row.due_at)
+        return due
+
+    async def exchange(
+        self,
+        worker: int,
+        settlements: Sequence[Settlement],
+        health: Sequence[AccountHealth],
+        limits: Mapping[str, ClaimLimit],
+    ) -> Exchange:
+        kept = tuple(self._settled(worker, done) for done in settlements)
+        self._memory.health |= {each.queue: each for each in health}
+        claimed: list[ClaimedMessage] = []
+        free_at = NEVER
+        for queue, limit in limits.items() if worker in self._memory.workers else ():
+            rows, queue_free_at = self._due(queue, limit)
+            free_at = min(free_at, queue_free_at)
+            claimed += [self._claimed(row, worker) for row in rows]
+        self._memory.wrote()
+        return Exchange(kept, tuple(claimed), free_at)
+
+    async def changed(self, since: int = -1) -> int:
+        while self._memory.version == since:
+            await self._memory.written.wait()
+        return self._memory.version
+
+    async def health(self) -> dict[str, AccountHealth]:
+        return dict(self._memory.health)
+
+    async def belongs_to_another(self, provider_id: str, seq: int) -> bool:
+        return any(provider_id in row.provider_ids and row.seq != seq for row in self._memory.rows.values())
+
+    async def register(self, name: str) -> int:
+        del name
+        self._memory.last_worker += 1
+        self._memory.workers[self._memory.last_worker] = 0
+        return self._memory.last_worker
+
+    async def heartbeat(self, worker: int) -> bool:
+        if worker not in self._memory.workers:
+            return False
+        self._memory.workers[worker] += 1
+        return True
+
+    async def sign_off(self, worker: int) -> None:
+        if not self._owned(worker):
+            self._memory.workers.pop(worker, None)
+
+    async def live_workers(self) -> dict[int, int]:
+        return dict(self._memory.workers)
+
+    async def rescue(self, dead: int, heartbeats: int, worker: int) -> Sequence[ClaimedMessage]:
+        workers = self._memory.workers
+        if worker not in workers or workers.get(dead) != heartbeats:
+            return ()
+        del workers[dead]
+        rows = self._owned(dead)
+        for row in rows:
+            row.owner, row.crashes = worker, row.crashes + 1
+        return [row.claimed() for row in rows]
+
+    async def claim_in_doubt(self, worker: int, limit: int) -> Sequence[ClaimedMessage]:
+        now = self._clock()
+        rows = [row for row in self._memory.rows.values() if row.status is Status.IN_DOUBT and row.due_at <= now]
+        for row in rows[:limit]:
+            row.owner, row.due_at = worker, now + ASKED_AGAIN_AFTER
+        return [row.claimed() for row in rows[:limit]]
+
+    async def expire(self, limit: int) -> Sequence[Receipt]:
+        over = [row for row in self._waiting() if row.new.expires_at <= self._clock()]
+        return [self._moved(row, expired(row.stored())) for row in over[:limit]]
+
+    async def waiting_routes(self, queue: str) -> Sequence[str]:
+        return sorted({row.route for row in self._waiting(queue)})
+
+    async def reroute(self, queue: str, route: str, other: str, limit: int) -> int:
+        rows = [row for row in self._waiting(queue) if row.route == route and not row.progress.tried][:limit]
+        for row in rows:
+            row.queue = other
+        return len(rows)
+
+    async def prune(self, before: float, limit: int) -> int:
+        rows = [r for r in self._memory.rows.values() if r.has_body and r.settled_at and r.settled_at <= before]
+        for row in rows[:limit]:
+            row.has_body = False
+            self._drop_key(row)
+        return len(rows[:limit])
+
+    async def find(self, id_: str, *, tenant: str | None = None) -> MessageDetails | None:
+        row = self._by_id(id_, tenant)
+        return details_of(row.row(), row.events) if row else None
+
+    async def receipt(self, id_: str) -> tuple[Receipt, str] | None:
+        row = self._by_id(id_)
+        return (row.receipt_now(), row.queue) if row else None
+
+    async def stats(self) -> OutboxStats:
+        rows = self._memory.rows.values()
+        queues = [row.queue for row in self._waiting()]
+        oldest = min((row.created_at for row in self._waiting() if row.due_at < NEVER), default=None)
+        return OutboxStats(
+            states={status: count for status in Status if (count := sum(row.status is status for row in rows))},
+            waiting=tuple(QueueBacklog(queue=queue, messages=queues.count(queue)) for queue in sorted({*queues})),
+            accounts=tuple(self._memory.health.values()),
+            workers=len(self._memory.workers),
+            oldest_waiting=moment(oldest) if oldest else None,
+        )
+
+    async def resume(self, account: str) -> bool:
+        mine = [each for queue, each in self._memory.health.items() if account_of(queue) == account and troubled(each)]
+        self._memory.health |= {each.queue: refreshed(each) for each in mine}
+        self._memory.wrote()
+        return bool(mine)
+
+    async def add_suppression(self, suppression: Suppression) -> bool:
+        place = (suppression.channel, suppression.address, suppression.category)
+        known = self._memory.suppressions.get(place)
+        if known and known.since > suppression.since:
+            return False
+        self._memory.suppressions[place] = suppression
+        return True
+
+    async def list_suppressions(self, channel: Channel | None, after: str, limit: int) -> list[Suppression]:
+        held = [each for each in self._memory.suppressions.values() if not each.lifted]
+        found = [each for each in held if channel in {None, each.channel} and each.place > after]
+        return sorted(found, key=lambda each: each.place)[:limit]
+
+    async def match_suppressions(self, addressees: Sequence[Addressee]) -> dict[int, Suppression]:
+        found = {}
+        for number, (channel, address, category) in enumerate(addressees):
+            for about in ("", category):
+                held = self._memory.suppressions.get((channel, address, about))
+                if held and not held.lifted:
+                    found[number] = held
+        return found
+
+    def _inserted(self, text: SerializedMessage) -> EnqueueResult | PostroomError:
+        message, memory = text.new.message, self._memory
+        assert message.id
+        key = (text.new.tenant, message.idempotency_key or "")
+        if message.idempotency_key and (first := memory.keys.get(key)):
+            if first.text.fingerprint != text.fingerprint:
+                return key_conflict(text.new, first.id)
+            return EnqueueResult(first.receipt_now(), first.new.status, replayed=True)
+        if self._by_id(message.id):
+            return id_taken(message.id)
+        memory.last_seq += 1
+        new, progress = text.new, Progress(recipients=text.new.recipients)
+        row = Row(memory.last_seq, text, new.queue, new.route, new.status, new.due_at, self._clock(), progress)
+        memory.rows[row.seq] = row
+        if message.idempotency_key:
+            memory.keys[key] = row
+        return accepted(new)
+
+    def _by_id(self, id_: str, tenant: str | None = None) -> Row | None:
+        found = (row for row in self._memory.rows.values() if row.id == id_)
+        row = next(found, None)
+        return row if row and tenant in {None, row.new.tenant} else None
+
+    def _waiting(self, queue: str | None = None) -> Iterator[Row]:
+        return (r for r in self._memory.rows.values() if r.status in WAITING and queue in {None, r.queue})
+
+    def _owned(self, worker: int) -> list[Row]:
+        return [r for r in self._memory.rows.values() if r.status is Status.SENDING and r.owner == worker]
+
+    def _due(self, queue: str, limit: ClaimLimit) -> tuple[list[Row], float]:
+        now, rows = self._clock(), self._memory.rows.values()
+        under_way = sum(row.queue == queue and row.status is Status.SENDING for row in rows)
+        free, free_at = min(limit.limit, limit.most_under_way - under_way), NEVER
+        if free > 0 and limit.rate:
+            allowed = gcra.allowed(self._memory.starts.get(queue, 0.0), limit.rate, now)
+            free, free_at = min(free, allowed.messages), allowed.free_at
+        due = [row for row in self._waiting(queue) if row.due_at <= now]
+        due.sort(key=lambda row: (row.priority, row.due_at == NOW, row.due_at, row.seq))
+        taken = due[: max(free, 0)]
+        if taken and limit.rate:
+            start = self._memory.starts.get(queue, 0.0)
+            self._memory.starts[queue] = gcra.advanced(start, limit.rate, now, len(taken))
+        return taken, free_at
+
+    def _claimed(self, row: Row, worker: int) -> ClaimedMessage:
+        row.status = apply(row.status, Transition.CLAIM)
+        row.owner, row.attempts, row.begun_at = worker, row.attempts + 1, self._clock()
+        return row.claimed()
+
+    def _settled(self, worker: int, done: Settlement) -> bool:
+        row = self._memory.rows.get(done.seq)
+        if row is None or row.attempts != done.attempts:
+            return False
+        if row.owner != worker and not (row.owner is None and row.status in OPEN_TO_NEWS and is_late_news(done)):
+            return False
+        row.status, row.queue, row.route, row.due_at = done.status, done.queue, done.route, done.due_at
+        row.crashes, row.progress, row.receipt, row.owner = done.crashes, done.progress, done.receipt, None
+        row.provider_ids.update(done.provider_ids)
+        row.settle(self._clock())
+        return True
+
+    def _moved(self, row: Row, after: Transitioned) -> Receipt:
+        row.status, row.due_at, row.receipt = after.status, after.due_at, after.receipt
+        row.progress, row.owner = after.progress, None
+        row.settle(self._clock())
+        self._memory.wrote()
+        return after.receipt
+
+    def _subject_of(self, event: Event) -> Row | None:
+        account = event.account or ""
+        queues = {queue_of(account, event.channel, own_credentials=own) for own in (False, True)}
+        for row in reversed([*self._memory.rows.values()]):
+            named = row.id == event.message_id or event.provider_message_id in row.provider_ids
+            tried = row.receipt is not None and any(a.account == account for a in row.receipt.attempts)
+            if named and row.channel == event.channel and (not account or row.queue in queues or tried):
+                return row
+        return None
+
+    def _drop_key(self, row: Row) -> None:
+        self._memory.keys = {key: kept for key, kept in self._memory.keys.items() if kept is not row}
+
+    def _matches(self, row: Row, where: MessageFilter) -> bool:
+        return (
+            (not where.status or row.status in where.status)
+            and where.channel in {None, row.channel}
+            and where.account in {None, account_of(row.queue)}
+            and where.tenant in {None, row.new.tenant}
+            and (where.since is None or row.created_at >= where.since)
+            and (where.until is None or row.created_at < where.until)
+            and (where.before_seq is None or row.seq < where.before_seq)
+        )
+
+    async def list(self, where: MessageFilter) -> list[MessageSummary]:
+        rows = sorted(self._memory.rows.values(), key=lambda row: -row.seq)
+        lines = (summary_of(row.row()) for row in rows if self._matches(row, where))
+        found = [line for line in lines if where.to is None or any(where.to in address for address in line.to)]
+        return found[: where.limit]
+
+
+@dataclass
+class MemoryEngine:
+    """Keeps what its processes store as long as it lives itself."""
+
+    memory: Memory = field(default_factory=Memory)
+
+    def store(self, settings: OutboxSettings, clock: Callable[[], float]) -> MemoryStore:
+        del settings
+        return MemoryStore(self.memory, clock)
