@@ -70,6 +70,7 @@ class _Conversation(asyncio.Protocol):
     def __init__(self, server) -> None:
         self.server = server
         self.buffer = bytearray()
+        self.unsent = deque()
 
     def connection_made(self, transport) -> None:
         self.transport = transport
@@ -79,8 +80,12 @@ class _Conversation(asyncio.Protocol):
         self.server._open.discard(self.transport)
 
     def answer(self, data, delay=0.0) -> None:
-        if delay:
-            asyncio.get_running_loop().call_later(delay, self._write, data)
+        """Write an answer, later if there is a delay, and never before the answers to what came first."""
+        loop = asyncio.get_running_loop()
+        due = max(loop.time() + delay, self.unsent[-1][0] if self.unsent else 0.0)
+        if delay or self.unsent:
+            self.unsent.append((due, data))
+            loop.call_at(due, lambda: self._write(self.unsent.popleft()[1]))
         else:
             self._write(data)
 

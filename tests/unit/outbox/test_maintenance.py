@@ -1,0 +1,132 @@
+"""What a worker does beside sending, and that nothing is dropped when it ends in the middle of it."""
+
+from __future__ import annotations
+
+import asyncio
+from types import ModuleType
+
+import pytest
+from engines.holding import Holding
+from engines.process import MakeOutbox, Process
+
+from postroom import AuthenticationFailed, Email, Outcome, Status
+from postroom.outbox.records import ClaimedMessage, ClaimLimit
+
+LEASE = 0.05
+"""Seconds; a worker that shows no life for so long is dead."""
+
+
+def email() -> Email:
+    return Email(to="ann@example.org", subject="hello", text="hello")
+
+
+async def claimed_by_the_dead(post: Process) -> ClaimedMessage:
+    """Return a message that a worker claimed which shows no more life."""
+    dead = await post.store.register("dead")
+    [message] = (await post.store.exchange(dead, [], [], {"a0/email": ClaimLimit(1, 1)})).claimed
+    assert isinstance(message, ClaimedMessage)
+    return message
+
+
+async def until(post: Process, status: Status) -> None:
+    async with asyncio.timeout(10):
+        while status not in (await post.outbox.stats()).states:
+            await asyncio.sleep(0.005)
+
+
+async def test_what_a_dead_worker_had_in_hand_is_in_doubt_and_another_worker_goes_on(
+    make_outbox: MakeOutbox, stage: ModuleType
+) -> None:
+    script = stage.Script()
+    async with make_outbox(script, outbox={"lease": LEASE}) as post:
+        lost = await post.add(email())
+        await claimed_by_the_dead(post)
+        stop = asyncio.Event()
+        working = asyncio.create_task(post.outbox.work(stop=stop))
+        await until(post, Status.IN_DOUBT)
+        stop.set()
+        await working
+        shown = await post.outbox.get(lost.id)
+        assert (shown.receipt.status, shown.crashes) == (Status.IN_DOUBT, 1)
+        [attempt] = shown.receipt.attempts
+        assert (attempt.outcome, attempt.detail) == (Outcome.UNKNOWN, "the worker died")
+        assert (await post.outbox.stats()).workers == 0
+    assert script.calls == []
+
+
+async def test_a_worker_that_shows_life_keeps_what_it_has(make_outbox: MakeOutbox) -> None:
+    async with make_outbox(outbox={"lease": LEASE}) as post:
+        await post.add(email())
+        living = await post.store.register("living")
+        await post.store.exchange(living, [], [], {"a0/email": ClaimLimit(1, 1)})
+        stop = asyncio.Event()
+        working = asyncio.create_task(post.outbox.work(stop=stop))
+        for _ in range(30):
+            assert await post.store.heartbeat(living)
+            await asyncio.sleep(LEASE / 10)
+        stop.set()
+        await working
+        assert (await post.outbox.stats()).states == {Status.SENDING: 1}
+
+
+@pytest.mark.parametrize("way", ["stopped", "cancelled"])
+async def test_messages_that_were_rescued_while_the_worker_ends_are_settled_all_the_same(
+    make_outbox: MakeOutbox, way: str
+) -> None:
+    async with make_outbox(outbox={"lease": LEASE}) as post:
+        lost = await post.add(email())
+        await claimed_by_the_dead(post)
+        post.outbox.store = holding = Holding(post.store, "rescue")
+        stop = asyncio.Event()
+        working = asyncio.create_task(post.outbox.work(stop=stop))
+        async with asyncio.timeout(10):
+            await holding.reached.wait()
+        if way == "stopped":
+            stop.set()
+        else:
+            working.cancel()
+        await asyncio.wait([working], timeout=0.05)
+        assert not working.done(), "it left with messages in its hands"
+        holding.go_on.set()
+        await asyncio.wait([working])
+        assert (await post.receipt(lost)).status is Status.IN_DOUBT
+        assert (await post.outbox.stats()).workers == 0
+
+
+async def test_a_worker_that_was_taken_for_dead_goes_on_as_a_new_one(
+    make_outbox: MakeOutbox, stage: ModuleType
+) -> None:
+    async with make_outbox(stage.Script(), outbox={"lease": LEASE}) as post:
+        stop = asyncio.Event()
+        working = asyncio.create_task(post.outbox.work(stop=stop))
+        async with asyncio.timeout(10):
+            while not (alive := await post.store.live_workers()):
+                await asyncio.sleep(0.001)
+            heir = await post.store.register("heir")
+            [(number, heartbeats)] = alive.items()
+            while number in await post.store.live_workers():
+                alive = await post.store.live_workers()
+                await post.store.rescue(number, alive.get(number, heartbeats), heir)
+            await post.store.sign_off(heir)
+            sent = await post.add(email())
+            while (await post.receipt(sent)).status is not Status.SENT:
+                await asyncio.sleep(0.005)
+        stop.set()
+        await working
+        assert (await post.outbox.stats()).workers == 0
+
+
+async def test_messages_of_an_account_in_trouble_go_another_way_of_their_route_only(
+    make_outbox: MakeOutbox, stage: ModuleType
+) -> None:
+    async def refused(message: Email) -> None:
+        raise AuthenticationFailed("a0: wrong password")
+
+    second = stage.Script()
+    async with make_outbox(stage.Script(refused), second, concurrency=1) as post:
+        along = [await post.add(email()) for _ in range(5)]
+        alone = await post.add(Email(to="ann@example.org", text="x", provider="a0"))
+        await post.work()
+        assert {(await post.receipt(receipt)).account for receipt in along} == {"a1"}
+        assert (await post.receipt(alone)).status in {Status.QUEUED, Status.RETRYING}
+    assert len(second.calls) == 5

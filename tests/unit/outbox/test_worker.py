@@ -1,0 +1,110 @@
+"""The worker's loop: what it starts, and what it does with a storage or a list that fails."""
+
+from __future__ import annotations
+
+import asyncio
+from types import ModuleType
+
+import pytest
+from engines.holding import Failing, Holding
+from engines.process import MakeOutbox
+
+from postroom import Email, OutboxError, Status
+from postroom.outbox import worker as worker_module
+from postroom.receipts import Accepted
+
+
+def email() -> Email:
+    return Email(to="ann@example.org", subject="hello", text="hello")
+
+
+async def test_a_result_that_could_not_be_written_is_written_later_and_nothing_is_sent_twice(
+    make_outbox: MakeOutbox, stage: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "AFTER_TROUBLE", 0.0)
+    script = stage.Script()
+    async with make_outbox(script) as post:
+        sent = await post.add(email())
+        errors = []
+
+        async def act(message: Email) -> Accepted:
+            errors.append(OutboxError("the disk is full"))
+            post.outbox.store = post.store
+            return Accepted(provider_message_id="1")
+
+        script.act = act
+        post.outbox.store = Failing(post.store, "exchange")
+        post.outbox.store._errors = errors
+        await post.work()
+        assert (await post.receipt(sent)).status is Status.SENT
+    assert len(script.calls) == 1
+    assert errors == [], "the storage was never asked"
+
+
+async def test_while_it_is_not_known_who_must_not_be_written_to_nothing_is_sent(
+    make_outbox: MakeOutbox, stage: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "AFTER_TROUBLE", 0.0)
+    script = stage.Script()
+    async with make_outbox(script) as post:
+        await post.add(email())
+        calls_then = []
+
+        class Unsure(Failing):
+            def __getattr__(self, name: str) -> object:
+                if name == "match_suppressions":
+                    calls_then.append(len(script.calls))
+                return super().__getattr__(name)
+
+        post.outbox.suppressions._storage = Unsure(post.store, "match_suppressions", OutboxError("the disk is gone"))
+        await post.work()
+        assert (await post.outbox.stats()).states == {Status.SENT: 1}
+    assert calls_then == [0, 0], "it was handed over before the list was read"
+    assert len(script.calls) == 1
+
+
+async def test_a_worker_that_is_cancelled_while_it_claims_hands_over_what_it_got(
+    make_outbox: MakeOutbox, stage: ModuleType
+) -> None:
+    script = stage.Script()
+    async with make_outbox(script) as post:
+        sent = await post.add(email())
+        post.outbox.store = holding = Holding(post.store, "exchange")
+        working = asyncio.create_task(post.outbox.work())
+        async with asyncio.timeout(10):
+            await holding.reached.wait()
+        working.cancel()
+        await asyncio.wait([working], timeout=0.05)
+        holding.go_on.set()
+        await asyncio.wait([working])
+        assert (await post.receipt(sent)).status is Status.SENT
+        assert (await post.outbox.stats()).workers == 0
+
+
+async def test_what_does_not_end_within_the_grace_is_in_doubt(make_outbox: MakeOutbox, stage: ModuleType) -> None:
+    begun = asyncio.Event()
+
+    async def act(message: Email) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    async with make_outbox(stage.Script(act), outbox={"grace": 0.01}) as post:
+        hung = await post.add(email())
+        stop = asyncio.Event()
+        working = asyncio.create_task(post.outbox.work(stop=stop))
+        async with asyncio.timeout(10):
+            await begun.wait()
+            stop.set()
+            await working
+        assert (await post.receipt(hung)).status is Status.IN_DOUBT
+
+
+async def test_two_processes_share_the_work_and_send_each_message_once(
+    make_outbox: MakeOutbox, stage: ModuleType
+) -> None:
+    script = stage.Script()
+    async with make_outbox(script, concurrency=4) as one, make_outbox(script, clock=one.clock) as other:
+        await one.outbox.add([email() for _ in range(100)])
+        await asyncio.gather(one.work(), other.work())
+        assert (await other.outbox.stats()).states == {Status.SENT: 100}
+    assert len({message.id for message in script.messages}) == len(script.calls) == 100
