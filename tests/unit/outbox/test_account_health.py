@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,6 +25,7 @@ from postroom.outbox.account_health import (
     record_failure,
     record_success,
 )
+from postroom.outbox.records import AccountHealth
 from postroom.receipts import Channel
 
 NOW = 1_800_000_000.0
@@ -51,6 +53,32 @@ def test_failures_in_a_row_rest_it_and_the_rest_is_bounded() -> None:
     health = fail(fresh("a/email"), times=MOST_FAILURES_IN_A_ROW)
     assert in_cooldown(health, NOW)
     assert fail(health, times=50).cooldown_until <= NOW + LONGEST_REST
+
+
+def test_every_failure_counts_once_and_the_rest_begins_with_the_third() -> None:
+    healths = [fail(fresh("a/email"), times=times) for times in range(6)]
+    assert [health.consecutive_failures for health in healths] == [0, 1, 2, 3, 4, 5]
+    assert MOST_FAILURES_IN_A_ROW == 3
+    assert [in_cooldown(health, NOW) for health in healths] == [False, False, False, True, True, True]
+
+
+@pytest.mark.parametrize(("failures", "longest"), [(3, 0.25), (4, 0.5), (5, 1.0), (10, 30.0), (1000, 30.0)])
+def test_a_rest_is_at_least_half_of_its_longest_which_doubles(failures: int, longest: float) -> None:
+    rests = []
+    for seed in range(200):
+        health = AccountHealth(queue="a/email", consecutive_failures=failures - 1)
+        failed = record_failure(health, NOW, random.Random(seed), reason="down", retry_after=None)
+        rests.append(failed.cooldown_until - NOW)
+    assert longest / 2 <= min(rests) < 0.6 * longest
+    assert 0.9 * longest < max(rests) <= longest
+
+
+def test_a_pause_is_a_minute_and_doubles_up_to_an_hour() -> None:
+    health, pauses = fresh("a/email"), []
+    for _ in range(9):
+        health = paused(health, NOW, reason="bad credentials")
+        pauses.append(health.cooldown_until - NOW)
+    assert pauses == [60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]
 
 
 def test_a_success_ends_the_row() -> None:

@@ -10,10 +10,11 @@ from email.utils import format_datetime
 
 import pytest
 
+from engines.holding import Holding
 from engines.process import Clock, Engine, Process
 from postroom import Sms
 from postroom.outbox.retry_policy import QUESTIONS
-from postroom.testing.http import Answer, Drop, HttpRecorder
+from postroom.testing.http import Answer, Drop, Hang, HttpRecorder
 
 SMS = Sms(to="+447700900000", body="Hi")
 
@@ -25,12 +26,15 @@ class Twilio(HttpRecorder):
         super().__init__()
         self.takes = []
         self.log = []
+        self.answers_questions = True
         self._asks = asyncio.Semaphore(0)
         self.answer_with(self._step)
 
     def _step(self, request: pytest.FixtureRequest):
         if request.method == "GET":
             self._asks.release()
+            if not self.answers_questions:
+                return Hang("request")
             return Answer(200, {"messages": self.log, "next_page_uri": None})
         return self.takes.pop(0)
 
@@ -60,11 +64,11 @@ def process(twilio, tmp_path: Path, engine: Engine):
     clock = Clock()
 
     @asynccontextmanager
-    async def running(**settings):
+    async def running(outbox=None, **settings):
         account = {"provider": "twilio", "account_sid": "AC1", "auth_token": "token", "from": "+15005550006"}
         given = {"it": {**account, "base_url": twilio.url, **settings}}
-        outbox = {"url": f"sqlite:///{tmp_path}/outbox.db", "lease": 5}
-        async with Process({"accounts": given, "outbox": outbox}, engine, clock) as post:
+        url = {"url": f"sqlite:///{tmp_path}/outbox.db", "lease": 5}
+        async with Process({"accounts": given, "outbox": url | (outbox or {})}, engine, clock) as post:
 
             async def work(*, after=0.0, asks=0) -> None:
                 """Work until there is nothing to do, and then until the provider has been asked that often in all."""
@@ -78,6 +82,7 @@ def process(twilio, tmp_path: Path, engine: Engine):
 
             yield post.outbox, work
 
+    running.clock = clock
     return running
 
 
@@ -125,3 +130,50 @@ async def test_the_id_of_an_equal_message_is_not_taken_for_it_by_another_process
         await work()
         await work(after=QUESTIONS[0] + 1, asks=1)
         assert (await status(outbox, first), await status(outbox, second)) == ("sent", "in_doubt")
+
+
+async def test_a_message_that_is_claimed_while_the_worker_ends_is_asked_about_all_the_same(process, twilio) -> None:
+    twilio.takes = [Drop("request")]
+    async with process() as (outbox, work):
+        [stored] = await outbox.add([SMS])
+        await work()
+        twilio.keep("SM1")
+        await work(after=QUESTIONS[0] - 1)
+        process.clock.now += 2
+        outbox.store = holding = Holding(outbox.store, "claim_in_doubt")
+        stop = asyncio.Event()
+        working = asyncio.create_task(outbox.work(stop=stop))
+        async with asyncio.timeout(20):
+            await holding.reached.wait()
+        stop.set()
+        await asyncio.wait([working], timeout=0.05)
+        holding.go_on.set()
+        await working
+        assert await status(outbox, stored) == "sent"
+        assert (await outbox.stats()).workers == 0
+
+
+async def test_a_question_that_is_cut_off_is_asked_again_at_once(process, twilio) -> None:
+    twilio.takes = [Drop("request")]
+    async with process(outbox={"grace": 0.01}) as (outbox, work):
+        [stored] = await outbox.add([SMS])
+        await work()
+        process.clock.now += QUESTIONS[0] + 1
+        twilio.answers_questions = False
+        await until_asked(outbox, twilio)
+        assert await status(outbox, stored) == "in_doubt"
+    twilio.answers_questions = True
+    twilio.keep("SM1")
+    async with process() as (outbox, work):
+        await until_asked(outbox, twilio)
+        assert await status(outbox, stored) == "sent"
+
+
+async def until_asked(outbox, twilio) -> None:
+    """Work until the provider is asked, and stop in the middle of it."""
+    stop = asyncio.Event()
+    working = asyncio.create_task(outbox.work(stop=stop))
+    async with asyncio.timeout(20):
+        await twilio.asked_often(1)
+    stop.set()
+    await working

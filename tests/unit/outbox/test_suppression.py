@@ -54,6 +54,20 @@ async def test_a_bounce_of_a_message_of_ours_ends_mail_to_a_dead_address(make_ou
         assert "bounced" in str((await post.outbox.suppressed(email()))["ann@example.org"])
 
 
+@pytest.mark.parametrize("permanent", [False, None], ids=["soft", "of unknown kind"])
+async def test_a_bounce_that_may_pass_keeps_nothing_back(make_outbox, permanent) -> None:
+    async with make_outbox() as post:
+        receipt = await post.add(email())
+        await post.work()
+        bounce = event(
+            EventType.BOUNCED, recipient="ann@example.org", permanent=permanent, message_id=receipt.id, code="4.2.2"
+        )
+        moved = await post.outbox.record(bounce)
+        assert moved is not None
+        assert moved.status is Status.BOUNCED
+        assert not await post.outbox.suppressed(email())
+
+
 @pytest.mark.parametrize("word", ["STOP", " stop. ", "Unsubscribe!", "stop all", "QUIT"])
 async def test_a_stop_word_alone_ends_every_sms(make_outbox, word) -> None:
     async with make_outbox() as post:

@@ -9,7 +9,7 @@ import pytest
 from engines.holding import Failing, Holding
 from engines.process import MakeOutbox
 
-from postroom import Email, OutboxError, Status
+from postroom import Email, OutboxError, Outcome, Sms, Status
 from postroom.outbox import worker as worker_module
 from postroom.receipts import Accepted
 
@@ -108,3 +108,33 @@ async def test_two_processes_share_the_work_and_send_each_message_once(
         await asyncio.gather(one.work(), other.work())
         assert (await other.outbox.stats()).states == {Status.SENT: 100}
     assert len({message.id for message in script.messages}) == len(script.calls) == 100
+
+
+@pytest.mark.parametrize("concurrency", [1, 2])
+async def test_a_hand_over_that_is_interrupted_halfway_serves_nobody_twice(
+    make_outbox: MakeOutbox, stage: ModuleType, concurrency: int
+) -> None:
+    begun = asyncio.Event()
+
+    async def hang(message: Sms) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    script = stage.Script(hang)
+    numbers = ("+447700900001", "+447700900002")
+    async with make_outbox(script, outbox={"grace": 0.01}, concurrency=concurrency) as post:
+        hung = await post.add(Sms(to=numbers, body="x"))
+        stop = asyncio.Event()
+        working = asyncio.create_task(post.outbox.work(stop=stop))
+        async with asyncio.timeout(10):
+            await begun.wait()
+            stop.set()
+            await working
+        handed_over = list(script.recipients)
+        assert len(handed_over) == concurrency
+        script.act = stage.accept
+        await post.work(after=10_000)
+        assert sorted(script.recipients) == sorted(numbers), "each of them once"
+        receipt = await post.receipt(hung)
+    outcomes = {result.address: result.outcome for result in receipt.recipients}
+    assert {address for address, outcome in outcomes.items() if outcome is Outcome.UNKNOWN} == set(handed_over)
