@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent / "stand_ins"))
 
 from engines.memory import MemoryEngine
 from engines.process import Clock, Engine, MakeOutbox, Process, SqliteEngine

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from postroom.config.outbox import OutboxSettings
-from postroom.errors import PostroomError, StateConflict
+from postroom.errors import Outcome, PostroomError, StateConflict
 from postroom.events import Event
 from postroom.outbox import gcra
 from postroom.outbox.account_health import refreshed, troubled
@@ -170,6 +170,10 @@ class Row:
             message=body,
         )
 
+    def may_move(self) -> bool:
+        doubted = any(result.outcome is Outcome.UNKNOWN for result in self.receipt_now().recipients)
+        return not (doubted or self.progress.tried)
+
     def settle(self, now: float) -> None:
         self.settled_at = now if self.status in SETTLED else None
         if self.status in SETTLED:
@@ -325,7 +329,7 @@ class MemoryStore:
         return sorted({row.route for row in self._waiting(queue)})
 
     async def reroute(self, queue: str, route: str, other: str, limit: int) -> int:
-        rows = [row for row in self._waiting(queue) if row.route == route and not row.progress.tried][:limit]
+        rows = [row for row in self._waiting(queue) if row.route == route and row.may_move()][:limit]
         for row in rows:
             row.queue = other
         return len(rows)
