@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import ConfigDict, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from postroom.validation import message_error
+from postroom.validation import CheckedModel, message_error
 
 LONGEST_ADDRESS = 254
 """Octets in an address: RFC 5321 section 4.5.3.1.3 allows 256 with the angle brackets."""
@@ -27,7 +27,7 @@ _PLACEHOLDER = ".example"
 _MOST_DIGITS = 15
 
 
-class Address(BaseModel):
+class Address(CheckedModel):
     """An e-mail address with an optional display name.
 
     Built from `Address("ann@example.org", "Ann")`, or in a message from text such as `"Ann <ann@example.org>"`.

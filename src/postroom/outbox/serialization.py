@@ -178,13 +178,8 @@ def _restored(channel: Channel, fields: dict[str, Any], files: Callable[[int], b
 
 
 def _address(email: str, name: str) -> Address:
-    """An address that was checked before it was stored; pydantic's own way in takes 20 times as long."""
-    address = Address.__new__(Address)
-    object.__setattr__(address, "__dict__", {"email": email, "name": name})
-    object.__setattr__(address, "__pydantic_fields_set__", _BOTH)
-    object.__setattr__(address, "__pydantic_extra__", None)
-    object.__setattr__(address, "__pydantic_private__", None)
-    return address
+    """An address that was checked before it was stored."""
+    return _BLANK_ADDRESS.stamped(email=email, name=name)
 
 
 def _attachment(content: bytes, **described: Any) -> Attachment:
@@ -192,7 +187,6 @@ def _attachment(content: bytes, **described: Any) -> Attachment:
 
 
 _NOTHING = Progress()
-_BOTH = {"email", "name"}
 _RESTORED: dict[str, Callable[[Any], Any]] = {
     "to": tuple,
     "tags": tuple,
@@ -201,6 +195,5 @@ _RESTORED: dict[str, Callable[[Any], Any]] = {
     "expires_at": datetime.fromisoformat,
 }
 _BLANK: dict[type[Message], Message] = {Email: Email.model_construct(), Sms: Sms.model_construct(to=())}
-for _blank in _BLANK.values():
-    object.__setattr__(_blank, "__pydantic_fields_set__", set())
+_BLANK_ADDRESS = Address.model_construct(email="")
 _FIELDS = {Channel.EMAIL: frozenset(Email.model_fields), Channel.SMS: frozenset(Sms.model_fields)}
