@@ -238,8 +238,11 @@ class GatewayProcess(Gateway):
         raise AssertionError(self.log)
 
 
+ServeProcess = Callable[..., GatewayProcess]
+
+
 @pytest.fixture(scope="module")
-def serve_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., GatewayProcess]]:
+def serve_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServeProcess]:
     """Start `postroom serve` with a configuration, as a process of its own; ended with the module."""
     started: list[GatewayProcess] = []
 

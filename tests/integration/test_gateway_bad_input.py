@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
 import gzip
 import json
 import socket
@@ -10,6 +14,10 @@ import time
 import zlib
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.integration.conftest import Gateway, GatewayProcess, Reply, ServeGateway, ServeProcess
+
 
 CONFIG = """
 [accounts.box]
@@ -26,21 +34,21 @@ body_timeout = 1.0
 
 
 @pytest.fixture(scope="module")
-def gateway(serve_gateway):
+def gateway(serve_gateway: ServeGateway) -> Gateway:
     return serve_gateway(CONFIG)
 
 
 @pytest.fixture(scope="module")
-def measured(serve_process):
+def measured(serve_process: ServeProcess) -> GatewayProcess:
     """The service as a process, whose memory can be measured."""
     return serve_process(CONFIG)
 
 
-def one_email(**fields):
+def one_email(**fields: Any) -> dict[str, Any]:
     return {"to": [{"email": "john@example.com"}], "subject": "Hello", "html": "<p>Hi</p>", **fields}
 
 
-def refused(reply, status, code, field=None) -> None:
+def refused(reply: Reply, status: int, code: str, field: str | None = None) -> None:
     assert (reply.status, reply.json["error"]) == (status, code)
     assert reply.json["message"]
     assert reply.headers["X-Request-Id"]
@@ -56,7 +64,7 @@ DENIED = [
 
 
 @pytest.mark.parametrize("name", DENIED)
-def test_a_header_with_a_meaning_of_its_own_is_refused_by_name(gateway, name) -> None:
+def test_a_header_with_a_meaning_of_its_own_is_refused_by_name(gateway: Gateway, name: str) -> None:
     reply = gateway.post("/v1/communicate/email", one_email(headers={"X-Good": "1", name: "x"}))
     refused(reply, 400, "invalid_message", f"headers.{name}")
 
@@ -79,13 +87,15 @@ def test_a_header_with_a_meaning_of_its_own_is_refused_by_name(gateway, name) ->
         ({"provider": "box\nx"}, "provider"),
     ],
 )
-def test_line_breaks_and_nul_where_a_header_or_a_command_comes_of_it_are_refused(gateway, fields, field) -> None:
+def test_line_breaks_and_nul_where_a_header_or_a_command_comes_of_it_are_refused(
+    gateway: Gateway, fields: Any, field: str | None
+) -> None:
     reply = gateway.post("/v1/communicate/email", one_email(**fields))
     refused(reply, 400, "invalid_message", field)
 
 
 @pytest.mark.parametrize("sender", ["+1500\r\n5550006", "Shop\x00", "Sh\nop"])
-def test_line_breaks_in_the_sender_of_an_sms_are_refused(gateway, sender) -> None:
+def test_line_breaks_in_the_sender_of_an_sms_are_refused(gateway: Gateway, sender: str) -> None:
     reply = gateway.post("/v1/communicate/sms", {"data": {"from": sender, "to": "+447700900123", "body": "x"}})
     refused(reply, 400, "invalid_message", "data.from")
 
@@ -114,11 +124,11 @@ def test_line_breaks_in_the_sender_of_an_sms_are_refused(gateway, sender) -> Non
         ({"send_at": "soon"}, "send_at"),
     ],
 )
-def test_a_wrong_field_is_named_by_its_path_in_the_body(gateway, fields, field) -> None:
+def test_a_wrong_field_is_named_by_its_path_in_the_body(gateway: Gateway, fields: Any, field: str | None) -> None:
     refused(gateway.post("/v1/communicate/email", one_email(**fields)), 400, "invalid_message", field)
 
 
-def test_every_wrong_field_is_named_at_once(gateway) -> None:
+def test_every_wrong_field_is_named_at_once(gateway: Gateway) -> None:
     body = one_email(to=[{"email": "x"}], subject="a\nb", headers={"Bcc": "v@example.com"})
     reply = gateway.post("/v1/communicate/email", body)
     assert {detail["field"] for detail in reply.json["details"]} == {"to[0].email", "subject", "headers.Bcc"}
@@ -132,20 +142,20 @@ def test_every_wrong_field_is_named_at_once(gateway) -> None:
         b'{"a":' * 60 + b"1" + b"}" * 60,
     ],
 )  # fmt: skip
-def test_what_is_no_json_object_or_too_deep_is_a_400(gateway, body) -> None:
+def test_what_is_no_json_object_or_too_deep_is_a_400(gateway: Gateway, body: Any) -> None:
     reply = gateway.post("/v1/communicate/email", body)
     assert reply.status == 400
     assert reply.json["error"] in {"invalid_json", "invalid_body"}
 
 
-def test_a_body_of_another_kind_is_a_415(gateway) -> None:
+def test_a_body_of_another_kind_is_a_415(gateway: Gateway) -> None:
     refused(gateway.post("/v1/communicate/email", b"<x/>", headers={"Content-Type": "text/xml"}), 415,
             "unsupported_media_type")  # fmt: skip
     refused(gateway.post("/v1/communicate/email", b"x", headers={"Content-Encoding": "br"}), 415,
             "unsupported_encoding")  # fmt: skip
 
 
-def test_a_body_that_is_too_large_is_refused_by_its_length_before_it_is_sent(gateway) -> None:
+def test_a_body_that_is_too_large_is_refused_by_its_length_before_it_is_sent(gateway: Gateway) -> None:
     with socket.create_connection(("127.0.0.1", gateway.port)) as client:
         client.sendall(
             b"POST /v1/communicate/email HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n"
@@ -156,8 +166,8 @@ def test_a_body_that_is_too_large_is_refused_by_its_length_before_it_is_sent(gat
         assert json.loads(body)["error"] == "too_large"
 
 
-def test_a_chunked_body_that_grows_too_large_is_refused_on_its_way(gateway) -> None:
-    def pieces():
+def test_a_chunked_body_that_grows_too_large_is_refused_on_its_way(gateway: Gateway) -> None:
+    def pieces() -> Iterator[bytes]:
         yield b'{"subject": "'
         for _ in range(100):
             yield b"x" * 100_000
@@ -171,7 +181,7 @@ def test_a_chunked_body_that_grows_too_large_is_refused_on_its_way(gateway) -> N
 
 
 @pytest.mark.parametrize("bomb", [gzip.compress(bytes(200_000_000), 6), zlib.compress(bytes(200_000_000), 6)])
-def test_a_decompression_bomb_is_stopped_while_it_is_unpacked(measured, bomb) -> None:
+def test_a_decompression_bomb_is_stopped_while_it_is_unpacked(measured: GatewayProcess, bomb: bytes) -> None:
     gateway = measured
     packing = "gzip" if bomb[:2] == b"\x1f\x8b" else "deflate"
     before = time.monotonic()
@@ -181,7 +191,7 @@ def test_a_decompression_bomb_is_stopped_while_it_is_unpacked(measured, bomb) ->
     assert peak_memory(gateway) < 300_000_000
 
 
-def test_a_packed_body_is_read_and_a_broken_one_refused(gateway) -> None:
+def test_a_packed_body_is_read_and_a_broken_one_refused(gateway: Gateway) -> None:
     whole = gzip.compress(json.dumps(one_email()).encode())
     packed = {"Content-Encoding": "gzip"}
     assert gateway.post("/v1/communicate/email", whole, headers=packed).status == 202
@@ -189,19 +199,21 @@ def test_a_packed_body_is_read_and_a_broken_one_refused(gateway) -> None:
     refused(gateway.post("/v1/communicate/email", b"plain", headers=packed), 400, "invalid_body")
 
 
-def test_base64_that_is_larger_than_an_email_may_be_is_refused_before_it_is_decoded(serve_process) -> None:
+def test_base64_that_is_larger_than_an_email_may_be_is_refused_before_it_is_decoded(
+    serve_process: ServeProcess,
+) -> None:
     gateway = serve_process(CONFIG.replace("max_body = 2_000_000", "max_body = 100_000_000\nmax_bodies = 200_000_000"))
     file = {"name": "a.bin", "content": "A" * 80_000_000, "encoding": "base64"}
     refused(gateway.post("/v1/communicate/email", one_email(attachments=[file])), 413, "too_large")
     assert peak_memory(gateway) < 600_000_000
 
 
-def test_a_batch_with_too_many_items_is_a_413(gateway) -> None:
+def test_a_batch_with_too_many_items_is_a_413(gateway: Gateway) -> None:
     refused(gateway.post("/v1/communicate/email/batch", {"emails": [one_email()] * 21}), 413, "too_large")
 
 
 @pytest.mark.parametrize("key", ["", " ", "x" * 201, "käse", "a\tb"])
-def test_a_wrong_idempotency_key_is_a_400(gateway, key) -> None:
+def test_a_wrong_idempotency_key_is_a_400(gateway: Gateway, key: str) -> None:
     named = {"Idempotency-Key": key.encode("latin-1")}
     refused(gateway.post("/v1/communicate/email", one_email(), headers=named), 400, "invalid_idempotency_key")
 
@@ -219,12 +231,14 @@ def test_a_wrong_idempotency_key_is_a_400(gateway, key) -> None:
         ("GET", "/../../etc/passwd", 404, "not_found"),
     ],
 )
-def test_what_is_not_there_is_told_in_the_form_of_every_error(gateway, method, path, status, code) -> None:
+def test_what_is_not_there_is_told_in_the_form_of_every_error(
+    gateway: Gateway, method: str, path: str, status: int, code: str
+) -> None:
     refused(gateway.call(method, path), status, code)
 
 
 @pytest.mark.parametrize("noise", [b"\x16\x03\x01\x02\x00\x01\x00\x01", b"HELO there\r\n\r\n", b"GET\r\n\r\n"])
-def test_what_is_no_http_gets_a_400_and_is_hung_up_on(gateway, noise) -> None:
+def test_what_is_no_http_gets_a_400_and_is_hung_up_on(gateway: Gateway, noise: bytes) -> None:
     with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as client:
         client.sendall(noise)
         answer = everything(client)
@@ -232,7 +246,7 @@ def test_what_is_no_http_gets_a_400_and_is_hung_up_on(gateway, noise) -> None:
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"] == "invalid_request"
 
 
-def test_a_head_without_end_is_a_431(gateway) -> None:
+def test_a_head_without_end_is_a_431(gateway: Gateway) -> None:
     with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as client:
         client.sendall(b"GET / HTTP/1.1\r\n")
         try:
@@ -243,7 +257,7 @@ def test_a_head_without_end_is_a_431(gateway) -> None:
         assert everything(client).startswith(b"HTTP/1.1 431 ")
 
 
-def test_two_lengths_of_one_body_are_no_http(gateway) -> None:
+def test_two_lengths_of_one_body_are_no_http(gateway: Gateway) -> None:
     with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as client:
         client.sendall(
             b"POST /v1/communicate/email HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -252,7 +266,7 @@ def test_two_lengths_of_one_body_are_no_http(gateway) -> None:
         assert everything(client).startswith(b"HTTP/1.1 400 ")
 
 
-def test_a_body_that_does_not_come_is_a_408(gateway) -> None:
+def test_a_body_that_does_not_come_is_a_408(gateway: Gateway) -> None:
     with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as client:
         client.sendall(
             b"POST /v1/communicate/email HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n"
@@ -263,7 +277,7 @@ def test_a_body_that_does_not_come_is_a_408(gateway) -> None:
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"] == "too_slow"
 
 
-def test_a_client_that_hangs_up_in_the_middle_costs_nothing_but_its_line_in_the_log(gateway) -> None:
+def test_a_client_that_hangs_up_in_the_middle_costs_nothing_but_its_line_in_the_log(gateway: Gateway) -> None:
     with socket.create_connection(("127.0.0.1", gateway.port)) as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         client.sendall(
@@ -280,12 +294,12 @@ def test_a_client_that_hangs_up_in_the_middle_costs_nothing_but_its_line_in_the_
     assert gateway.get("/healthz").status == 200
 
 
-def test_nothing_of_all_that_broke_anything(gateway) -> None:
+def test_nothing_of_all_that_broke_anything(gateway: Gateway) -> None:
     assert gateway.get("/healthz").status == 200
     assert "Traceback" not in gateway.log
 
 
-def everything(client):
+def everything(client: socket.socket) -> bytes:
     received = b""
     while True:
         try:
@@ -297,7 +311,7 @@ def everything(client):
         received += piece
 
 
-def peak_memory(gateway):
+def peak_memory(gateway: GatewayProcess) -> int:
     with open(f"/proc/{gateway.process.pid}/status") as status:
         line = next(line for line in status if line.startswith("VmHWM"))
     return int(line.split()[1]) * 1024

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 from pathlib import Path
 import base64
 import json
@@ -10,6 +14,11 @@ import subprocess
 import sys
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.integration.conftest import Gateway, ServeGateway
+    from tests.conftest import Finished
+
 
 CONFIG = """
 [defaults]
@@ -34,19 +43,20 @@ SMS = {"data": {"to": "+447700900123", "body": "Hi"}}
 
 
 @pytest.fixture(scope="module")
-def gateway(serve_gateway):
+def gateway(serve_gateway: ServeGateway) -> Gateway:
     return serve_gateway(CONFIG)
 
 
-def made(gateway, *arguments):
-    return gateway.keys("create", "--json", *arguments).json
+def made(gateway: Gateway, *arguments: str) -> dict[str, Any]:
+    key: dict[str, Any] = gateway.keys("create", "--json", *arguments).json
+    return key
 
 
-def encoded(key):
+def encoded(key: str) -> str:
     return base64.b64encode(key.encode()).decode()
 
 
-WAYS = {
+WAYS: dict[str, Callable[[str], tuple[dict[str, str], str]]] = {
     "header": lambda key: ({"Auth-token": key}, ""),
     "header in capitals": lambda key: ({"AUTH-TOKEN": key}, ""),
     "bearer": lambda key: ({"Authorization": f"Bearer {key}"}, ""),
@@ -58,13 +68,13 @@ WAYS = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_key_is_taken_in_each_of_its_ways(gateway, way) -> None:
+def test_a_key_is_taken_in_each_of_its_ways(gateway: Gateway, way: str) -> None:
     headers, query = WAYS[way](gateway.key)
     assert gateway.post(f"/v1/communicate/email{query}", EMAIL, key=None, headers=headers).status == 202
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_wrong_key_is_a_401_in_each_of_its_ways(gateway, way) -> None:
+def test_a_wrong_key_is_a_401_in_each_of_its_ways(gateway: Gateway, way: str) -> None:
     headers, query = WAYS[way]("eu--" + "x" * 43)
     reply = gateway.post(f"/v1/communicate/email{query}", EMAIL, key=None, headers=headers)
     assert reply.status == 401
@@ -72,20 +82,20 @@ def test_a_wrong_key_is_a_401_in_each_of_its_ways(gateway, way) -> None:
     assert reply.headers["WWW-Authenticate"] == "Bearer"
 
 
-def test_no_key_is_a_401_that_says_how_to_get_one(gateway) -> None:
+def test_no_key_is_a_401_that_says_how_to_get_one(gateway: Gateway) -> None:
     reply = gateway.post("/v1/communicate/email", EMAIL, key=None)
     assert reply.status == 401
     assert "postroom keys create" in reply.json["message"]
 
 
-def test_the_first_place_that_holds_a_key_decides(gateway) -> None:
+def test_the_first_place_that_holds_a_key_decides(gateway: Gateway) -> None:
     wrong = {"Auth-token": "eu--" + "x" * 43, "Authorization": f"Bearer {gateway.key}"}
     assert gateway.post("/v1/communicate/email", EMAIL, key=None, headers=wrong).status == 401
     right = {"Auth-token": gateway.key, "Authorization": "Bearer nonsense"}
     assert gateway.post("/v1/communicate/email?auth_token=x", EMAIL, key=None, headers=right).status == 202
 
 
-def test_a_cookie_is_not_taken_from_a_page_of_another_site(gateway) -> None:
+def test_a_cookie_is_not_taken_from_a_page_of_another_site(gateway: Gateway) -> None:
     cookie = {"Cookie": f"auth_token={gateway.key}"}
     for told in ({"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}, {"Origin": "null"}):
         reply = gateway.post("/v1/communicate/email", EMAIL, key=None, headers={**cookie, **told})
@@ -94,7 +104,7 @@ def test_a_cookie_is_not_taken_from_a_page_of_another_site(gateway) -> None:
     assert gateway.post("/v1/communicate/email", EMAIL, key=None, headers=own).status == 202
 
 
-def test_a_revoked_key_is_refused_at_once_and_its_messages_stay_for_the_operator(gateway) -> None:
+def test_a_revoked_key_is_refused_at_once_and_its_messages_stay_for_the_operator(gateway: Gateway) -> None:
     key = made(gateway, "leaver")
     assert gateway.post("/v1/communicate/email", EMAIL, key=key["key"]).status == 202
     gateway.keys("revoke", key["id"])
@@ -103,27 +113,27 @@ def test_a_revoked_key_is_refused_at_once_and_its_messages_stay_for_the_operator
     assert shown["status"] == "revoked"
 
 
-def test_a_key_of_one_channel_may_not_use_the_other(gateway) -> None:
+def test_a_key_of_one_channel_may_not_use_the_other(gateway: Gateway) -> None:
     key = made(gateway, "--channel", "sms")["key"]
     assert gateway.post("/v1/communicate/sms", SMS, key=key).status == 202
     reply = gateway.post("/v1/communicate/email", EMAIL, key=key)
     assert (reply.status, reply.json["error"]) == (403, "forbidden")
 
 
-def test_a_key_of_one_account_may_not_use_another(gateway) -> None:
+def test_a_key_of_one_account_may_not_use_another(gateway: Gateway) -> None:
     key = made(gateway, "--account", "box")["key"]
     assert gateway.post("/v1/communicate/email", EMAIL, key=key).status == 202
     assert gateway.post("/v1/communicate/email", {**EMAIL, "provider": "other"}, key=key).status == 403
 
 
-def test_a_key_of_one_sender_may_not_send_as_another(gateway) -> None:
+def test_a_key_of_one_sender_may_not_send_as_another(gateway: Gateway) -> None:
     key = made(gateway, "--sender", "+15005550006")["key"]
     one, other = ({"data": {**SMS["data"], "from": number}} for number in ("+15005550006", "+15005550007"))
     assert gateway.post("/v1/communicate/sms", one, key=key).status == 202
     assert gateway.post("/v1/communicate/sms", other, key=key).status == 403
 
 
-def test_an_item_that_the_key_may_not_send_spoils_no_other(gateway) -> None:
+def test_an_item_that_the_key_may_not_send_spoils_no_other(gateway: Gateway) -> None:
     key = made(gateway, "--account", "box")["key"]
     batch = {"emails": [EMAIL, {**EMAIL, "provider": "other"}]}
     reply = gateway.post("/v1/communicate/email/batch", batch, key=key)
@@ -131,7 +141,7 @@ def test_an_item_that_the_key_may_not_send_spoils_no_other(gateway) -> None:
     assert [item.get("error") for item in reply.json["results"]] == [None, "forbidden"]
 
 
-def test_a_key_sees_only_its_own_messages(gateway) -> None:
+def test_a_key_sees_only_its_own_messages(gateway: Gateway) -> None:
     mine = gateway.post("/v1/communicate/email", EMAIL).json["id"]
     gateway.settled(mine)
     other = made(gateway, "other")["key"]
@@ -142,7 +152,7 @@ def test_a_key_sees_only_its_own_messages(gateway) -> None:
         assert (reply.status, reply.json["error"]) == (404, "not_found")
 
 
-def test_the_idempotency_key_of_one_api_key_means_nothing_to_another(gateway) -> None:
+def test_the_idempotency_key_of_one_api_key_means_nothing_to_another(gateway: Gateway) -> None:
     named = {"Idempotency-Key": "shared"}
     first = gateway.post("/v1/communicate/email", EMAIL, headers=named)
     other = gateway.post("/v1/communicate/email", EMAIL, headers=named, key=made(gateway)["key"])
@@ -150,7 +160,7 @@ def test_the_idempotency_key_of_one_api_key_means_nothing_to_another(gateway) ->
     assert first.json["id"] != other.json["id"]
 
 
-def test_a_key_is_nowhere_in_log_or_outbox_however_it_was_presented(gateway) -> None:
+def test_a_key_is_nowhere_in_log_or_outbox_however_it_was_presented(gateway: Gateway) -> None:
     for way in WAYS.values():
         headers, query = way(gateway.key)
         gateway.get(f"/v1/messages{query}", key=None, headers=headers)
@@ -162,7 +172,7 @@ def test_a_key_is_nowhere_in_log_or_outbox_however_it_was_presented(gateway) -> 
         assert gateway.key.encode() not in file.read_bytes()
 
 
-def test_credentials_of_a_message_are_nowhere_in_clear(gateway) -> None:
+def test_credentials_of_a_message_are_nowhere_in_clear(gateway: Gateway) -> None:
     canary = "canary-6c1d9e"
     body = {**SMS, "provider": "texts", "options": {"twilio_sid": "AC" + "1" * 32, "twilio_auth_token": canary}}
     reply = gateway.post("/v1/communicate/sms", body)
@@ -175,14 +185,14 @@ def test_credentials_of_a_message_are_nowhere_in_clear(gateway) -> None:
     assert canary not in gateway.log
 
 
-def test_credentials_are_refused_where_the_policy_denies_them(serve_gateway) -> None:
+def test_credentials_are_refused_where_the_policy_denies_them(serve_gateway: ServeGateway) -> None:
     gateway = serve_gateway(CONFIG + 'request_credentials = "deny"\n')
     reply = gateway.post("/v1/communicate/sms", {**SMS, "options": {"twilio_sid": "a", "twilio_auth_token": "b"}})
     assert (reply.status, reply.json["error"]) == (403, "credentials_not_allowed")
     assert gateway.post("/v1/communicate/sms", {**SMS, "options": {}}).status == 202
 
 
-def test_pages_of_the_listed_origins_may_call_and_others_may_not(gateway) -> None:
+def test_pages_of_the_listed_origins_may_call_and_others_may_not(gateway: Gateway) -> None:
     asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "auth-token,content-type"}
     reply = gateway.call("OPTIONS", "/v1/communicate/email", key=None,
                          headers={**asked, "Origin": "https://apps.example.com"})  # fmt: skip
@@ -203,6 +213,7 @@ def test_without_a_key_it_listens_to_this_machine_only_and_says_how_to_make_one(
     (tmp_path / "postroom.toml").write_text(CONFIG)
     command = [sys.executable, "-m", "postroom", "serve", "--host", "0.0.0.0", "--port", "0"]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    assert process.stderr
     try:
         said = [process.stderr.readline() for _ in range(3)]
     finally:
@@ -213,7 +224,9 @@ def test_without_a_key_it_listens_to_this_machine_only_and_says_how_to_make_one(
     assert "listening on http://127.0.0.1:" in said[2]
 
 
-def test_a_port_that_is_taken_and_a_wrong_account_are_told_before_anything_starts(tmp_path: Path, cli) -> None:
+def test_a_port_that_is_taken_and_a_wrong_account_are_told_before_anything_starts(
+    tmp_path: Path, cli: Callable[..., Finished]
+) -> None:
     (tmp_path / "postroom.toml").write_text(CONFIG)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         done = cli("serve", "--port", str(taken.getsockname()[1]))

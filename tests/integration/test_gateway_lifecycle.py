@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+from collections.abc import Iterable
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
 import asyncio
 import http.client
 import itertools
@@ -23,6 +28,10 @@ from postroom.gateway.app import open_gateway
 from postroom.gateway.serving.server import configured
 from postroom.client import Postroom
 
+if TYPE_CHECKING:
+    from tests.integration.conftest import GatewayProcess, ServeGateway, ServeProcess
+
+
 CONFIG = """
 [accounts.box]
 provider = "memory"
@@ -32,11 +41,11 @@ rate_limit = []
 """
 
 
-def one_email(number=0):
+def one_email(number: int = 0) -> dict[str, Any]:
     return {"to": [{"email": "john@example.com"}], "subject": f"Number {number}", "html": "<p>Hi</p>"}
 
 
-def stored(gateway, where=""):
+def stored(gateway: GatewayProcess, where: Any = "") -> set[str]:
     """The ids of messages in the outbox, read without the service."""
     connection = sqlite3.connect(gateway.folder / "postroom.db")
     try:
@@ -47,11 +56,13 @@ def stored(gateway, where=""):
 
 
 @pytest.mark.parametrize("answers", [1, 40, 150])
-def test_a_killed_service_loses_nothing_it_accepted_and_repeats_make_no_second_message(serve_process, answers) -> None:
+def test_a_killed_service_loses_nothing_it_accepted_and_repeats_make_no_second_message(
+    serve_process: ServeProcess, answers: int
+) -> None:
     gateway = serve_process(CONFIG, "--no-worker")
     accepted = {}
 
-    def post(number) -> None:
+    def post(number: int) -> None:
         try:
             reply = gateway.post("/v1/communicate/email", one_email(number), headers={"Idempotency-Key": f"n{number}"})
         except (OSError, http.client.HTTPException):
@@ -77,11 +88,13 @@ def test_a_killed_service_loses_nothing_it_accepted_and_repeats_make_no_second_m
     assert stored(gateway) == set(accepted.values())
 
 
-def test_a_service_that_is_asked_to_end_answers_what_it_has_begun_and_ends_with_zero(serve_process) -> None:
+def test_a_service_that_is_asked_to_end_answers_what_it_has_begun_and_ends_with_zero(
+    serve_process: ServeProcess,
+) -> None:
     gateway = serve_process(CONFIG)
     accepted, refused = [], []
 
-    def post(number) -> None:
+    def post(number: int) -> None:
         try:
             accepted.append(gateway.post("/v1/communicate/email", one_email(number)).json["id"])
         except ConnectionRefusedError:
@@ -101,7 +114,9 @@ def test_a_service_that_is_asked_to_end_answers_what_it_has_begun_and_ends_with_
     assert "Traceback" not in gateway.log
 
 
-def test_a_request_whose_body_is_on_its_way_when_the_service_is_asked_to_end_is_answered(serve_process) -> None:
+def test_a_request_whose_body_is_on_its_way_when_the_service_is_asked_to_end_is_answered(
+    serve_process: ServeProcess,
+) -> None:
     gateway = serve_process(CONFIG)
     body = json.dumps(one_email()).encode()
     with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as client:
@@ -117,7 +132,7 @@ def test_a_request_whose_body_is_on_its_way_when_the_service_is_asked_to_end_is_
     assert len(stored(gateway)) == 1
 
 
-def test_without_a_worker_messages_wait_for_one_elsewhere(serve_gateway) -> None:
+def test_without_a_worker_messages_wait_for_one_elsewhere(serve_gateway: ServeGateway) -> None:
     gateway = serve_gateway(CONFIG, work=False)
     id_ = gateway.post("/v1/communicate/email", one_email()).json["id"]
     assert gateway.get("/readyz").json["worker"] == "elsewhere"
@@ -129,7 +144,9 @@ def test_without_a_worker_messages_wait_for_one_elsewhere(serve_gateway) -> None
 
 
 @pytest.mark.system("proc")
-def test_several_processes_share_one_socket_and_one_file_and_a_dead_one_is_replaced(serve_process) -> None:
+def test_several_processes_share_one_socket_and_one_file_and_a_dead_one_is_replaced(
+    serve_process: ServeProcess,
+) -> None:
     gateway = serve_process(CONFIG, "--workers", "2")
     with ThreadPoolExecutor(16) as pool:
         replies = list(pool.map(lambda n: gateway.post("/v1/communicate/email", one_email(n)), range(200)))
@@ -149,7 +166,7 @@ def test_several_processes_share_one_socket_and_one_file_and_a_dead_one_is_repla
 
 
 @pytest.mark.system("proc")
-def test_processes_end_with_the_one_that_started_them_even_if_that_is_killed(serve_process) -> None:
+def test_processes_end_with_the_one_that_started_them_even_if_that_is_killed(serve_process: ServeProcess) -> None:
     gateway = serve_process(CONFIG, "--workers", "2")
     assert gateway.stop(signal.SIGKILL) == -signal.SIGKILL
     for _ in range(200):
@@ -161,28 +178,34 @@ def test_processes_end_with_the_one_that_started_them_even_if_that_is_killed(ser
     raise AssertionError("somebody still listens")
 
 
-def children_of(pid):
+def children_of(pid: int) -> list[int]:
     """The serving processes: the resource tracker of multiprocessing is none."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
-def test_health_and_readiness_need_no_key_and_tell_of_store_and_worker(serve_gateway) -> None:
+def test_health_and_readiness_need_no_key_and_tell_of_store_and_worker(serve_gateway: ServeGateway) -> None:
     gateway = serve_gateway(CONFIG)
     assert gateway.get("/healthz", key=None).json == {"status": "ok"}
     assert gateway.get("/readyz", key=None).json == {"status": "ok", "outbox": "ok", "worker": "ok"}
 
 
+class WithoutSignals(uvicorn.Server):
+    """pytest has its own."""
+
+    def capture_signals(self) -> nullcontext[None]:  # type: ignore[override]  # a context manager all the same
+        return nullcontext()
+
+
 @pytest.fixture
-async def impatient(monkeypatch: pytest.MonkeyPatch, bare_surroundings):
+async def impatient(monkeypatch: pytest.MonkeyPatch, bare_surroundings: Path) -> AsyncIterator[int]:
     """The service in this process, with less patience."""
     monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.3)
     monkeypatch.setattr(protocol, "ANSWER_SECONDS", 0.3)
     room = Postroom(accounts={"box": {"provider": "memory", "from": "a@b.example"}})
     with socket.create_server(("127.0.0.1", 0)) as listening:
         async with open_gateway(room) as gateway:
-            server = uvicorn.Server(configured(gateway))
-            server.capture_signals = nullcontext  # pytest has its own
+            server = WithoutSignals(configured(gateway))
             task = asyncio.create_task(server.serve(sockets=[listening]))
             while not server.started:
                 await asyncio.sleep(0.01)
@@ -191,20 +214,20 @@ async def impatient(monkeypatch: pytest.MonkeyPatch, bare_surroundings):
             await task
 
 
-async def test_a_client_that_sends_a_byte_at_a_time_is_cut(impatient) -> None:
+async def test_a_client_that_sends_a_byte_at_a_time_is_cut(impatient: int) -> None:
     assert (
         await seconds_until_cut(impatient, b"", itertools.chain(b"GET /healthz HTTP/1.1\r\nX: ", itertools.repeat(120)))
         < 3
     )
 
 
-async def test_a_client_that_says_nothing_is_cut(impatient) -> None:
+async def test_a_client_that_says_nothing_is_cut(impatient: int) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", impatient)
     assert await asyncio.wait_for(reader.read(), 3) == b""
     writer.close()
 
 
-async def test_a_client_that_keeps_its_connection_open_between_requests_is_not_cut_in_one(impatient) -> None:
+async def test_a_client_that_keeps_its_connection_open_between_requests_is_not_cut_in_one(impatient: int) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", impatient)
     for _ in range(3):
         writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -214,12 +237,12 @@ async def test_a_client_that_keeps_its_connection_open_between_requests_is_not_c
     writer.close()
 
 
-async def test_line_breaks_now_and_then_do_not_keep_a_connection(impatient) -> None:
+async def test_line_breaks_now_and_then_do_not_keep_a_connection(impatient: int) -> None:
     request = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
     assert await seconds_until_cut(impatient, request, itertools.cycle(b"\r\n")) < 3
 
 
-async def seconds_until_cut(port, request: pytest.FixtureRequest, drip):
+async def seconds_until_cut(port: int, request: bytes, drip: Iterable[int]) -> float:
     """Send `request` at once and the rest byte by byte, until the other side ends it."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     begun = time.monotonic()
@@ -236,7 +259,7 @@ async def seconds_until_cut(port, request: pytest.FixtureRequest, drip):
     return time.monotonic() - begun
 
 
-async def test_a_client_that_never_reads_its_answers_is_cut(impatient) -> None:
+async def test_a_client_that_never_reads_its_answers_is_cut(impatient: int) -> None:
     client = socket.create_connection(("127.0.0.1", impatient))
     client.setblocking(False)
     request = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+from typing import TYPE_CHECKING
+
 import json
 import os
 import subprocess
@@ -11,6 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.integration.conftest import Gateway, ServeGateway
+
 
 ACCOUNTS = """
 [defaults]
@@ -28,15 +35,15 @@ from = "+15005550006"
 EMAIL = {"to": [{"email": "john@example.com"}], "html": "<p>Hi</p>"}
 
 
-def sms(to="+447700900123", body="Hi"):
+def sms(to: Any = "+447700900123", body: Any = "Hi") -> dict[str, Any]:
     return {"data": {"to": to, "body": body}}
 
 
-def statuses(gateway, count, body=EMAIL, path="email"):
+def statuses(gateway: Gateway, count: int, body: Any = EMAIL, path: str = "email") -> list[int]:
     return [gateway.post(f"/v1/communicate/{path}", body).status for _ in range(count)]
 
 
-def test_twenty_requests_go_through_and_the_next_is_told_when_to_come_again(serve_gateway) -> None:
+def test_twenty_requests_go_through_and_the_next_is_told_when_to_come_again(serve_gateway: ServeGateway) -> None:
     gateway = serve_gateway(ACCOUNTS)
     first = gateway.post("/v1/communicate/email", EMAIL)
     assert first.headers["RateLimit-Policy"] == '"default";q=20;w=30'
@@ -57,7 +64,7 @@ def test_twenty_requests_go_through_and_the_next_is_told_when_to_come_again(serv
     assert gateway.get("/v1/messages").status == 200
 
 
-def test_a_client_that_waits_as_it_is_told_gets_through(serve_gateway) -> None:
+def test_a_client_that_waits_as_it_is_told_gets_through(serve_gateway: ServeGateway) -> None:
     gateway = serve_gateway(ACCOUNTS + 'rate_limit = "2/2s"\n')
     assert statuses(gateway, 2) == [202, 202]
     reply = gateway.post("/v1/communicate/email", EMAIL)
@@ -66,14 +73,14 @@ def test_a_client_that_waits_as_it_is_told_gets_through(serve_gateway) -> None:
     assert gateway.post("/v1/communicate/email", EMAIL).status == 202
 
 
-def test_another_key_has_a_limit_of_its_own(serve_gateway) -> None:
+def test_another_key_has_a_limit_of_its_own(serve_gateway: ServeGateway) -> None:
     gateway = serve_gateway(ACCOUNTS + 'rate_limit = "1/m"\n')
     assert statuses(gateway, 2) == [202, 429]
     other = gateway.another_key()
     assert gateway.post("/v1/communicate/email", EMAIL, key=other).status == 202
 
 
-def test_the_limit_holds_over_two_servers_on_one_outbox(serve_gateway) -> None:
+def test_the_limit_holds_over_two_servers_on_one_outbox(serve_gateway: ServeGateway) -> None:
     one = serve_gateway(ACCOUNTS + 'rate_limit = "20/m"\n')
     two = serve_gateway(ACCOUNTS + 'rate_limit = "20/m"\n', folder=one.folder)
     two.key = one.key
@@ -83,7 +90,9 @@ def test_the_limit_holds_over_two_servers_on_one_outbox(serve_gateway) -> None:
     assert sorted(answered) == [202] * 20 + [429] * 40
 
 
-def test_who_goes_on_regardless_is_flagged_then_suspended_until_an_operator_lifts_it(serve_gateway) -> None:
+def test_who_goes_on_regardless_is_flagged_then_suspended_until_an_operator_lifts_it(
+    serve_gateway: ServeGateway,
+) -> None:
     gateway = serve_gateway(ACCOUNTS + 'rate_limit = "1/m"\nflag_after = "2/m"\nsuspend_after = "4/m"\n')
     replies = [gateway.post("/v1/communicate/email", EMAIL) for _ in range(6)]
     assert [reply.status for reply in replies] == [202, 429, 429, 429, 403, 403]
@@ -98,7 +107,7 @@ def test_who_goes_on_regardless_is_flagged_then_suspended_until_an_operator_lift
     assert gateway.post("/v1/communicate/email", EMAIL).status == 202
 
 
-def test_messages_are_limited_too_and_a_batch_counts_as_many_as_it_has(serve_gateway) -> None:
+def test_messages_are_limited_too_and_a_batch_counts_as_many_as_it_has(serve_gateway: ServeGateway) -> None:
     gateway = serve_gateway(ACCOUNTS + 'rate_limit = []\nmessage_limit = ["5/m", "100/d"]\n')
     batch = {"emails": [EMAIL] * 4}
     assert gateway.post("/v1/communicate/email/batch", batch).status == 202
@@ -108,7 +117,9 @@ def test_messages_are_limited_too_and_a_batch_counts_as_many_as_it_has(serve_gat
     assert (larger.status, larger.json["error"]) == (413, "too_large")
 
 
-def test_above_a_quota_messages_are_accepted_held_and_flow_by_themselves_when_there_is_room(serve_gateway) -> None:
+def test_above_a_quota_messages_are_accepted_held_and_flow_by_themselves_when_there_is_room(
+    serve_gateway: ServeGateway,
+) -> None:
     gateway = serve_gateway(ACCOUNTS + 'rate_limit = []\nquota = "2/2s"\n')
     reply = gateway.post("/v1/communicate/email/batch", {"emails": [EMAIL] * 4})
     assert reply.status == 202
@@ -123,7 +134,7 @@ def test_above_a_quota_messages_are_accepted_held_and_flow_by_themselves_when_th
     assert 1.5 < waited.total_seconds() < 10
 
 
-def test_sms_to_a_country_that_is_not_listed_are_refused(serve_gateway) -> None:
+def test_sms_to_a_country_that_is_not_listed_are_refused(serve_gateway: ServeGateway) -> None:
     gateway = serve_gateway(ACCOUNTS + "rate_limit = []\nsms_countries = {texts = ['GB', 'IE']}\n")
     assert gateway.post("/v1/communicate/sms", sms()).status == 202
     batch = {"sms": [sms(), sms("+882345678901"), sms(["+447700900123", "+33612345678"])]}
@@ -145,7 +156,9 @@ def test_sms_to_a_country_that_is_not_listed_are_refused(serve_gateway) -> None:
         ),
     ],
 )
-def test_what_is_above_an_sms_budget_is_held(serve_gateway, setting, bodies, held) -> None:
+def test_what_is_above_an_sms_budget_is_held(
+    serve_gateway: ServeGateway, setting: str, bodies: list[Any], held: list[bool]
+) -> None:
     gateway = serve_gateway(ACCOUNTS + f"rate_limit = []\n{setting}\n")
     reply = gateway.post("/v1/communicate/sms/batch", {"sms": bodies})
     assert [item["status"] == "held" for item in reply.json["results"]] == held
@@ -153,7 +166,7 @@ def test_what_is_above_an_sms_budget_is_held(serve_gateway, setting, bodies, hel
     assert "messages are held" in gateway.log
 
 
-def test_a_refusal_costs_next_to_nothing(serve_gateway) -> None:
+def test_a_refusal_costs_next_to_nothing(serve_gateway: ServeGateway) -> None:
     gateway = serve_gateway(ACCOUNTS + 'rate_limit = "1/h"\nsuspend_after = "1000000/h"\n')
     assert statuses(gateway, 30)[-1] == 429
     before = processor_seconds_of_others()
@@ -162,6 +175,6 @@ def test_a_refusal_costs_next_to_nothing(serve_gateway) -> None:
     assert spent / 300 < 0.002  # the target is a millisecond, on a machine that is not busy
 
 
-def processor_seconds_of_others():
+def processor_seconds_of_others() -> float:
     """What all threads but this one have used."""
     return time.process_time() - time.thread_time()

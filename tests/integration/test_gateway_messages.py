@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+from typing import TYPE_CHECKING
+
 import pytest
+
+if TYPE_CHECKING:
+    from tests.integration.conftest import Gateway, ServeGateway
+
 
 CONFIG = """
 [defaults]
@@ -19,25 +26,26 @@ rate_limit = []
 """
 
 
-def one_email(**fields):
+def one_email(**fields: Any) -> dict[str, Any]:
     return {"to": [{"email": "john@example.com"}], "subject": "Hello", "html": "<p>Hi</p>", **fields}
 
 
 @pytest.fixture(scope="module")
-def gateway(serve_gateway):
+def gateway(serve_gateway: ServeGateway) -> Gateway:
     return serve_gateway(CONFIG)
 
 
 @pytest.fixture(scope="module")
-def waiting(serve_gateway):
+def waiting(serve_gateway: ServeGateway) -> Gateway:
     return serve_gateway(CONFIG, work=False)
 
 
-def accepted(gateway, **fields):
-    return gateway.post("/v1/communicate/email", one_email(**fields)).json["id"]
+def accepted(gateway: Gateway, **fields: Any) -> str:
+    message_id: str = gateway.post("/v1/communicate/email", one_email(**fields)).json["id"]
+    return message_id
 
 
-def test_a_message_shows_all_but_its_contents(gateway) -> None:
+def test_a_message_shows_all_but_its_contents(gateway: Gateway) -> None:
     id_ = accepted(gateway, html="<p>contents-canary</p>")
     shown = gateway.settled(id_)
     assert shown["id"] == id_
@@ -47,7 +55,7 @@ def test_a_message_shows_all_but_its_contents(gateway) -> None:
     assert "contents-canary" not in repr(shown)
 
 
-def test_pages_lead_through_all_messages_newest_first_each_once(waiting) -> None:
+def test_pages_lead_through_all_messages_newest_first_each_once(waiting: Gateway) -> None:
     sent = [accepted(waiting, subject=f"page {number}") for number in range(7)]
     seen, cursor = [], ""
     while True:
@@ -60,13 +68,13 @@ def test_pages_lead_through_all_messages_newest_first_each_once(waiting) -> None
     assert len(seen) == len(set(seen))
 
 
-def test_filters_choose_by_status_channel_account_recipient_and_time(gateway) -> None:
+def test_filters_choose_by_status_channel_account_recipient_and_time(gateway: Gateway) -> None:
     mail = accepted(gateway, to=[{"email": "filtered@example.com"}])
     text = gateway.post("/v1/communicate/sms", {"to": "+447700900199", "body": "x"}).json["id"]
     gateway.settled(mail)
     gateway.settled(text)
 
-    def found(query):
+    def found(query: str) -> set[str]:
         return {line["id"] for line in gateway.get(f"/v1/messages?{query}").json["messages"]}
 
     assert text in found("channel=sms")
@@ -88,13 +96,13 @@ def test_filters_choose_by_status_channel_account_recipient_and_time(gateway) ->
         ("limit=1&limit=2", "limit"),
     ],
 )  # fmt: skip
-def test_a_wrong_filter_is_named(gateway, query, field) -> None:
+def test_a_wrong_filter_is_named(gateway: Gateway, query: str, field: str | None) -> None:
     reply = gateway.get(f"/v1/messages?{query}")
     assert (reply.status, reply.json["error"]) == (400, "invalid_request")
     assert reply.json["details"][0]["field"] == field
 
 
-def test_a_waiting_message_is_cancelled_once(waiting) -> None:
+def test_a_waiting_message_is_cancelled_once(waiting: Gateway) -> None:
     id_ = accepted(waiting)
     assert waiting.post(f"/v1/messages/{id_}/cancel").json["status"] == "cancelled"
     again = waiting.post(f"/v1/messages/{id_}/cancel")
@@ -102,13 +110,13 @@ def test_a_waiting_message_is_cancelled_once(waiting) -> None:
     assert waiting.post(f"/v1/messages/{id_}/retry").json["status"] == "queued"
 
 
-def test_a_scheduled_message_waits_for_its_time(waiting) -> None:
+def test_a_scheduled_message_waits_for_its_time(waiting: Gateway) -> None:
     reply = waiting.post("/v1/communicate/email", one_email(send_at="2099-01-01T00:00:00Z"))
     assert reply.json["status"] == "scheduled"
     assert waiting.get(f"/v1/messages/{reply.json['id']}").json["due_at"].startswith("2099-01-01")
 
 
-def test_only_a_message_in_doubt_is_resolved(waiting) -> None:
+def test_only_a_message_in_doubt_is_resolved(waiting: Gateway) -> None:
     id_ = accepted(waiting)
     reply = waiting.post(f"/v1/messages/{id_}/resolve", {"outcome": "sent"})
     assert (reply.status, reply.json["error"]) == (409, "state_conflict")
@@ -116,7 +124,7 @@ def test_only_a_message_in_doubt_is_resolved(waiting) -> None:
     assert (wrong.status, wrong.json["details"][0]["field"]) == (400, "outcome")
 
 
-def test_a_sent_message_cannot_be_cancelled(gateway) -> None:
+def test_a_sent_message_cannot_be_cancelled(gateway: Gateway) -> None:
     id_ = accepted(gateway)
     gateway.settled(id_)
     assert gateway.post(f"/v1/messages/{id_}/cancel").status == 409

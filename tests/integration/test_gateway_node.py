@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import json
 import subprocess
 from pathlib import Path
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.integration.conftest import ServeGateway
+
 
 CLIENT = Path(__file__).with_name("gateway_client.mjs")
 CONFIG = """
@@ -19,7 +25,7 @@ rate_limit = "3/2s"
 
 
 @pytest.mark.system("node")
-def test_a_client_in_javascript_sends_is_limited_waits_and_gets_everything_through(serve_gateway) -> None:
+def test_a_client_in_javascript_sends_is_limited_waits_and_gets_everything_through(serve_gateway: ServeGateway) -> None:
     gateway = serve_gateway(CONFIG)
     command = ["node", str(CLIENT), f"http://127.0.0.1:{gateway.port}", gateway.key, "7"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=50)

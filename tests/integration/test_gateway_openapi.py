@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+from typing import TYPE_CHECKING
+
 import json
 import re
 import subprocess
@@ -10,6 +13,10 @@ from pathlib import Path
 
 import pytest
 from jsonschema import Draft202012Validator
+
+if TYPE_CHECKING:
+    from tests.integration.conftest import Gateway, ServeGateway
+
 
 SAMPLES = Path(__file__).parents[1] / "unit" / "gateway" / "samples"
 
@@ -31,27 +38,28 @@ COMMUNICATE = ("email", "email/batch", "sms", "sms/batch")
 
 
 @pytest.fixture(scope="module")
-def gateway(serve_gateway):
+def gateway(serve_gateway: ServeGateway) -> Gateway:
     return serve_gateway(CONFIG)
 
 
 @pytest.fixture(scope="module")
-def document(gateway):
-    return gateway.get("/openapi.json", key=None).json
+def document(gateway: Gateway) -> dict[str, Any]:
+    described: dict[str, Any] = gateway.get("/openapi.json", key=None).json
+    return described
 
 
-def example(document, path):
+def example(document: dict[str, Any], path: str) -> Any:
     body = document["paths"][f"/v1/communicate/{path}"]["post"]["requestBody"]
     return body["content"]["application/json"]["example"]
 
 
-def test_the_docs_page_shows_the_description(gateway) -> None:
+def test_the_docs_page_shows_the_description(gateway: Gateway) -> None:
     page = gateway.get("/docs", key=None)
     assert page.status == 200
     assert b"/openapi.json" in page.body
 
 
-def test_the_examples_are_the_samples_of_the_apis_page(document) -> None:
+def test_the_examples_are_the_samples_of_the_apis_page(document: dict[str, Any]) -> None:
     names = "email.json", "email_batch.json", "sms.txt", "sms_batch.txt"
     blocks = [(SAMPLES / name).read_text() for name in names]
     meant = [json.loads(re.sub(r"//.*", "", block).replace("'", '"')) for block in blocks]
@@ -59,7 +67,9 @@ def test_the_examples_are_the_samples_of_the_apis_page(document) -> None:
 
 
 @pytest.mark.parametrize("path", COMMUNICATE)
-def test_an_example_fits_its_own_schema_and_gets_the_answer_that_is_described(gateway, document, path) -> None:
+def test_an_example_fits_its_own_schema_and_gets_the_answer_that_is_described(
+    gateway: Gateway, document: dict[str, Any], path: str
+) -> None:
     operation = document["paths"][f"/v1/communicate/{path}"]["post"]
     body = json.loads(json.dumps(example(document, path)).replace("+123456789", "+447700900123")
                       .replace("+987654321", "+447700900124"))  # fmt: skip
@@ -67,7 +77,7 @@ def test_an_example_fits_its_own_schema_and_gets_the_answer_that_is_described(ga
     for item in body.get("sms", ()):
         item.pop("options")
 
-    def errors(where, value):
+    def errors(where: Any, value: Any) -> list[Any]:
         schema = where["content"]["application/json"]["schema"]
         return list(Draft202012Validator({**schema, "components": document["components"]}).iter_errors(value))
 
@@ -79,7 +89,7 @@ def test_an_example_fits_its_own_schema_and_gets_the_answer_that_is_described(ga
     assert errors(operation["responses"]["400"], reply.json) == []
 
 
-def test_every_way_to_present_a_key_is_described(document) -> None:
+def test_every_way_to_present_a_key_is_described(document: dict[str, Any]) -> None:
     assert set(document["components"]["securitySchemes"]) == {"header", "bearer", "query", "cookie"}
     for path, operations in document["paths"].items():
         for operation in operations.values():
@@ -95,7 +105,7 @@ CHECKS += ",unsupported_method,ignored_auth"
 
 @pytest.mark.timeout(300)
 def test_no_request_that_can_be_thought_up_breaks_it_or_gets_an_answer_that_is_not_described(
-    gateway, tmp_path: Path
+    gateway: Gateway, tmp_path: Path
 ) -> None:
     done = subprocess.run(
         [SCHEMATHESIS, "run", f"http://127.0.0.1:{gateway.port}/openapi.json", "-H", f"Auth-token: {gateway.key}",

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
 import asyncio
 import base64
 import contextlib
@@ -15,6 +19,10 @@ import pytest
 from postroom.gateway.app import open_gateway
 from postroom.messages import Email
 from postroom.client import Postroom
+
+if TYPE_CHECKING:
+    from tests.integration.conftest import Gateway, Reply, ServeGateway
+
 
 TOKEN = "twilio-token-0123456789abcdef0123"
 PUBLIC = "https://post.example.org"
@@ -38,41 +46,41 @@ public_url = "{PUBLIC}"
 
 
 @pytest.fixture(scope="module")
-def gateway(serve_gateway):
+def gateway(serve_gateway: ServeGateway) -> Gateway:
     return serve_gateway(CONFIG)
 
 
-def signed(path, fields, token=TOKEN):
+def signed(path: str, fields: Any, token: str = TOKEN) -> str:
     """The header Twilio signs a form with: HMAC-SHA1 over the address and the sorted fields."""
     text = f"{PUBLIC}{path}" + "".join(name + fields[name] for name in sorted(fields))
     return base64.b64encode(hmac.digest(token.encode(), text.encode(), hashlib.sha1)).decode()
 
 
-def report(gateway, fields, *, account="texts", **more):
+def report(gateway: Gateway, fields: Any, *, account: str = "texts", **more: Any) -> Reply:
     path = f"/v1/webhooks/{account}"
     headers = {"Content-Type": "application/x-www-form-urlencoded", "X-Twilio-Signature": signed(path, fields, **more)}
     return gateway.post(path, urlencode(fields).encode(), key=None, headers=headers)
 
 
-def inbound(text, sid="SM" + "1" * 32, sender="+447700900111"):
+def inbound(text: str, sid: str = "SM" + "1" * 32, sender: str = "+447700900111") -> dict[str, str]:
     return {"MessageSid": sid, "SmsSid": sid, "From": sender, "To": "+15005550006", "Body": text, "NumMedia": "0"}
 
 
 @pytest.fixture(scope="module")
-def trusted(gateway):
+def trusted(gateway: Gateway) -> str:
     """A key that may see and change who is not written to."""
     return gateway.another_key("--suppressions")
 
 
-def suppressed(gateway, key):
+def suppressed(gateway: Gateway, key: str) -> list[str]:
     return [entry["address"] for entry in gateway.get("/v1/suppressions?limit=500", key=key).json["suppressions"]]
 
 
-def settled(gateway, id_):
+def settled(gateway: Gateway, id_: str) -> dict[str, Any]:
     return gateway.settled(id_)
 
 
-def test_stop_by_sms_suppresses_its_sender_and_start_lifts_it(gateway) -> None:
+def test_stop_by_sms_suppresses_its_sender_and_start_lifts_it(gateway: Gateway) -> None:
     assert report(gateway, inbound("Stop.")).status == 200
     answer = gateway.post("/v1/communicate/sms", {"to": "+447700900111", "body": "hi"})
     assert answer.status == 202
@@ -82,7 +90,7 @@ def test_stop_by_sms_suppresses_its_sender_and_start_lifts_it(gateway) -> None:
     assert settled(gateway, answer.json["id"])["status"] == "sent"
 
 
-def test_the_answer_is_what_every_provider_takes_for_a_yes(gateway) -> None:
+def test_the_answer_is_what_every_provider_takes_for_a_yes(gateway: Gateway) -> None:
     answer = report(gateway, inbound("hello", sid="SM" + "3" * 32))
     assert (answer.status, answer.headers["content-type"], answer.body) == (
         200,
@@ -91,14 +99,16 @@ def test_the_answer_is_what_every_provider_takes_for_a_yes(gateway) -> None:
     )
 
 
-def test_a_report_that_is_repeated_changes_nothing(gateway, trusted) -> None:
+def test_a_report_that_is_repeated_changes_nothing(gateway: Gateway, trusted: str) -> None:
     first = inbound("STOP", sid="SM" + "4" * 32, sender="+447700900222")
     assert [report(gateway, first).status for _ in range(3)] == [200] * 3
     assert suppressed(gateway, trusted).count("+447700900222") == 1
 
 
 @pytest.mark.parametrize(("order", "stopped"), [("STOP START STOP", False), ("START STOP START", True)])
-def test_a_report_that_is_replayed_does_not_undo_what_was_said_since(gateway, trusted, order, stopped) -> None:
+def test_a_report_that_is_replayed_does_not_undo_what_was_said_since(
+    gateway: Gateway, trusted: str, order: str, stopped: bool
+) -> None:
     sender = f"+44770090055{int(stopped)}"
     for word in order.split():
         sid = f"SM{word}{int(stopped)}".ljust(34, "0")
@@ -107,13 +117,15 @@ def test_a_report_that_is_replayed_does_not_undo_what_was_said_since(gateway, tr
 
 
 @pytest.mark.parametrize("token", ["another-token", TOKEN[:-1]])
-def test_a_report_with_a_wrong_signature_is_refused_and_nothing_is_kept(gateway, trusted, token) -> None:
+def test_a_report_with_a_wrong_signature_is_refused_and_nothing_is_kept(
+    gateway: Gateway, trusted: str, token: str
+) -> None:
     answer = report(gateway, inbound("STOP", sid="SM" + "5" * 32, sender="+447700900333"), token=token)
     assert (answer.status, answer.json["error"]) == (403, "signature_invalid")
     assert "+447700900333" not in suppressed(gateway, trusted)
 
 
-def test_a_report_without_a_signature_is_refused(gateway, trusted) -> None:
+def test_a_report_without_a_signature_is_refused(gateway: Gateway, trusted: str) -> None:
     body = urlencode(inbound("STOP", sender="+447700900444")).encode()
     answer = gateway.post(
         "/v1/webhooks/texts", body, key=None, headers={"Content-Type": "application/x-www-form-urlencoded"}
@@ -123,35 +135,44 @@ def test_a_report_without_a_signature_is_refused(gateway, trusted) -> None:
 
 
 @pytest.mark.parametrize("account", ["nobody", "box"])
-def test_an_account_that_takes_no_reports_is_not_found(gateway, account) -> None:
+def test_an_account_that_takes_no_reports_is_not_found(gateway: Gateway, account: str) -> None:
     answer = report(gateway, inbound("STOP"), account=account)
     assert (answer.status, answer.json["error"]) == (404, "not_found")
 
 
-def marketing(gateway, to):
+def marketing(gateway: Gateway, to: Any) -> str:
     body = {"to": to, "subject": "News", "text": "news", "category": "marketing"}
     answer = gateway.post("/v1/communicate/email", body)
     assert answer.status == 202, answer.body
-    return answer.json["id"]
+    message_id: str = answer.json["id"]
+    return message_id
 
 
-def link_of(gateway, address):
-    """The link that mail to `address` carries, made by the service's own parts."""
+def headers_for(gateway: Gateway, address: str | list[str]) -> Mapping[str, str]:
+    """The headers that mail to `address` carries, made by the service's own parts."""
 
-    async def offered():
+    async def added() -> Mapping[str, str]:
         room = Postroom.from_config(gateway.folder / "postroom.toml")
         async with open_gateway(room, work=False) as service:
             email = Email(to=address, subject="News", text="news", category="marketing")
             return service.unsubscribe_links.add_to(email).headers
 
     with contextlib.chdir(gateway.folder):
-        return asyncio.run(offered())
+        return asyncio.run(added())
 
 
-def test_one_click_ends_marketing_mail_and_nothing_else(gateway) -> None:
-    headers = link_of(gateway, "ann@example.org")
+def token_for(gateway: Gateway, address: str) -> str:
+    found = re.search(r"/v1/unsubscribe/([\w\-]+)", headers_for(gateway, address)["List-Unsubscribe"])
+    assert found
+    return found[1]
+
+
+def test_one_click_ends_marketing_mail_and_nothing_else(gateway: Gateway) -> None:
+    headers = headers_for(gateway, "ann@example.org")
     assert headers["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
-    link = re.fullmatch(rf"<{PUBLIC}(/v1/unsubscribe/[\w\-]+)>", headers["List-Unsubscribe"])[1]
+    found = re.fullmatch(rf"<{PUBLIC}(/v1/unsubscribe/[\w\-]+)>", headers["List-Unsubscribe"])
+    assert found
+    link = found[1]
     page = gateway.get(link, key=None)
     assert page.status == 200
     assert b"ann@example.org" in page.body
@@ -164,8 +185,8 @@ def test_one_click_ends_marketing_mail_and_nothing_else(gateway) -> None:
     assert settled(gateway, invoice)["status"] == "sent"
 
 
-def test_mail_to_several_carries_no_link_since_it_would_be_one_persons(gateway) -> None:
-    assert link_of(gateway, ["ann@example.org", "ben@example.org"]) == {}
+def test_mail_to_several_carries_no_link_since_it_would_be_one_persons(gateway: Gateway) -> None:
+    assert headers_for(gateway, ["ann@example.org", "ben@example.org"]) == {}
 
 
 @pytest.mark.parametrize(
@@ -173,14 +194,18 @@ def test_mail_to_several_carries_no_link_since_it_would_be_one_persons(gateway) 
     [lambda t: t[:-1], lambda t: ("B" if t[0] == "A" else "A") + t[1:], lambda t: "x"],
     ids=["cut", "other", "made up"],
 )
-def test_a_link_that_was_changed_unsubscribes_nobody(gateway, trusted, change) -> None:
-    link = re.search(r"/v1/unsubscribe/([\w\-]+)", link_of(gateway, "eve@example.org")["List-Unsubscribe"])[1]
+def test_a_link_that_was_changed_unsubscribes_nobody(
+    gateway: Gateway, trusted: str, change: Callable[[str], str]
+) -> None:
+    link = token_for(gateway, "eve@example.org")
     for ask in (gateway.get, lambda path, **more: gateway.post(path, b"", **more)):
         assert ask(f"/v1/unsubscribe/{change(link)}", key=None).status == 404
     assert "eve@example.org" not in suppressed(gateway, trusted)
 
 
-def test_a_key_with_the_right_to_it_changes_the_list_and_others_may_not_even_see_it(gateway, trusted) -> None:
+def test_a_key_with_the_right_to_it_changes_the_list_and_others_may_not_even_see_it(
+    gateway: Gateway, trusted: str
+) -> None:
     body = {"channel": "email", "address": " Dead@Example.org ", "detail": "no such mailbox"}
     assert gateway.post("/v1/suppressions", body).status == 403
     assert gateway.get("/v1/suppressions").status == 403
@@ -195,7 +220,7 @@ def test_a_key_with_the_right_to_it_changes_the_list_and_others_may_not_even_see
     assert "dead@example.org" not in suppressed(gateway, trusted)
 
 
-def test_the_list_comes_in_pages(gateway, trusted) -> None:
+def test_the_list_comes_in_pages(gateway: Gateway, trusted: str) -> None:
     for number in range(5):
         for category in ("", "marketing"):
             body = {"channel": "email", "address": f"page{number}@example.org", "category": category}
@@ -210,7 +235,9 @@ def test_the_list_comes_in_pages(gateway, trusted) -> None:
 
 
 @pytest.mark.parametrize("address", ["+44 7700 900503", "+447700900503"])
-def test_a_number_is_listed_as_messages_have_it_however_it_is_written(gateway, trusted, address) -> None:
+def test_a_number_is_listed_as_messages_have_it_however_it_is_written(
+    gateway: Gateway, trusted: str, address: str
+) -> None:
     answer = gateway.post("/v1/suppressions", {"channel": "sms", "address": address}, key=trusted)
     assert (answer.status, answer.json["address"]) == (200, "+447700900503")
     sent = gateway.post("/v1/communicate/sms", {"to": "+447700900503", "body": "x"}).json["id"]
@@ -220,14 +247,14 @@ def test_a_number_is_listed_as_messages_have_it_however_it_is_written(gateway, t
 @pytest.mark.parametrize(
     ("channel", "address"), [("sms", "nonsense"), ("sms", "bob@example.org"), ("email", "nonsense"), ("email", "a@b@c")]
 )
-def test_what_nothing_can_be_sent_to_is_not_listed(gateway, trusted, channel, address) -> None:
+def test_what_nothing_can_be_sent_to_is_not_listed(gateway: Gateway, trusted: str, channel: str, address: str) -> None:
     answer = gateway.post("/v1/suppressions", {"channel": channel, "address": address}, key=trusted)
     assert (answer.status, answer.json["details"][0]["field"]) == (400, "address")
     assert address not in suppressed(gateway, trusted)
 
 
-def test_the_log_holds_no_link_no_text_of_anybody_and_no_line_that_a_path_forged(gateway) -> None:
-    link = re.search(r"/v1/unsubscribe/([\w\-]+)", link_of(gateway, "secret@example.org")["List-Unsubscribe"])[1]
+def test_the_log_holds_no_link_no_text_of_anybody_and_no_line_that_a_path_forged(gateway: Gateway) -> None:
+    link = token_for(gateway, "secret@example.org")
     assert gateway.get(f"/v1/unsubscribe/{link}", key=None).status == 200
     assert gateway.get("/v1/webhooks/texts?Body=private+words", key=None).status == 403
     assert gateway.post("/v1/webhooks/no%0Aforged%20line", b"x", key=None).status == 404
@@ -245,7 +272,7 @@ auth_token = { env = "NOT_SET_ANYWHERE" }
 """
 
 
-def test_what_is_wrong_with_an_account_is_told_to_the_log_and_not_to_who_calls(serve_gateway) -> None:
+def test_what_is_wrong_with_an_account_is_told_to_the_log_and_not_to_who_calls(serve_gateway: ServeGateway) -> None:
     gateway = serve_gateway(HALF, work=False)  # which is not stopped by what only workers need
     answer = report(gateway, inbound("STOP"), account="half")
     assert (answer.status, answer.json["error"]) == (503, "missing_credential")

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+from aiosmtpd.smtp import Envelope
+from typing import TYPE_CHECKING
+
 import base64
 import email
 import json
@@ -12,11 +16,15 @@ from urllib.parse import urlencode
 
 import pytest
 
+if TYPE_CHECKING:
+    from tests.integration.conftest import Gateway, Mailbox, ServeGateway
+
+
 SAMPLES = Path(__file__).parents[1] / "unit" / "gateway" / "samples"
 BUFFER = {"type": "Buffer", "data": list(b"%PDF-1.7")}
 
 
-def config(port) -> str:
+def config(port: int) -> str:
     return f"""
 [defaults]
 email = "mail"
@@ -39,7 +47,7 @@ max_batch = 20
 
 
 @pytest.fixture(scope="module")
-def gateway(serve_gateway, smtp_server):
+def gateway(serve_gateway: ServeGateway, smtp_server: Mailbox) -> Gateway:
     return serve_gateway(config(smtp_server.port))
 
 
@@ -48,20 +56,21 @@ def sample(name: str) -> str:
     return next(SAMPLES.glob(f"{name}.*")).read_text()
 
 
-def as_json(text):
+def as_json(text: str) -> Any:
     """What the commented samples mean."""
     return json.loads(re.sub(r"//.*", "", text).replace("'", '"'))
 
 
-def arrived(envelope):
+def arrived(envelope: Envelope) -> Any:
+    assert envelope.original_content
     return email.message_from_bytes(envelope.original_content, policy=policy.default)
 
 
-def one_email(**fields):
+def one_email(**fields: Any) -> dict[str, Any]:
     return {"to": [{"email": "john@example.com"}], "subject": "Hello", "html": "<p>Hi</p>", **fields}
 
 
-def test_the_sample_email_reaches_an_smtp_server_and_its_receipt_says_how(gateway, mailbox) -> None:
+def test_the_sample_email_reaches_an_smtp_server_and_its_receipt_says_how(gateway: Gateway, mailbox: Mailbox) -> None:
     reply = gateway.post("/v1/communicate/email", sample("email").encode())
     assert reply.status == 202
     assert reply.json["status"] == "queued"
@@ -79,7 +88,7 @@ def test_the_sample_email_reaches_an_smtp_server_and_its_receipt_says_how(gatewa
     assert "<p>Hi John 1</p>" in message.get_body(("html",)).get_content()
 
 
-def test_the_sample_batch_of_emails_arrives_whole(gateway, mailbox) -> None:
+def test_the_sample_batch_of_emails_arrives_whole(gateway: Gateway, mailbox: Mailbox) -> None:
     reply = gateway.post("/v1/communicate/email/batch", sample("email_batch").encode())
     assert reply.status == 202
     assert (reply.json["accepted"], reply.json["rejected"]) == (2, 0)
@@ -89,7 +98,9 @@ def test_the_sample_batch_of_emails_arrives_whole(gateway, mailbox) -> None:
 
 
 @pytest.mark.parametrize(("name", "path"), [("sms", "sms"), ("sms_batch", "sms/batch")])
-def test_a_sample_sms_as_printed_is_no_json_and_the_answer_points_at_the_place(gateway, name, path) -> None:
+def test_a_sample_sms_as_printed_is_no_json_and_the_answer_points_at_the_place(
+    gateway: Gateway, name: str, path: str
+) -> None:
     reply = gateway.post(f"/v1/communicate/{path}", sample(name).encode())
     assert reply.status == 400
     assert reply.json["error"] == "invalid_json"
@@ -99,14 +110,14 @@ def test_a_sample_sms_as_printed_is_no_json_and_the_answer_points_at_the_place(g
     assert "double quotes" in reply.json["message"]
 
 
-def test_a_sample_sms_with_only_its_comments_left_is_told_that_json_has_none(gateway) -> None:
+def test_a_sample_sms_with_only_its_comments_left_is_told_that_json_has_none(gateway: Gateway) -> None:
     reply = gateway.post("/v1/communicate/sms", sample("sms").replace("'", '"').encode())
     assert reply.status == 400
     assert "comments" in reply.json["message"]
 
 
 @pytest.mark.parametrize(("name", "path", "count"), [("sms", "sms", 1), ("sms_batch", "sms/batch", 2)])
-def test_a_sample_sms_as_it_is_meant_is_accepted(gateway, name, path, count) -> None:
+def test_a_sample_sms_as_it_is_meant_is_accepted(gateway: Gateway, name: str, path: str, count: int) -> None:
     body = as_json(sample(name))
     for sms in body.get("sms", [body]):
         sms["data"]["from"] = "+15005550006"
@@ -116,7 +127,9 @@ def test_a_sample_sms_as_it_is_meant_is_accepted(gateway, name, path, count) -> 
     assert len(reply.json.get("results", [reply.json])) == count
 
 
-def test_recipients_by_type_headers_attachments_and_images_arrive_as_they_mean(gateway, mailbox) -> None:
+def test_recipients_by_type_headers_attachments_and_images_arrive_as_they_mean(
+    gateway: Gateway, mailbox: Mailbox
+) -> None:
     body = one_email(
         to=[
             {"email": "a@example.com", "type": "to", "name": "Ann"},
@@ -150,7 +163,7 @@ def test_recipients_by_type_headers_attachments_and_images_arrive_as_they_mean(g
     assert image.get_payload(decode=True) == b"\x89PNG"
 
 
-def test_a_url_encoded_email_arrives_like_the_same_in_json(gateway, mailbox) -> None:
+def test_a_url_encoded_email_arrives_like_the_same_in_json(gateway: Gateway, mailbox: Mailbox) -> None:
     fields = {"to[0][email]": "john@example.com", "to[0][type]": "to", "html": "<p>Hi & bye</p>", "subject": "Übung"}
     kind = {"Content-Type": "application/x-www-form-urlencoded"}
     reply = gateway.post("/v1/communicate/email", urlencode(fields).encode(), headers=kind)
@@ -159,7 +172,7 @@ def test_a_url_encoded_email_arrives_like_the_same_in_json(gateway, mailbox) -> 
     assert arrived(envelope)["Subject"] == "Übung"
 
 
-def test_what_curl_calls_url_encoded_though_it_is_json_is_read_as_json(gateway) -> None:
+def test_what_curl_calls_url_encoded_though_it_is_json_is_read_as_json(gateway: Gateway) -> None:
     kind = {"Content-Type": "application/x-www-form-urlencoded"}
     body = json.dumps(one_email()).encode()
     assert gateway.post("/v1/communicate/email", body, headers=kind).status == 202
@@ -174,13 +187,13 @@ def test_what_curl_calls_url_encoded_though_it_is_json_is_read_as_json(gateway) 
         {"provider": "twilio", "data": {"to": "+447700900123", "from": "", "body": "x"}},
     ],
 )
-def test_an_sms_in_any_of_its_shapes_is_accepted(gateway, body) -> None:
+def test_an_sms_in_any_of_its_shapes_is_accepted(gateway: Gateway, body: Any) -> None:
     reply = gateway.post("/v1/communicate/sms", body)
     assert reply.status == 202
     assert gateway.settled(reply.json["id"])["status"] == "sent"
 
 
-def test_a_batch_takes_wrapped_items_and_a_bad_one_spoils_no_other(gateway, mailbox) -> None:
+def test_a_batch_takes_wrapped_items_and_a_bad_one_spoils_no_other(gateway: Gateway, mailbox: Mailbox) -> None:
     items = [
         {"options": one_email(subject="wrapped"), "data": {"name": "x"}},
         {"options": {"email": "a@b.example", "subject": "no to"}},
@@ -196,7 +209,7 @@ def test_a_batch_takes_wrapped_items_and_a_bad_one_spoils_no_other(gateway, mail
     assert {arrived(e)["Subject"] for e in mailbox.wait(2)} == {"wrapped", "last"}
 
 
-def test_a_batch_of_bad_items_only_is_a_400_that_tells_of_each(gateway) -> None:
+def test_a_batch_of_bad_items_only_is_a_400_that_tells_of_each(gateway: Gateway) -> None:
     reply = gateway.post("/v1/communicate/sms/batch", {"sms": [{}, {"data": {"to": "12"}}]})
     assert reply.status == 400
     assert reply.json["error"] == "invalid_batch"
@@ -204,13 +217,15 @@ def test_a_batch_of_bad_items_only_is_a_400_that_tells_of_each(gateway) -> None:
 
 
 @pytest.mark.parametrize("body", [{}, {"emails": []}, {"emails": {"to": "x"}}, {"emails": "x"}])
-def test_a_batch_without_a_list_names_the_field(gateway, body) -> None:
+def test_a_batch_without_a_list_names_the_field(gateway: Gateway, body: Any) -> None:
     reply = gateway.post("/v1/communicate/email/batch", body)
     assert reply.status == 400
     assert reply.json["details"][0]["field"] == "emails"
 
 
-def test_the_same_idempotency_key_makes_one_message_and_gives_the_same_answer(gateway, mailbox) -> None:
+def test_the_same_idempotency_key_makes_one_message_and_gives_the_same_answer(
+    gateway: Gateway, mailbox: Mailbox
+) -> None:
     named = {"Idempotency-Key": "order-1"}
     first = gateway.post("/v1/communicate/email", one_email(), headers=named)
     gateway.settled(first.json["id"])
@@ -224,7 +239,7 @@ def test_the_same_idempotency_key_makes_one_message_and_gives_the_same_answer(ga
     assert len(mailbox.envelopes) == 1
 
 
-def test_a_batch_with_an_idempotency_key_is_repeated_item_by_item(gateway, mailbox) -> None:
+def test_a_batch_with_an_idempotency_key_is_repeated_item_by_item(gateway: Gateway, mailbox: Mailbox) -> None:
     named = {"Idempotency-Key": '"batch-1"'}
     body = {"emails": [one_email(), one_email(subject="Second")]}
     first = gateway.post("/v1/communicate/email/batch", body, headers=named)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 import signal
 import subprocess
@@ -38,7 +39,7 @@ class Service:
         """Return with the line that says so, read without a moment's delay."""
         while b"listening on http" not in self._said:
             assert select.select([self._pipe], [], [], PATIENCE)[0]
-            said = self._pipe.read1()
+            said = os.read(self._pipe.fileno(), 65536)
             assert said, self._said
             self._said += said
 

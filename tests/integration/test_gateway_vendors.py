@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+from typing import TYPE_CHECKING
+
 import asyncio
 import base64
 
 import pytest
 
 from postroom.testing.http import Answer, HttpRecorder
+
+if TYPE_CHECKING:
+    from tests.integration.conftest import ServeGateway
+
 
 SID, TOKEN = "AC81caaa94b3b84bb7ba9c3cd96bcb152a", "canary-auth-token-1f7e"
 FROM, TO = "+15005550006", "+15005550010"
@@ -32,13 +39,13 @@ rate_limit = []
 """
 
 
-def sample(to=TO):
+def sample(to: Any = TO) -> dict[str, Any]:
     data = {"from": FROM, "to": to, "body": "Hey!"}
     return {"provider": "twilio", "data": data, "options": {"twilio_sid": SID, "twilio_auth_token": TOKEN}}
 
 
 async def test_the_credentials_of_a_request_are_used_for_its_message_and_kept_from_everybody_else(
-    serve_gateway,
+    serve_gateway: ServeGateway,
 ) -> None:
     answer = Answer(status=201, body={"sid": "SM" + "1" * 32, "status": "queued", "to": TO, "from": FROM})
     async with HttpRecorder() as vendor:
@@ -62,7 +69,7 @@ async def test_the_credentials_of_a_request_are_used_for_its_message_and_kept_fr
     assert TOKEN not in gateway.log + worker.log
 
 
-async def test_what_the_vendor_says_to_wrong_credentials_is_told_without_them(serve_gateway) -> None:
+async def test_what_the_vendor_says_to_wrong_credentials_is_told_without_them(serve_gateway: ServeGateway) -> None:
     async with HttpRecorder() as vendor:
         vendor.answer(Answer(status=401, body={"code": 20003, "message": "Authenticate", "status": 401}))
         gateway = await asyncio.to_thread(serve_gateway, CONFIG.format(twilio=vendor.url, sendgrid=vendor.url))
@@ -74,7 +81,7 @@ async def test_what_the_vendor_says_to_wrong_credentials_is_told_without_them(se
 
 
 @pytest.mark.system("twilio", "sendgrid")
-def test_samples_pass_the_vendors_own_descriptions(serve_gateway) -> None:
+def test_samples_pass_the_vendors_own_descriptions(serve_gateway: ServeGateway) -> None:
     gateway = serve_gateway(CONFIG.format(twilio="http://127.0.0.1:4060", sendgrid="http://127.0.0.1:4061"))
     mail = {
         "to": [{"email": "john@example.com", "type": "to"}],

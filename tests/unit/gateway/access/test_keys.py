@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import base64
 import itertools
 from datetime import UTC, datetime
@@ -18,7 +20,7 @@ ONE, OTHER = "eu--abcdefg123456789", "us--abcdefg987654321"
 IN_BASE64 = "Bearer " + base64.b64encode(ONE.encode()).decode()
 
 
-def made():
+def made() -> Any:
     return ApiKey.generate("eu", name="shop", scope=KeyScope(), now=NOW)
 
 
@@ -48,7 +50,7 @@ def test_no_two_keys_are_alike() -> None:
         ({"cookie": f"a=b; auth_token={ONE}; c=d"}, "", "cookie"),
     ],
 )
-def test_each_of_the_four_ways(headers, query, way) -> None:
+def test_each_of_the_four_ways(headers: dict[str, str], query: str, way: str) -> None:
     assert presented_key(headers, query) == (ONE, way)
 
 
@@ -65,28 +67,31 @@ WAYS = [
 
 
 @pytest.mark.parametrize(("first", "second"), list(itertools.combinations(range(4), 2)))
-def test_the_earlier_way_counts_when_two_disagree(first, second) -> None:
-    headers, queries = {}, []
+def test_the_earlier_way_counts_when_two_disagree(first: int, second: int) -> None:
+    headers: dict[str, str] = {}
+    queries: list[str] = []
     for number, text in ((second, OTHER), (first, ONE)):
         headers |= {name: value.format(text) for name, value in WAYS[number][0].items()}
         queries += [WAYS[number][1].format(text)] if WAYS[number][1] else []
-    assert presented_key(headers, "&".join(queries))[0] == ONE
+    found = presented_key(headers, "&".join(queries))
+    assert found
+    assert found[0] == ONE
 
 
 @pytest.mark.parametrize(
     "headers", [{}, {"auth-token": " "}, {"authorization": "Basic eDp5"}, {"authorization": "Bearer"}]
 )
-def test_nothing_presented_is_nothing(headers) -> None:
+def test_nothing_presented_is_nothing(headers: dict[str, str]) -> None:
     assert presented_key({**headers, "cookie": "session=1"}, "a=b&auth_token=") is None
 
 
 @given(st.text(max_size=40), st.text(max_size=40), st.text(max_size=40))
-def test_no_header_or_query_breaks_the_reading(authorization, cookie, query) -> None:
+def test_no_header_or_query_breaks_the_reading(authorization: str, cookie: str, query: str) -> None:
     found = presented_key({"authorization": f"Bearer {authorization}", "cookie": f"auth_token={cookie}"}, query)
     assert found is None or found[1] in {"bearer", "query", "cookie"}
 
 
-def refused(scope, message, accounts=()) -> bool:
+def refused(scope: KeyScope, message: Email | Sms, accounts: tuple[str, ...] = ()) -> bool:
     try:
         check_scope(scope, message, accounts)
     except ApiError as refusal:

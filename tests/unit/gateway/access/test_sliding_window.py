@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given, strategies as st
 from pydantic import TypeAdapter, ValidationError
@@ -13,7 +15,7 @@ LIMITS = st.builds(Limit, st.integers(1, 8), st.sampled_from([1, 30, 60, 86_400]
 
 
 @given(LIMITS, st.lists(st.tuples(st.floats(0, 2), st.integers(1, 3)), max_size=60))
-def test_no_window_of_time_ever_holds_more_than_the_limit(limit, steps) -> None:
+def test_no_window_of_time_ever_holds_more_than_the_limit(limit: Limit, steps: Any) -> None:
     window, now, taken = SlidingWindow(limit), 1_700_000_000.0, []
     for wait, cost in steps:
         now += wait * limit.window / 4
@@ -25,7 +27,7 @@ def test_no_window_of_time_ever_holds_more_than_the_limit(limit, steps) -> None:
 
 
 @given(LIMITS, st.floats(0, 1), st.integers(1, 8))
-def test_at_the_time_it_names_there_is_room(limit, part, cost) -> None:
+def test_at_the_time_it_names_there_is_room(limit: Limit, part: float, cost: int) -> None:
     window, now = SlidingWindow(limit), 1_700_000_000.0 + part * limit.window
     window.add(now, limit.count)
     at = window.free_at(now, cost)
@@ -60,20 +62,20 @@ def test_what_is_kept_does_not_grow() -> None:
         ("1/90s", 1, 90, "1/90s"),
     ],
 )
-def test_a_limit_is_read_and_written(text, count, window, again) -> None:
+def test_a_limit_is_read_and_written(text: str, count: int, window: int, again: str) -> None:
     read = TypeAdapter(OneLimit).validate_python(text)
     assert read == Limit(count, window)
     assert str(read) == again
 
 
 @pytest.mark.parametrize("text", ["20", "20/", "/s", "20/0s", "-1/s", "1/w", "x", 20.5, None])
-def test_what_is_no_limit_is_refused_with_the_notation(text) -> None:
+def test_what_is_no_limit_is_refused_with_the_notation(text: str) -> None:
     with pytest.raises(ValidationError, match="20/30s"):
         TypeAdapter(OneLimit).validate_python(text)
 
 
 @given(st.lists(st.tuples(st.floats(0, 40), st.integers(1, 5)), max_size=60))
-def test_what_is_booked_never_flows_faster_than_the_limit_and_in_the_order_it_came(steps) -> None:
+def test_what_is_booked_never_flows_faster_than_the_limit_and_in_the_order_it_came(steps: Any) -> None:
     window, now, flows = SlidingWindow(Limit(5, 10)), 1_000_000.0, []
     for pause, cost in steps:
         now += pause

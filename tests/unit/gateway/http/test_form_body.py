@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from urllib.parse import urlencode
 
 import pytest
@@ -20,7 +22,7 @@ TREES = st.recursive(
 )
 
 
-def pairs(value, name):
+def pairs(value: Any, name: str) -> Any:
     """What jQuery's `$.param` and `qs.stringify` make of a value."""
     if isinstance(value, str):
         return [(name, value)]
@@ -29,13 +31,13 @@ def pairs(value, name):
 
 
 @given(st.dictionaries(NAMES, TREES, max_size=4))
-def test_what_the_usual_writers_write_is_read_back(tree) -> None:
+def test_what_the_usual_writers_write_is_read_back(tree: Any) -> None:
     body = urlencode([pair for name, value in tree.items() for pair in pairs(value, name)]).encode()
     assert parse_form(body) == tree
 
 
 @given(st.binary(max_size=80))
-def test_any_bytes_are_an_object_or_a_400(body) -> None:
+def test_any_bytes_are_an_object_or_a_400(body: Any) -> None:
     try:
         assert isinstance(parse_form(body), dict)
     except ApiError as refusal:
@@ -60,7 +62,7 @@ def test_numbers_far_apart_make_no_long_list() -> None:
 
 
 @pytest.mark.parametrize("body", [b"a[b=1", b"[b]=1", b"a]=1", b"a[b]c=1", b"a[[b]]=1", b"a=1&a[b]=2", b"=1"])
-def test_a_name_that_makes_no_sense_is_refused_and_shown(body) -> None:
+def test_a_name_that_makes_no_sense_is_refused_and_shown(body: Any) -> None:
     with pytest.raises(ApiError, match=r"field name|given twice"):
         parse_form(body)
 
@@ -78,6 +80,6 @@ def test_too_many_fields_and_too_many_brackets_are_refused() -> None:
 
 
 @pytest.mark.parametrize("body", ["a=\xe4".encode("latin-1"), b"a=%FF"])
-def test_what_is_no_utf8_is_refused(body) -> None:
+def test_what_is_no_utf8_is_refused(body: Any) -> None:
     with pytest.raises(ApiError, match="UTF-8"):
         parse_form(body)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import json
 import math
 import re
@@ -30,13 +32,13 @@ def refused(body: bytes) -> ApiError:
 
 
 @given(st.dictionaries(st.text(), VALUES))
-def test_any_object_is_read_as_it_was_written(value) -> None:
+def test_any_object_is_read_as_it_was_written(value: Any) -> None:
     assert parse_json(json.dumps(value).encode()) == value
     assert parse_json(json.dumps(value, ensure_ascii=False, indent=1).encode("utf-8", "surrogatepass")) == value
 
 
 @given(st.binary(max_size=60))
-def test_any_bytes_are_an_object_or_a_400(body) -> None:
+def test_any_bytes_are_an_object_or_a_400(body: Any) -> None:
     try:
         assert isinstance(parse_json(body), dict)
     except ApiError as refusal:
@@ -58,7 +60,7 @@ def test_any_bytes_are_an_object_or_a_400(body) -> None:
         ("<p>hi</p>", 1, 1, "found '<'"),
     ],
 )
-def test_a_mistake_is_pointed_at_with_line_and_column(body, line, column, hint) -> None:
+def test_a_mistake_is_pointed_at_with_line_and_column(body: Any, line: int, column: int, hint: str) -> None:
     refusal = refused(body.encode())
     assert refusal.code == "invalid_json"
     assert (refusal.extra["line"], refusal.extra["column"]) == (line, column)
@@ -67,7 +69,7 @@ def test_a_mistake_is_pointed_at_with_line_and_column(body, line, column, hint) 
 
 
 @pytest.mark.parametrize("body", ['{"a": [1,]}', '{"a": 1,}'])
-def test_a_comma_too_many_is_named(body) -> None:
+def test_a_comma_too_many_is_named(body: Any) -> None:
     assert "comma" in refused(body.encode()).message
 
 
@@ -86,7 +88,7 @@ def test_a_name_given_twice_is_refused_since_others_may_have_read_the_other_one(
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
-def test_what_json_does_not_know_as_a_number_is_refused(number) -> None:
+def test_what_json_does_not_know_as_a_number_is_refused(number: str) -> None:
     assert number in refused(f'{{"a": {number}}}'.encode()).message
 
 
@@ -96,7 +98,7 @@ def test_a_number_of_ten_thousand_digits_is_refused() -> None:
 
 @pytest.mark.parametrize("levels", [DEEPEST + 1, 500, 100_000])
 @pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"a":', b"}")])
-def test_deep_nesting_is_refused(levels, opening, closing) -> None:
+def test_deep_nesting_is_refused(levels: int, opening: bytes, closing: bytes) -> None:
     body = b'{"a":' + opening * levels + b"1" + closing * levels + b"}"
     assert "levels deep" in refused(body).message
 
@@ -111,7 +113,7 @@ def test_nesting_within_the_bound_is_taken_however_many_lists_there_are() -> Non
 
 
 @pytest.mark.parametrize(("body", "kind"), [("[]", "a list"), ('"x"', "a text"), ("1", "a number"), ("null", "null")])
-def test_what_is_no_object_is_refused_by_its_kind(body, kind) -> None:
+def test_what_is_no_object_is_refused_by_its_kind(body: Any, kind: Any) -> None:
     assert f"not {kind}" in refused(body.encode()).message
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import base64
 import tracemalloc
 
@@ -9,12 +11,12 @@ import pytest
 from hypothesis import given, strategies as st
 
 from postroom.attachments import LARGEST_EMAIL
-from postroom.gateway.http.errors import ApiError
+from postroom.gateway.http.errors import ApiError, Problem
 from postroom.gateway.parsing.attachments import ENCODINGS, parse_files
 
 
-def read_one(where="attachments", **item):
-    problems = []
+def read_one(where: Any = "attachments", **item: Any) -> Any:
+    problems: list[Problem] = []
     files = parse_files([{"name": "a.bin", "type": "application/x-test", **item}], where, 10, problems)
     return problems or files[0][1]
 
@@ -31,13 +33,13 @@ def written(content: bytes, encoding: str) -> str:
 
 
 @given(st.binary(max_size=60), st.sampled_from(["base64", "base64url", "hex", "binary", "latin1"]), st.booleans())
-def test_any_bytes_come_through_every_encoding_that_can_write_them(content, encoding, shout) -> None:
+def test_any_bytes_come_through_every_encoding_that_can_write_them(content: Any, encoding: Any, shout: Any) -> None:
     name = encoding.upper() if shout else encoding
     assert read_one(content=written(content, encoding), encoding=name)["content"] == content
 
 
 @given(st.text(st.characters(blacklist_categories=["Cs"]), max_size=40))
-def test_any_text_comes_through_the_unicode_encodings_and_without_one(text) -> None:
+def test_any_text_comes_through_the_unicode_encodings_and_without_one(text: str) -> None:
     for encoding in ("utf8", "utf-8", None, ""):
         assert read_one(content=text, encoding=encoding)["content"] == text.encode()
     for encoding in ("utf16le", "utf-16le", "ucs2", "ucs-2"):
@@ -45,7 +47,7 @@ def test_any_text_comes_through_the_unicode_encodings_and_without_one(text) -> N
 
 
 @given(st.binary(max_size=60))
-def test_a_node_buffer_object_is_its_bytes(content) -> None:
+def test_a_node_buffer_object_is_its_bytes(content: Any) -> None:
     assert read_one(content={"type": "Buffer", "data": list(content)})["content"] == content
 
 
@@ -59,7 +61,7 @@ def test_every_encoding_is_known_to_these_tests() -> None:
 
 
 @pytest.mark.parametrize("text", ["SGVsbG8=", "SGVsbG8", "SGVs\r\nbG8=", " SGVsbG8= "])
-def test_base64_needs_no_padding_and_may_be_folded(text) -> None:
+def test_base64_needs_no_padding_and_may_be_folded(text: str) -> None:
     assert read_one(content=text, encoding="base64")["content"] == b"Hello"
 
 
@@ -96,7 +98,7 @@ def test_content_that_happens_to_be_base64_is_not_decoded_unasked() -> None:
         ({"content": "x", "type": 7}, "type", "must be a text"),
     ],
 )
-def test_a_mistake_is_told_with_its_place(item, field, told) -> None:
+def test_a_mistake_is_told_with_its_place(item: Any, field: str | None, told: Any) -> None:
     (problem,) = read_one(**item)
     assert problem.field == f"attachments[0].{field}"
     assert told in problem.message
@@ -118,22 +120,23 @@ def test_a_text_says_that_it_is_utf8() -> None:
 
 
 @pytest.mark.parametrize("given", [None, "", []])
-def test_no_attachments_in_any_form_are_none(given) -> None:
-    problems = []
-    assert parse_files(given, "attachments", 10, problems) == problems == []
+def test_no_attachments_in_any_form_are_none(given: Any) -> None:
+    problems: list[Problem] = []
+    assert parse_files(given, "attachments", 10, problems) == []
+    assert problems == []
 
 
 @pytest.mark.parametrize(
     ("given", "told"), [("x", "must be a list"), (["x"], "must be an object"), ([{}] * 11, "11 files")]
 )
-def test_what_is_no_list_of_objects_is_told(given, told) -> None:
-    problems = []
+def test_what_is_no_list_of_objects_is_told(given: Any, told: Any) -> None:
+    problems: list[Problem] = []
     assert parse_files(given, "attachments", 10, problems) == []
     assert told in problems[0].message
 
 
 @pytest.mark.parametrize("encoding", ["base64", "hex", "utf8"])
-def test_files_too_large_are_refused_before_they_are_decoded(encoding) -> None:
+def test_files_too_large_are_refused_before_they_are_decoded(encoding: Any) -> None:
     text = "A" * (3 * LARGEST_EMAIL)
     tracemalloc.start()
     with pytest.raises(ApiError) as caught:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given, strategies as st
 
@@ -23,15 +25,15 @@ JSON = st.recursive(
 )
 
 
-def email(**fields) -> Email:
+def email(**fields: Any) -> Email:
     return parse_email({**EMAIL, **fields}, LIMITS)
 
 
-def sms(**fields) -> Sms:
+def sms(**fields: Any) -> Sms:
     return parse_sms({**SMS, **fields}, LIMITS)
 
 
-def told(read, item) -> dict[str, str]:
+def told(read: Any, item: Any) -> dict[str, str]:
     with pytest.raises(ApiError) as caught:
         read(item, LIMITS)
     assert caught.value.status == 400
@@ -39,15 +41,15 @@ def told(read, item) -> dict[str, str]:
     return {problem.field: problem.message for problem in caught.value.details}
 
 
-def wrong(**fields) -> dict[str, str]:
+def wrong(**fields: Any) -> dict[str, str]:
     return told(parse_email, {**EMAIL, **fields})
 
 
-def wrong_sms(**fields) -> dict[str, str]:
+def wrong_sms(**fields: Any) -> dict[str, str]:
     return told(parse_sms, {**SMS, **fields})
 
 
-def addresses(group) -> list[str]:
+def addresses(group: Any) -> list[str]:
     return [str(address) for address in group]
 
 
@@ -81,7 +83,7 @@ def test_a_recipient_without_a_type_or_an_empty_one_is_a_to() -> None:
 
 
 @pytest.mark.parametrize("to", ["ann@example.org", ["ann@example.org"], ANN, [{**ANN, "name": ""}]])
-def test_plain_texts_single_recipients_and_empty_names_are_taken(to) -> None:
+def test_plain_texts_single_recipients_and_empty_names_are_taken(to: Any) -> None:
     assert addresses(email(to=to).to) == ["ann@example.org"]
 
 
@@ -116,6 +118,7 @@ def test_body_and_text_are_the_plain_text_beside_the_html() -> None:
 def test_our_own_fields_are_taken_too() -> None:
     read = email(provider="sg", category="marketing", tags=["a"], metadata={"k": "v"}, send_at="2030-01-01T00:00:00Z")
     assert (read.provider, read.category, read.tags, read.metadata) == ("sg", "marketing", ("a",), {"k": "v"})
+    assert read.send_at
     assert read.send_at.year == 2030
 
 
@@ -123,7 +126,7 @@ def test_our_own_fields_are_taken_too() -> None:
     ("value", "read"),
     [(True, True), ("true", True), ("1", True), (False, False), ("false", False), ("", False), (None, False)],
 )
-def test_required_is_read_from_json_and_from_forms(value, read) -> None:
+def test_required_is_read_from_json_and_from_forms(value: Any, read: Any) -> None:
     assert email(required=value).required is read
     assert sms(required=value).required is read
 
@@ -142,7 +145,7 @@ def test_several_reply_addresses_in_one_header() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(DENIED_HEADERS | {"Content-Type", "ARC-Seal", "Resent-To", "FROM"}))
-def test_a_header_that_a_field_owns_or_receivers_trust_is_refused(name) -> None:
+def test_a_header_that_a_field_owns_or_receivers_trust_is_refused(name: str) -> None:
     assert "cannot be set" in wrong(headers={name: "x"})[f"headers.{name}"]
 
 
@@ -151,7 +154,7 @@ def test_all_that_the_message_itself_refuses_is_on_the_list() -> None:
 
 
 @pytest.mark.parametrize("text", ["a\r\nBcc: x@example.org", "a\nb", "a\rb", "a\0b", "a\u2028b"])
-def test_line_breaks_are_refused_wherever_a_header_could_take_them(text) -> None:
+def test_line_breaks_are_refused_wherever_a_header_could_take_them(text: str) -> None:
     assert wrong(subject=text).keys() == {"subject"}
     assert wrong(from_name=text).keys() == {"from_name"}
     assert wrong(headers={"X-A": text}).keys() == {"headers.X-A"}
@@ -182,7 +185,7 @@ def test_every_mistake_is_told_at_once_where_the_caller_wrote_it() -> None:
 
 
 @pytest.mark.parametrize("to", [None, [], ""])
-def test_an_email_to_nobody_is_told_so_once(to) -> None:
+def test_an_email_to_nobody_is_told_so_once(to: Any) -> None:
     assert wrong(to=to).keys() == {"to"}
 
 
@@ -236,7 +239,7 @@ def test_credentials_in_requests_can_be_refused() -> None:
 @given(
     st.dictionaries(st.sampled_from([*EMAIL, "headers", "attachments", "images", "cc", "options", "required"]), JSON)
 )
-def test_any_json_is_an_email_or_told_what_is_wrong(item) -> None:
+def test_any_json_is_an_email_or_told_what_is_wrong(item: Any) -> None:
     try:
         assert isinstance(parse_email(item, LIMITS), Email)
     except ApiError as refusal:
@@ -247,7 +250,7 @@ def test_any_json_is_an_email_or_told_what_is_wrong(item) -> None:
     st.dictionaries(st.sampled_from(["provider", "options", "required", "to", "body", "from", "mediaUrl"]), JSON),
     st.none() | st.dictionaries(st.sampled_from(["to", "body", "from", "media", "required"]), JSON),
 )
-def test_any_json_is_an_sms_or_told_what_is_wrong(item, data) -> None:
+def test_any_json_is_an_sms_or_told_what_is_wrong(item: Any, data: Any) -> None:
     try:
         assert isinstance(parse_sms({**item, "data": data} if data else item, LIMITS), Sms)
     except ApiError as refusal:

@@ -71,7 +71,7 @@ async def test_a_server_ends_at_whichever_step_it_is_asked_to(signals: ShutdownS
 
     if step == "before it starts":
         signal.raise_signal(signal.SIGTERM)
-    config = uvicorn.Config(app, log_config=None, lifespan="off")  # type: ignore[arg-type]  # never called
+    config = uvicorn.Config(app, log_config=None, lifespan="off")
     server = Started(config, signals)
     server.asked_in = step
     with socket.create_server(("127.0.0.1", 0)) as listening:
