@@ -7,37 +7,56 @@ import asyncio
 import inspect
 import os
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from types import ModuleType
+from typing import Any, Never
 
 import pytest
 
-from postroom import Email, Event, MessageRejected, OutboxError, Postroom, PostroomError, Sms, Status, SyncPostroom
+from postroom import (
+    Email,
+    Event,
+    MessageRejected,
+    OutboxError,
+    Postroom,
+    PostroomError,
+    Receipt,
+    Sms,
+    Status,
+    SyncPostroom,
+)
+from postroom.delivery.bulk import Result
 from postroom.outbox import MessageFilter, Outbox
+from postroom.plugin import CheckReport
 from postroom.receipts import Accepted
 from postroom.sync_client import SyncOutbox
-from typing import Never
+from tests.unit.delivery.results import receipt_of, receipts_of
 
 MEMORY = {"m": {"provider": "memory", "from": "post@example.org"}}
 
 
-def sms(body="hello", **more):
+def sms(body: str = "hello", **more: Any) -> Sms:
     return Sms(to="+442079460958", body=body, **more)
 
 
-def room_of(stage, script, **settings):
+def room_of(stage: ModuleType, script: Any, **settings: Any) -> SyncPostroom:
     return SyncPostroom(accounts={"a": stage.StageSettings(script=script, **settings)})
 
 
 def test_sends_without_a_loop() -> None:
     with SyncPostroom(accounts=MEMORY) as room:
         receipt = room.send(Email(to="b@example.org", text="hello"))
-        results = room.send_many([sms("1"), sms("2")])
+        results = receipts_of(room.send_many([sms("1"), sms("2")]))
         assert receipt.status is Status.SENT
         assert [result.status for result in results] == [Status.SENT] * 2
         assert len(room.memory) == 3
         assert [target.name for target in room.targets(sms())] == ["m"]
-        assert {name: report.ok for name, report in room.check().items()} == {"m (email)": True, "m (sms)": True}
+        assert {name: isinstance(report, CheckReport) and report.ok for name, report in room.check().items()} == {
+            "m (email)": True,
+            "m (sms)": True,
+        }
         room.validate()
         assert room.config.accounts == MEMORY
 
@@ -48,16 +67,16 @@ async def test_sends_inside_a_running_loop() -> None:
         assert (await asyncio.to_thread(room.send, sms())).status is Status.SENT
 
 
-def test_raises_what_the_room_raises(stage) -> None:
-    async def act(_) -> Never:
+def test_raises_what_the_room_raises(stage: ModuleType) -> None:
+    async def act(_: object) -> Never:
         raise MessageRejected("no", provider_code="9")
 
     with room_of(stage, stage.Script(act)) as room, pytest.raises(MessageRejected) as caught:
         room.send(sms())
-    assert caught.value.receipt.status is Status.FAILED
+    assert receipt_of(caught.value).status is Status.FAILED
 
 
-def test_twenty_threads_at_once(stage) -> None:
+def test_twenty_threads_at_once(stage: ModuleType) -> None:
     script = stage.Script()
     with room_of(stage, script) as room, ThreadPoolExecutor(20) as pool:
         receipts = list(pool.map(lambda n: room.send(sms(str(n))), range(400)))
@@ -66,7 +85,7 @@ def test_twenty_threads_at_once(stage) -> None:
     assert script.opened == script.closed == 1
 
 
-def test_after_close_sends_nothing_and_close_again_is_harmless(stage) -> None:
+def test_after_close_sends_nothing_and_close_again_is_harmless(stage: ModuleType) -> None:
     script = stage.Script()
     room = room_of(stage, script)
     room.close()
@@ -77,10 +96,10 @@ def test_after_close_sends_nothing_and_close_again_is_harmless(stage) -> None:
     assert script.calls == []
 
 
-def test_closing_lets_the_calls_under_way_end(stage) -> None:
+def test_closing_lets_the_calls_under_way_end(stage: ModuleType) -> None:
     entered, leave = threading.Event(), threading.Event()
 
-    async def act(_):
+    async def act(_: object) -> Accepted:
         entered.set()
         await asyncio.to_thread(leave.wait)
         return Accepted()
@@ -96,12 +115,12 @@ def test_closing_lets_the_calls_under_way_end(stage) -> None:
             close.result(5)
 
 
-def test_threads_that_send_while_another_closes_all_get_an_answer(stage) -> None:
+def test_threads_that_send_while_another_closes_all_get_an_answer(stage: ModuleType) -> None:
     for _ in range(20):
         room = room_of(stage, stage.Script(), rate="10000/s")
         start = threading.Barrier(9)
 
-        def send(room=room, start=start):
+        def send(room: SyncPostroom = room, start: threading.Barrier = start) -> list[Result] | PostroomError:
             start.wait(5)
             try:
                 return room.send_many([sms(), sms()])
@@ -117,19 +136,20 @@ def test_threads_that_send_while_another_closes_all_get_an_answer(stage) -> None
                 assert isinstance(found, PostroomError) or len(found) == 2
 
 
-def test_progress_is_called_and_may_not_call_back(stage) -> None:
+def test_progress_is_called_and_may_not_call_back(stage: ModuleType) -> None:
     with room_of(stage, stage.Script()) as room:
-        seen = []
-        room.send_many([sms(), sms()], progress=lambda index, result: seen.append((index, result.status)))
-        assert sorted(seen) == [(0, Status.SENT), (1, Status.SENT)]
-        for call_back in (lambda *_: room.send(sms()), lambda *_: room.close()):
+        seen: dict[int, Result] = {}
+        results = room.send_many([sms(), sms()], progress=seen.__setitem__)
+        assert [seen[0], seen[1]] == receipts_of(results)
+        call_backs: list[Callable[..., Any]] = [lambda *_: room.send(sms()), lambda *_: room.close()]
+        for call_back in call_backs:
             with pytest.raises(PostroomError, match="its own callbacks"):
                 room.send_many([sms()], progress=call_back)
         assert room.send(sms()).status is Status.SENT
 
 
 def test_has_the_same_surface_as_the_room() -> None:
-    def public(kind):
+    def public(kind: type) -> set[str]:
         return {name for name in vars(kind) if not name.startswith("_")}
 
     assert public(Postroom) - public(SyncPostroom) == set()
@@ -137,7 +157,7 @@ def test_has_the_same_surface_as_the_room() -> None:
 
 
 def test_its_outbox_has_the_same_surface_as_the_rooms_but_for_what_the_room_does_itself() -> None:
-    def public(kind):
+    def public(kind: type) -> set[str]:
         return {name for name in vars(kind) if not name.startswith("_")}
 
     assert public(Outbox) - public(SyncOutbox) == {"add", "enqueue", "order", "record_all", "send", "work", "close"}
@@ -147,15 +167,15 @@ def test_its_outbox_has_the_same_surface_as_the_rooms_but_for_what_the_room_does
 
 
 @pytest.mark.parametrize("name", ["__init__", "enqueue", "enqueue_many", "work", "send", "send_many", "send_each"])
-def test_its_methods_take_what_the_rooms_take(name) -> None:
+def test_its_methods_take_what_the_rooms_take(name: str) -> None:
     assert parameters(getattr(SyncPostroom, name)) == parameters(getattr(Postroom, name))
 
 
-def parameters(method):
+def parameters(method: Callable[..., Any]) -> set[tuple[str, Any, Any]]:
     return {(name, it.default, it.kind) for name, it in inspect.signature(method).parameters.items()}
 
 
-def in_outbox(tmp_path: Path):
+def in_outbox(tmp_path: Path) -> dict[str, Any]:
     return {"accounts": MEMORY, "outbox": {"url": f"sqlite:///{tmp_path}/outbox.db"}}
 
 
@@ -163,6 +183,7 @@ def test_what_is_enqueued_is_delivered_by_work(tmp_path: Path) -> None:
     with SyncPostroom(**in_outbox(tmp_path)) as room:
         one = room.enqueue(sms())
         two, wrong = room.enqueue_many([sms("2"), sms(provider="nobody")])
+        assert isinstance(two, Receipt)
         assert (one.status, two.status) == (Status.QUEUED, Status.QUEUED)
         assert isinstance(wrong, PostroomError)
         assert room.memory == []
@@ -193,15 +214,19 @@ def test_its_outbox_keeps_what_a_provider_reports(tmp_path: Path) -> None:
         report = Event(
             type="delivered", channel="sms", provider="memory", occurred_at=datetime.now(UTC), message_id=sent.id
         )
-        assert room.outbox.record(report).status is Status.DELIVERED
+        moved = room.outbox.record(report)
+        assert moved
+        assert moved.status is Status.DELIVERED
         assert room.outbox.record(report) is None
 
 
 @pytest.mark.parametrize("ending", ["stop", "close"])
-def test_a_worker_ends_when_told_and_what_is_under_way_ends_first(stage, tmp_path: Path, ending) -> None:
+def test_a_worker_ends_when_told_and_what_is_under_way_ends_first(
+    stage: ModuleType, tmp_path: Path, ending: str
+) -> None:
     entered, leave, stop = threading.Event(), threading.Event(), threading.Event()
 
-    async def act(_):
+    async def act(_: object) -> Accepted:
         entered.set()
         await asyncio.to_thread(leave.wait)
         return Accepted()
@@ -225,7 +250,7 @@ def test_a_worker_ends_when_told_and_what_is_under_way_ends_first(stage, tmp_pat
         assert later.outbox.get(sent.id).receipt.status is Status.SENT
 
 
-def test_ctrl_c_ends_a_worker_once_what_is_under_way_has_ended(site) -> None:
+def test_ctrl_c_ends_a_worker_once_what_is_under_way_has_ended(site: Any) -> None:
     told = site.python(
         """
         import json, os, signal, threading, time
@@ -253,7 +278,7 @@ def test_twenty_threads_enqueue_at_once_into_one_outbox(tmp_path: Path) -> None:
         assert room.outbox.stats().states == {Status.QUEUED: 200}
 
 
-def test_from_urls_and_from_config(bare_surroundings) -> None:
+def test_from_urls_and_from_config(bare_surroundings: Path) -> None:
     with SyncPostroom.from_urls(sms="memory://") as room:
         assert room.send(sms()).account == "sms-url"
     (bare_surroundings / "postroom.toml").write_text('[accounts.m]\nprovider = "memory"\n')
@@ -296,14 +321,14 @@ FORKED = """
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-def test_a_fork_gets_a_clear_error_and_cannot_hurt_its_parent(site) -> None:
+def test_a_fork_gets_a_clear_error_and_cannot_hurt_its_parent(site: Any) -> None:
     told, status = site.python(FORKED, warnings="default")
     assert "before a fork; make one in each process" in told
     assert told.endswith("own sent")
     assert status == "sent"
 
 
-def test_a_closed_room_leaves_nothing_behind(site) -> None:
+def test_a_closed_room_leaves_nothing_behind(site: Any) -> None:
     told = site.python(
         """
         import gc, json, threading, weakref
@@ -320,7 +345,7 @@ def test_a_closed_room_leaves_nothing_behind(site) -> None:
     assert told == [True, 1]
 
 
-def test_a_forgotten_room_does_not_keep_the_program_from_ending(site) -> None:
+def test_a_forgotten_room_does_not_keep_the_program_from_ending(site: Any) -> None:
     told = site.python(
         """
         import json

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from types import ModuleType
+from typing import Any, Never
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -32,8 +35,12 @@ from postroom.delivery.accounts import Target
 from postroom.delivery.dispatcher import AttemptResult
 from postroom.delivery.progress import DeliveryProgress
 from postroom.delivery.receipt_errors import raise_for_receipt
-from postroom.receipts import Accepted
-from typing import Never
+from postroom.messages import Message
+from postroom.plugin.settings import OnUnknown
+from postroom.receipts import Accepted, Receipt
+from tests.unit.delivery.results import receipt_of
+
+Act = Callable[[Any], Awaitable[Accepted]]
 
 TO = ("one@example.org", "two@example.org", "three@example.org")
 NUMBERS = ("+442079460951", "+442079460952", "+442079460953")
@@ -51,17 +58,17 @@ GOES_ON = {
 }
 
 
-def raising(error):
-    async def act(_) -> Never:
+def raising(error: Exception) -> Act:
+    async def act(_: object) -> Never:
         raise error
 
     return act
 
 
-def answering(**outcomes):
+def answering(**outcomes: Outcome) -> Act:
     """Answer with an outcome per recipient, by the word before its @."""
 
-    async def act(message):
+    async def act(message: Message) -> Accepted:
         results = tuple(
             RecipientResult(address=r, outcome=outcomes[r.partition("@")[0]], code="x") for r in message.recipients
         )
@@ -72,7 +79,9 @@ def answering(**outcomes):
     return act
 
 
-def route_of(stage, *scripts, providers=None, on_unknown="hold"):
+def route_of(
+    stage: ModuleType, *scripts: Any, providers: list[str] | None = None, on_unknown: OnUnknown = "hold"
+) -> Postroom:
     names = [f"a{n}" for n in range(len(scripts))]
     providers = providers or ["stage"] * len(scripts)
     accounts = {
@@ -82,13 +91,15 @@ def route_of(stage, *scripts, providers=None, on_unknown="hold"):
     return Postroom(accounts=accounts, routes={"r": {"via": names}}, defaults={"email": "r", "sms": "r"})
 
 
-def email(to=TO[:1], **more):
+def email(to: Sequence[str] = TO[:1], **more: Any) -> Email:
     return Email(to=to, text="hello", **more)
 
 
 @pytest.mark.parametrize(("outcome", "scope"), GOES_ON)
 @pytest.mark.parametrize("kind", ["email", "sms"])
-async def test_the_next_account_gets_only_what_surely_was_not_taken(stage, outcome, scope, kind) -> None:
+async def test_the_next_account_gets_only_what_surely_was_not_taken(
+    stage: ModuleType, outcome: Outcome, scope: Scope, kind: str
+) -> None:
     first = stage.Script(raising(DeliveryError("why", outcome=outcome, scope=scope, provider_code="77")))
     second = stage.Script()
     message = email() if kind == "email" else Sms(to=NUMBERS[0], body="hello")
@@ -99,7 +110,7 @@ async def test_the_next_account_gets_only_what_surely_was_not_taken(stage, outco
         else:
             with pytest.raises(DeliveryError) as caught:
                 await room.send(message)
-            receipt = caught.value.receipt
+            receipt = receipt_of(caught.value)
             assert receipt.status is (Status.IN_DOUBT if outcome is Outcome.UNKNOWN else Status.FAILED)
     assert len(first.calls) == 1
     assert len(second.calls) == GOES_ON[outcome, scope]
@@ -108,7 +119,7 @@ async def test_the_next_account_gets_only_what_surely_was_not_taken(stage, outco
     assert len(receipt.recipients) == 1
 
 
-async def test_only_those_refused_for_now_go_on_to_the_next_account(stage) -> None:
+async def test_only_those_refused_for_now_go_on_to_the_next_account(stage: ModuleType) -> None:
     first = stage.Script(answering(one=Outcome.ACCEPTED, two=Outcome.TRANSIENT, three=Outcome.PERMANENT))
     second = stage.Script()
     async with route_of(stage, first, second) as room:
@@ -125,7 +136,7 @@ async def test_only_those_refused_for_now_go_on_to_the_next_account(stage) -> No
     assert [attempt.recipients for attempt in receipt.attempts] == [TO, TO[1:2]]
 
 
-async def test_an_account_that_cannot_narrow_an_email_is_passed_over(stage) -> None:
+async def test_an_account_that_cannot_narrow_an_email_is_passed_over(stage: ModuleType) -> None:
     first = stage.Script(answering(one=Outcome.ACCEPTED, two=Outcome.TRANSIENT))
     second, third = stage.Script(), stage.Script()
     async with route_of(stage, first, second, third, providers=["stage", "stage-whole", "stage"]) as room:
@@ -135,16 +146,16 @@ async def test_an_account_that_cannot_narrow_an_email_is_passed_over(stage) -> N
     assert [r.outcome for r in receipt.recipients] == [Outcome.ACCEPTED] * 2
 
 
-async def test_a_whole_email_may_fail_over_to_an_account_that_cannot_narrow(stage) -> None:
+async def test_a_whole_email_may_fail_over_to_an_account_that_cannot_narrow(stage: ModuleType) -> None:
     first, second = stage.Script(raising(ProviderUnavailable("later"))), stage.Script()
     async with route_of(stage, first, second, providers=["stage", "stage-whole"]) as room:
         assert (await room.send(email(TO))).account == "a1"
     assert second.recipients == list(TO)
 
 
-async def test_numbers_of_one_sms_go_their_own_ways(stage) -> None:
-    def by_number(answers):
-        async def act(message):
+async def test_numbers_of_one_sms_go_their_own_ways(stage: ModuleType) -> None:
+    def by_number(answers: dict[str, Accepted | Exception]) -> Act:
+        async def act(message: Message) -> Accepted:
             answer = answers[message.recipients[0]]
             if isinstance(answer, Exception):
                 raise answer
@@ -164,7 +175,7 @@ async def test_numbers_of_one_sms_go_their_own_ways(stage) -> None:
     assert len(receipt.attempts) == 4
 
 
-async def test_an_account_may_assume_that_an_unknown_message_was_sent(stage) -> None:
+async def test_an_account_may_assume_that_an_unknown_message_was_sent(stage: ModuleType) -> None:
     first, second = stage.Script(raising(OutcomeUnknown("quiet"))), stage.Script()
     async with route_of(stage, first, second, on_unknown="assume_sent") as room:
         receipt = await room.send(email())
@@ -174,7 +185,7 @@ async def test_an_account_may_assume_that_an_unknown_message_was_sent(stage) -> 
 
 
 @pytest.mark.parametrize("on_unknown", ["hold", "retry"])
-async def test_an_unknown_message_is_not_sent_again_by_a_direct_send(stage, on_unknown) -> None:
+async def test_an_unknown_message_is_not_sent_again_by_a_direct_send(stage: ModuleType, on_unknown: OnUnknown) -> None:
     first, second = stage.Script(raising(OutcomeUnknown("quiet"))), stage.Script()
     async with route_of(stage, first, second, on_unknown=on_unknown) as room:
         with pytest.raises(OutcomeUnknown):
@@ -182,8 +193,8 @@ async def test_an_unknown_message_is_not_sent_again_by_a_direct_send(stage, on_u
     assert (len(first.calls), len(second.calls)) == (1, 0)
 
 
-async def test_a_yes_for_nobody_is_no_yes(stage) -> None:
-    async def act(message):
+async def test_a_yes_for_nobody_is_no_yes(stage: ModuleType) -> None:
+    async def act(message: Message) -> Accepted:
         return Accepted(
             recipients=tuple(RecipientResult(address=r, outcome=Outcome.TRANSIENT) for r in message.recipients)
         )
@@ -192,11 +203,11 @@ async def test_a_yes_for_nobody_is_no_yes(stage) -> None:
         with pytest.raises(RecipientsRefused) as caught:
             await room.send(email(TO))
     assert caught.value.outcome is Outcome.TRANSIENT
-    assert caught.value.receipt.status is Status.FAILED
+    assert receipt_of(caught.value).status is Status.FAILED
 
 
-async def test_a_yes_for_nobody_with_a_doubt_in_it_is_unknown(stage) -> None:
-    async def act(message):
+async def test_a_yes_for_nobody_with_a_doubt_in_it_is_unknown(stage: ModuleType) -> None:
+    async def act(message: Message) -> Accepted:
         outcomes = [Outcome.UNKNOWN, Outcome.PERMANENT, Outcome.TRANSIENT]
         return Accepted(
             recipients=tuple(
@@ -211,8 +222,8 @@ async def test_a_yes_for_nobody_with_a_doubt_in_it_is_unknown(stage) -> None:
     assert receipt.status is Status.IN_DOUBT
 
 
-async def test_an_error_that_admits_an_acceptance_is_not_raised(stage) -> None:
-    async def act(message) -> Never:
+async def test_an_error_that_admits_an_acceptance_is_not_raised(stage: ModuleType) -> None:
+    async def act(message: Message) -> Never:
         results = [RecipientResult(address=message.recipients[0], outcome=Outcome.ACCEPTED)]
         raise RecipientsRefused("some", recipients=tuple(results))
 
@@ -222,17 +233,17 @@ async def test_an_error_that_admits_an_acceptance_is_not_raised(stage) -> None:
     assert [r.outcome for r in receipt.recipients] == [Outcome.ACCEPTED, Outcome.PERMANENT]
 
 
-async def test_a_doubt_outweighs_a_later_refusal(stage) -> None:
+async def test_a_doubt_outweighs_a_later_refusal(stage: ModuleType) -> None:
     first = stage.Script(answering(one=Outcome.UNKNOWN, two=Outcome.TRANSIENT))
     second = stage.Script(raising(MessageRejected("no")))
     async with route_of(stage, first, second) as room:
         with pytest.raises(DeliveryError) as caught:
             await room.send(email(TO[:2]))
     assert caught.value.outcome is Outcome.UNKNOWN
-    assert caught.value.receipt.status is Status.IN_DOUBT
+    assert receipt_of(caught.value).status is Status.IN_DOUBT
 
 
-async def test_an_account_with_wrong_settings_is_passed_over_and_the_receipt_kept(stage) -> None:
+async def test_an_account_with_wrong_settings_is_passed_over_and_the_receipt_kept(stage: ModuleType) -> None:
     first = stage.Script(answering(one=Outcome.ACCEPTED, two=Outcome.TRANSIENT))
     accounts = {
         "a0": stage.StageSettings(script=first, from_="post@example.org"),
@@ -248,12 +259,12 @@ async def test_an_account_with_wrong_settings_is_passed_over_and_the_receipt_kep
     assert len(third.calls) == 1
 
 
-async def test_an_error_is_raised_with_every_attempt_in_its_receipt(stage) -> None:
+async def test_an_error_is_raised_with_every_attempt_in_its_receipt(stage: ModuleType) -> None:
     scripts = [stage.Script(raising(AuthenticationFailed("401"))), stage.Script(raising(ProviderUnavailable("503")))]
     async with route_of(stage, *scripts) as room:
         with pytest.raises(ProviderUnavailable) as caught:
             await room.send(email())
-    assert [(a.account, a.error) for a in caught.value.receipt.attempts] == [
+    assert [(a.account, a.error) for a in receipt_of(caught.value).attempts] == [
         ("a0", "authentication_failed"),
         ("a1", "provider_unavailable"),
     ]
@@ -266,14 +277,14 @@ class World:
     fates: list[dict[str, tuple[Outcome, Scope]]]
     handed: list[tuple[int, str]] = field(default_factory=list)
 
-    def act(self, index):
-        async def hand_over(message):
+    def act(self, index: int) -> Act:
+        async def hand_over(message: Message) -> Accepted:
             self.handed += [(index, r) for r in message.recipients]
             return self.answer(index, message)
 
         return hand_over
 
-    def answer(self, index, message):
+    def answer(self, index: int, message: Message) -> Accepted:
         fates = [self.fates[index][r] for r in message.recipients]
         results = tuple(
             RecipientResult(address=r, outcome=outcome)
@@ -284,8 +295,8 @@ class World:
         worst = max(fates, key=lambda fate: fate[0] is Outcome.UNKNOWN)
         raise DeliveryError("no", outcome=worst[0], scope=fates[0][1], recipients=results)
 
-    def judge(self, recipients, receipt, error) -> None:
-        final = {}
+    def judge(self, recipients: Sequence[str], receipt: Receipt, error: DeliveryError | None) -> None:
+        final: dict[str, Outcome] = {}
         for index, recipient in self.handed:
             before = final.get(recipient)
             assert before not in (Outcome.ACCEPTED, Outcome.UNKNOWN), f"{recipient} was handed over twice"
@@ -303,18 +314,18 @@ class World:
 FATES = [(outcome, scope) for outcome in Outcome for scope in Scope]
 
 
-async def fate_of(stage, world, message):
+async def fate_of(stage: ModuleType, world: World, message: Email | Sms) -> tuple[Receipt, DeliveryError | None]:
     scripts = [stage.Script(world.act(index)) for index in range(len(world.fates))]
     async with route_of(stage, *scripts) as room:
         try:
             return await room.send(message), None
-        except PostroomError as error:
-            return error.receipt, error
+        except DeliveryError as error:
+            return receipt_of(error), error
 
 
 @given(data=st.data())
 @settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_nobody_is_ever_served_twice_and_everybody_ends_with_one_result(stage, data) -> None:
+def test_nobody_is_ever_served_twice_and_everybody_ends_with_one_result(stage: ModuleType, data: st.DataObject) -> None:
     recipients = data.draw(st.sampled_from([NUMBERS[:1], NUMBERS, TO[:1], TO[:2], TO]))
     fate = st.fixed_dictionaries({r: st.sampled_from(FATES) for r in recipients})
     world = World(data.draw(st.lists(fate, min_size=1, max_size=3)))
@@ -323,7 +334,7 @@ def test_nobody_is_ever_served_twice_and_everybody_ends_with_one_result(stage, d
     world.judge(recipients, receipt, error)
 
 
-async def test_every_pair_of_fates_of_one_recipient_on_two_accounts(stage) -> None:
+async def test_every_pair_of_fates_of_one_recipient_on_two_accounts(stage: ModuleType) -> None:
     for first, second in itertools.product(FATES, repeat=2):
         world = World([{TO[0]: first}, {TO[0]: second}])
         receipt, error = await fate_of(stage, world, email())

@@ -5,35 +5,39 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
+from types import ModuleType
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from postroom import Config, Email, Postroom, ProviderNotFound, Sms
-from postroom.registry.registry import Registry
+from postroom.delivery.accounts import Target
 from postroom.delivery.routing import Router, country_of
+from postroom.messages import Message
+from postroom.registry.registry import Registry
 
 GB, US, IE, CA = "+442079460958", "+12025550123", "+353861234567", "+14165550123"
 
 
-def router_of(rng=None, **values):
+def router_of(rng: random.Random | None = None, **values: Any) -> Router:
     return Router(Config.model_validate(values), Registry(), rng=rng)
 
 
-def sms(**more):
+def sms(**more: Any) -> Sms:
     return Sms(**{"to": GB, "body": "x", **more})
 
 
-def email(**more):
+def email(**more: Any) -> Email:
     return Email(**{"to": "b@example.org", "text": "x", **more})
 
 
-def targets(router, message):
+def targets(router: Router, message: Message) -> list[Target]:
     return [target for planned in router.plan(message) for target in planned.targets]
 
 
-def planned(router, message):
+def planned(router: Router, message: Message) -> list[str]:
     return [target.name for target in targets(router, message)]
 
 
@@ -92,7 +96,7 @@ class TestRules:
         assert planned(router, email()) == ["b"]
 
     @pytest.mark.parametrize("domain", ["Example.org", "EXAMPLE.ORG", "example.org"])
-    def test_a_domain_chooses_when_every_recipient_is_there_whatever_the_case(self, domain) -> None:
+    def test_a_domain_chooses_when_every_recipient_is_there_whatever_the_case(self, domain: str) -> None:
         router = router_of(accounts=ABC, rules=[{"domain": domain, "use": "a"}, {"use": "b"}])
         assert planned(router, email(to=["x@example.org", "y@EXAMPLE.org"])) == ["a"]
         assert planned(router, email(to=["x@example.org"], bcc=["y@example.net"])) == ["b"]
@@ -106,7 +110,7 @@ class TestRules:
         assert planned(router, sms()) == ["b"]
         assert planned(router, sms(category="marketing", to=US)) == ["b"]
 
-    async def test_an_sms_to_two_countries_goes_two_ways_and_has_one_receipt(self, stage) -> None:
+    async def test_an_sms_to_two_countries_goes_two_ways_and_has_one_receipt(self, stage: ModuleType) -> None:
         british, american = stage.Script(), stage.Script()
         config = Config.model_validate(
             {
@@ -137,7 +141,7 @@ class TestRules:
             ("+8821612345678", "001"),
         ],
     )
-    def test_a_number_belongs_to_its_country(self, number, country) -> None:
+    def test_a_number_belongs_to_its_country(self, number: str, country: str) -> None:
         assert country_of(number) == country
 
 
@@ -178,7 +182,7 @@ class TestDefaults:
 
 
 class TestStrategies:
-    def route(self, strategy, rng=None, **more):
+    def route(self, strategy: str, rng: random.Random | None = None, **more: Any) -> Router:
         route = {"strategy": strategy, "via": list("abc"), **more}
         return router_of(rng, accounts=ABC, routes={"r": route})
 
@@ -198,7 +202,7 @@ class TestStrategies:
         assert firsts == ["a", "a", "b", "b"]
 
     @pytest.mark.parametrize("weights", [{}, {"a": 5, "b": 3, "c": 2}, {"a": 0.7, "b": 0.2, "c": 0.1}, {"b": 8}])
-    def test_weighted_draws_the_first_by_weight(self, weights) -> None:
+    def test_weighted_draws_the_first_by_weight(self, weights: dict[str, float]) -> None:
         draws = 10_000
         router = self.route("weighted", random.Random(2026), weights=weights)
         firsts = Counter(planned(router, sms(provider="r"))[0] for _ in range(draws))
@@ -215,8 +219,10 @@ class TestStrategies:
         data=st.data(),
     )
     @settings(deadline=None, suppress_health_check=[HealthCheck.differing_executors])
-    def test_every_account_of_a_route_comes_exactly_once(self, strategy, via, seed, turns, data) -> None:
-        route = {"strategy": strategy, "via": via}
+    def test_every_account_of_a_route_comes_exactly_once(
+        self, strategy: str, via: list[str], seed: int, turns: int, data: st.DataObject
+    ) -> None:
+        route: dict[str, Any] = {"strategy": strategy, "via": via}
         if strategy == "weighted":
             weight = st.floats(1e-3, 1e6, allow_nan=False)
             route["weights"] = data.draw(st.dictionaries(st.sampled_from(via), weight))
@@ -228,7 +234,7 @@ class TestStrategies:
             if strategy == "failover":
                 assert order == via
 
-    async def test_round_robin_shares_the_messages_of_a_bulk_evenly(self, stage) -> None:
+    async def test_round_robin_shares_the_messages_of_a_bulk_evenly(self, stage: ModuleType) -> None:
         scripts = {name: stage.Script() for name in "abc"}
         accounts = {name: stage.StageSettings(script=script) for name, script in scripts.items()}
         routes = {"r": {"strategy": "round_robin", "via": list("abc")}}
