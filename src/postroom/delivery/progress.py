@@ -230,12 +230,15 @@ class DeliveryProgress:
 
 
 def _doubts_of(receipt: Receipt) -> dict[str, str]:
-    """Return the recipients of unknown outcome, and the account of the last attempt that left them so."""
+    """Return the recipients of unknown outcome, and the account of the last attempt that may have left them so.
+
+    That is an attempt of unknown outcome, or one that others were accepted by.
+    """
     unknown = {result.address for result in receipt.recipients if result.outcome is Outcome.UNKNOWN}
     return {
         recipient: attempt.account
         for attempt in receipt.attempts
-        if attempt.outcome is Outcome.UNKNOWN
+        if attempt.outcome in {Outcome.UNKNOWN, Outcome.ACCEPTED}
         for recipient in attempt.recipients
         if recipient in unknown
     }

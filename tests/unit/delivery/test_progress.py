@@ -354,3 +354,16 @@ def test_assuming_at_one_account_does_not_hide_a_doubt_at_another() -> None:
     assert progress.receipt().status is Status.IN_DOUBT
     with pytest.raises(OutcomeUnknown, match="one"):
         raise_for_receipt(progress.receipt(), progress.errors)
+
+
+def test_a_doubt_beside_an_acceptance_is_still_known_when_the_message_is_taken_up_again() -> None:
+    message = email(TO[:2], id="m")
+    doubtful = RecipientResult(address=TO[1], outcome=Outcome.UNKNOWN)
+    progress = DeliveryProgress(message, "m")
+    answer = Accepted(recipients=(RecipientResult.accepted(TO[0]), doubtful))
+    progress.record(Target("one", "stage"), AttemptResult(message.recipients, datetime.now(UTC), 0.1, answer))
+
+    resumed = DeliveryProgress.resumed(message, progress.receipt(), ())
+    assert resumed.doubted_at == progress.doubted_at == {TO[1]: "one"}
+    assert resumed.in_doubt == TO[1:2]
+    assert resumed.status is Status.IN_DOUBT
