@@ -72,7 +72,12 @@ FLOORS: dict[str, list[str]] = {
     "postroom.gateway": ["metrics worker", "http", "parsing", "access", "api", "app", "serving"],
     "postroom.gateway.http": ["errors requests", "responses json_body form_body", "body routing", "middleware"],
     "postroom.gateway.parsing": ["attachments fields recipients", "email sms"],
-    "postroom.gateway.access": ["sliding_window keys", "storage", "authentication rate_limits quotas sqlite"],
+    "postroom.gateway.access": [
+        "sliding_window keys",
+        "storage",
+        "authentication rate_limits quotas sqlite",
+        "factory",
+    ],
     "postroom.gateway.api": [
         "samples",
         "schemas",

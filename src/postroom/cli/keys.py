@@ -91,10 +91,10 @@ def _loaded(config_file: Path | None) -> Config:
 def _with_storage(config: Config, use: Callable[[AccessStorage], Awaitable[T]]) -> T:
     import asyncio
 
-    from postroom.gateway.access.sqlite import open_access_storage
+    from postroom.gateway.access.factory import open_access_storage
 
     async def used() -> T:
-        async with open_access_storage(config) as storage:
+        async with open_access_storage(config.outbox) as storage:
             return await use(storage)
 
     return asyncio.run(used())

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from starlette.middleware.cors import CORSMiddleware
 
 from postroom.gateway.access.authentication import Authenticator
+from postroom.gateway.access.factory import access_storage_of
 from postroom.gateway.access.quotas import Quotas
 from postroom.gateway.access.rate_limits import RateLimiter
-from postroom.gateway.access.sqlite import access_storage_of
 from postroom.gateway.api import routes
 from postroom.gateway.api.communicate import CommunicateApi
 from postroom.gateway.api.health import HealthApi

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
-from postroom.errors import ConfigError
 from postroom.gateway.access.keys import ApiKey, KeyScope
 from postroom.gateway.access.sliding_window import SlidingWindow
 from postroom.outbox.sqlite.database import connect
@@ -16,10 +14,10 @@ from postroom.outbox.sqlite.store import SqliteStore
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import Callable, Sequence
 
-    from postroom.config.model import Config
-    from postroom.gateway.access.storage import AccessStorage, Counter, KeyMark, T
+    from postroom.gateway.access.storage import Counter, KeyMark, T
+    from postroom.outbox.storage import Store
 
 _COLUMNS = "id, name, digest, scope, created_at, revoked_at, flagged_at, suspended_at"
 _INSERT_KEY = f"INSERT INTO api_keys ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, NULL, NULL, NULL)"  # noqa: S608 - our own column names
@@ -38,6 +36,11 @@ class SqliteAccessStorage:
         self._connection: sqlite3.Connection | None = None
         self._cached: dict[str, ApiKey] = {}
         self._data_version = -1
+
+    @classmethod
+    def beside(cls, store: Store) -> Self | None:
+        """Return the storage in an outbox's file, or None when that is no file of SQLite."""
+        return cls(store) if isinstance(store, SqliteStore) else None
 
     async def open(self) -> None:
         if self._connection is None:
@@ -118,26 +121,6 @@ class SqliteAccessStorage:
 
     async def _changes(self, statement: str, *values: object) -> bool:
         return await self._store.write(lambda connection: connection.execute(statement, values).rowcount > 0)
-
-
-def access_storage_of(store: object) -> AccessStorage:
-    """Return the access storage beside an outbox's messages. Raises ConfigError when its engine has none."""
-    if not isinstance(store, SqliteStore):
-        raise ConfigError("keys and limits are kept in an SQLite outbox", path="outbox.url")
-    return SqliteAccessStorage(store)
-
-
-@asynccontextmanager
-async def open_access_storage(config: Config) -> AsyncIterator[AccessStorage]:
-    """Open the access storage of a configuration alone, for a command."""
-    store = SqliteStore(config.outbox)
-    storage = SqliteAccessStorage(store)
-    try:
-        await storage.open()
-        yield storage
-    finally:
-        await storage.close()
-        await store.close()
 
 
 def _read_window(connection: sqlite3.Connection, key_id: str, counter: Counter) -> SlidingWindow:

@@ -93,7 +93,7 @@ class Router:
 
     def _match(self, scope: Scope, path: str) -> dict[str, Route] | None:
         for pattern, methods in self._patterns:
-            if found := pattern.match(path):
+            if found := pattern.fullmatch(path):
                 scope["path_params"] = found.groupdict()
                 return methods
         return None

@@ -17,7 +17,7 @@ import uvicorn
 
 from postroom.client import Postroom
 from postroom.config.load import load_config
-from postroom.gateway.access.sqlite import open_access_storage
+from postroom.gateway.access.factory import open_access_storage
 from postroom.gateway.app import open_gateway
 from postroom.gateway.serving.protocol import Connection
 from postroom.gateway.serving.signals import ShutdownSignals
@@ -54,7 +54,7 @@ async def has_keys(config_file: Path | None, *, work: bool) -> bool:
     config = load_config(config_file)
     if work:
         Postroom(config).validate()
-    async with open_access_storage(config) as storage:
+    async with open_access_storage(config.outbox) as storage:
         return any(key.revoked_at is None for key in await storage.list_keys())
 
 

@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from postroom.config.gateway import Limit
-from postroom.errors import ConfigError
 from postroom.gateway.access.keys import KeyScope
 from postroom.gateway.access.sliding_window import SlidingWindow
-from postroom.gateway.access.sqlite import access_storage_of
 from postroom.gateway.access.storage import AccessStorage, Counter
 
 if TYPE_CHECKING:
@@ -123,8 +121,3 @@ async def test_it_answers_a_ping_and_has_a_secret(storage: AccessStorage) -> Non
     await storage.ping()
     assert len(storage.secret) >= 16
     await storage.open()  # again
-
-
-def test_an_outbox_of_an_engine_without_one_is_named() -> None:
-    with pytest.raises(ConfigError, match=r"outbox\.url"):
-        access_storage_of(object())
