@@ -9,6 +9,9 @@ ends with 1 when a promise was broken.
 
 from __future__ import annotations
 
+from random import Random
+from typing import Any
+
 import argparse
 import asyncio
 import json
@@ -34,7 +37,7 @@ GIVES_UP = 5.0
 """Seconds after which a worker that sends nothing is killed all the same."""
 
 
-async def trial(folder, *, kills, messages, seed, lease="1s"):
+async def trial(folder: Path, *, kills: int, messages: int, seed: int, lease: str = "1s") -> dict[str, Any]:
     """Return what was seen, as a flat record."""
     dice = random.Random(seed)
     async with MailServer() as mail, MailServer() as careful, PhoneServer() as phones:
@@ -53,7 +56,7 @@ async def trial(folder, *, kills, messages, seed, lease="1s"):
         return report | await _found(config, expected, {"mail": mail, "careful": careful, "texts": phones})
 
 
-async def _enqueue(config, messages):
+async def _enqueue(config: Path, messages: int) -> dict[str, dict[str, str]]:
     """Fill the outbox; returns for each account the name a message has at the server -> its id."""
     names = {"mail": {}, "careful": {}, "texts": {}}
     async with Postroom.from_config(config) as room:
@@ -65,14 +68,16 @@ async def _enqueue(config, messages):
     return names
 
 
-def _message(number):
+def _message(number: int) -> Email | Sms:
     if number % 3 == 2:
         return Sms(to=f"+1212{2_000_000 + number:07d}", body=f"text {number}", provider="texts")
     account = ("mail", "careful")[number % 3]
     return Email(to=f"n{number}@example.org", subject=f"{number}", text="x" * 500, provider=account)
 
 
-async def _kill(crew, servers, kills, messages, dice):
+async def _kill(
+    crew: Crew, servers: tuple[MailServer, MailServer, PhoneServer], kills: int, messages: int, dice: Random
+) -> int:
     """Start a worker and kill it after a random number of messages and some more milliseconds, again and again."""
     for turn in range(kills):
         arrived = sum(len(server.arrivals) for server in servers)
@@ -86,7 +91,7 @@ async def _kill(crew, servers, kills, messages, dice):
     return kills
 
 
-async def _found(config, expected, servers):
+async def _found(config: Path, expected: dict[str, dict[str, str]], servers: dict[str, Any]) -> dict[str, Any]:
     async with Postroom.from_config(config) as room:
         lines = await room.outbox.list(MessageFilter(limit=10_000_000))
         listed = {
@@ -113,7 +118,7 @@ async def _found(config, expected, servers):
     return report
 
 
-def broken(report):
+def broken(report: dict[str, Any]) -> list[Any]:
     """Name the promises that the report shows broken."""
     accounts = {name: report[name] for name in ("mail", "careful", "texts")}
     found = [name for name in ("missing", "lost", "unlisted") if report[name]]

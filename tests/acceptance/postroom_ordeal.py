@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import asyncio
 import os
 
@@ -48,11 +50,11 @@ class Deadly(EmailTransport[DeadlySettings]):
 class _Provider:
     postroom_interface = 1
 
-    def __init__(self, transport) -> None:
+    def __init__(self, transport: type[Any]) -> None:
         self._transport = transport
 
     @hookimpl
-    def postroom_email_transport(self):
+    def postroom_email_transport(self) -> type[Any]:
         return self._transport
 
 

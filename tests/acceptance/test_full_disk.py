@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from pathlib import Path
 import asyncio
 import os
@@ -20,12 +22,12 @@ from postroom.outbox.views import MessageFilter
 from postroom.receipts import Status
 
 
-def resize(folder, megabytes) -> None:
+def resize(folder: Path, megabytes: int) -> None:
     subprocess.run(["mount", "-o", f"remount,size={megabytes}m", folder], check=True)
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path):
+def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of one megabyte."""
     folder = tmp_path / "disk"
     folder.mkdir()
@@ -34,13 +36,13 @@ def small_disk(tmp_path: Path):
     subprocess.run(["umount", folder], check=True)
 
 
-def stored_ids(path):
+def stored_ids(path: Path) -> set[str]:
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         return {id_ for (id_,) in connection.execute("SELECT id FROM messages")}
 
 
-async def fill(room):
+async def fill(room: Postroom) -> tuple[set[str], OutboxError]:
     """Enqueue until there is no more room; returns what was acknowledged, and the error."""
     acknowledged = set()
     while True:
@@ -52,7 +54,7 @@ async def fill(room):
 
 
 @pytest.mark.system("mount")
-async def test_a_full_disk_is_a_clear_error_and_keeps_what_was_accepted(small_disk) -> None:
+async def test_a_full_disk_is_a_clear_error_and_keeps_what_was_accepted(small_disk: Path) -> None:
     config = written(small_disk, {"post": sink()})
     async with Postroom.from_config(config) as room:
         acknowledged, error = await fill(room)
@@ -65,7 +67,7 @@ async def test_a_full_disk_is_a_clear_error_and_keeps_what_was_accepted(small_di
 
 
 @pytest.mark.system("mount")
-async def test_a_worker_on_a_full_disk_waits_and_sends_everything_once(small_disk) -> None:
+async def test_a_worker_on_a_full_disk_waits_and_sends_everything_once(small_disk: Path) -> None:
     resize(small_disk, 12)  # the write-ahead log alone grows to four megabytes
     async with MailServer(delay=0.02) as mail:
         config = written(small_disk, {"post": smtp(mail, on_unknown="hold", concurrency=5)}, lease="60s")
@@ -103,7 +105,7 @@ async def test_a_file_that_may_not_grow_is_a_clear_error_until_it_may(tmp_path: 
     assert stored_ids(tmp_path / "outbox.db") == acknowledged
 
 
-def as_owner_without_privileges():
+def as_owner_without_privileges() -> tuple[str, ...]:
     """Permissions bind root too, once it has lost the privilege to pass over them."""
     if os.geteuid():
         return ()
@@ -112,7 +114,7 @@ def as_owner_without_privileges():
 
 @pytest.mark.system("setpriv")
 @pytest.mark.parametrize("what", ["file", "folder", "new file in folder"])
-async def test_without_the_right_to_write_the_error_says_so(tmp_path: Path, what) -> None:
+async def test_without_the_right_to_write_the_error_says_so(tmp_path: Path, what: str) -> None:
     folder = tmp_path / "var"
     folder.mkdir()
     config = written(tmp_path, {"post": sink()}, url=f"sqlite:///{folder}/outbox.db")

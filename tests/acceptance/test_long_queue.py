@@ -6,6 +6,7 @@ the time of a claim, because they are the same on every run.
 
 from __future__ import annotations
 
+
 from pathlib import Path
 import asyncio
 import os
@@ -26,7 +27,7 @@ TOGETHER = 1000
 MIB = 2**20
 
 
-async def filled(config, many):
+async def filled(config: Path, many: int) -> Path:
     async with Postroom.from_config(config) as room:
         for first in range(0, many, TOGETHER):
             numbers = range(first, min(first + TOGETHER, many))
@@ -34,7 +35,7 @@ async def filled(config, many):
     return config
 
 
-def steps_of_a_claim(outbox):
+def steps_of_a_claim(outbox: Path) -> int:
     steps = 0
 
     def count() -> None:
@@ -77,6 +78,6 @@ async def test_a_workers_memory_stays_level_while_it_drains(tmp_path: Path) -> N
     assert most - halfway <= 32 * MIB
 
 
-def sent(outbox):
+def sent(outbox: Path) -> int:
     with closing(sqlite3.connect(outbox, timeout=5)) as connection:
         return connection.execute("SELECT count(*) FROM messages WHERE status = 'sent'").fetchone()[0]

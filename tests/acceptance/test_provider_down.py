@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from pathlib import Path
 import asyncio
 
@@ -13,7 +16,7 @@ from postroom import Email, Postroom, Sms
 from postroom.receipts import Status
 
 
-async def until(truth) -> None:
+async def until(truth: Callable[..., Any]) -> None:
     async with asyncio.timeout(50):
         while not truth():
             await asyncio.sleep(0.005)

@@ -1,6 +1,11 @@
 """Several workers at one outbox: one that freezes is taken over, one that is asked to stop drains, a rate holds."""
 
 from __future__ import annotations
+from typing import TYPE_CHECKING
+
+from collections.abc import Callable
+from postroom import Receipt
+from typing import Any
 
 from pathlib import Path
 import asyncio
@@ -18,32 +23,36 @@ from postroom import Email, Postroom, Sms
 from postroom.outbox.views import MessageFilter
 from postroom.receipts import Status
 
+if TYPE_CHECKING:
+    from ordeal.processes import Process
+
+
 RATED = int(os.environ.get("POSTROOM_RATED", "1000"))
 RATE = 100
 
 
-async def filled(config, messages):
+async def filled(config: Path, messages: list[Any]) -> list[Receipt]:
     async with Postroom.from_config(config) as room:
         return await room.enqueue_many(messages)
 
 
-async def states(config):
+async def states(config: Path) -> Counter:
     async with Postroom.from_config(config) as room:
         lines = await room.outbox.list(MessageFilter(limit=10**6))
         return Counter(line.status for line in lines)
 
 
-def emails(many, **more):
+def emails(many: int, **more: Any) -> list[Email]:
     return [Email(to=f"n{n}@example.org", subject=f"{n}", text="x", **more) for n in range(many)]
 
 
-async def until(truth) -> None:
+async def until(truth: Callable[..., Any]) -> None:
     async with asyncio.timeout(40):
         while not truth():
             await asyncio.sleep(0.005)
 
 
-async def freeze(worker, outbox) -> None:
+async def freeze(worker: Process, outbox: Path) -> None:
     """Stop a process where it holds no lock: SQLite lets nobody else write while one does, and says so."""
     with closing(sqlite3.connect(outbox, isolation_level=None, timeout=0.05)) as probe:
         while True:
@@ -58,7 +67,7 @@ async def freeze(worker, outbox) -> None:
                 return
 
 
-def numbers(outbox):
+def numbers(outbox: Path) -> set[int]:
     """The workers that are listed."""
     with closing(sqlite3.connect(outbox, timeout=5)) as connection:
         return {number for (number,) in connection.execute("SELECT number FROM workers")}

@@ -1,6 +1,8 @@
 """A client in JavaScript, with Node's own `fetch`."""
 
 from __future__ import annotations
+from typing import TYPE_CHECKING
+
 
 from typing import TYPE_CHECKING
 

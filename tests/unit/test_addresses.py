@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import time
 
 import pytest
@@ -14,12 +16,12 @@ from postroom.errors import InvalidAddress, MessageError
 from postroom.messages import Email, Sms
 
 
-def read(text):
+def read(text: Any) -> Address:
     """An address as a message takes it."""
     return Email(to=[text]).to[0]
 
 
-def number(text):
+def number(text: str) -> str:
     return Sms(to=[text], body="Hi").to[0]
 
 
@@ -49,7 +51,7 @@ def number(text):
         ("ann@[127.0.0.1]", "ann@[127.0.0.1]", ""),
     ],
 )
-def test_an_address_is_read_from_text(text, email, name) -> None:
+def test_an_address_is_read_from_text(text: str, email: str, name: str) -> None:
     address = read(text)
     assert (address.email, address.name) == (email, name)
 
@@ -64,7 +66,7 @@ def test_an_address_is_read_from_text(text, email, name) -> None:
         ("root@localhost", "root@localhost"),
     ],
 )
-def test_the_ascii_form_is_for_providers_without_international_addresses(text, ascii_email) -> None:
+def test_the_ascii_form_is_for_providers_without_international_addresses(text: str, ascii_email: str | None) -> None:
     assert read(text).ascii_email == ascii_email
 
 
@@ -87,19 +89,19 @@ def test_the_domain_stands_behind_the_last_at() -> None:
     + ["ann@example.org\u202e", "a\u00a0b@example.org", "a\u3000b@example.org", "a\u200b@exam\u200bple.org"],
     ids=ascii,
 )
-def test_what_is_no_address_is_refused(text) -> None:
+def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(InvalidAddress):
         read(text)
 
 
 @pytest.mark.parametrize("text", ["a@b.org, c@d.org", "Ann <a@b.org>, Bob <c@d.org>", "a@b.org;c@d.org"])
-def test_several_addresses_in_one_text_are_told_to_be_a_list(text) -> None:
+def test_several_addresses_in_one_text_are_told_to_be_a_list(text: str) -> None:
     with pytest.raises(InvalidAddress, match="several addresses; give them as a list"):
         read(text)
 
 
 @pytest.mark.parametrize("value", [None, 5, b"ann@example.org", ["ann@example.org"], object()])
-def test_what_is_not_even_text_is_refused_with_an_example(value) -> None:
+def test_what_is_not_even_text_is_refused_with_an_example(value: Any) -> None:
     with pytest.raises(InvalidAddress, match="Ann <ann@example.org>"):
         read(value)
 
@@ -107,7 +109,7 @@ def test_what_is_not_even_text_is_refused_with_an_example(value) -> None:
 @pytest.mark.parametrize(
     "character", ["\r", "\n", "\0", "\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\x7f", "\ud800"], ids=ascii
 )
-def test_line_breaks_and_control_characters_are_refused_anywhere(character) -> None:
+def test_line_breaks_and_control_characters_are_refused_anywhere(character: str) -> None:
     for text in (f"ann{character}@example.org", f"A{character} <ann@example.org>", f"ann@example.org{character}"):
         with pytest.raises(InvalidAddress):
             read(text)
@@ -130,7 +132,7 @@ def test_line_breaks_and_control_characters_are_refused_anywhere(character) -> N
     + ['"' + "\\" * 900, '"' * 990, " " * 990, 'a"' * 490 + "<"],
     ids=lambda text: f"{text[:3]}{len(text)}",
 )
-def test_a_huge_or_twisted_text_is_refused_fast(text) -> None:
+def test_a_huge_or_twisted_text_is_refused_fast(text: str) -> None:
     started = time.perf_counter()
     with pytest.raises(InvalidAddress):
         read(text)
@@ -154,9 +156,9 @@ def test_an_address_field_takes_no_name_beside_it() -> None:
 
 
 @pytest.mark.parametrize("email", ["bad", "", None, 5])
-def test_an_address_built_directly_is_refused_in_our_words(email) -> None:
+def test_an_address_built_directly_is_refused_in_our_words(email: int | str | None) -> None:
     with pytest.raises(MessageError):
-        Address(email)
+        Address(email)  # type: ignore[arg-type]
 
 
 def test_an_address_inside_a_message_is_refused_with_its_place() -> None:
@@ -167,7 +169,7 @@ def test_an_address_inside_a_message_is_refused_with_its_place() -> None:
 def test_an_address_is_frozen_and_hashable() -> None:
     address = read("Ann <ann@example.org>")
     with pytest.raises(ValidationError):
-        address.email = "x"
+        address.email = "x"  # type: ignore[misc]
     assert {address: 1}[Address(email="ann@example.org", name="Ann")] == 1
 
 
@@ -176,14 +178,14 @@ locals_ = st.sampled_from(["ann", '"ann lee"', '"a<b"', '"a>b,c"', '"a\\"b"', '"
 
 
 @given(names, locals_, st.sampled_from(["example.org", "bücher.example.org", "localhost", "box.local"]))
-def test_text_of_an_address_reads_back_as_the_same_address(name, local, domain) -> None:
+def test_text_of_an_address_reads_back_as_the_same_address(name: str, local: str, domain: str) -> None:
     address = Address(email=f"{local}@{domain}", name=name)
     assert read(str(address)) == address
     assert Address.model_validate_json(address.model_dump_json()) == address
 
 
 @given(st.text(max_size=200) | st.text('ann@example.org<>", \\\t', max_size=60))
-def test_any_text_is_an_address_or_an_invalid_address(text) -> None:
+def test_any_text_is_an_address_or_an_invalid_address(text: str) -> None:
     try:
         address = read(text)
     except InvalidAddress:
@@ -193,7 +195,7 @@ def test_any_text_is_an_address_or_an_invalid_address(text) -> None:
 
 
 @given(st.text(max_size=40))
-def test_a_quoted_name_is_plain_words_or_in_quotes(name) -> None:
+def test_a_quoted_name_is_plain_words_or_in_quotes(name: str) -> None:
     quoted = quoted_name(name)
     assert quoted == name or (quoted[0] == quoted[-1] == '"')
     if quoted == name:
@@ -216,7 +218,7 @@ def test_a_bare_address_takes_the_form_an_address_has() -> None:
     ]
     + ["+44\xa020\xa07946\xa00958", "+４４2079460958"],
 )
-def test_a_number_takes_its_e164_form_however_it_is_written(text) -> None:
+def test_a_number_takes_its_e164_form_however_it_is_written(text: str) -> None:
     assert number(text) == "+442079460958"
 
 
@@ -242,7 +244,7 @@ def test_a_leading_zero_that_belongs_to_the_number_stays() -> None:
     + ["+44\n2079460958", "+44\x002079460958", "+44 20 7946 0958\r\nX: 1", "+" * 60, "+" + "9" * 63, "x" * 1_000_000],
     ids=lambda text: ascii(text[:30]),
 )
-def test_what_is_no_international_number_is_refused(text) -> None:
+def test_what_is_no_international_number_is_refused(text: str) -> None:
     with pytest.raises(InvalidAddress):
         number(text)
 
@@ -253,7 +255,7 @@ def test_a_national_number_is_told_how_to_be_written() -> None:
 
 
 @given(st.text(max_size=80) | st.from_regex(r"\+[\d ().\-/]{0,25}", fullmatch=True))
-def test_any_text_is_a_number_or_an_invalid_address(text) -> None:
+def test_any_text_is_a_number_or_an_invalid_address(text: str) -> None:
     try:
         found = number(text)
     except InvalidAddress:

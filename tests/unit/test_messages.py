@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from pathlib import Path
 import copy
 import json
@@ -25,15 +28,15 @@ SOON = datetime(2030, 1, 1, tzinfo=UTC)
 BREAKS = ["\n", "\r", "\0", "\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\ud800"]
 
 
-def email(**fields):
+def email(**fields: Any) -> Email:
     return Email(**{"to": "ann@example.org", **fields})
 
 
-def sms(**fields):
+def sms(**fields: Any) -> Sms:
     return Sms(**{"to": NUMBER, "body": "Hi", **fields})
 
 
-def refusal(build, **fields):
+def refusal(build: Callable[..., Any] | type[Any], **fields: Any) -> str:
     with pytest.raises(MessageError) as caught:
         build(**fields)
     return str(caught.value)
@@ -45,7 +48,7 @@ def refusal(build, **fields):
 @pytest.mark.parametrize(
     "to", ["ann@example.org", ["ann@example.org"], ("ann@example.org",), Address(email="ann@example.org")]
 )
-def test_one_recipient_needs_no_list(to) -> None:
+def test_one_recipient_needs_no_list(to: Any) -> None:
     assert email(to=to).to == (Address(email="ann@example.org"),)
 
 
@@ -54,7 +57,7 @@ def test_a_dict_is_an_address() -> None:
 
 
 @pytest.mark.parametrize("field", ["to", "cc", "bcc"])
-def test_any_kind_of_recipient_is_enough(field) -> None:
+def test_any_kind_of_recipient_is_enough(field: str) -> None:
     assert Email(**{field: "ann@example.org"}).recipients == ("ann@example.org",)
 
 
@@ -67,7 +70,7 @@ def test_an_sms_to_nobody_is_refused() -> None:
 
 
 @pytest.mark.parametrize("name", ["from", "from_"])
-def test_the_sender_has_two_spellings(name) -> None:
+def test_the_sender_has_two_spellings(name: str) -> None:
     assert email(**{name: "bob@example.com"}).from_ == Address(email="bob@example.com")
     assert sms(**{name: "ACME"}).from_ == "ACME"
 
@@ -87,7 +90,7 @@ def test_an_email_for_some_recipients_still_names_all_of_them() -> None:
 
 
 @pytest.mark.parametrize("field", ["to", "cc", "bcc"])
-def test_a_copy_for_somebody_else_is_for_them_alone(field) -> None:
+def test_a_copy_for_somebody_else_is_for_them_alone(field: str) -> None:
     original = Email(**{field: "ann@example.org"})
     copied = original.model_copy(update={field: (Address(email="bob@example.org"),)})
     assert (original.recipients, copied.recipients) == (("ann@example.org",), ("bob@example.org",))
@@ -159,7 +162,7 @@ def test_a_whatsapp_prefix_chooses_the_channel() -> None:
     ],
     ids=lambda value: ascii(value)[:60],
 )
-def test_a_refusal_says_where_and_what(fields, words) -> None:
+def test_a_refusal_says_where_and_what(fields: dict[str, Any], words: str) -> None:
     assert refusal(email, **fields) == f"Email cannot be sent: {words}"
 
 
@@ -179,7 +182,7 @@ def test_a_refusal_says_where_and_what(fields, words) -> None:
     ],
     ids=lambda value: ascii(value)[:60],
 )
-def test_a_refused_sms_says_where_and_what(fields, words) -> None:
+def test_a_refused_sms_says_where_and_what(fields: dict[str, Any], words: str) -> None:
     assert refusal(sms, **fields) == f"Sms cannot be sent: {words}"
 
 
@@ -199,7 +202,7 @@ def test_only_wrong_addresses_make_an_invalid_address() -> None:
 
 
 @pytest.mark.parametrize("value", [None, "text", 5, []])
-def test_what_is_no_message_at_all_is_refused(value) -> None:
+def test_what_is_no_message_at_all_is_refused(value: Any) -> None:
     with pytest.raises(MessageError, match="must be Email or a dict of its fields"):
         Email.model_validate(value)
 
@@ -209,7 +212,7 @@ def test_what_is_no_message_at_all_is_refused(value) -> None:
         st.sampled_from([*Email.model_fields, "from", "x"]), st.none() | st.text() | st.integers() | st.lists(st.text())
     )
 )
-def test_no_input_raises_anything_but_our_error(fields) -> None:
+def test_no_input_raises_anything_but_our_error(fields: dict[str, Any]) -> None:
     for cls in (Email, Sms, Attachment):
         try:
             cls(**fields)
@@ -220,7 +223,7 @@ def test_no_input_raises_anything_but_our_error(fields) -> None:
 @pytest.mark.parametrize(
     "message", [email(), sms(), Attachment(filename="a", content=b"")], ids=lambda m: type(m).__name__
 )
-def test_a_message_is_frozen(message) -> None:
+def test_a_message_is_frozen(message: Attachment | Email | Sms) -> None:
     field = "filename" if isinstance(message, Attachment) else "to"
     with pytest.raises(ValidationError, match="frozen"):
         setattr(message, field, "x")
@@ -228,12 +231,12 @@ def test_a_message_is_frozen(message) -> None:
 
 @pytest.mark.parametrize("end", BREAKS, ids=ascii)
 @pytest.mark.parametrize("field", ["subject", "provider", "idempotency_key", "template", "message_id", "id"])
-def test_a_field_of_one_line_refuses_line_breaks(field, end) -> None:
+def test_a_field_of_one_line_refuses_line_breaks(field: str, end: str) -> None:
     refusal(email, **{field: f"a{end}b"})
 
 
 @pytest.mark.parametrize("end", BREAKS, ids=ascii)
-def test_lists_of_lines_refuse_line_breaks_too(end) -> None:
+def test_lists_of_lines_refuse_line_breaks_too(end: str) -> None:
     refusal(email, tags=[f"a{end}b"])
     refusal(email, headers={"X-Note": f"a{end}b"})
     refusal(email, headers={f"X{end}Note": "a"})
@@ -247,12 +250,12 @@ def test_lists_of_lines_refuse_line_breaks_too(end) -> None:
 @pytest.mark.parametrize(
     "name", [*sorted(MODELLED_HEADERS), "Bcc", "BCC", "Content-Type", "content-id", "Resent-To", "Subject"]
 )
-def test_a_header_that_a_field_owns_is_refused(name) -> None:
+def test_a_header_that_a_field_owns_is_refused(name: str) -> None:
     assert "cannot be set as a header" in refusal(email, headers={name: "x@example.org"})
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a:b", "a:", "ä", "X-\n", "X" * 77])
-def test_what_is_no_header_name_is_refused(name) -> None:
+def test_what_is_no_header_name_is_refused(name: str) -> None:
     assert "is not a header name" in refusal(email, headers={name: "x"})
 
 
@@ -274,7 +277,7 @@ def test_the_callers_headers_are_left_as_they_were() -> None:
 
 
 @pytest.mark.parametrize("text", ["1@example.org", "<1@example.org>", " <1@example.org> "])
-def test_a_message_id_is_kept_in_angle_brackets(text) -> None:
+def test_a_message_id_is_kept_in_angle_brackets(text: str) -> None:
     assert email(message_id=text).message_id == "<1@example.org>"
 
 
@@ -301,14 +304,14 @@ def test_the_media_type_is_guessed_from_the_name() -> None:
 @pytest.mark.parametrize(
     "text", ["text/plain", "text/plain; charset=utf-8", 'text/plain;charset="utf-8";name="a b"', "text/plain; "]
 )
-def test_a_media_type_may_have_parameters(text) -> None:
+def test_a_media_type_may_have_parameters(text: str) -> None:
     assert Attachment(filename="a", content=b"", content_type=text).content_type == text.rstrip("; ")
 
 
 @pytest.mark.parametrize(
     "text", ["pdf", "text/", "/plain", "text plain", "text/plain; é=1", "text/plain; a", "t/p; a=" + "b" * 300]
 )
-def test_what_is_no_media_type_is_refused(text) -> None:
+def test_what_is_no_media_type_is_refused(text: str) -> None:
     assert "is not a media type" in refusal(Attachment, filename="a", content=b"", content_type=text)
 
 
@@ -330,14 +333,14 @@ def test_a_container_is_no_file() -> None:
     ],
     ids=ascii,
 )
-def test_a_file_name_is_one_plain_name(given_name, kept) -> None:
+def test_a_file_name_is_one_plain_name(given_name: str, kept: str) -> None:
     assert Attachment(filename=given_name, content=b"").filename == kept
 
 
 @pytest.mark.parametrize(
     "name", ["", "/", "a/", ".", "..", "../..", "\u202e", "   ", "a\n", "a\0.exe", "n" * 256], ids=ascii
 )
-def test_what_names_no_file_is_refused(name) -> None:
+def test_what_names_no_file_is_refused(name: str) -> None:
     assert "filename" in refusal(Attachment, filename=name, content=b"")
 
 
@@ -348,7 +351,7 @@ def test_an_inline_part_has_a_content_id() -> None:
 
 
 @pytest.mark.parametrize("content_id", ["a b", "a<b", "a>b", "é", "a" * 256, "=?utf-8?q?a?="])
-def test_what_is_no_content_id_is_refused(content_id) -> None:
+def test_what_is_no_content_id_is_refused(content_id: str) -> None:
     assert "content_id" in refusal(Attachment, filename="a", content=b"", content_id=content_id)
 
 
@@ -406,7 +409,7 @@ SECRET = "sk-very-secret"
 
 
 @pytest.mark.parametrize("build", [email, sms])
-def test_options_are_masked_everywhere_but_in_json(build) -> None:
+def test_options_are_masked_everywhere_but_in_json(build: Callable[..., Any]) -> None:
     message = build(options={"api_key": SECRET})
     for shown in (repr(message), str(message), repr(message.model_dump()), repr(copy.deepcopy(message))):
         assert SECRET not in shown
@@ -424,7 +427,7 @@ def test_options_are_masked_everywhere_but_in_json(build) -> None:
         {"headers": {"X": [SECRET]}},
     ],
 )
-def test_a_refusal_never_repeats_a_secret(fields) -> None:
+def test_a_refusal_never_repeats_a_secret(fields: dict[str, Any]) -> None:
     assert SECRET not in refusal(email, **fields)
 
 
@@ -494,17 +497,17 @@ messages = emails | texting | attachments
 
 
 @given(messages)
-def test_json_reads_back_as_the_same_message(message) -> None:
+def test_json_reads_back_as_the_same_message(message: Attachment | Email | Sms) -> None:
     assert type(message).model_validate_json(message.model_dump_json()) == message
 
 
 @given(texting)
-def test_a_dict_from_json_reads_back_too(message) -> None:
+def test_a_dict_from_json_reads_back_too(message: Sms) -> None:
     assert Sms.model_validate(json.loads(message.model_dump_json())) == message
 
 
 @given(messages)
-def test_copies_are_equal(message) -> None:
+def test_copies_are_equal(message: Attachment | Email | Sms) -> None:
     assert pickle.loads(pickle.dumps(message)) == message
     assert copy.deepcopy(message) == message
 
@@ -529,12 +532,12 @@ def test_json_speaks_of_from() -> None:
 
 
 @given(emails)
-def test_an_emails_features_are_words_plugins_know(message) -> None:
+def test_an_emails_features_are_words_plugins_know(message: Email) -> None:
     assert message.features <= EMAIL_FEATURES
 
 
 @given(texting)
-def test_an_smss_features_are_words_plugins_know(message) -> None:
+def test_an_smss_features_are_words_plugins_know(message: Sms) -> None:
     assert message.features <= SMS_FEATURES
 
 
@@ -555,7 +558,7 @@ def test_an_smss_features_are_words_plugins_know(message) -> None:
     ],
     ids=lambda value: ascii(sorted(value))[:60],
 )
-def test_features_are_what_an_email_uses(fields, features) -> None:
+def test_features_are_what_an_email_uses(fields: dict[str, Any], features: set[str]) -> None:
     assert email(**fields).features == features
 
 

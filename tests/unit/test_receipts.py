@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import copy
 import pickle
 from datetime import UTC, datetime
@@ -70,17 +72,17 @@ events = st.builds(
 
 
 @given(results | attempts | receipts | accepted | events)
-def test_json_reads_back_as_the_same_fact(fact) -> None:
+def test_json_reads_back_as_the_same_fact(fact: Any) -> None:
     assert type(fact).model_validate_json(fact.model_dump_json()) == fact
 
 
 @given(receipts | events)
-def test_copies_are_equal(fact) -> None:
+def test_copies_are_equal(fact: Event | Receipt) -> None:
     assert pickle.loads(pickle.dumps(fact)) == fact
     assert copy.deepcopy(fact) == fact
 
 
-def receipt(*outcomes):
+def receipt(*outcomes: Outcome) -> Receipt:
     return Receipt(
         id="1",
         channel=Channel.SMS,
@@ -98,17 +100,17 @@ def receipt(*outcomes):
         ([Outcome.PERMANENT, Outcome.TRANSIENT, Outcome.UNKNOWN], False),
     ],
 )
-def test_a_receipt_is_accepted_when_one_recipient_is(outcomes, expected) -> None:
+def test_a_receipt_is_accepted_when_one_recipient_is(outcomes: list[Outcome], expected: bool) -> None:
     assert receipt(*outcomes).accepted is expected
 
 
 def test_a_fact_is_frozen() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        receipt().status = Status.FAILED
+        receipt().status = Status.FAILED  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("cls", [Receipt, Attempt, RecipientResult, Accepted, NotTaken, Event])
-def test_a_fact_has_no_room_for_unknown_fields(cls) -> None:
+def test_a_fact_has_no_room_for_unknown_fields(cls: type[Any]) -> None:
     assert cls.model_config["extra"] == "forbid"
     with pytest.raises(ValidationError):
         cls.model_validate({"unknown": 1})

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,10 +31,10 @@ BASIC_CODES = {chr(point): code for code, point in enumerate(TS_23_038) if point
 EXTENSION_CODES = {chr(point): code for code, point in EXTENSION.items()}
 
 
-def cut(text):
+def cut(text: str) -> tuple[Any, ...]:
     """Encode `text` and cut it into parts, as a gateway does: the parts' units, and the alphabet."""
     if all(c in BASIC_CODES or c in EXTENSION_CODES for c in text):
-        atoms = [[BASIC_CODES[c]] if c in BASIC_CODES else [0x1B, EXTENSION_CODES[c]] for c in text]
+        atoms: list[list[Any]] = [[BASIC_CODES[c]] if c in BASIC_CODES else [0x1B, EXTENSION_CODES[c]] for c in text]
         single, part, alphabet = 160, 153, "gsm7"
     else:
         encoded = [c.encode("utf-16-be", "surrogatepass") for c in text]
@@ -42,7 +45,7 @@ def cut(text):
         return alphabet, [whole]
     parts = []
     while atoms:
-        current = []
+        current: list[Any] = []
         while atoms and len(current) + len(atoms[0]) <= part:
             current += atoms.pop(0)
         parts.append(current)
@@ -56,13 +59,13 @@ def test_the_alphabet_is_the_table_of_the_standard() -> None:
 
 
 @pytest.mark.parametrize("character", [*BASIC_CODES, *EXTENSION_CODES], ids=ascii)
-def test_each_character_of_the_table_keeps_a_text_in_seven_bits(character) -> None:
+def test_each_character_of_the_table_keeps_a_text_in_seven_bits(character: str) -> None:
     width = 2 if character in EXTENSION_CODES else 1
     assert count_segments(character) == Segments("gsm7", width, 1, 160)
 
 
 @pytest.mark.parametrize("character", ["ç", "Á", "`", "\t", "’", "–", "\xa0", "е", "😀"], ids=ascii)
-def test_a_character_outside_the_table_takes_sixteen_bits(character) -> None:
+def test_a_character_outside_the_table_takes_sixteen_bits(character: str) -> None:
     assert not is_gsm7(character)
     assert count_segments(f"Hello{character}").encoding == "ucs2"
 
@@ -93,7 +96,7 @@ def test_a_character_outside_the_table_takes_sixteen_bits(character) -> None:
     ],
     ids=lambda value: None if isinstance(value, str) and len(value) > 10 else str(value),
 )
-def test_the_count_at_the_edges(text, encoding, units, count) -> None:
+def test_the_count_at_the_edges(text: str, encoding: str, units: int, count: int) -> None:
     segments = count_segments(text)
     assert (segments.encoding, segments.units, segments.count) == (encoding, units, count)
 
@@ -105,7 +108,7 @@ edges = st.integers(0, 3).flatmap(
 
 
 @given(gsm7 | st.text(max_size=300) | st.text("aя😀€[", max_size=500) | edges)
-def test_the_count_equals_that_of_an_encoder_that_cuts(text) -> None:
+def test_the_count_equals_that_of_an_encoder_that_cuts(text: str) -> None:
     alphabet, parts = cut(text)
     segments = count_segments(text)
     assert (segments.encoding, segments.count) == (alphabet, len(parts))
@@ -113,7 +116,7 @@ def test_the_count_equals_that_of_an_encoder_that_cuts(text) -> None:
 
 
 @given(gsm7, gsm7)
-def test_more_text_never_takes_fewer_parts(text, more) -> None:
+def test_more_text_never_takes_fewer_parts(text: str, more: str) -> None:
     assert count_segments(text + more).count >= count_segments(text).count
 
 

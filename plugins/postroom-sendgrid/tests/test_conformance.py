@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from postroom.testing.http import RecordedRequest
+from postroom_sendgrid.settings import SendGridSettings
+
 import pytest
 import json
 from base64 import b64encode
@@ -18,22 +21,22 @@ from postroom_sendgrid.transport import SendGridEmail
 
 
 class SendGridWire(FakeHttpProvider):
-    def accepted(self, request: pytest.FixtureRequest, identifier):
+    def accepted(self, request: RecordedRequest, identifier: str) -> Answer:
         return Answer(202, b"", {"X-Message-Id": identifier})
 
-    def rejected(self, request: pytest.FixtureRequest):
+    def rejected(self, request: RecordedRequest) -> Answer:
         return Answer(400, {"errors": [{"message": "The subject is required.", "field": "subject", "help": None}]})
 
-    def unauthorised(self, request: pytest.FixtureRequest):
+    def unauthorised(self, request: RecordedRequest) -> Answer:
         return Answer(401, {"errors": [{"message": "The provided authorization grant is invalid", "field": None}]})
 
-    def forbidden(self, request: pytest.FixtureRequest):
+    def forbidden(self, request: RecordedRequest) -> Answer:
         return Answer(403, {"errors": [{"message": "access forbidden", "field": None, "help": None}]})
 
-    def too_large(self, request: pytest.FixtureRequest):
+    def too_large(self, request: RecordedRequest) -> Answer:
         return Answer(413, {"errors": [{"message": "Request entity too large", "field": None, "help": None}]})
 
-    def rate_limited(self, request: pytest.FixtureRequest, seconds):
+    def rate_limited(self, request: RecordedRequest, seconds: int) -> Answer:
         return Answer(429, {"errors": [{"message": "too many requests"}]}, {"Retry-After": str(seconds)})
 
 
@@ -42,7 +45,7 @@ PUBLIC = b64encode(KEY.public_key().public_bytes(Encoding.DER, PublicFormat.Subj
 ABOUT = {"email": "ann@example.org", "timestamp": 1_700_000_000, "sg_message_id": "Q2HhzZs7.recvd-5f54-1"}
 
 
-def body(*names):
+def body(*names: str) -> bytes:
     return json.dumps([{**ABOUT, "event": name} for name in names]).encode()
 
 
@@ -52,7 +55,7 @@ class TestSendGrid(EmailConformance):
     fake_provider = SendGridWire
     provider_options = {"ip_pool_name": "pool-of-the-kit"}
 
-    def settings(self, wire):
+    def settings(self, wire: SendGridWire) -> dict[str, str]:
         return {"api_key": "SG.canary-key-never-to-be-shown", "webhook_public_key": PUBLIC, "base_url": wire.url}
 
     webhooks = (
@@ -61,7 +64,7 @@ class TestSendGrid(EmailConformance):
     )
     unknown_webhook = body("levitated")
 
-    def signed(self, settings, body):
+    def signed(self, settings: SendGridSettings, body: bytes) -> WebhookRequest:
         signature = KEY.sign(b"1700000000" + body, ec.ECDSA(SHA256()))
         headers = {
             "content-type": "application/json",

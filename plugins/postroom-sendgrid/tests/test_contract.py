@@ -1,21 +1,33 @@
 """SendGrid's own contract: its OpenAPI description, served by a validating mock on loopback."""
 
 from __future__ import annotations
+from typing import TYPE_CHECKING
+
+from collections.abc import Callable
+from postroom import Email
+from postroom_sendgrid.transport import SendGridEmail
+from typing import Any
 
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from collections.abc import AsyncIterator
+from postroom_sendgrid.transport import SendGridEmail
 
 from postroom import Attachment
 from postroom.errors import MessageRejected, Outcome
 from postroom.receipts import Accepted
+
+if TYPE_CHECKING:
+    from .conftest import Opener
+
 
 MOCK = "http://127.0.0.1:4061"
 pytestmark = pytest.mark.system("sendgrid")
 
 
 @pytest.fixture
-async def vendor(open_sendgrid):
+async def vendor(open_sendgrid: Opener) -> AsyncIterator[SendGridEmail]:
     async with open_sendgrid(MOCK, timeout=20) as transport:
         yield transport
 
@@ -50,13 +62,15 @@ SHAPES = [
 
 
 @pytest.mark.parametrize("fields", SHAPES, ids=lambda fields: "+".join(fields) or "plain")
-async def test_the_contract_accepts_every_shape_we_send(vendor, email, fields) -> None:
+async def test_the_contract_accepts_every_shape_we_send(
+    vendor: SendGridEmail, email: Callable[..., Email], fields: dict[str, Any]
+) -> None:
     message = email(**fields)
     vendor.validate(message)
     assert isinstance(await vendor.send(message), Accepted)
 
 
-async def test_the_contract_accepts_a_bulk_call(vendor, email) -> None:
+async def test_the_contract_accepts_a_bulk_call(vendor: SendGridEmail, email: Callable[..., Email]) -> None:
     batch = [
         email(
             to=f"a{n}@example.org",
@@ -71,7 +85,7 @@ async def test_the_contract_accepts_a_bulk_call(vendor, email) -> None:
     assert all(isinstance(answer, Accepted) for answer in await vendor.send_many(batch))
 
 
-async def test_the_contract_accepts_the_sandbox(open_sendgrid, email) -> None:
+async def test_the_contract_accepts_the_sandbox(open_sendgrid: Opener, email: Callable[..., Email]) -> None:
     async with open_sendgrid(MOCK, timeout=20, sandbox=True) as transport:
         assert isinstance(await transport.send(email()), Accepted)
 
@@ -88,7 +102,9 @@ async def test_the_contract_accepts_the_sandbox(open_sendgrid, email) -> None:
         {"attachments": [Attachment(filename="empty", content=b"")]},
     ],
 )
-async def test_what_the_contract_refuses_is_rejected_in_the_contracts_own_words(vendor, email, fields) -> None:
+async def test_what_the_contract_refuses_is_rejected_in_the_contracts_own_words(
+    vendor: SendGridEmail, email: Callable[..., Email], fields: dict[str, Any]
+) -> None:
     """Handed over without our own check, which refuses most of these before the wire."""
     with pytest.raises(MessageRejected) as caught:
         await vendor.send(email(**fields))
@@ -97,6 +113,8 @@ async def test_what_the_contract_refuses_is_rejected_in_the_contracts_own_words(
     assert caught.value.detail == "error message (field_name)"
 
 
-async def test_the_contract_refuses_a_bulk_call_whole_and_once(vendor, email) -> None:
+async def test_the_contract_refuses_a_bulk_call_whole_and_once(
+    vendor: SendGridEmail, email: Callable[..., Email]
+) -> None:
     batch = [email(to=f"a{n}@example.org", provider_options={"ip_pool_name": "x"}) for n in range(3)]
     assert all(isinstance(answer, MessageRejected) for answer in await vendor.send_many(batch))

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from postroom import Email
+from postroom.testing.http import HttpRecorder
+from postroom_sendgrid.transport import SendGridEmail
+from typing import Any
+
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -42,7 +48,9 @@ ATTACHED = "attachments"
         ({"template": "d-1", "merge_data": {"ann@example.org": {"a": "x" * 30_000_000}}}, "30,000,000"),
     ],
 )
-async def test_what_sendgrid_would_refuse_is_refused_before_the_wire(sendgrid, server, email, fields, said) -> None:
+async def test_what_sendgrid_would_refuse_is_refused_before_the_wire(
+    sendgrid: SendGridEmail, server: HttpRecorder, email: Callable[..., Email], fields: dict[str, Any], said: str
+) -> None:
     with pytest.raises(MessageError, match=said) as caught:
         sendgrid.validate(email(**fields))
     assert str(caught.value).startswith("sg: SendGrid ")
@@ -67,26 +75,32 @@ async def test_what_sendgrid_would_refuse_is_refused_before_the_wire(sendgrid, s
         {"to": "ann@müller.example"},
     ],
 )
-async def test_what_is_within_the_limits_passes(sendgrid, email, fields) -> None:
+async def test_what_is_within_the_limits_passes(
+    sendgrid: SendGridEmail, email: Callable[..., Email], fields: dict[str, Any]
+) -> None:
     message = email(**fields)
     sendgrid.validate(message)
     (call,) = calls_for([message], sandbox=True)
     assert len(call.body()) < LARGEST_CALL
 
 
-def test_all_that_is_wrong_is_said_at_once(sendgrid, email) -> None:
+def test_all_that_is_wrong_is_said_at_once(sendgrid: SendGridEmail, email: Callable[..., Email]) -> None:
     with pytest.raises(MessageError, match=r"needs a text.*needs a subject.*10 tags"):
         sendgrid.validate(email(text="", subject="", tags=[str(n) for n in range(11)]))
 
 
-def test_an_option_sendgrid_does_not_have_names_the_nearest(sendgrid, email) -> None:
+def test_an_option_sendgrid_does_not_have_names_the_nearest(
+    sendgrid: SendGridEmail, email: Callable[..., Email]
+) -> None:
     with pytest.raises(InvalidOption, match="did you mean 'tracking_settings'") as caught:
         sendgrid.validate(email(provider_options={"tracking_setings": {}}))
     assert caught.value.path == "provider_options.tracking_setings"
 
 
 @pytest.mark.parametrize("name", ["personalizations", "from", "subject", "send_at", "categories", "template_id"])
-def test_an_option_may_not_replace_what_the_message_says(sendgrid, email, name) -> None:
+def test_an_option_may_not_replace_what_the_message_says(
+    sendgrid: SendGridEmail, email: Callable[..., Email], name: str
+) -> None:
     with pytest.raises(InvalidOption, match="the message's own fields"):
         sendgrid.validate(email(provider_options={name: []}))
 
@@ -94,6 +108,8 @@ def test_an_option_may_not_replace_what_the_message_says(sendgrid, email, name) 
 @pytest.mark.parametrize(
     ("name", "value"), [("mail_settings", True), ("asm", 7), ("batch_id", 7), ("ip_pool_name", {})]
 )
-def test_an_option_of_a_wrong_type_is_refused(sendgrid, email, name, value) -> None:
+def test_an_option_of_a_wrong_type_is_refused(
+    sendgrid: SendGridEmail, email: Callable[..., Email], name: str, value: Any
+) -> None:
     with pytest.raises(InvalidOption, match=f"provider_options.{name}: must be"):
         sendgrid.validate(email(provider_options={name: value}))

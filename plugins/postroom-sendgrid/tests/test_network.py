@@ -1,6 +1,10 @@
 """Proxies and private certificate authorities of the environment are honoured."""
 
 from __future__ import annotations
+from typing import TYPE_CHECKING
+
+from collections.abc import Callable
+from postroom import Email
 
 from pathlib import Path
 import ssl
@@ -11,6 +15,10 @@ import trustme
 
 from postroom.errors import ProviderUnreachable
 from postroom.testing.http import Answer, HttpRecorder
+
+if TYPE_CHECKING:
+    from .conftest import Opener
+
 
 YES = Answer(202, headers={"X-Message-Id": "call-1"})
 
@@ -23,7 +31,7 @@ def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_proxy_of_the_environment_carries_the_request(
-    server, open_sendgrid, email, monkeypatch: pytest.MonkeyPatch
+    server: HttpRecorder, open_sendgrid: Opener, email: Callable[..., Email], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.answer(YES)
     monkeypatch.setenv("HTTP_PROXY", server.url)
@@ -34,7 +42,7 @@ async def test_a_proxy_of_the_environment_carries_the_request(
 
 
 async def test_a_proxy_that_refuses_means_nothing_was_sent(
-    server, open_sendgrid, email, monkeypatch: pytest.MonkeyPatch
+    server: HttpRecorder, open_sendgrid: Opener, email: Callable[..., Email], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.answer(Answer(502, "<html>no way</html>"))
     monkeypatch.setenv("HTTPS_PROXY", server.url.replace("http://", "http://user:pr0xy-pass@"))
@@ -47,7 +55,7 @@ async def test_a_proxy_that_refuses_means_nothing_was_sent(
 
 
 async def test_a_private_authority_is_trusted_through_ssl_cert_file(
-    open_sendgrid, email, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    open_sendgrid: Opener, email: Callable[..., Email], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)

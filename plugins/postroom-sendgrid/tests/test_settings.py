@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from postroom.testing.http import HttpRecorder
+
 import subprocess
 import sys
 
@@ -14,7 +16,7 @@ CANARY = "SG.canary-key-never-to-be-shown"
 
 
 @pytest.mark.parametrize("key", ["", "SG.key\n", "SG key", "SG.schlüssel", "apikey"])
-def test_what_cannot_be_a_key_is_refused_without_being_shown(key) -> None:
+def test_what_cannot_be_a_key_is_refused_without_being_shown(key: str) -> None:
     with pytest.raises(ValidationError) as caught:
         SendGridSettings(api_key=key)
     assert not key or repr(key) not in str(caught.value)
@@ -23,7 +25,7 @@ def test_what_cannot_be_a_key_is_refused_without_being_shown(key) -> None:
 @pytest.mark.parametrize(
     "form", ["sendgrid://{}@?base_url={}&from=p@example.org", "sendgrid://:{}@?base_url={}&from=p@example.org"]
 )
-async def test_the_key_may_stand_on_either_side_of_the_colon_of_a_url(server, form) -> None:
+async def test_the_key_may_stand_on_either_side_of_the_colon_of_a_url(server: HttpRecorder, form: str) -> None:
     server.answer(Answer(202))
     async with Postroom.from_urls(form.format(CANARY, server.url)) as room:
         await room.send(Email(to="a@example.org", subject="s", text="x"))
@@ -37,7 +39,7 @@ async def test_the_smtp_user_name_in_a_url_is_not_taken_for_the_key() -> None:
     assert CANARY not in str(caught.value)
 
 
-async def test_a_message_may_bring_its_own_key(server) -> None:
+async def test_a_message_may_bring_its_own_key(server: HttpRecorder) -> None:
     server.answer(Answer(202))
     account = {"provider": "sendgrid", "api_key": "SG.account", "base_url": server.url, "from": "p@example.org"}
     async with Postroom(accounts={"sg": account}) as room:

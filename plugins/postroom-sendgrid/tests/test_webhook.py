@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import json
 import time
 from base64 import b64encode
@@ -55,12 +58,18 @@ VECTOR = WebhookRequest(
 """Key, signature, timestamp and body of the tests of SendGrid's own libraries."""
 
 
-def shown(key):
+def shown(key: ec.EllipticCurvePrivateKey) -> str:
     """A verification key as SendGrid's settings show it."""
     return b64encode(key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).decode()
 
 
-def posted(signed, *, key=KEY, timestamp="1700000000", **changed):
+def posted(
+    signed: bytes | list[dict[str, Any]],
+    *,
+    key: ec.EllipticCurvePrivateKey = KEY,
+    timestamp: str = "1700000000",
+    **changed: Any,
+) -> WebhookRequest:
     raw = signed if isinstance(signed, bytes) else json.dumps(signed).encode()
     headers = {
         "content-type": "application/json",
@@ -73,17 +82,17 @@ def posted(signed, *, key=KEY, timestamp="1700000000", **changed):
     return WebhookRequest(**given | changed)
 
 
-def transport_of(**given):
+def transport_of(**given: Any) -> SendGridEmail:
     settings = SendGridSettings.model_validate({"api_key": "SG.x", "webhook_public_key": shown(KEY)} | given)
     return SendGridEmail("sg", settings, Resources())
 
 
 @pytest.fixture
-def read():
+def read() -> Callable[..., Any]:
     return transport_of().parse_webhook
 
 
-def test_an_event_says_what_became_of_which_message(read) -> None:
+def test_an_event_says_what_became_of_which_message(read: Callable[..., Any]) -> None:
     [event] = read(posted([{**ABOUT, "event": "delivered", "response": "250 OK"}]))
     assert event.type is EventType.DELIVERED
     assert (event.channel, event.provider, event.account) == (Channel.EMAIL, "sendgrid", "sg")
@@ -114,13 +123,15 @@ def test_an_event_says_what_became_of_which_message(read) -> None:
     ],
     ids=str,
 )
-def test_every_event_has_its_word(read, told, expected, permanent) -> None:
+def test_every_event_has_its_word(
+    read: Callable[..., Any], told: dict[str, Any], expected: EventType, permanent: bool | None
+) -> None:
     [event] = read(posted([{**ABOUT, **told}]))
     assert (event.type, event.permanent, event.code) == (expected, permanent, told.get("status") or event.code)
     assert event.detail == (told.get("url") or told.get("reason") or told.get("response"))
 
 
-def test_an_unknown_event_does_not_cost_the_others(read) -> None:
+def test_an_unknown_event_does_not_cost_the_others(read: Callable[..., Any]) -> None:
     events = read(posted([{**ABOUT, "event": name} for name in ("delivered", "levitated", "open")]))
     assert [event.type for event in events] == [EventType.DELIVERED, EventType.OTHER, EventType.OPENED]
 
@@ -135,11 +146,13 @@ def test_an_unknown_event_does_not_cost_the_others(read) -> None:
     ],
     ids=str,
 )
-def test_the_message_is_known_by_the_id_that_its_call_got(read, told, handle) -> None:
+def test_the_message_is_known_by_the_id_that_its_call_got(
+    read: Callable[..., Any], told: int | str, handle: str | None
+) -> None:
     assert read(posted([{**ABOUT, "sg_message_id": told}]))[0].provider_message_id == handle
 
 
-def test_a_report_repeated_under_another_event_id_is_the_same(read) -> None:
+def test_a_report_repeated_under_another_event_id_is_the_same(read: Callable[..., Any]) -> None:
     first, again, later = (
         read(posted([{**ABOUT, "event": "open", **change}]))[0]
         for change in ({}, {"sg_event_id": "other"}, {"timestamp": 1_700_000_001})
@@ -148,7 +161,7 @@ def test_a_report_repeated_under_another_event_id_is_the_same(read) -> None:
 
 
 @pytest.mark.parametrize("timestamp", [None, "soon", True, 1e300, -1e300, 10**30, []], ids=str)
-def test_an_event_without_a_readable_time_is_undated(read, timestamp) -> None:
+def test_an_event_without_a_readable_time_is_undated(read: Callable[..., Any], timestamp: Any) -> None:
     [event] = read(posted([{**ABOUT, "event": "open", "timestamp": timestamp}]))
     assert not event.dated
 
@@ -164,7 +177,7 @@ def test_signatures_here_are_those_that_the_sdk_verifies() -> None:
     assert EventWebhook(shown(KEY)).verify_signature(request.body.decode(), signature, timestamp)
 
 
-def test_the_signature_is_over_bytes_and_not_over_text(read) -> None:
+def test_the_signature_is_over_bytes_and_not_over_text(read: Callable[..., Any]) -> None:
     with pytest.raises(PayloadInvalid, match="not JSON"):
         read(posted(b"\xff\xfe"))
 
@@ -184,7 +197,7 @@ def test_the_signature_is_over_bytes_and_not_over_text(read) -> None:
     ],
     ids=["key", "body", "newline", "unsigned", "timestamp", "no-timestamp", "no-base64", "no-der", "unicode"],
 )
-def test_what_is_not_signed_as_it_stands_is_refused(read, request_) -> None:
+def test_what_is_not_signed_as_it_stands_is_refused(read: Callable[..., Any], request_: WebhookRequest) -> None:
     with pytest.raises(SignatureInvalid, match="^sg: "):
         read(request_)
 
@@ -195,7 +208,7 @@ def test_an_account_without_a_key_takes_no_webhooks() -> None:
 
 
 @pytest.mark.parametrize(("age", "taken"), [(0, True), (250, True), (3600, False), (-3600, False)])
-def test_an_old_signature_is_refused_where_the_account_says_so(age, taken) -> None:
+def test_an_old_signature_is_refused_where_the_account_says_so(age: int, taken: bool) -> None:
     limited = transport_of(webhook_max_age=300)
     request = posted([ABOUT], timestamp=str(int(time.time()) - age))
     if taken:
@@ -206,12 +219,12 @@ def test_an_old_signature_is_refused_where_the_account_says_so(age, taken) -> No
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"{}", b"null", b"[[]]", b"[null]", b"[NaN]", b"[" * 100_000], ids=str)
-def test_what_is_signed_and_no_list_of_events_is_unreadable(read, body) -> None:
+def test_what_is_signed_and_no_list_of_events_is_unreadable(read: Callable[..., Any], body: bytes) -> None:
     with pytest.raises(PayloadInvalid):
         read(posted(body))
 
 
-def test_a_body_beyond_all_batches_is_refused_unread(read) -> None:
+def test_a_body_beyond_all_batches_is_refused_unread(read: Callable[..., Any]) -> None:
     with pytest.raises(PayloadInvalid, match="bytes"):
         read(posted([], body=b" " * 8_388_609))
 
@@ -221,7 +234,7 @@ def test_a_body_beyond_all_batches_is_refused_unread(read) -> None:
     ["", "MFkw", "not base64", shown(KEY)[:-8], "A" * 124, "apikey"],
     ids=["empty", "short", "no base64", "cut", "no key", "another key"],
 )
-def test_what_is_no_verification_key_is_refused_when_the_settings_load(key) -> None:
+def test_what_is_no_verification_key_is_refused_when_the_settings_load(key: str) -> None:
     with pytest.raises(ValueError, match="verification key"):
         SendGridSettings.model_validate({"api_key": "SG.x", "webhook_public_key": key})
 
@@ -235,7 +248,7 @@ entries = st.dictionaries(st.sampled_from([*ABOUT, "event", "url", "status", "ty
 
 
 @given(st.lists(entries | json_values, max_size=3))
-def test_any_signed_json_is_events_or_a_webhook_error(body) -> None:
+def test_any_signed_json_is_events_or_a_webhook_error(body: list[Any]) -> None:
     try:
         events = transport_of().parse_webhook(posted(json.dumps(body, allow_nan=True).encode()))
     except WebhookError:
@@ -245,7 +258,7 @@ def test_any_signed_json_is_events_or_a_webhook_error(body) -> None:
 
 
 @given(st.binary(max_size=64))
-def test_any_signed_bytes_are_events_or_a_webhook_error(body) -> None:
+def test_any_signed_bytes_are_events_or_a_webhook_error(body: bytes) -> None:
     try:
         transport_of().parse_webhook(posted(body))
     except WebhookError:
@@ -253,7 +266,7 @@ def test_any_signed_bytes_are_events_or_a_webhook_error(body) -> None:
 
 
 @given(st.binary(max_size=64), st.text(st.characters(), max_size=20), st.text(st.characters(), max_size=20))
-def test_any_bytes_without_a_signature_are_refused(body, signature, timestamp) -> None:
+def test_any_bytes_without_a_signature_are_refused(body: bytes, signature: str, timestamp: str) -> None:
     headers = dict(zip(list(posted([]).headers)[1:], (signature, timestamp), strict=True))
     with pytest.raises(SignatureInvalid):
         transport_of().parse_webhook(posted([], body=body, headers=headers))

@@ -1,26 +1,36 @@
 """aiosmtpd, a server that is not ours and offers no PIPELINING, takes the messages."""
 
 from __future__ import annotations
+from typing import TYPE_CHECKING
+
+from collections.abc import Callable
+from postroom import Email
 
 import asyncio
+import email.message
 import warnings
 
 import pytest
+from collections.abc import AsyncIterator
 from aiosmtpd.handlers import Message
 from aiosmtpd.smtp import SMTP
+
+if TYPE_CHECKING:
+    from .conftest import OpenAccount
 
 
 class Keeper(Message):
     def __init__(self) -> None:
         super().__init__()
-        self.kept: list = []
+        self.kept: list[email.message.Message] = []
+        self.port = 0
 
-    def handle_message(self, message) -> None:
+    def handle_message(self, message: email.message.Message) -> None:
         self.kept.append(message)
 
 
 @pytest.fixture
-async def aiosmtpd():
+async def aiosmtpd() -> AsyncIterator[Keeper]:
     keeper = Keeper()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -33,17 +43,25 @@ async def aiosmtpd():
     await listening.wait_closed()
 
 
-async def test_messages_arrive_once_each_command_by_command(aiosmtpd, open_account, make_email) -> None:
+async def test_messages_arrive_once_each_command_by_command(
+    aiosmtpd: Keeper, open_account: OpenAccount, make_email: Callable[..., Email]
+) -> None:
     account = await open_account(aiosmtpd, pool=3)
-    emails = [make_email(text=f".dot {number}\nGrüße\n") for number in range(30)]
-    await asyncio.gather(*(account.send(email) for email in emails))
+    sent = [make_email(text=f".dot {number}\nGrüße\n") for number in range(30)]
+    await asyncio.gather(*(account.send(one) for one in sent))
     await account.close()
-    assert sorted(message["Message-ID"] for message in aiosmtpd.kept) == sorted(email.message_id for email in emails)
+    assert sorted(str(message["Message-ID"]) for message in aiosmtpd.kept) == sorted(
+        str(one.message_id) for one in sent
+    )
     for message in aiosmtpd.kept:
-        assert message.get_payload(decode=True).decode().startswith(".dot ")
+        content = message.get_payload(decode=True)
+        assert isinstance(content, bytes)
+        assert content.startswith(b".dot ")
 
 
-async def test_an_international_address_arrives(aiosmtpd, open_account, make_email) -> None:
+async def test_an_international_address_arrives(
+    aiosmtpd: Keeper, open_account: OpenAccount, make_email: Callable[..., Email]
+) -> None:
     account = await open_account(aiosmtpd)
     await account.send(make_email(to="jörg@bücher.example.org"))
     await account.close()

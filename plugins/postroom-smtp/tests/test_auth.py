@@ -1,6 +1,12 @@
 """Signing in: one attempt, the best mechanism, and no secret in anything shown."""
 
 from __future__ import annotations
+from typing import TYPE_CHECKING
+
+from collections.abc import Awaitable
+from collections.abc import Callable
+from postroom import Email
+from postroom.testing.smtp import SmtpRecorder
 
 import asyncio
 import base64
@@ -11,11 +17,20 @@ import pytest
 
 from postroom.errors import AuthenticationFailed, Outcome, ProviderUnavailable, ProviderUnreachable
 
+if TYPE_CHECKING:
+    from .conftest import OpenAccount
+
+
 SECRET = "correct-horse-battery"
 
 
 @pytest.mark.parametrize("mechanisms", [["PLAIN", "LOGIN"], ["LOGIN"], ["CRAM-MD5", "PLAIN"]], ids=str)
-async def test_a_password_signs_in_by_the_best_mechanism(start_server, open_account, make_email, mechanisms) -> None:
+async def test_a_password_signs_in_by_the_best_mechanism(
+    start_server: Callable[..., Awaitable[SmtpRecorder]],
+    open_account: OpenAccount,
+    make_email: Callable[..., Email],
+    mechanisms: list[str],
+) -> None:
     server = await start_server(auth={"ann": SECRET}, mechanisms=mechanisms)
     account = await open_account(server, username="ann", password=SECRET)
     await account.send(make_email())
@@ -25,7 +40,11 @@ async def test_a_password_signs_in_by_the_best_mechanism(start_server, open_acco
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN"])
 async def test_a_wrong_password_is_tried_once(
-    start_server, open_account, make_email, mechanism, caplog: pytest.LogCaptureFixture
+    start_server: Callable[..., Awaitable[SmtpRecorder]],
+    open_account: OpenAccount,
+    make_email: Callable[..., Email],
+    mechanism: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.DEBUG)
     server = await start_server(auth={"ann": "other"}, mechanisms=[mechanism, "CRAM-MD5"])
@@ -39,7 +58,9 @@ async def test_a_wrong_password_is_tried_once(
     assert server.messages == []
 
 
-async def test_a_temporary_failure_to_sign_in_is_transient(start_server, open_account, make_email) -> None:
+async def test_a_temporary_failure_to_sign_in_is_transient(
+    start_server: Callable[..., Awaitable[SmtpRecorder]], open_account: OpenAccount, make_email: Callable[..., Email]
+) -> None:
     server = await start_server(auth={"ann": SECRET})
     server.reply("auth", "454 4.7.0 Temporary authentication failure")
     account = await open_account(server, username="ann", password=SECRET)
@@ -49,7 +70,10 @@ async def test_a_temporary_failure_to_sign_in_is_transient(start_server, open_ac
 
 
 async def test_a_server_that_quotes_the_password_does_not_get_it_into_the_error(
-    start_server, open_account, make_email, caplog: pytest.LogCaptureFixture
+    start_server: Callable[..., Awaitable[SmtpRecorder]],
+    open_account: OpenAccount,
+    make_email: Callable[..., Email],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.DEBUG)
     quoted = base64.b64encode(f"\0ann\0{SECRET}".encode()).decode()
@@ -64,14 +88,18 @@ async def test_a_server_that_quotes_the_password_does_not_get_it_into_the_error(
     assert quoted not in shown
 
 
-async def test_a_server_without_auth_is_told_apart_from_a_wrong_password(server, open_account, make_email) -> None:
+async def test_a_server_without_auth_is_told_apart_from_a_wrong_password(
+    server: SmtpRecorder, open_account: OpenAccount, make_email: Callable[..., Email]
+) -> None:
     account = await open_account(server, username="ann", password=SECRET)
     with pytest.raises(AuthenticationFailed, match="no AUTH at all"):
         await account.send(make_email())
     assert not any(command.startswith("AUTH") for command in server.commands)
 
 
-async def test_mail_that_needs_auth_is_an_error_of_the_account(start_server, open_account, make_email) -> None:
+async def test_mail_that_needs_auth_is_an_error_of_the_account(
+    start_server: Callable[..., Awaitable[SmtpRecorder]], open_account: OpenAccount, make_email: Callable[..., Email]
+) -> None:
     server = await start_server(auth={"ann": SECRET})
     account = await open_account(server)
     with pytest.raises(AuthenticationFailed) as caught:
@@ -79,14 +107,18 @@ async def test_mail_that_needs_auth_is_an_error_of_the_account(start_server, ope
     assert (caught.value.scope, caught.value.status) == ("account", 530)
 
 
-async def test_a_fixed_token_signs_in_by_xoauth2(start_server, open_account, make_email) -> None:
+async def test_a_fixed_token_signs_in_by_xoauth2(
+    start_server: Callable[..., Awaitable[SmtpRecorder]], open_account: OpenAccount, make_email: Callable[..., Email]
+) -> None:
     server = await start_server(auth={"ann@example.org": "token-1"})
     account = await open_account(server, username="ann@example.org", oauth_token="token-1")
     await account.send(make_email())
     assert server.messages[0].user == "ann@example.org"
 
 
-async def test_every_connection_asks_for_a_fresh_token(start_server, open_account, make_email) -> None:
+async def test_every_connection_asks_for_a_fresh_token(
+    start_server: Callable[..., Awaitable[SmtpRecorder]], open_account: OpenAccount, make_email: Callable[..., Email]
+) -> None:
     issued = iter(["token-1", "token-2"])
 
     async def fresh() -> str:
@@ -103,7 +135,9 @@ async def test_every_connection_asks_for_a_fresh_token(start_server, open_accoun
     assert next(issued, None) is None
 
 
-async def test_a_refused_token_is_not_shown(start_server, open_account, make_email) -> None:
+async def test_a_refused_token_is_not_shown(
+    start_server: Callable[..., Awaitable[SmtpRecorder]], open_account: OpenAccount, make_email: Callable[..., Email]
+) -> None:
     async def stale() -> str:
         return SECRET
 
@@ -116,7 +150,7 @@ async def test_a_refused_token_is_not_shown(start_server, open_account, make_ema
 
 
 async def test_a_token_that_cannot_be_had_is_transient_and_nothing_is_sent(
-    start_server, open_account, make_email
+    start_server: Callable[..., Awaitable[SmtpRecorder]], open_account: OpenAccount, make_email: Callable[..., Email]
 ) -> None:
     async def broken() -> str:
         raise RuntimeError(f"the vault with {SECRET} is shut")

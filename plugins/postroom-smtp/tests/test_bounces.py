@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from datetime import UTC, datetime
 
 import pytest
@@ -110,23 +113,23 @@ Message-ID: <8787KJKJ3K4J3K4J3K4J3.mail@example.net>
 """After the example of RFC 5965, appendix B.2."""
 
 
-def posted(mail, **changed):
+def posted(mail: bytes | str, **changed: Any) -> WebhookRequest:
     raw = mail if isinstance(mail, bytes) else mail.replace("\n", "\r\n").encode()
     headers = {"content-type": "message/rfc822", "authorization": f"Bearer {SECRET}"}
     given = {"method": "POST", "url": "https://post.example.org/v1/webhooks/post", "headers": headers, "body": raw}
     return WebhookRequest(**given | changed)
 
 
-def transport_of(**given):
+def transport_of(**given: Any) -> SmtpEmail:
     return SmtpEmail("post", SmtpSettings(**{"host": "mail.example.org", "bounce_secret": SECRET} | given), Resources())
 
 
 @pytest.fixture
-def read():
+def read() -> Callable[..., Any]:
     return transport_of().parse_webhook
 
 
-def test_a_bounce_has_an_event_for_each_recipient(read) -> None:
+def test_a_bounce_has_an_event_for_each_recipient(read: Callable[..., Any]) -> None:
     bounced, deferred = read(posted(POSTFIX))
     assert (bounced.channel, bounced.provider, bounced.account) == (Channel.EMAIL, "smtp", "post")
     assert (bounced.message_id, bounced.provider_message_id) == (ID, MESSAGE_ID)
@@ -139,7 +142,7 @@ def test_a_bounce_has_an_event_for_each_recipient(read) -> None:
     assert deferred.raw["Action"] == "delayed"
 
 
-def test_line_ends_of_either_kind_are_read_alike(read) -> None:
+def test_line_ends_of_either_kind_are_read_alike(read: Callable[..., Any]) -> None:
     by_pipe = read(posted(POSTFIX.encode()))
     assert [event.fingerprint for event in by_pipe] == [event.fingerprint for event in read(posted(POSTFIX))]
 
@@ -161,30 +164,32 @@ def test_line_ends_of_either_kind_are_read_alike(read) -> None:
         ("levitated", "2.0.0", EventType.OTHER, None),
     ],
 )
-def test_every_action_has_its_word(read, action, status, expected, permanent) -> None:
+def test_every_action_has_its_word(
+    read: Callable[..., Any], action: str, status: str, expected: EventType, permanent: bool | None
+) -> None:
     mail = POSTFIX.replace("Action: failed", f"Action: {action}").replace("Status: 5.1.1", f"Status: {status}")
     event = read(posted(mail))[0]
     assert (event.type, event.permanent) == (expected, permanent)
 
 
-def test_a_report_that_returns_no_message_id_says_of_no_address_that_it_is_dead(read) -> None:
+def test_a_report_that_returns_no_message_id_says_of_no_address_that_it_is_dead(read: Callable[..., Any]) -> None:
     event = read(posted(POSTFIX.replace("Message-ID:", "X-Gone:")))[0]
     assert (event.type, event.permanent, event.provider_message_id) == (EventType.BOUNCED, None, None)
 
 
-def test_a_message_is_known_by_its_headers_alone_or_by_in_reply_to(read) -> None:
+def test_a_message_is_known_by_its_headers_alone_or_by_in_reply_to(read: Callable[..., Any]) -> None:
     headers = POSTFIX.replace("Content-Type: message/rfc822\n", "Content-Type: text/rfc822-headers\n")
     reply = POSTFIX.replace("Message-ID:", "X-Gone:").replace("Return-Path: <>", f"In-Reply-To: {MESSAGE_ID}")
     for mail in (headers, reply):
         assert read(posted(mail))[0].message_id == ID
 
 
-def test_a_message_id_that_is_not_ours_is_a_handle_alone(read) -> None:
+def test_a_message_id_that_is_not_ours_is_a_handle_alone(read: Callable[..., Any]) -> None:
     event = read(posted(POSTFIX.replace(MESSAGE_ID, "<order-7@example.org>")))[0]
     assert (event.message_id, event.provider_message_id) == (None, "<order-7@example.org>")
 
 
-def test_a_complaint_names_who_complained_about_which_message(read) -> None:
+def test_a_complaint_names_who_complained_about_which_message(read: Callable[..., Any]) -> None:
     [event] = read(posted(COMPLAINT))
     assert (event.type, event.recipient, event.code) == (EventType.COMPLAINED, "user@example.com", "abuse")
     assert event.provider_message_id == "<8787KJKJ3K4J3K4J3K4J3.mail@example.net>"
@@ -195,16 +200,16 @@ def test_a_complaint_names_who_complained_about_which_message(read) -> None:
     ("kind", "expected"),
     [("fraud", EventType.COMPLAINED), ("opt-out", EventType.UNSUBSCRIBED), ("not-spam", EventType.OTHER)],
 )
-def test_every_kind_of_feedback_has_its_word(read, kind, expected) -> None:
+def test_every_kind_of_feedback_has_its_word(read: Callable[..., Any], kind: str, expected: EventType) -> None:
     assert read(posted(COMPLAINT.replace("Feedback-Type: abuse", f"Feedback-Type: {kind}")))[0].type is expected
 
 
-def test_a_complaint_that_hides_its_recipient_has_none(read) -> None:
+def test_a_complaint_that_hides_its_recipient_has_none(read: Callable[..., Any]) -> None:
     [event] = read(posted(COMPLAINT.replace("Original-Rcpt-To:", "X-Hidden:")))
     assert (event.type, event.recipient) == (EventType.COMPLAINED, None)
 
 
-def test_another_mail_is_an_event_that_changes_nothing(read) -> None:
+def test_another_mail_is_an_event_that_changes_nothing(read: Callable[..., Any]) -> None:
     [event] = read(posted("From: Ann <ann@example.com>\nSubject: Out of office\n\nI am away.\n"))
     assert (event.type, event.sender, event.detail) == (EventType.OTHER, "ann@example.com", "Out of office")
 
@@ -222,7 +227,7 @@ def test_another_mail_is_an_event_that_changes_nothing(read) -> None:
     ],
     ids=str,
 )
-def test_without_the_secret_nothing_is_read(read, headers) -> None:
+def test_without_the_secret_nothing_is_read(read: Callable[..., Any], headers: dict[str, str]) -> None:
     with pytest.raises(SignatureInvalid, match="^post: ") as caught:
         read(posted(POSTFIX, headers={"content-type": "message/rfc822", **headers}))
     assert SECRET not in str(caught.value)
@@ -234,24 +239,24 @@ def test_an_account_without_a_secret_takes_no_bounces() -> None:
 
 
 @pytest.mark.parametrize("secret", ["", "short"])
-def test_a_secret_that_can_be_guessed_is_refused_when_the_settings_load(secret) -> None:
+def test_a_secret_that_can_be_guessed_is_refused_when_the_settings_load(secret: str) -> None:
     with pytest.raises(ValueError, match="at least 16"):
         SmtpSettings(host="mail.example.org", bounce_secret=secret)
 
 
 @pytest.mark.parametrize("kind", ["application/json", "", "text/plain"])
-def test_what_is_not_posted_as_a_mail_is_refused(read, kind) -> None:
+def test_what_is_not_posted_as_a_mail_is_refused(read: Callable[..., Any], kind: str) -> None:
     with pytest.raises(PayloadInvalid, match="message/rfc822"):
         read(posted(POSTFIX, headers={"content-type": kind, "authorization": f"Bearer {SECRET}"}))
 
 
 @pytest.mark.parametrize("body", [b"", b"\n", b"no header at all"], ids=str)
-def test_what_is_no_mail_is_unreadable(read, body) -> None:
+def test_what_is_no_mail_is_unreadable(read: Callable[..., Any], body: bytes) -> None:
     with pytest.raises(PayloadInvalid, match="no header"):
         read(posted(body))
 
 
-def test_parts_nested_without_end_are_refused_or_ignored(read) -> None:
+def test_parts_nested_without_end_are_refused_or_ignored(read: Callable[..., Any]) -> None:
     levels = range(5000)
     mail = b"From: a@example.org\n" + b"".join(
         b'Content-Type: multipart/mixed; boundary="b%d"\n\n--b%d\n' % (level, level) for level in levels
@@ -260,12 +265,12 @@ def test_parts_nested_without_end_are_refused_or_ignored(read) -> None:
         read(posted(mail))
 
 
-def test_a_mail_is_read_to_a_bound_and_its_report_is_before_that(read) -> None:
+def test_a_mail_is_read_to_a_bound_and_its_report_is_before_that(read: Callable[..., Any]) -> None:
     mail = POSTFIX.replace("Hello\n--", "x" * 5_000_000 + "\n--")
     assert [event.type for event in read(posted(mail))] == [EventType.BOUNCED, EventType.DEFERRED]
 
 
-def test_recipients_are_read_to_a_bound(read) -> None:
+def test_recipients_are_read_to_a_bound(read: Callable[..., Any]) -> None:
     groups = "".join(f"Final-Recipient: rfc822; r{n}@example.com\nAction: failed\n\n" for n in range(3000))
     assert (
         len(read(posted(POSTFIX.replace("Final-Recipient: rfc822; bob", f"{groups}Final-Recipient: rfc822; bob"))))
@@ -277,7 +282,7 @@ LINES = st.sampled_from([*POSTFIX.splitlines(), *COMPLAINT.splitlines(), "", "St
 
 
 @given(st.lists(LINES | st.text(max_size=20), max_size=40))
-def test_any_mixture_of_lines_is_events_or_a_webhook_error(lines) -> None:
+def test_any_mixture_of_lines_is_events_or_a_webhook_error(lines: list[str]) -> None:
     try:
         events = transport_of().parse_webhook(posted("\n".join(lines).encode("utf-8", "surrogatepass")))
     except WebhookError:
@@ -286,7 +291,7 @@ def test_any_mixture_of_lines_is_events_or_a_webhook_error(lines) -> None:
 
 
 @given(st.binary(max_size=200), st.integers(0, len(POSTFIX)))
-def test_any_bytes_in_a_report_are_events_or_a_webhook_error(junk, at) -> None:
+def test_any_bytes_in_a_report_are_events_or_a_webhook_error(junk: bytes, at: int) -> None:
     raw = POSTFIX.encode()
     for mail in (junk, raw[:at] + junk + raw[at:], COMPLAINT.encode()[: at // 2] + junk):
         try:
@@ -297,7 +302,7 @@ def test_any_bytes_in_a_report_are_events_or_a_webhook_error(junk, at) -> None:
 
 
 @given(st.binary(max_size=64), st.text(st.characters(), max_size=20))
-def test_any_bytes_without_the_secret_are_refused(body, given_secret) -> None:
+def test_any_bytes_without_the_secret_are_refused(body: bytes, given_secret: str) -> None:
     headers = {"content-type": "message/rfc822", "authorization": f"Bearer {given_secret}"}
     with pytest.raises(SignatureInvalid):
         transport_of().parse_webhook(posted(body, headers=headers))

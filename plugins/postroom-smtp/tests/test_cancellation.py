@@ -1,20 +1,31 @@
 """A cancelled message is gone or in doubt, says which, and takes no other message with it."""
 
 from __future__ import annotations
+from typing import TYPE_CHECKING
+
+from collections.abc import Callable
+from postroom import Email
+from postroom.testing.smtp import SmtpRecorder
 
 import asyncio
 
 import pytest
+from typing import Any
+
+if TYPE_CHECKING:
+    from .conftest import OpenAccount
 
 
-async def _cancelled(task: asyncio.Task) -> str:
+async def _cancelled(task: asyncio.Task[Any]) -> str:
     task.cancel()
     with pytest.raises(asyncio.CancelledError) as caught:
         await task
     return " ".join(getattr(caught.value, "__notes__", []))
 
 
-async def test_a_cancelled_message_that_waits_is_never_sent(server, open_account, make_email) -> None:
+async def test_a_cancelled_message_that_waits_is_never_sent(
+    server: SmtpRecorder, open_account: OpenAccount, make_email: Callable[..., Email]
+) -> None:
     server.delay("dot", 0.2)
     account = await open_account(server, pool=1)
     first, second, third = (asyncio.create_task(account.send(make_email())) for _ in range(3))
@@ -25,7 +36,9 @@ async def test_a_cancelled_message_that_waits_is_never_sent(server, open_account
 
 
 @pytest.mark.parametrize("stage", ["connect", "ehlo", "mail", "rcpt", "data"])
-async def test_a_message_cancelled_before_its_content_is_not_sent(server, open_account, make_email, stage) -> None:
+async def test_a_message_cancelled_before_its_content_is_not_sent(
+    server: SmtpRecorder, open_account: OpenAccount, make_email: Callable[..., Email], stage: str
+) -> None:
     server.delay(stage, 0.2, times=1)
     account = await open_account(server)
     sending = asyncio.create_task(account.send(make_email()))
@@ -36,7 +49,7 @@ async def test_a_message_cancelled_before_its_content_is_not_sent(server, open_a
 
 
 async def test_a_message_cancelled_after_its_dot_is_in_doubt_and_the_session_stays_in_step(
-    server, open_account, make_email
+    server: SmtpRecorder, open_account: OpenAccount, make_email: Callable[..., Email]
 ) -> None:
     server.delay("dot", 0.2, times=1)
     account = await open_account(server, pool=1)
@@ -49,7 +62,9 @@ async def test_a_message_cancelled_after_its_dot_is_in_doubt_and_the_session_sta
     assert server.connections == 1
 
 
-async def test_those_behind_a_cancelled_message_are_sent_once(server, open_account, make_email) -> None:
+async def test_those_behind_a_cancelled_message_are_sent_once(
+    server: SmtpRecorder, open_account: OpenAccount, make_email: Callable[..., Email]
+) -> None:
     server.delay("dot", 0.1, times=1)
     account = await open_account(server, pool=1)
     emails = [make_email() for _ in range(4)]
@@ -60,7 +75,9 @@ async def test_those_behind_a_cancelled_message_are_sent_once(server, open_accou
     assert len(server.messages) == 4
 
 
-async def test_a_cancelled_message_behind_another_leaves_that_one_alone(server, open_account, make_email) -> None:
+async def test_a_cancelled_message_behind_another_leaves_that_one_alone(
+    server: SmtpRecorder, open_account: OpenAccount, make_email: Callable[..., Email]
+) -> None:
     """Its envelope is on the wire and its content never follows; the one before gets its own answer."""
     server.delay("dot", 0.1, times=1)
     account = await open_account(server, pool=1)
@@ -72,7 +89,9 @@ async def test_a_cancelled_message_behind_another_leaves_that_one_alone(server, 
     assert server.connections == 2
 
 
-async def test_a_message_cancelled_in_the_middle_of_a_large_body_is_not_sent(server, open_account, make_email) -> None:
+async def test_a_message_cancelled_in_the_middle_of_a_large_body_is_not_sent(
+    server: SmtpRecorder, open_account: OpenAccount, make_email: Callable[..., Email]
+) -> None:
     server.delay("half-body", 0.3, times=1)
     account = await open_account(server)
     sending = asyncio.create_task(account.send(make_email(text=("y" * 70 + "\n") * 300_000)))
@@ -83,11 +102,13 @@ async def test_a_message_cancelled_in_the_middle_of_a_large_body_is_not_sent(ser
     assert len(server.messages) == 1
 
 
-async def test_cancelling_at_any_moment_never_loses_or_doubles_the_others(server, open_account, make_email) -> None:
+async def test_cancelling_at_any_moment_never_loses_or_doubles_the_others(
+    server: SmtpRecorder, open_account: OpenAccount, make_email: Callable[..., Email]
+) -> None:
     account = await open_account(server, pool=2)
     emails = [make_email() for _ in range(300)]
 
-    async def fate(email) -> str:
+    async def fate(email: Email) -> str:
         try:
             await account.send(email)
         except asyncio.CancelledError as cancelled:

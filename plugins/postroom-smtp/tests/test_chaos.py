@@ -1,6 +1,12 @@
 """Under any mix of drops, refusals and delays: accepted means one copy, transient none, unknown at most one."""
 
 from __future__ import annotations
+from typing import TYPE_CHECKING
+
+from collections.abc import Awaitable
+from collections.abc import Callable
+from postroom import Email
+from postroom.testing.smtp import SmtpRecorder
 
 import asyncio
 import random
@@ -10,13 +16,23 @@ import pytest
 
 from postroom.errors import DeliveryError, Outcome
 
+if TYPE_CHECKING:
+    from .conftest import OpenAccount
+
+
 STAGES = ["connect", "ehlo", "mail", "rcpt", "data", "half-body", "dot", "rset"]
 REFUSALS = ["421 4.3.2 Closing", "450 4.2.0 Later", "550 5.0.0 Never"]
 
 
 @pytest.mark.parametrize("pipelining", [True, False], ids=["pipelined", "in-turns"])
 @pytest.mark.parametrize("seed", range(12))
-async def test_no_copy_is_lost_or_made(start_server, open_account, make_email, seed, pipelining) -> None:
+async def test_no_copy_is_lost_or_made(
+    start_server: Callable[..., Awaitable[SmtpRecorder]],
+    open_account: OpenAccount,
+    make_email: Callable[..., Email],
+    seed: int,
+    pipelining: bool,
+) -> None:
     chance = random.Random(seed)
     server = await start_server(extensions=["PIPELINING"] if pipelining else [])
     for _ in range(12):
@@ -31,7 +47,7 @@ async def test_no_copy_is_lost_or_made(start_server, open_account, make_email, s
     account = await open_account(server, pool=chance.choice([1, 3]))
     emails = [make_email(to=["ann@example.org", "bob@example.org"]) for _ in range(120)]
 
-    async def outcome_of(email) -> dict[str, Outcome]:
+    async def outcome_of(email: Email) -> dict[str, Outcome]:
         try:
             accepted = await account.send(email)
         except DeliveryError as error:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from postroom.testing.smtp_script import RecordedMessage
+from postroom_smtp.settings import SmtpSettings
+from typing import Any
+
 from postroom_smtp.transport import SmtpEmail
 
 from postroom.events import EventType
@@ -10,11 +14,11 @@ from postroom.testing.conformance import EmailConformance, FakeSmtpProvider, Web
 
 
 class DsnWire(FakeSmtpProvider):
-    def holds(self, sent, field, value):
-        return super().holds(sent, field, value.upper() if field == "provider_options" else value)
+    def holds(self, sent: RecordedMessage, field: str, value: object) -> bool:
+        return super().holds(sent, field, str(value).upper() if field == "provider_options" else value)
 
 
-def report(action):
+def report(action: bytes) -> bytes:
     return b"\r\n".join(
         [
             b"From: MAILER-DAEMON@example.org",
@@ -42,7 +46,7 @@ class TestSmtp(EmailConformance):
     fake_provider = DsnWire
     provider_options = {"dsn": {"notify": ["success"], "ret": "hdrs"}}
 
-    def settings(self, wire):
+    def settings(self, wire: DsnWire) -> dict[str, Any]:
         server = {"host": wire.host, "port": wire.port, "tls": "none"}
         secrets = {"password": wire.password, "bounce_secret": "canary-bounce-secret"}
         return {**server, "username": wire.username, **secrets}
@@ -53,7 +57,7 @@ class TestSmtp(EmailConformance):
     )
     unknown_webhook = report(b"levitated")
 
-    def signed(self, settings, body):
+    def signed(self, settings: SmtpSettings, body: bytes) -> WebhookRequest:
         secret = settings.bounce_secret.get_secret_value()
         headers = {"content-type": "message/rfc822", "authorization": f"Bearer {secret}"}
         return WebhookRequest("POST", "https://post.example.org/v1/webhooks/kit-account", headers, body)

@@ -1,12 +1,22 @@
 """Wherever the conversation breaks, the outcome tells whether the message may have been sent."""
 
 from __future__ import annotations
+from typing import TYPE_CHECKING
+
+from collections.abc import Awaitable
+from collections.abc import Callable
+from postroom import Email
+from postroom.testing.smtp import SmtpRecorder
 
 import asyncio
 
 import pytest
 
 from postroom.errors import Outcome, OutcomeUnknown, ProviderUnavailable, ProviderUnreachable
+
+if TYPE_CHECKING:
+    from .conftest import OpenAccount
+
 
 BEFORE = ["connect", "ehlo", "mail", "rcpt", "data"]
 
@@ -15,7 +25,12 @@ BEFORE = ["connect", "ehlo", "mail", "rcpt", "data"]
 @pytest.mark.parametrize("stage", BEFORE)
 @pytest.mark.parametrize("pipelining", [True, False], ids=["pipelined", "in-turns"])
 async def test_a_drop_before_the_content_is_transient(
-    start_server, open_account, make_email, stage, reset, pipelining
+    start_server: Callable[..., Awaitable[SmtpRecorder]],
+    open_account: OpenAccount,
+    make_email: Callable[..., Email],
+    stage: str,
+    reset: bool,
+    pipelining: bool,
 ) -> None:
     server = await start_server(extensions=["PIPELINING"] if pipelining else [])
     server.drop(stage, reset=reset)
@@ -30,7 +45,13 @@ async def test_a_drop_before_the_content_is_transient(
 
 @pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
 @pytest.mark.parametrize("pipelining", [True, False], ids=["pipelined", "in-turns"])
-async def test_a_drop_after_the_final_dot_is_unknown(start_server, open_account, make_email, reset, pipelining) -> None:
+async def test_a_drop_after_the_final_dot_is_unknown(
+    start_server: Callable[..., Awaitable[SmtpRecorder]],
+    open_account: OpenAccount,
+    make_email: Callable[..., Email],
+    reset: bool,
+    pipelining: bool,
+) -> None:
     server = await start_server(extensions=["PIPELINING"] if pipelining else [])
     server.drop("dot", reset=reset)
     account = await open_account(server)
@@ -43,7 +64,9 @@ async def test_a_drop_after_the_final_dot_is_unknown(start_server, open_account,
 
 
 @pytest.mark.parametrize("stage", BEFORE)
-async def test_silence_before_the_content_is_transient_and_bounded(server, open_account, make_email, stage) -> None:
+async def test_silence_before_the_content_is_transient_and_bounded(
+    server: SmtpRecorder, open_account: OpenAccount, make_email: Callable[..., Email], stage: str
+) -> None:
     server.delay(stage, 60)
     account = await open_account(server, timeout=0.2)
     async with asyncio.timeout(2):
@@ -53,7 +76,9 @@ async def test_silence_before_the_content_is_transient_and_bounded(server, open_
     assert server.messages == []
 
 
-async def test_a_drop_in_the_middle_of_a_large_body_is_transient(server, open_account, make_email) -> None:
+async def test_a_drop_in_the_middle_of_a_large_body_is_transient(
+    server: SmtpRecorder, open_account: OpenAccount, make_email: Callable[..., Email]
+) -> None:
     """Nobody reads, so the end of the body never leaves the process, and the final dot is never written."""
     server.delay("half-body", 60)
     account = await open_account(server, timeout=0.5)
@@ -64,7 +89,9 @@ async def test_a_drop_in_the_middle_of_a_large_body_is_transient(server, open_ac
 
 
 @pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
-async def test_a_close_in_the_middle_of_a_large_body_is_transient(server, open_account, make_email, reset) -> None:
+async def test_a_close_in_the_middle_of_a_large_body_is_transient(
+    server: SmtpRecorder, open_account: OpenAccount, make_email: Callable[..., Email], reset: bool
+) -> None:
     server.drop("half-body", reset=reset)
     account = await open_account(server)
     with pytest.raises(ProviderUnreachable) as caught:
@@ -73,7 +100,9 @@ async def test_a_close_in_the_middle_of_a_large_body_is_transient(server, open_a
     assert server.messages == []
 
 
-async def test_a_drop_at_quit_costs_nothing(server, open_account, make_email) -> None:
+async def test_a_drop_at_quit_costs_nothing(
+    server: SmtpRecorder, open_account: OpenAccount, make_email: Callable[..., Email]
+) -> None:
     server.drop("quit")
     account = await open_account(server)
     await account.send(make_email())
@@ -81,7 +110,9 @@ async def test_a_drop_at_quit_costs_nothing(server, open_account, make_email) ->
     assert len(server.messages) == 1
 
 
-async def test_a_name_that_does_not_resolve_is_transient(open_account, make_email, server) -> None:
+async def test_a_name_that_does_not_resolve_is_transient(
+    open_account: OpenAccount, make_email: Callable[..., Email], server: SmtpRecorder
+) -> None:
     account = await open_account(server, host="no-such-host.invalid")
     with pytest.raises(ProviderUnreachable, match="cannot be found") as caught:
         await account.send(make_email())
@@ -92,7 +123,7 @@ async def test_a_name_that_does_not_resolve_is_transient(open_account, make_emai
     ("greeting", "outcome"), [("421 4.3.2 Too busy", Outcome.TRANSIENT), ("554 5.7.1 Not you", Outcome.PERMANENT)]
 )
 async def test_an_unfriendly_greeting_is_for_now_or_for_good(
-    server, open_account, make_email, greeting, outcome
+    server: SmtpRecorder, open_account: OpenAccount, make_email: Callable[..., Email], greeting: str, outcome: Outcome
 ) -> None:
     server.reply("connect", greeting)
     account = await open_account(server)
@@ -104,7 +135,9 @@ async def test_an_unfriendly_greeting_is_for_now_or_for_good(
 
 
 @pytest.mark.parametrize("stage", ["mail", "rcpt", "data"])
-async def test_421_before_the_content_is_transient(server, open_account, make_email, stage) -> None:
+async def test_421_before_the_content_is_transient(
+    server: SmtpRecorder, open_account: OpenAccount, make_email: Callable[..., Email], stage: str
+) -> None:
     server.reply(stage, "421 4.3.2 Shutting down")
     account = await open_account(server)
     with pytest.raises(ProviderUnavailable) as caught:
@@ -113,7 +146,9 @@ async def test_421_before_the_content_is_transient(server, open_account, make_em
     assert server.messages == []
 
 
-async def test_421_after_the_final_dot_refuses_the_message_for_now(server, open_account, make_email) -> None:
+async def test_421_after_the_final_dot_refuses_the_message_for_now(
+    server: SmtpRecorder, open_account: OpenAccount, make_email: Callable[..., Email]
+) -> None:
     server.reply("dot", "421 4.3.2 Shutting down")
     account = await open_account(server)
     with pytest.raises(ProviderUnavailable) as caught:
@@ -122,7 +157,9 @@ async def test_421_after_the_final_dot_refuses_the_message_for_now(server, open_
 
 
 @pytest.mark.parametrize("cut", range(1, len(b"250 2.0.0 Ok\r\n")))
-async def test_a_yes_counts_only_when_the_whole_reply_arrived(server, open_account, make_email, cut) -> None:
+async def test_a_yes_counts_only_when_the_whole_reply_arrived(
+    server: SmtpRecorder, open_account: OpenAccount, make_email: Callable[..., Email], cut: int
+) -> None:
     server.reply("dot", b"250 2.0.0 Ok\r\n"[:cut], times=1)
     account = await open_account(server)
     sending = asyncio.create_task(account.send(make_email()))
@@ -132,7 +169,9 @@ async def test_a_yes_counts_only_when_the_whole_reply_arrived(server, open_accou
         await sending
 
 
-async def test_a_reply_that_ends_in_the_middle_of_its_lines_is_no_yes(server, open_account, make_email) -> None:
+async def test_a_reply_that_ends_in_the_middle_of_its_lines_is_no_yes(
+    server: SmtpRecorder, open_account: OpenAccount, make_email: Callable[..., Email]
+) -> None:
     server.reply("dot", b"250-2.0.0 Almost\r\n")
     account = await open_account(server)
     sending = asyncio.create_task(account.send(make_email()))

@@ -1,6 +1,12 @@
 """SIZE, SMTPUTF8, 8BITMIME and DSN: used when offered, a clear error when needed and not offered."""
 
 from __future__ import annotations
+from typing import TYPE_CHECKING
+
+from collections.abc import Awaitable
+from collections.abc import Callable
+from postroom.testing.smtp import SmtpRecorder
+from typing import Any
 
 import pytest
 from postroom_smtp.options import xtext
@@ -8,15 +14,20 @@ from postroom_smtp.options import xtext
 from postroom import Email
 from postroom.errors import InvalidOption, MessageError, UnsupportedFeature
 
+if TYPE_CHECKING:
+    from .conftest import OpenAccount
 
-async def test_the_size_is_announced(server, open_account, make_email) -> None:
+
+async def test_the_size_is_announced(
+    server: SmtpRecorder, open_account: OpenAccount, make_email: Callable[..., Email]
+) -> None:
     account = await open_account(server)
     await account.send(make_email(text=".dots\n..do not count\n"))
     assert server.messages[0].mail_options == f"SIZE={len(server.messages[0].data)}"
 
 
 async def test_a_message_over_the_announced_limit_is_refused_before_it_is_sent(
-    start_server, open_account, make_email
+    start_server: Callable[..., Awaitable[SmtpRecorder]], open_account: OpenAccount, make_email: Callable[..., Email]
 ) -> None:
     server = await start_server(extensions=["PIPELINING", "SIZE 1000"])
     account = await open_account(server)
@@ -28,14 +39,18 @@ async def test_a_message_over_the_announced_limit_is_refused_before_it_is_sent(
     assert server.connections == 1
 
 
-async def test_a_size_without_a_limit_is_no_limit(start_server, open_account, make_email) -> None:
+async def test_a_size_without_a_limit_is_no_limit(
+    start_server: Callable[..., Awaitable[SmtpRecorder]], open_account: OpenAccount, make_email: Callable[..., Email]
+) -> None:
     server = await start_server(extensions=["SIZE"])
     account = await open_account(server)
     await account.send(make_email(text="word " * 1000))
     assert "SIZE=" in server.messages[0].mail_options
 
 
-async def test_an_international_address_goes_by_smtputf8(server, open_account, make_email) -> None:
+async def test_an_international_address_goes_by_smtputf8(
+    server: SmtpRecorder, open_account: OpenAccount, make_email: Callable[..., Email]
+) -> None:
     account = await open_account(server)
     await account.send(make_email(to="Jörg <jörg@bücher.example.org>"))
     message = server.messages[0]
@@ -44,7 +59,9 @@ async def test_an_international_address_goes_by_smtputf8(server, open_account, m
     assert "BODY=8BITMIME" in message.mail_options
 
 
-async def test_an_international_domain_alone_goes_in_ascii(start_server, open_account, make_email) -> None:
+async def test_an_international_domain_alone_goes_in_ascii(
+    start_server: Callable[..., Awaitable[SmtpRecorder]], open_account: OpenAccount, make_email: Callable[..., Email]
+) -> None:
     server = await start_server(extensions=["PIPELINING"])
     account = await open_account(server)
     email = make_email(to=["ann@bücher.example.org", "bob@example.org"])
@@ -55,7 +72,9 @@ async def test_an_international_domain_alone_goes_in_ascii(start_server, open_ac
     assert accepted.recipients == ()
 
 
-async def test_an_international_address_without_smtputf8_is_unsupported(start_server, open_account, make_email) -> None:
+async def test_an_international_address_without_smtputf8_is_unsupported(
+    start_server: Callable[..., Awaitable[SmtpRecorder]], open_account: OpenAccount, make_email: Callable[..., Email]
+) -> None:
     server = await start_server(extensions=["PIPELINING", "8BITMIME"])
     account = await open_account(server)
     with pytest.raises(UnsupportedFeature, match="SMTPUTF8") as caught:
@@ -64,7 +83,9 @@ async def test_an_international_address_without_smtputf8_is_unsupported(start_se
     assert not any(command.startswith("MAIL") for command in server.commands)
 
 
-async def test_notifications_are_asked_for_each_recipient(server, open_account, make_email) -> None:
+async def test_notifications_are_asked_for_each_recipient(
+    server: SmtpRecorder, open_account: OpenAccount, make_email: Callable[..., Email]
+) -> None:
     account = await open_account(server)
     dsn = {"notify": ["failure", "delay"], "ret": "hdrs", "envid": "order=7"}
     await account.send(make_email(to=["ann+x@example.org", "bob@example.org"], provider_options={"dsn": dsn}))
@@ -76,7 +97,9 @@ async def test_notifications_are_asked_for_each_recipient(server, open_account, 
     )
 
 
-async def test_notifications_without_the_extension_are_unsupported(start_server, open_account, make_email) -> None:
+async def test_notifications_without_the_extension_are_unsupported(
+    start_server: Callable[..., Awaitable[SmtpRecorder]], open_account: OpenAccount, make_email: Callable[..., Email]
+) -> None:
     server = await start_server(extensions=["PIPELINING"])
     account = await open_account(server)
     with pytest.raises(UnsupportedFeature, match="DSN"):
@@ -95,9 +118,16 @@ async def test_notifications_without_the_extension_are_unsupported(start_server,
         ({"dsn": "yes"}, "provider_options.dsn"),
     ],
 )
-async def test_an_unknown_option_is_an_error_that_names_it(server, open_account, make_email, options, told) -> None:
+async def test_an_unknown_option_is_an_error_that_names_it(
+    server: SmtpRecorder,
+    open_account: OpenAccount,
+    make_email: Callable[..., Email],
+    options: dict[str, Any],
+    told: str,
+) -> None:
     account = await open_account(server)
-    for attempt in (account.validate, account.send):
+    attempts: tuple[Callable[[Email], Any], ...] = (account.validate, account.send)
+    for attempt in attempts:
         with pytest.raises(InvalidOption, match=told):
             found = attempt(make_email(provider_options=options))
             await found
@@ -108,7 +138,9 @@ def test_xtext_encodes_what_rfc_3461_says() -> None:
     assert xtext(b"a+b=c d\xff") == b"a+2Bb+3Dc+20d+FF"
 
 
-async def test_an_address_with_a_line_break_never_reaches_the_wire(server, open_account, make_email) -> None:
+async def test_an_address_with_a_line_break_never_reaches_the_wire(
+    server: SmtpRecorder, open_account: OpenAccount, make_email: Callable[..., Email]
+) -> None:
     account = await open_account(server)
     email = make_email()
     bad = email.to[0].model_copy(update={"email": "ann@example.org>\r\nRCPT TO:<evil@example.org"})
@@ -117,7 +149,7 @@ async def test_an_address_with_a_line_break_never_reaches_the_wire(server, open_
     assert server.connections == 0
 
 
-async def test_a_message_without_a_sender_is_refused(server, open_account) -> None:
+async def test_a_message_without_a_sender_is_refused(server: SmtpRecorder, open_account: OpenAccount) -> None:
     account = await open_account(server)
     with pytest.raises(MessageError, match="no sender"):
         await account.send(Email(to="ann@example.org", text="x", id="1" * 32, message_id="<1@example.org>"))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from postroom import Email
+from typing import Any
+
 import asyncio
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -17,14 +20,16 @@ Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @pytest.fixture
-async def listen() -> AsyncIterator[Callable[[Talk], Awaitable[SmtpEmail]]]:
+async def listen() -> AsyncIterator[Callable[..., Awaitable[SmtpEmail]]]:
     servers: list[asyncio.Server] = []
     accounts: list[SmtpEmail] = []
     running: set[asyncio.Task[None]] = set()
 
-    async def start(talk: Talk, **settings) -> SmtpEmail:
+    async def start(talk: Talk, **settings: Any) -> SmtpEmail:
         async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            running.add(asyncio.current_task())
+            task = asyncio.current_task()
+            assert task
+            running.add(task)
             try:
                 await talk(reader, writer)
             except (ConnectionError, asyncio.IncompleteReadError):
@@ -72,7 +77,13 @@ async def _endless(writer: asyncio.StreamWriter, piece: bytes, pause: float = 0)
     [(b"x" * 65_536, 0), (b"250-and on\r\n" * 1000, 0), (b"2", 0.02), (b"250-\r\n", 0.02), (b"\xff\x00\r\n", 0)],
     ids=["endless line", "endless lines", "one byte at a time", "one line at a time", "binary"],
 )
-async def test_endless_talk_is_left_in_bounded_time_and_memory(listen, make_email, stage, piece, pause) -> None:
+async def test_endless_talk_is_left_in_bounded_time_and_memory(
+    listen: Callable[..., Awaitable[SmtpEmail]],
+    make_email: Callable[..., Email],
+    stage: str,
+    piece: bytes,
+    pause: int,
+) -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if stage == "mail":
             await _up_to_mail(reader, writer)
@@ -91,7 +102,9 @@ async def test_endless_talk_is_left_in_bounded_time_and_memory(listen, make_emai
     assert len(str(caught.value)) < 1000
 
 
-async def test_nonsense_after_the_message_leaves_it_unknown(listen, make_email) -> None:
+async def test_nonsense_after_the_message_leaves_it_unknown(
+    listen: Callable[..., Awaitable[SmtpEmail]], make_email: Callable[..., Email]
+) -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await _up_to_mail(reader, writer)
         writer.write(b"250 ok\r\n250 ok\r\n354 go\r\n")
@@ -105,7 +118,9 @@ async def test_nonsense_after_the_message_leaves_it_unknown(listen, make_email) 
     assert caught.value.outcome is Outcome.UNKNOWN
 
 
-async def test_a_half_closed_connection_is_left(listen, make_email) -> None:
+async def test_a_half_closed_connection_is_left(
+    listen: Callable[..., Awaitable[SmtpEmail]], make_email: Callable[..., Email]
+) -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await _up_to_mail(reader, writer)
         writer.write_eof()
@@ -117,7 +132,9 @@ async def test_a_half_closed_connection_is_left(listen, make_email) -> None:
     assert caught.value.outcome is Outcome.TRANSIENT
 
 
-async def test_a_refusal_in_the_middle_of_the_content_stands(listen, make_email) -> None:
+async def test_a_refusal_in_the_middle_of_the_content_stands(
+    listen: Callable[..., Awaitable[SmtpEmail]], make_email: Callable[..., Email]
+) -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await _up_to_mail(reader, writer)
         writer.write(b"250 ok\r\n250 ok\r\n354 go\r\n")
@@ -131,7 +148,9 @@ async def test_a_refusal_in_the_middle_of_the_content_stands(listen, make_email)
     assert (caught.value.outcome, caught.value.provider_code) == (Outcome.PERMANENT, "5.3.4")
 
 
-async def test_a_server_that_speaks_http_is_told_so(listen, make_email) -> None:
+async def test_a_server_that_speaks_http_is_told_so(
+    listen: Callable[..., Awaitable[SmtpEmail]], make_email: Callable[..., Email]
+) -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         await reader.read()

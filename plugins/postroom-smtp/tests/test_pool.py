@@ -1,6 +1,10 @@
 """Connections are few, shared, looked after, and gone in the end."""
 
 from __future__ import annotations
+from typing import TYPE_CHECKING
+
+from collections.abc import Callable
+from postroom import Email
 
 import asyncio
 
@@ -17,15 +21,22 @@ from postroom.errors import ProviderUnavailable, ProviderUnreachable
 from postroom.plugin import Resources
 from postroom.testing.smtp import SmtpRecorder
 
+if TYPE_CHECKING:
+    from .conftest import OpenAccount
 
-async def test_one_message_after_the_other_shares_one_connection(server, open_account, make_email) -> None:
+
+async def test_one_message_after_the_other_shares_one_connection(
+    server: SmtpRecorder, open_account: OpenAccount, make_email: Callable[..., Email]
+) -> None:
     account = await open_account(server)
     for _ in range(5):
         await account.send(make_email())
     assert server.connections == 1
 
 
-async def test_no_more_connections_than_the_pool_has(server, open_account, make_email) -> None:
+async def test_no_more_connections_than_the_pool_has(
+    server: SmtpRecorder, open_account: OpenAccount, make_email: Callable[..., Email]
+) -> None:
     server.delay("dot", 0.02)
     account = await open_account(server, pool=3)
     await asyncio.gather(*(account.send(make_email()) for _ in range(30)))
@@ -33,7 +44,9 @@ async def test_no_more_connections_than_the_pool_has(server, open_account, make_
     assert len(server.messages) == 30
 
 
-async def test_an_idle_connection_that_the_server_closed_costs_nothing(server, open_account, make_email) -> None:
+async def test_an_idle_connection_that_the_server_closed_costs_nothing(
+    server: SmtpRecorder, open_account: OpenAccount, make_email: Callable[..., Email]
+) -> None:
     account = await open_account(server)
     await account.send(make_email())
     server.hang_up()
@@ -43,7 +56,7 @@ async def test_an_idle_connection_that_the_server_closed_costs_nothing(server, o
 
 
 async def test_a_connection_that_dies_at_the_next_mail_is_replaced_within_the_hand_over(
-    server, open_account, make_email
+    server: SmtpRecorder, open_account: OpenAccount, make_email: Callable[..., Email]
 ) -> None:
     server.drop("mail", skip=1, times=1)
     account = await open_account(server)
@@ -53,7 +66,9 @@ async def test_a_connection_that_dies_at_the_next_mail_is_replaced_within_the_ha
     assert server.connections == 2
 
 
-async def test_a_message_moves_to_a_fresh_connection_once_only(server, open_account, make_email) -> None:
+async def test_a_message_moves_to_a_fresh_connection_once_only(
+    server: SmtpRecorder, open_account: OpenAccount, make_email: Callable[..., Email]
+) -> None:
     server.drop("mail", skip=1)
     account = await open_account(server)
     await account.send(make_email())
@@ -68,7 +83,9 @@ def _pool(server: SmtpRecorder, timeouts: Timeouts) -> Pool:
     return Pool(settings.pool, Connector(settings, errors, None).connect, errors, timeouts)
 
 
-async def test_an_idle_connection_says_quit_after_a_while(server, make_email) -> None:
+async def test_an_idle_connection_says_quit_after_a_while(
+    server: SmtpRecorder, make_email: Callable[..., Email]
+) -> None:
     pool = _pool(server, Timeouts(message=5, idle=0.05))
     await pool.deliver(prepare(make_email(), None))
     async with asyncio.timeout(5):
@@ -78,7 +95,9 @@ async def test_an_idle_connection_says_quit_after_a_while(server, make_email) ->
     await pool.close()
 
 
-async def test_closing_says_quit_on_every_connection(server, open_account, make_email) -> None:
+async def test_closing_says_quit_on_every_connection(
+    server: SmtpRecorder, open_account: OpenAccount, make_email: Callable[..., Email]
+) -> None:
     account = await open_account(server, pool=3)
     await asyncio.gather(*(account.send(make_email()) for _ in range(20)))
     await account.close()
@@ -87,7 +106,9 @@ async def test_closing_says_quit_on_every_connection(server, open_account, make_
         await account.send(make_email())
 
 
-async def test_closing_waits_for_what_is_on_the_wire_and_refuses_what_waits(server, open_account, make_email) -> None:
+async def test_closing_waits_for_what_is_on_the_wire_and_refuses_what_waits(
+    server: SmtpRecorder, open_account: OpenAccount, make_email: Callable[..., Email]
+) -> None:
     server.delay("dot", 0.1)
     account = await open_account(server, pool=1)
     sending = [asyncio.create_task(account.send(make_email())) for _ in range(5)]
@@ -101,7 +122,9 @@ async def test_closing_waits_for_what_is_on_the_wire_and_refuses_what_waits(serv
     assert refused
 
 
-async def test_closing_is_bounded_when_the_server_does_not_answer_quit(server, make_email) -> None:
+async def test_closing_is_bounded_when_the_server_does_not_answer_quit(
+    server: SmtpRecorder, make_email: Callable[..., Email]
+) -> None:
     server.delay("quit", 60)
     pool = _pool(server, Timeouts(message=5, quit=0.1))
     await pool.deliver(prepare(make_email(), None))
@@ -109,7 +132,9 @@ async def test_closing_is_bounded_when_the_server_does_not_answer_quit(server, m
         await pool.close()
 
 
-async def test_closing_while_connecting_refuses_what_waits(server, open_account, make_email) -> None:
+async def test_closing_while_connecting_refuses_what_waits(
+    server: SmtpRecorder, open_account: OpenAccount, make_email: Callable[..., Email]
+) -> None:
     server.delay("connect", 60)
     account = await open_account(server)
     sending = asyncio.create_task(account.send(make_email()))
@@ -120,7 +145,9 @@ async def test_closing_while_connecting_refuses_what_waits(server, open_account,
         await sending
 
 
-async def test_when_the_server_is_down_all_who_wait_hear_so_after_one_attempt(server, open_account, make_email) -> None:
+async def test_when_the_server_is_down_all_who_wait_hear_so_after_one_attempt(
+    server: SmtpRecorder, open_account: OpenAccount, make_email: Callable[..., Email]
+) -> None:
     server.reply("connect", "421 4.3.2 Too busy")
     account = await open_account(server)
     answers = await asyncio.gather(*(account.send(make_email()) for _ in range(50)), return_exceptions=True)
@@ -128,7 +155,9 @@ async def test_when_the_server_is_down_all_who_wait_hear_so_after_one_attempt(se
     assert server.connections == 1
 
 
-async def test_a_limit_on_connections_leaves_the_messages_to_those_that_work(server, open_account, make_email) -> None:
+async def test_a_limit_on_connections_leaves_the_messages_to_those_that_work(
+    server: SmtpRecorder, open_account: OpenAccount, make_email: Callable[..., Email]
+) -> None:
     server.reply("connect", "421 4.7.0 Too many connections", skip=2)
     server.delay("dot", 0.01)
     account = await open_account(server, pool=5)
@@ -136,7 +165,9 @@ async def test_a_limit_on_connections_leaves_the_messages_to_those_that_work(ser
     assert len(server.messages) == 40
 
 
-async def test_tasks_and_connections_are_gone_after_close(server, open_account, make_email) -> None:
+async def test_tasks_and_connections_are_gone_after_close(
+    server: SmtpRecorder, open_account: OpenAccount, make_email: Callable[..., Email]
+) -> None:
     before = asyncio.all_tasks()
     account = await open_account(server)
     await asyncio.gather(*(account.send(make_email()) for _ in range(20)))
@@ -144,7 +175,7 @@ async def test_tasks_and_connections_are_gone_after_close(server, open_account, 
     assert asyncio.all_tasks() == before
 
 
-def test_an_account_works_in_one_event_loop_after_another(make_email) -> None:
+def test_an_account_works_in_one_event_loop_after_another(make_email: Callable[..., Email]) -> None:
     async def send_once(account: SmtpEmail | None, port: int = 0) -> None:
         async with SmtpRecorder() as server:
             account = SmtpEmail("post", SmtpSettings(host="127.0.0.1", port=server.port, tls="none"), Resources())
@@ -158,7 +189,7 @@ def test_an_account_works_in_one_event_loop_after_another(make_email) -> None:
     asyncio.run(send_once(None))
 
 
-async def test_check_signs_in_and_sends_nothing(server, open_account) -> None:
+async def test_check_signs_in_and_sends_nothing(server: SmtpRecorder, open_account: OpenAccount) -> None:
     account = await open_account(server)
     report = await account.check()
     assert report.ok
@@ -166,7 +197,9 @@ async def test_check_signs_in_and_sends_nothing(server, open_account) -> None:
     assert [command.split()[0] for command in server.commands] == ["EHLO", "QUIT"]
 
 
-async def test_check_raises_what_keeps_the_account_from_sending(server, open_account, unused_tcp_port) -> None:
+async def test_check_raises_what_keeps_the_account_from_sending(
+    server: SmtpRecorder, open_account: OpenAccount, unused_tcp_port: int
+) -> None:
     account = await open_account(server, port=unused_tcp_port)
     with pytest.raises(ProviderUnreachable):
         await account.check()

@@ -1,6 +1,13 @@
 """Refusals: of one recipient, of all, of the message, of the account."""
 
 from __future__ import annotations
+from typing import TYPE_CHECKING
+
+from collections.abc import Awaitable
+from collections.abc import Callable
+from postroom import Email
+from postroom.testing.smtp import SmtpRecorder
+from typing import Any
 
 import pytest
 from postroom_smtp.errors import BY_CODE, BY_ENHANCED, meaning
@@ -18,12 +25,19 @@ from postroom.errors import (
     RecipientsRefused,
 )
 
+if TYPE_CHECKING:
+    from .conftest import OpenAccount
+
+
 TALKS = pytest.mark.parametrize("extensions", [["PIPELINING"], []], ids=["pipelined", "in-turns"])
 
 
 @TALKS
 async def test_refused_recipients_are_named_and_the_rest_get_the_message(
-    start_server, open_account, make_email, extensions
+    start_server: Callable[..., Awaitable[SmtpRecorder]],
+    open_account: OpenAccount,
+    make_email: Callable[..., Email],
+    extensions: list[str],
 ) -> None:
     server = await start_server(extensions=extensions)
     server.reply("rcpt", "550 5.1.1 No such user", match="bob@")
@@ -40,7 +54,10 @@ async def test_refused_recipients_are_named_and_the_rest_get_the_message(
 
 @TALKS
 async def test_when_every_recipient_is_refused_nothing_is_sent_and_the_session_goes_on(
-    start_server, open_account, make_email, extensions
+    start_server: Callable[..., Awaitable[SmtpRecorder]],
+    open_account: OpenAccount,
+    make_email: Callable[..., Email],
+    extensions: list[str],
 ) -> None:
     server = await start_server(extensions=extensions)
     server.reply("rcpt", "550 5.1.1 No such user", match="bob@")
@@ -55,7 +72,9 @@ async def test_when_every_recipient_is_refused_nothing_is_sent_and_the_session_g
     assert "RSET" in server.commands
 
 
-async def test_recipients_refused_for_now_leave_the_error_transient(server, open_account, make_email) -> None:
+async def test_recipients_refused_for_now_leave_the_error_transient(
+    server: SmtpRecorder, open_account: OpenAccount, make_email: Callable[..., Email]
+) -> None:
     server.reply("rcpt", "550 No", match="bob@")
     server.reply("rcpt", "450 Later", match="cid@")
     account = await open_account(server)
@@ -65,7 +84,9 @@ async def test_recipients_refused_for_now_leave_the_error_transient(server, open
     assert [r.outcome for r in caught.value.recipients] == [Outcome.PERMANENT, Outcome.TRANSIENT]
 
 
-async def test_354_after_every_recipient_was_refused_never_delivers_a_copy(server, open_account, make_email) -> None:
+async def test_354_after_every_recipient_was_refused_never_delivers_a_copy(
+    server: SmtpRecorder, open_account: OpenAccount, make_email: Callable[..., Email]
+) -> None:
     server.reply("rcpt", "550 5.1.1 No such user", match="bob@")
     server.reply("data", "354 Go ahead", times=1)
     account = await open_account(server)
@@ -95,7 +116,14 @@ async def test_354_after_every_recipient_was_refused_never_delivers_a_copy(serve
     ],
 )
 async def test_a_refused_message_gets_its_error_and_the_session_goes_on(
-    start_server, open_account, make_email, extensions, stage, reply, kind, scope
+    start_server: Callable[..., Awaitable[SmtpRecorder]],
+    open_account: OpenAccount,
+    make_email: Callable[..., Email],
+    extensions: list[str],
+    stage: str,
+    reply: str,
+    kind: type[Any],
+    scope: str,
 ) -> None:
     server = await start_server(extensions=extensions)
     server.reply(stage, reply, times=1)
@@ -111,7 +139,9 @@ async def test_a_refused_message_gets_its_error_and_the_session_goes_on(
     assert server.connections == 1
 
 
-async def test_more_recipients_than_a_transaction_takes_go_in_further_ones(server, open_account, make_email) -> None:
+async def test_more_recipients_than_a_transaction_takes_go_in_further_ones(
+    server: SmtpRecorder, open_account: OpenAccount, make_email: Callable[..., Email]
+) -> None:
     everyone = [f"r{number}@example.org" for number in range(25)]
     server.reply("rcpt", "452 4.5.3 Too many recipients", skip=10, times=15)
     account = await open_account(server)
@@ -123,7 +153,9 @@ async def test_more_recipients_than_a_transaction_takes_go_in_further_ones(serve
     assert len({message.data for message in server.messages}) == 1
 
 
-async def test_452_for_a_full_disk_is_no_reason_for_another_transaction(server, open_account, make_email) -> None:
+async def test_452_for_a_full_disk_is_no_reason_for_another_transaction(
+    server: SmtpRecorder, open_account: OpenAccount, make_email: Callable[..., Email]
+) -> None:
     server.reply("rcpt", "452 4.3.1 Insufficient storage", match="bob@")
     account = await open_account(server)
     accepted = await account.send(make_email(to=["ann@example.org", "bob@example.org"]))
@@ -131,7 +163,9 @@ async def test_452_for_a_full_disk_is_no_reason_for_another_transaction(server, 
     assert len(server.messages) == 1
 
 
-async def test_a_break_in_a_further_transaction_keeps_what_was_accepted(server, open_account, make_email) -> None:
+async def test_a_break_in_a_further_transaction_keeps_what_was_accepted(
+    server: SmtpRecorder, open_account: OpenAccount, make_email: Callable[..., Email]
+) -> None:
     server.reply("rcpt", "452 4.5.3 Too many recipients", match="bob@", times=1)
     server.drop("dot", skip=1)
     account = await open_account(server)
@@ -139,7 +173,9 @@ async def test_a_break_in_a_further_transaction_keeps_what_was_accepted(server, 
     assert [r.outcome for r in accepted.recipients] == [Outcome.ACCEPTED, Outcome.UNKNOWN]
 
 
-async def test_only_the_recipients_asked_for_are_in_the_envelope(server, open_account, make_email) -> None:
+async def test_only_the_recipients_asked_for_are_in_the_envelope(
+    server: SmtpRecorder, open_account: OpenAccount, make_email: Callable[..., Email]
+) -> None:
     account = await open_account(server)
     email = make_email(to=["ann@example.org", "bob@example.org"], bcc="cid@example.org")
     await account.send(email.for_recipients(["bob@example.org", "cid@example.org"]))
@@ -148,7 +184,9 @@ async def test_only_the_recipients_asked_for_are_in_the_envelope(server, open_ac
     assert b"cid@example.org" not in server.messages[0].data
 
 
-async def test_an_answer_that_is_neither_yes_nor_no_is_unknown(server, open_account, make_email) -> None:
+async def test_an_answer_that_is_neither_yes_nor_no_is_unknown(
+    server: SmtpRecorder, open_account: OpenAccount, make_email: Callable[..., Email]
+) -> None:
     server.reply("dot", "354 What?")
     account = await open_account(server)
     with pytest.raises(OutcomeUnknown):
@@ -157,7 +195,7 @@ async def test_an_answer_that_is_neither_yes_nor_no_is_unknown(server, open_acco
 
 @pytest.mark.parametrize("stage", ["mail", "rcpt"])
 async def test_an_answer_of_the_wrong_kind_before_the_content_is_transient(
-    server, open_account, make_email, stage
+    server: SmtpRecorder, open_account: OpenAccount, make_email: Callable[..., Email], stage: str
 ) -> None:
     server.reply(stage, "354 What?")
     account = await open_account(server)

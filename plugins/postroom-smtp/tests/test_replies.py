@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hypothesis.strategies import DataObject
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +14,7 @@ TEXT = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=40)
 REPLIES = st.lists(st.tuples(st.integers(200, 599), st.lists(TEXT, min_size=1, max_size=4)), max_size=5)
 
 
-def wire(replies) -> bytes:
+def wire(replies: list[tuple[int, list[str]]]) -> bytes:
     lines = []
     for code, texts in replies:
         lines += [f"{code}-{text}\r\n" for text in texts[:-1]]
@@ -21,7 +23,7 @@ def wire(replies) -> bytes:
 
 
 @given(REPLIES, st.data())
-def test_any_cut_of_the_stream_gives_the_same_replies(replies, data) -> None:
+def test_any_cut_of_the_stream_gives_the_same_replies(replies: list[tuple[int, list[str]]], data: DataObject) -> None:
     stream = wire(replies)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=6)))
     reader, heard = ReplyReader(), []
@@ -33,7 +35,7 @@ def test_any_cut_of_the_stream_gives_the_same_replies(replies, data) -> None:
 
 
 @given(st.binary(max_size=300))
-def test_anything_at_all_is_read_or_called_broken(junk) -> None:
+def test_anything_at_all_is_read_or_called_broken(junk: bytes) -> None:
     reader = ReplyReader()
     for reply in reader.feed(junk):
         assert 200 <= reply.code < 600
@@ -51,7 +53,7 @@ def test_anything_at_all_is_read_or_called_broken(junk) -> None:
         b"\xb2\xb5\xb0 ok\r\n",
     ],
 )
-def test_what_is_no_reply_breaks_the_stream(stream) -> None:
+def test_what_is_no_reply_breaks_the_stream(stream: bytes) -> None:
     reader = ReplyReader()
     assert reader.feed(stream) == []
     assert reader.broken
@@ -81,7 +83,7 @@ def test_enhanced_code_and_words_are_told_apart() -> None:
 
 
 @given(st.binary(max_size=200))
-def test_content_has_crlf_only_and_one_end(content) -> None:
+def test_content_has_crlf_only_and_one_end(content: bytes) -> None:
     ready = with_crlf(content)
     assert ready.endswith(b"\r\n")
     assert ready.replace(b"\r\n", b"").count(b"\r") == ready.replace(b"\r\n", b"").count(b"\n") == 0
@@ -96,7 +98,7 @@ def test_content_has_crlf_only_and_one_end(content) -> None:
 @pytest.mark.parametrize(
     "trick", [b"a\n.\nb", b"a\r.\rb", b"a\r\n.\nb", b"a\n.\r\nb", b".", b"..\r\n.\r\n", b"\r\r\n.\r\n"]
 )
-def test_no_line_ending_can_end_the_message_early(trick) -> None:
+def test_no_line_ending_can_end_the_message_early(trick: bytes) -> None:
     """CVE-2023-51764, -51765, -51766."""
     wire = dot_stuffed(with_crlf(trick))
     for end in (b"\r\n.\r\n", b"\n.\n", b"\r.\r", b"\n.\r\n", b"\r\n.\n"):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from postroom.testing.smtp import SmtpRecorder
+from typing import Any
+
 import socket
 
 import pytest
@@ -13,12 +16,14 @@ from postroom.config.urls import account_from_url
 from postroom.errors import ConfigError
 
 
-def read(**values) -> SmtpSettings:
-    return account_settings("main", {"provider": "smtp", **values}, SmtpSettings)
+def read(**values: Any) -> SmtpSettings:
+    settings = account_settings("main", {"provider": "smtp", **values}, SmtpSettings)
+    assert isinstance(settings, SmtpSettings)
+    return settings
 
 
 @pytest.mark.parametrize(("tls", "port"), [("starttls", 587), ("opportunistic", 587), ("implicit", 465), ("none", 25)])
-def test_the_usual_port_follows_from_tls(tls, port) -> None:
+def test_the_usual_port_follows_from_tls(tls: str, port: int) -> None:
     assert read(host="mx.example.org", tls=tls).port == port
     assert read(host="mx.example.org", tls=tls, port=2525).port == 2525
 
@@ -49,7 +54,7 @@ def test_starttls_and_retry_are_the_defaults() -> None:
         ({"host": "mx.example.org", "hots": "x"}, r"accounts\.main\.hots"),
     ],
 )
-def test_a_wrong_setting_is_named(values, told) -> None:
+def test_a_wrong_setting_is_named(values: dict[str, str], told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         read(**values)
 
@@ -64,6 +69,8 @@ def test_credentials_may_travel_in_clear_to_this_machine() -> None:
 def test_a_url_fills_the_settings() -> None:
     table = account_from_url("smtp://ann%40example.org:s%3Ap@mx.example.org:2587?tls=implicit&pool=2", source="URL")
     settings = account_settings("url", table, SmtpSettings)
+    assert isinstance(settings, SmtpSettings)
+    assert settings.password
     assert (settings.username, settings.password.get_secret_value()) == ("ann@example.org", "s:p")
     assert (settings.host, settings.port, settings.tls, settings.pool) == ("mx.example.org", 2587, "implicit", 2)
 
@@ -82,7 +89,7 @@ def test_a_json_schema_can_be_made() -> None:
     )
 
 
-async def test_an_account_by_url_sends_through_the_core(server) -> None:
+async def test_an_account_by_url_sends_through_the_core(server: SmtpRecorder) -> None:
     url = f"smtp://127.0.0.1:{server.port}?tls=none&from=post@example.org"
     async with Postroom.from_urls(url) as post:
         from postroom import Email

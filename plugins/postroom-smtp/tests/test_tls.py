@@ -1,6 +1,12 @@
 """TLS in its four ways; nothing is ever sent in clear that should not be."""
 
 from __future__ import annotations
+from typing import TYPE_CHECKING
+
+from collections.abc import Awaitable
+from collections.abc import Callable
+from postroom import Email
+from postroom.testing.smtp import SmtpRecorder
 
 import asyncio
 import contextlib
@@ -10,13 +16,23 @@ import ssl
 import warnings
 
 import pytest
+from typing import Any
 
 from postroom.errors import AuthenticationFailed, Outcome, ProviderUnreachable
+
+if TYPE_CHECKING:
+    from .conftest import OpenAccount
+
 
 pytestmark = pytest.mark.usefixtures("trusted")
 
 
-async def test_starttls_encrypts_before_the_message(start_server, open_account, make_email, server_tls) -> None:
+async def test_starttls_encrypts_before_the_message(
+    start_server: Callable[..., Awaitable[SmtpRecorder]],
+    open_account: OpenAccount,
+    make_email: Callable[..., Email],
+    server_tls: Callable[..., ssl.SSLContext],
+) -> None:
     server = await start_server(tls=server_tls())
     account = await open_account(server, tls="starttls")
     await account.send(make_email())
@@ -24,7 +40,12 @@ async def test_starttls_encrypts_before_the_message(start_server, open_account, 
     assert [command.split()[0] for command in server.commands][:4] == ["EHLO", "STARTTLS", "EHLO", "MAIL"]
 
 
-async def test_implicit_tls_encrypts_from_the_first_byte(start_server, open_account, make_email, server_tls) -> None:
+async def test_implicit_tls_encrypts_from_the_first_byte(
+    start_server: Callable[..., Awaitable[SmtpRecorder]],
+    open_account: OpenAccount,
+    make_email: Callable[..., Email],
+    server_tls: Callable[..., ssl.SSLContext],
+) -> None:
     server = await start_server(tls=server_tls(), implicit=True)
     account = await open_account(server, tls="implicit")
     for _ in range(3):
@@ -33,7 +54,12 @@ async def test_implicit_tls_encrypts_from_the_first_byte(start_server, open_acco
     assert server.connections == 1
 
 
-async def test_a_large_message_goes_through_tls_whole(start_server, open_account, make_email, server_tls) -> None:
+async def test_a_large_message_goes_through_tls_whole(
+    start_server: Callable[..., Awaitable[SmtpRecorder]],
+    open_account: OpenAccount,
+    make_email: Callable[..., Email],
+    server_tls: Callable[..., ssl.SSLContext],
+) -> None:
     server = await start_server(tls=server_tls())
     account = await open_account(server, tls="starttls", timeout=20)
     text = ("y" * 70 + "\n") * 100_000
@@ -42,7 +68,10 @@ async def test_a_large_message_goes_through_tls_whole(start_server, open_account
 
 
 async def test_opportunistic_upgrades_when_offered_and_goes_on_when_not(
-    start_server, open_account, make_email, server_tls
+    start_server: Callable[..., Awaitable[SmtpRecorder]],
+    open_account: OpenAccount,
+    make_email: Callable[..., Email],
+    server_tls: Callable[..., ssl.SSLContext],
 ) -> None:
     for context in (server_tls(), None):
         server = await start_server(tls=context)
@@ -51,14 +80,21 @@ async def test_opportunistic_upgrades_when_offered_and_goes_on_when_not(
         assert server.messages[0].tls is (context is not None)
 
 
-async def test_none_never_upgrades(start_server, open_account, make_email, server_tls) -> None:
+async def test_none_never_upgrades(
+    start_server: Callable[..., Awaitable[SmtpRecorder]],
+    open_account: OpenAccount,
+    make_email: Callable[..., Email],
+    server_tls: Callable[..., ssl.SSLContext],
+) -> None:
     server = await start_server(tls=server_tls())
     account = await open_account(server, tls="none")
     await account.send(make_email())
     assert not server.messages[0].tls
 
 
-async def test_without_an_offer_of_starttls_nothing_is_sent(server, open_account, make_email) -> None:
+async def test_without_an_offer_of_starttls_nothing_is_sent(
+    server: SmtpRecorder, open_account: OpenAccount, make_email: Callable[..., Email]
+) -> None:
     account = await open_account(server, tls="starttls", username="ann", password="secret")
     with pytest.raises(ProviderUnreachable, match="does not offer STARTTLS") as caught:
         await account.send(make_email())
@@ -66,14 +102,20 @@ async def test_without_an_offer_of_starttls_nothing_is_sent(server, open_account
     assert [command.split()[0] for command in server.commands] == ["EHLO"]
 
 
-def _expired() -> dict:
+def _expired() -> dict[str, Any]:
     return {"not_after": datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)}
 
 
 @pytest.mark.parametrize("tls", ["starttls", "implicit", "opportunistic"])
 @pytest.mark.parametrize("fault", ["name", "expired", "authority"])
 async def test_a_certificate_that_is_not_trusted_is_an_error_of_the_account(
-    start_server, open_account, make_email, server_tls, tls, fault, monkeypatch: pytest.MonkeyPatch
+    start_server: Callable[..., Awaitable[SmtpRecorder]],
+    open_account: OpenAccount,
+    make_email: Callable[..., Email],
+    server_tls: Callable[..., ssl.SSLContext],
+    tls: str,
+    fault: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     context = server_tls("other.example.org") if fault == "name" else server_tls()
     if fault == "expired":
@@ -102,7 +144,12 @@ def _old_server(listener: socket.socket, context: ssl.SSLContext) -> None:
             context.wrap_socket(connection, server_side=True)
 
 
-async def test_old_tls_is_refused_for_good(server, open_account, make_email, server_tls) -> None:
+async def test_old_tls_is_refused_for_good(
+    server: SmtpRecorder,
+    open_account: OpenAccount,
+    make_email: Callable[..., Email],
+    server_tls: Callable[..., ssl.SSLContext],
+) -> None:
     context = server_tls()
     context.set_ciphers("DEFAULT@SECLEVEL=0")
     with warnings.catch_warnings():
@@ -118,7 +165,9 @@ async def test_old_tls_is_refused_for_good(server, open_account, make_email, ser
     assert caught.value.outcome is Outcome.PERMANENT
 
 
-async def test_implicit_tls_to_a_port_that_speaks_plain_smtp_says_so(server, open_account, make_email) -> None:
+async def test_implicit_tls_to_a_port_that_speaks_plain_smtp_says_so(
+    server: SmtpRecorder, open_account: OpenAccount, make_email: Callable[..., Email]
+) -> None:
     account = await open_account(server, tls="implicit")
     with pytest.raises(ProviderUnreachable, match="check host, port and tls") as caught:
         await account.send(make_email())
@@ -126,7 +175,10 @@ async def test_implicit_tls_to_a_port_that_speaks_plain_smtp_says_so(server, ope
 
 
 async def test_what_is_slipped_in_behind_the_starttls_answer_is_discarded(
-    start_server, open_account, make_email, server_tls
+    start_server: Callable[..., Awaitable[SmtpRecorder]],
+    open_account: OpenAccount,
+    make_email: Callable[..., Email],
+    server_tls: Callable[..., ssl.SSLContext],
 ) -> None:
     """CVE-2011-0411: clear text that follows 220 must not be taken for the server's encrypted words."""
     server = await start_server(tls=server_tls())
@@ -143,7 +195,11 @@ async def test_what_is_slipped_in_behind_the_starttls_answer_is_discarded(
 
 @pytest.mark.parametrize("stage", ["starttls", "auth"])
 async def test_a_drop_while_getting_ready_is_transient(
-    start_server, open_account, make_email, server_tls, stage
+    start_server: Callable[..., Awaitable[SmtpRecorder]],
+    open_account: OpenAccount,
+    make_email: Callable[..., Email],
+    server_tls: Callable[..., ssl.SSLContext],
+    stage: str,
 ) -> None:
     server = await start_server(tls=server_tls(), auth={"ann": "secret"})
     server.drop(stage)
@@ -155,17 +211,23 @@ async def test_a_drop_while_getting_ready_is_transient(
 
 @pytest.mark.parametrize("stage", ["mail", "data", "dot"])
 async def test_a_drop_inside_tls_has_the_outcome_it_has_outside(
-    start_server, open_account, make_email, server_tls, stage
+    start_server: Callable[..., Awaitable[SmtpRecorder]],
+    open_account: OpenAccount,
+    make_email: Callable[..., Email],
+    server_tls: Callable[..., ssl.SSLContext],
+    stage: str,
 ) -> None:
     server = await start_server(tls=server_tls())
     server.drop(stage)
     account = await open_account(server, tls="starttls")
     with pytest.raises(Exception) as caught:
         await account.send(make_email())
-    assert caught.value.outcome is (Outcome.UNKNOWN if stage == "dot" else Outcome.TRANSIENT)
+    assert caught.value.outcome is (Outcome.UNKNOWN if stage == "dot" else Outcome.TRANSIENT)  # type: ignore[attr-defined]
 
 
-async def test_opportunistic_without_tls_keeps_the_password_to_itself(start_server, open_account, make_email) -> None:
+async def test_opportunistic_without_tls_keeps_the_password_to_itself(
+    start_server: Callable[..., Awaitable[SmtpRecorder]], open_account: OpenAccount, make_email: Callable[..., Email]
+) -> None:
     """127.1 is this machine in a spelling that is not taken for it."""
     server = await start_server(auth={"ann": "secret"})
     account = await open_account(server, tls="opportunistic", username="ann", password="secret", host="127.1")
@@ -174,7 +236,11 @@ async def test_opportunistic_without_tls_keeps_the_password_to_itself(start_serv
     assert not any(command.startswith("AUTH") for command in server.commands)
 
 
-async def test_check_tells_the_tls_version(start_server, open_account, server_tls) -> None:
+async def test_check_tells_the_tls_version(
+    start_server: Callable[..., Awaitable[SmtpRecorder]],
+    open_account: OpenAccount,
+    server_tls: Callable[..., ssl.SSLContext],
+) -> None:
     server = await start_server(tls=server_tls())
     account = await open_account(server, tls="starttls")
     report = await account.check()

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from contextlib import asynccontextmanager
 
 import pytest
+from collections.abc import AsyncIterator
+from postroom_twilio.transport import TwilioSms
 
 from postroom.messages import Sms
 from postroom.plugin import Resources
@@ -22,16 +27,16 @@ CREATED = Answer(
 
 
 @pytest.fixture
-async def server():
+async def server() -> AsyncIterator[HttpRecorder]:
     async with HttpRecorder() as recorder:
         yield recorder
 
 
 @pytest.fixture
-def settings():
+def settings() -> Callable[..., Any]:
     """Makes settings of a complete account; what is given replaces or adds."""
 
-    def make(**given):
+    def make(**given: Any) -> TwilioSettings:
         return TwilioSettings(
             **{"provider": "twilio", "account_sid": SID, "auth_token": TOKEN, "from": "+15005550006"} | given
         )
@@ -40,11 +45,11 @@ def settings():
 
 
 @pytest.fixture
-def opened():
+def opened() -> Callable[..., Any]:
     """Opens a transport the way the core does and closes it with its resources."""
 
     @asynccontextmanager
-    async def opening(settings):
+    async def opening(settings: TwilioSettings) -> AsyncIterator[TwilioSms]:
         resources = Resources()
         transport = TwilioSms("texts", settings, resources)
         await transport.open()
@@ -58,7 +63,9 @@ def opened():
 
 
 @pytest.fixture
-async def transport(server, settings, opened):
+async def transport(
+    server: HttpRecorder, settings: Callable[..., Any], opened: Callable[..., Any]
+) -> AsyncIterator[TwilioSms]:
     """A transport whose `base_url` is the recorder, which says yes."""
     server.answer_with(lambda request: CREATED)
     async with opened(settings(base_url=server.url)) as made:
@@ -66,8 +73,8 @@ async def transport(server, settings, opened):
 
 
 @pytest.fixture
-def sms():
-    def make(**given):
+def sms() -> Callable[..., Any]:
+    def make(**given: Any) -> Sms:
         return Sms(**{"to": "+15005550010", "from": "+15005550006", "body": "Hello", "id": "0" * 32} | given)
 
     return make

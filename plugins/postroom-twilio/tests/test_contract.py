@@ -6,6 +6,9 @@ PersistentAction are, not even from Twilio's SDK: test_sdk_parity holds those to
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -43,7 +46,9 @@ WHEN = datetime.now(UTC) + timedelta(hours=1)
     ],
     ids=["text", "unicode", "whatsapp", "schedule", "options"],
 )
-async def test_a_message_is_accepted_by_the_vendors_contract(settings, opened, sms, given) -> None:
+async def test_a_message_is_accepted_by_the_vendors_contract(
+    settings: Callable[..., Any], opened: Callable[..., Any], sms: Callable[..., Any], given: dict[str, Any]
+) -> None:
     account = settings(base_url="http://127.0.0.1:4060", messaging_service_sid=SERVICE)
     async with opened(account) as transport:
         message = sms(**given)
@@ -63,7 +68,13 @@ async def test_a_message_is_accepted_by_the_vendors_contract(settings, opened, s
     ],
     ids=str,
 )
-async def test_a_bad_parameter_is_refused_by_the_vendors_contract(settings, opened, sms, account, options) -> None:
+async def test_a_bad_parameter_is_refused_by_the_vendors_contract(
+    settings: Callable[..., Any],
+    opened: Callable[..., Any],
+    sms: Callable[..., Any],
+    account: dict[str, str],
+    options: dict[str, str],
+) -> None:
     async with opened(settings(base_url="http://127.0.0.1:4060", **account)) as transport:
         with pytest.raises(MessageRejected) as caught:
             await transport.send(sms(provider_options=options))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import re
 from pathlib import Path
 
@@ -16,7 +18,7 @@ codes = st.sampled_from(sorted(CODES)) | st.integers(10_000, 99_999)
 
 
 @pytest.mark.parametrize("code", sorted(CODES))
-def test_every_code_has_a_delivery_error_and_a_next_step(code) -> None:
+def test_every_code_has_a_delivery_error_and_a_next_step(code: int) -> None:
     found = CODES[code]
     assert issubclass(found.kind, DeliveryError)
     assert found.advice
@@ -30,14 +32,14 @@ def test_codes_that_blame_the_sender_reach_the_whole_account() -> None:
 
 @settings(deadline=None)
 @given(status=st.sampled_from([429, 500, 502, 503, 504, 599]), code=codes)
-def test_a_code_never_makes_a_passing_status_permanent(status, code) -> None:
+def test_a_code_never_makes_a_passing_status_permanent(status: int, code: int) -> None:
     found = meaning(status, code)
     assert found is None or not found.lasting
 
 
 @settings(deadline=None)
 @given(status=st.sampled_from([400, 403, 404, 409, 422]), code=codes, own=st.booleans())
-def test_a_known_code_decides_among_lasting_statuses(status, code, own) -> None:
+def test_a_known_code_decides_among_lasting_statuses(status: int, code: int, own: bool) -> None:
     found = meaning(status, code, own_sender=own)
     if code in CODES:
         assert found is not None
@@ -52,7 +54,7 @@ values = st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.li
 
 @settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(["code", "message", "detail", "title"]), values))
-def test_any_error_body_can_be_read(body) -> None:
+def test_any_error_body_can_be_read(body: dict[str, Any]) -> None:
     code, text = read_problem(body)
     assert code is None or isinstance(code, int)
     assert isinstance(text, str)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from pathlib import Path
 import ssl
 import traceback
@@ -23,7 +26,11 @@ def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_proxy_of_the_environment_carries_the_request(
-    server, settings, opened, sms, monkeypatch: pytest.MonkeyPatch
+    server: HttpRecorder,
+    settings: Callable[..., Any],
+    opened: Callable[..., Any],
+    sms: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     server.answer(CREATED)
     monkeypatch.setenv("HTTP_PROXY", server.url)
@@ -34,7 +41,13 @@ async def test_a_proxy_of_the_environment_carries_the_request(
     assert request.headers["host"] == "twilio.example"
 
 
-async def test_no_proxy_goes_past_the_proxy(server, settings, opened, sms, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_proxy_goes_past_the_proxy(
+    server: HttpRecorder,
+    settings: Callable[..., Any],
+    opened: Callable[..., Any],
+    sms: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     server.answer(CREATED)
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
@@ -44,7 +57,11 @@ async def test_no_proxy_goes_past_the_proxy(server, settings, opened, sms, monke
 
 
 async def test_a_private_authority_is_trusted_through_ssl_cert_file(
-    settings, opened, sms, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    settings: Callable[..., Any],
+    opened: Callable[..., Any],
+    sms: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
@@ -59,7 +76,7 @@ async def test_a_private_authority_is_trusted_through_ssl_cert_file(
 
 
 async def test_a_proxy_that_is_down_is_unreachable_and_its_password_is_not_told(
-    settings, opened, sms, monkeypatch: pytest.MonkeyPatch
+    settings: Callable[..., Any], opened: Callable[..., Any], sms: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://user:pr0xy-pass@127.0.0.1:9")
     async with opened(settings()) as transport:
@@ -69,7 +86,11 @@ async def test_a_proxy_that_is_down_is_unreachable_and_its_password_is_not_told(
 
 
 async def test_a_proxy_that_refuses_means_nothing_was_sent(
-    server, settings, opened, sms, monkeypatch: pytest.MonkeyPatch
+    server: HttpRecorder,
+    settings: Callable[..., Any],
+    opened: Callable[..., Any],
+    sms: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     server.answer(Answer(502, "<html>no way</html>"))
     monkeypatch.setenv("HTTPS_PROXY", server.url.replace("http://", "http://user:pr0xy-pass@"))

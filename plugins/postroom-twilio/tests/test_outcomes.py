@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from postroom import DeliveryError
+from postroom_twilio.transport import TwilioSms
+from typing import Any
+
 import asyncio
 import logging
 import ssl
@@ -32,13 +37,13 @@ from .conftest import SID, TOKEN
 BASIC = b64encode(f"{SID}:{TOKEN}".encode()).decode()
 
 
-async def failure(transport, message, kind):
+async def failure(transport: TwilioSms, message: Sms, kind: type[Any]) -> DeliveryError:
     with pytest.raises(kind) as caught:
         await transport.send(message)
     return caught.value
 
 
-def assert_tells_the_next_step_and_no_secret(error, caplog: pytest.LogCaptureFixture) -> None:
+def assert_tells_the_next_step_and_no_secret(error: DeliveryError, caplog: pytest.LogCaptureFixture) -> None:
     text = str(error)
     assert text.startswith("texts: ")
     assert any(
@@ -73,7 +78,15 @@ def assert_tells_the_next_step_and_no_secret(error, caplog: pytest.LogCaptureFix
     ids=str,
 )
 async def test_every_answer_has_its_outcome(
-    server, settings, opened, sms, caplog: pytest.LogCaptureFixture, step, kind, outcome, scope
+    server: HttpRecorder,
+    settings: Callable[..., Any],
+    opened: Callable[..., Any],
+    sms: Callable[..., Any],
+    caplog: pytest.LogCaptureFixture,
+    step: Answer,
+    kind: type[Any],
+    outcome: str,
+    scope: str,
 ) -> None:
     caplog.set_level(logging.DEBUG)
     server.answer(step)
@@ -84,7 +97,9 @@ async def test_every_answer_has_its_outcome(
     assert_tells_the_next_step_and_no_secret(error, caplog)
 
 
-async def test_a_connection_closed_before_the_body_was_read_is_not_repeated(server, settings, opened, sms) -> None:
+async def test_a_connection_closed_before_the_body_was_read_is_not_repeated(
+    server: HttpRecorder, settings: Callable[..., Any], opened: Callable[..., Any], sms: Callable[..., Any]
+) -> None:
     server.answer(Drop("headers"))
     async with opened(settings(base_url=server.url)) as transport:
         error = await failure(transport, sms(), OutcomeUnknown)
@@ -93,7 +108,7 @@ async def test_a_connection_closed_before_the_body_was_read_is_not_repeated(serv
 
 
 async def test_an_untrusted_certificate_ends_before_anything_is_sent(
-    settings, opened, sms, caplog: pytest.LogCaptureFixture
+    settings: Callable[..., Any], opened: Callable[..., Any], sms: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
@@ -104,7 +119,9 @@ async def test_an_untrusted_certificate_ends_before_anything_is_sent(
     assert_tells_the_next_step_and_no_secret(error, caplog)
 
 
-async def test_retry_after_and_request_id_are_kept(server, settings, opened, sms) -> None:
+async def test_retry_after_and_request_id_are_kept(
+    server: HttpRecorder, settings: Callable[..., Any], opened: Callable[..., Any], sms: Callable[..., Any]
+) -> None:
     headers = {"Retry-After": "17", "Twilio-Request-Id": "RQ9"}
     server.answer(Answer(429, {"code": 20429, "message": "Too Many Requests", "status": 429}, headers))
     async with opened(settings(base_url=server.url)) as transport:
@@ -112,7 +129,9 @@ async def test_retry_after_and_request_id_are_kept(server, settings, opened, sms
     assert (error.retry_after, error.request_id, error.status, error.provider_code) == (17.0, "RQ9", 429, "20429")
 
 
-async def test_a_refused_recipient_has_a_result_of_its_own(server, settings, opened, sms) -> None:
+async def test_a_refused_recipient_has_a_result_of_its_own(
+    server: HttpRecorder, settings: Callable[..., Any], opened: Callable[..., Any], sms: Callable[..., Any]
+) -> None:
     server.answer(Answer(400, {"code": 21610, "message": "Attempt to send to unsubscribed recipient", "status": 400}))
     async with opened(settings(base_url=server.url)) as transport:
         error = await failure(transport, sms(), RecipientsRefused)
@@ -122,7 +141,9 @@ async def test_a_refused_recipient_has_a_result_of_its_own(server, settings, ope
     assert "START" in str(error)
 
 
-async def test_a_problem_of_rfc_9457_is_read(server, settings, opened, sms) -> None:
+async def test_a_problem_of_rfc_9457_is_read(
+    server: HttpRecorder, settings: Callable[..., Any], opened: Callable[..., Any], sms: Callable[..., Any]
+) -> None:
     problem = {"type": "https://www.twilio.com/docs/api/errors/21211", "title": "Invalid", "status": 400}
     body = problem | {"code": 21211, "detail": "The 'To' number is not valid", "instance": "/x"}
     server.answer(Answer(400, body, {"Content-Type": "application/problem+json"}))
@@ -140,7 +161,12 @@ async def test_a_problem_of_rfc_9457_is_read(server, settings, opened, sms) -> N
     ],
 )
 async def test_a_bad_sender_is_the_accounts_fault_unless_the_message_chose_it(
-    server, settings, opened, sms, given, scope
+    server: HttpRecorder,
+    settings: Callable[..., Any],
+    opened: Callable[..., Any],
+    sms: Callable[..., Any],
+    given: dict[str, Any],
+    scope: Scope,
 ) -> None:
     server.answer(Answer(400, {"code": 21606, "message": "The 'From' phone number provided is not valid"}))
     async with opened(settings(base_url=server.url)) as transport:
@@ -148,21 +174,25 @@ async def test_a_bad_sender_is_the_accounts_fault_unless_the_message_chose_it(
     assert error.scope is scope
 
 
-async def test_a_daily_limit_passes(server, settings, opened, sms) -> None:
+async def test_a_daily_limit_passes(
+    server: HttpRecorder, settings: Callable[..., Any], opened: Callable[..., Any], sms: Callable[..., Any]
+) -> None:
     server.answer(Answer(429, {"code": 63038, "message": "Account exceeded the daily messages limit"}))
     async with opened(settings(base_url=server.url)) as transport:
         error = await failure(transport, sms(), QuotaExhausted)
     assert error.outcome is Outcome.TRANSIENT
 
 
-async def test_check_with_refused_credentials_raises(server, settings, opened) -> None:
+async def test_check_with_refused_credentials_raises(
+    server: HttpRecorder, settings: Callable[..., Any], opened: Callable[..., Any]
+) -> None:
     server.answer(Answer(401, {"code": 20003, "message": "Authenticate", "status": 401}))
     async with opened(settings(base_url=server.url)) as transport:
         with pytest.raises(AuthenticationFailed, match="auth_token"):
             await transport.check()
 
 
-async def test_cancelling_a_send_to_several_says_of_each_that_it_was_handed_over(server) -> None:
+async def test_cancelling_a_send_to_several_says_of_each_that_it_was_handed_over(server: HttpRecorder) -> None:
     server.answer(Hang("request"))
     account = {"provider": "twilio", "account_sid": "AC1", "auth_token": "x", "base_url": server.url}
     async with Postroom(accounts={"texts": account}) as room:

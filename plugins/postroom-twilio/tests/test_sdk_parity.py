@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from postroom.testing.http import HttpRecorder
+from typing import Any
+
 import asyncio
 import inspect
 import logging
@@ -67,7 +71,15 @@ def test_fields_and_options_are_every_parameter_of_the_sdk() -> None:
     ],
     ids=["text", "media", "schedule", "every option"],
 )
-async def test_the_form_is_the_sdks(server, settings, opened, sms, message, account, parameters) -> None:
+async def test_the_form_is_the_sdks(
+    server: HttpRecorder,
+    settings: Callable[..., Any],
+    opened: Callable[..., Any],
+    sms: Callable[..., Any],
+    message: dict[str, Any],
+    account: dict[str, str],
+    parameters: dict[str, Any],
+) -> None:
     logging.getLogger("twilio.http_client").setLevel(logging.WARNING)
     server.answer(Answer(201, {"sid": "SM1"}))
     client = Client(SID, TOKEN)

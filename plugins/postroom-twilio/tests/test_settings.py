@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from postroom.testing.http import HttpRecorder
+from typing import Any
+
 import pytest
 from pydantic import ValidationError
 
@@ -15,8 +18,10 @@ from postroom_twilio.settings import TwilioSettings
 from .conftest import SID, TOKEN
 
 
-def configured(**values):
-    return account_settings("texts", {"provider": "twilio", **values}, TwilioSettings)
+def configured(**values: Any) -> TwilioSettings:
+    settings = account_settings("texts", {"provider": "twilio", **values}, TwilioSettings)
+    assert isinstance(settings, TwilioSettings)
+    return settings
 
 
 @pytest.mark.parametrize(
@@ -30,7 +35,7 @@ def configured(**values):
         ({"account_sid": SID, "api_secret": "hush"}, ["api_key", "TWILIO_API_KEY"]),
     ],
 )
-def test_a_missing_credential_is_named_with_its_variable(values, named) -> None:
+def test_a_missing_credential_is_named_with_its_variable(values: dict[str, str], named: list[str]) -> None:
     with pytest.raises(MissingCredential) as caught:
         configured(**values)
     text = str(caught.value)
@@ -43,13 +48,13 @@ def test_a_missing_credential_is_named_with_its_variable(values, named) -> None:
 @pytest.mark.parametrize(
     "sid", ["SK1", "AC", "AC1/../x", "AC1?x", "AC1#x", "AC1%2e", "AC1:x", "AC1\r\nX: y", "AC1 x", "AC1\n"]
 )
-def test_an_account_sid_cannot_leave_its_place_in_the_url(sid) -> None:
+def test_an_account_sid_cannot_leave_its_place_in_the_url(sid: str) -> None:
     with pytest.raises(InvalidOption, match="accounts.texts.account_sid"):
         configured(account_sid=sid, auth_token=TOKEN)
 
 
 @pytest.mark.parametrize("url", ["example.org", "ftp://example.org", "https://example.org/a b", "https://a\r\nb"])
-def test_a_status_callback_must_be_a_web_address(url) -> None:
+def test_a_status_callback_must_be_a_web_address(url: str) -> None:
     with pytest.raises(InvalidOption, match="status_callback"):
         configured(account_sid=SID, auth_token=TOKEN, status_callback=url)
 
@@ -69,7 +74,7 @@ def test_secrets_stay_out_of_texts() -> None:
     assert TOKEN not in str(caught.value)
 
 
-async def test_a_message_may_bring_the_credentials_of_the_rest_api(server) -> None:
+async def test_a_message_may_bring_the_credentials_of_the_rest_api(server: HttpRecorder) -> None:
     server.answer(Answer(201, {"sid": "SM1"}))
     options = {"twilio_sid": SID, "twilio_auth_token": TOKEN}
     account = {"provider": "twilio", "account_sid": "AC1", "api_key": "SK1", "api_secret": "x", "from": "+15005550006"}
@@ -81,14 +86,16 @@ async def test_a_message_may_bring_the_credentials_of_the_rest_api(server) -> No
     assert ("From", "+15005550006") in request.form()
 
 
-async def test_an_account_may_be_a_url(server) -> None:
+async def test_an_account_may_be_a_url(server: HttpRecorder) -> None:
     server.answer(Answer(201, {"sid": "SM1"}))
     async with Postroom.from_urls(f"twilio://{SID}:{TOKEN}@?from=%2B15005550006&base_url={server.url}") as room:
         await room.send(Sms(to="+15005550010", body="hi"))
     assert ("From", "+15005550006") in server.requests[0].form()
 
 
-async def test_twilios_usual_environment_makes_an_account(server, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_twilios_usual_environment_makes_an_account(
+    server: HttpRecorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TWILIO_ACCOUNT_SID", SID)
     with pytest.raises(ConfigError, match="TWILIO_AUTH_TOKEN"):
         async with Postroom() as room:

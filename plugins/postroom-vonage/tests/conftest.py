@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from contextlib import asynccontextmanager
 
 import pytest
+from collections.abc import AsyncIterator
+from postroom_vonage.transport import VonageSms
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -28,7 +33,7 @@ CANARY = "canary-secret-never-to-be-shown"
 ID = "0123456789abcdef0123456789abcdef"
 
 
-def parts(*statuses):
+def parts(*statuses: str) -> dict[str, Any]:
     """The SMS API's answer about a text of as many parts."""
     return {
         "message-count": str(len(statuses)),
@@ -39,7 +44,7 @@ def parts(*statuses):
     }
 
 
-def problem(code, title="No", **more):
+def problem(code: int | str, title: str = "No", **more: Any) -> dict[str, Any]:
     """A problem document of the Messages API."""
     return {"type": f"https://developer.vonage.com/api-errors/messages#{code}", "title": title, **more}
 
@@ -48,7 +53,7 @@ YES = {"messages": Answer(202, {"message_uuid": "uuid-1"}), "sms": Answer(200, p
 
 
 @asynccontextmanager
-async def opened(base_url, **settings):
+async def opened(base_url: str | None, **settings: Any) -> AsyncIterator[VonageSms]:
     resources = Resources()
     given = {"api_key": "abcd1234", "api_secret": CANARY, "base_url": base_url, "timeout": 5, **settings}
     transport = VonageSms("texts", VonageSettings.model_validate(given), resources)
@@ -61,38 +66,38 @@ async def opened(base_url, **settings):
 
 
 @pytest.fixture
-def open_vonage():
+def open_vonage() -> Callable[..., Any]:
     """Opens an account the way the core does and closes it with its resources."""
     return opened
 
 
 @pytest.fixture
-async def server():
+async def server() -> AsyncIterator[HttpRecorder]:
     async with HttpRecorder() as recorder:
         yield recorder
 
 
 @pytest.fixture
-def sms():
-    def build(**fields):
+def sms() -> Callable[..., Any]:
+    def build(**fields: Any) -> Sms:
         return Sms(**{"to": "+447700900000", "from_": "+447700900001", "body": "Hey!", "id": ID} | fields)
 
     return build
 
 
 @pytest.fixture(scope="session")
-def pem():
+def pem() -> str:
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
 
 @pytest.fixture(scope="session")
-def pkcs1(pem):
+def pkcs1(pem: str) -> str:
     key = load_pem_private_key(pem.encode(), None)
     return key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()).decode()
 
 
 @pytest.fixture
-def by_token(pem):
+def by_token(pem: str) -> dict[str, Any]:
     """Settings of an account that signs with its application's key."""
     return {"api_key": None, "api_secret": None, "application_id": "app-1", "private_key": pem}

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from postroom.testing.http import HttpRecorder
+from typing import Any
+
 from pathlib import Path
 import asyncio
 import hashlib
@@ -32,11 +36,11 @@ class Clock:
     def __init__(self) -> None:
         self.now = 1_700_000_000.0
 
-    def __call__(self):
+    def __call__(self) -> float:
         return self.now
 
 
-async def test_a_token_serves_until_it_is_due_for_renewal(pem) -> None:
+async def test_a_token_serves_until_it_is_due_for_renewal(pem: str) -> None:
     clock = Clock()
     tokens = Tokens("app-1", pem, clock=clock)
     await tokens.open()
@@ -47,7 +51,7 @@ async def test_a_token_serves_until_it_is_due_for_renewal(pem) -> None:
     assert tokens.authorization() != first
 
 
-async def test_a_clock_that_steps_back_makes_a_new_token(pem) -> None:
+async def test_a_clock_that_steps_back_makes_a_new_token(pem: str) -> None:
     clock = Clock()
     tokens = Tokens("app-1", pem, clock=clock)
     await tokens.open()
@@ -56,7 +60,7 @@ async def test_a_clock_that_steps_back_makes_a_new_token(pem) -> None:
     assert tokens.authorization() != first
 
 
-async def test_the_key_is_read_once_for_all_tokens(pem, tmp_path: Path) -> None:
+async def test_the_key_is_read_once_for_all_tokens(pem: str, tmp_path: Path) -> None:
     path, clock = tmp_path / "private.key", Clock()
     path.write_text(pem)
     tokens = Tokens("app-1", str(path), clock=clock)
@@ -69,13 +73,13 @@ async def test_the_key_is_read_once_for_all_tokens(pem, tmp_path: Path) -> None:
     assert len(seen) == 3
 
 
-async def test_the_token_is_the_one_the_sdk_makes(pem) -> None:
+async def test_the_token_is_the_one_the_sdk_makes(pem: str) -> None:
     tokens = Tokens("app-1", pem, clock=lambda: int(time.time()) - 0.5)
     await tokens.open()
     mine = tokens.authorization().removeprefix("Bearer ")
     theirs = JwtClient("app-1", pem).generate_application_jwt().decode()
     public = load_pem_private_key(pem.encode(), None).public_key()
-    ours, sdks = (jwt.decode(token, public, algorithms=["RS256"]) for token in (mine, theirs))
+    ours, sdks = (jwt.decode(token, public, algorithms=["RS256"]) for token in (mine, theirs))  # type: ignore[arg-type]
     assert jwt.get_unverified_header(mine) == jwt.get_unverified_header(theirs)
     assert ours.keys() == sdks.keys()
     assert ours["exp"] - ours["iat"] == sdks["exp"] - sdks["iat"] == LIFETIME
@@ -84,7 +88,7 @@ async def test_the_token_is_the_one_the_sdk_makes(pem) -> None:
     assert len(ours["jti"]) == len(sdks["jti"])
 
 
-async def test_a_key_may_be_pkcs1_or_pkcs8_text_or_a_path(pem, pkcs1, tmp_path: Path) -> None:
+async def test_a_key_may_be_pkcs1_or_pkcs8_text_or_a_path(pem: str, pkcs1: str, tmp_path: Path) -> None:
     numbers = load_pem_private_key(pem.encode(), None).private_numbers()
     for number, text in enumerate((pem, pkcs1)):
         path = tmp_path / f"{number}.key"
@@ -93,7 +97,7 @@ async def test_a_key_may_be_pkcs1_or_pkcs8_text_or_a_path(pem, pkcs1, tmp_path: 
             assert parse_private_key(key).private_numbers() == numbers
 
 
-def bad_keys():
+def bad_keys() -> dict[str, str]:
     good = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     locked = good.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"hush"))
     curve = ec.generate_private_key(ec.SECP256R1()).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
@@ -103,7 +107,7 @@ def bad_keys():
 
 
 @pytest.mark.parametrize("kind", ["encrypted", "not RSA", "broken", "nothing", "no file", "folder", "nul", "long"])
-async def test_a_key_that_cannot_be_used_is_an_error_without_the_key(kind) -> None:
+async def test_a_key_that_cannot_be_used_is_an_error_without_the_key(kind: str) -> None:
     key = bad_keys()[kind]
     with pytest.raises(MissingCredential, match="private_key") as caught:
         await Tokens("app-1", key).open()
@@ -111,7 +115,9 @@ async def test_a_key_that_cannot_be_used_is_an_error_without_the_key(kind) -> No
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
 
 
-async def test_all_messages_of_an_account_go_with_one_token(open_vonage, server, sms, by_token) -> None:
+async def test_all_messages_of_an_account_go_with_one_token(
+    open_vonage: Callable[..., Any], server: HttpRecorder, sms: Callable[..., Any], by_token: dict[str, Any]
+) -> None:
     server.answer(YES["messages"])
     async with open_vonage(server.url, **by_token) as vonage:
         await asyncio.gather(*(vonage.send(sms()) for _ in range(5)))
@@ -121,7 +127,9 @@ async def test_all_messages_of_an_account_go_with_one_token(open_vonage, server,
     assert seen.pop().startswith("Bearer eyJ")
 
 
-async def test_an_account_with_both_prefers_the_token(open_vonage, server, sms, pem) -> None:
+async def test_an_account_with_both_prefers_the_token(
+    open_vonage: Callable[..., Any], server: HttpRecorder, sms: Callable[..., Any], pem: str
+) -> None:
     server.answer(YES["messages"])
     async with open_vonage(server.url, application_id="app-1", private_key=pem) as vonage:
         await vonage.send(sms())
@@ -129,7 +137,9 @@ async def test_an_account_with_both_prefers_the_token(open_vonage, server, sms, 
 
 
 @pytest.mark.parametrize("api", ["messages", "sms"])
-async def test_basic_is_the_sdks(open_vonage, server, sms, api) -> None:
+async def test_basic_is_the_sdks(
+    open_vonage: Callable[..., Any], server: HttpRecorder, sms: Callable[..., Any], api: str
+) -> None:
     server.answer(YES[api])
     async with open_vonage(server.url, api=api, api_secret="gehéim:x") as vonage:
         await vonage.send(sms())
@@ -141,8 +151,8 @@ VALUES = st.dictionaries(st.from_regex(r"[a-z][a-z\-]{0,9}", fullmatch=True), st
 
 
 @given(fields=VALUES, method=st.sampled_from(["md5", "sha1", "sha256", "sha512"]))
-def test_the_sdk_accepts_our_signature(fields, method) -> None:
-    form = signed({**fields, "api_key": "abcd1234"}, "signature-secret", method, timestamp=1_700_000_000)
+def test_the_sdk_accepts_our_signature(fields: dict[str, str], method: str) -> None:
+    form = signed({**fields, "api_key": "abcd1234"}, "signature-secret", method, timestamp=1_700_000_000)  # type: ignore[arg-type]
     auth = Auth(api_key="abcd1234", signature_secret="signature-secret", signature_method=method)
     assert auth.check_signature(form)
 
@@ -154,7 +164,9 @@ def test_the_plain_md5_signature_is_the_digest_of_fields_and_secret() -> None:
 
 
 @pytest.mark.parametrize("method", ["md5", "sha1", "sha256", "sha512"])
-async def test_what_a_signing_account_sends_passes_the_sdks_check(open_vonage, server, sms, method) -> None:
+async def test_what_a_signing_account_sends_passes_the_sdks_check(
+    open_vonage: Callable[..., Any], server: HttpRecorder, sms: Callable[..., Any], method: str
+) -> None:
     server.answer(YES["sms"])
     settings = {"signature_secret": "s3cret", "signature_method": method}
     async with open_vonage(server.url, api="sms", **settings) as vonage:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from postroom.testing.http import HttpRecorder
+from typing import Any
+
 import pytest
 
 from postroom import MissingCredential, Postroom
@@ -12,7 +16,9 @@ from .conftest import CANARY
 
 
 @pytest.mark.parametrize("api", ["messages", "sms"])
-async def test_the_balance_is_read_with_the_secret_in_no_url(open_vonage, server, api) -> None:
+async def test_the_balance_is_read_with_the_secret_in_no_url(
+    open_vonage: Callable[..., Any], server: HttpRecorder, api: str
+) -> None:
     server.answer(Answer(200, {"value": 10.5, "autoReload": False}))
     async with open_vonage(server.url, api=api) as vonage:
         report = await vonage.check()
@@ -23,14 +29,14 @@ async def test_the_balance_is_read_with_the_secret_in_no_url(open_vonage, server
     assert CANARY not in report.summary
 
 
-async def test_refused_credentials_are_an_error(open_vonage, server) -> None:
+async def test_refused_credentials_are_an_error(open_vonage: Callable[..., Any], server: HttpRecorder) -> None:
     server.answer(Answer(401, {"error-code": "401", "error-code-label": "authentication failed"}))
     async with open_vonage(server.url) as vonage:
         with pytest.raises(AuthenticationFailed, match="check the account's credentials"):
             await vonage.check()
 
 
-async def test_a_server_that_is_not_vonage_is_told(open_vonage, server) -> None:
+async def test_a_server_that_is_not_vonage_is_told(open_vonage: Callable[..., Any], server: HttpRecorder) -> None:
     server.answer(Answer(200, "<html>Welcome</html>"))
     async with open_vonage(server.url) as vonage:
         report = await vonage.check()
@@ -38,13 +44,15 @@ async def test_a_server_that_is_not_vonage_is_told(open_vonage, server) -> None:
     assert "base_url" in report.summary
 
 
-async def test_an_unreachable_vonage_is_an_error(open_vonage) -> None:
+async def test_an_unreachable_vonage_is_an_error(open_vonage: Callable[..., Any]) -> None:
     async with open_vonage("http://127.0.0.1:9") as vonage:
         with pytest.raises(ProviderUnreachable):
             await vonage.check()
 
 
-async def test_a_token_is_made_but_not_tried(open_vonage, server, by_token) -> None:
+async def test_a_token_is_made_but_not_tried(
+    open_vonage: Callable[..., Any], server: HttpRecorder, by_token: dict[str, Any]
+) -> None:
     async with open_vonage(server.url, **by_token) as vonage:
         report = await vonage.check()
     assert report.ok

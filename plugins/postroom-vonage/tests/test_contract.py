@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from datetime import UTC, datetime
 
 import pytest
@@ -16,7 +19,7 @@ PORTS = {"sms": 4062, "messages": 4063}
 pytestmark = pytest.mark.system("vonage")
 
 
-def at(api) -> str:
+def at(api: str) -> str:
     return f"http://127.0.0.1:{PORTS[api]}"
 
 
@@ -35,7 +38,9 @@ FAR = {"expires_at": datetime(2099, 1, 1, tzinfo=UTC)}
     ],
     ids=str,
 )
-async def test_the_sms_contract_accepts_every_shape_we_send(open_vonage, sms, fields) -> None:
+async def test_the_sms_contract_accepts_every_shape_we_send(
+    open_vonage: Callable[..., Any], sms: Callable[..., Any], fields: dict[str, Any]
+) -> None:
     async with open_vonage(at("sms"), api="sms", timeout=20) as vonage:
         message = sms(**fields)
         vonage.validate(message)
@@ -44,7 +49,9 @@ async def test_the_sms_contract_accepts_every_shape_we_send(open_vonage, sms, fi
 
 
 @pytest.mark.parametrize("method", ["md5hash", "md5", "sha1", "sha256", "sha512"])
-async def test_the_sms_contract_accepts_signed_forms(open_vonage, sms, method) -> None:
+async def test_the_sms_contract_accepts_signed_forms(
+    open_vonage: Callable[..., Any], sms: Callable[..., Any], method: str
+) -> None:
     settings = {"api_secret": None, "signature_secret": "s3cret-s3cret", "signature_method": method}
     async with open_vonage(at("sms"), api="sms", timeout=20, **settings) as vonage:
         accepted = await vonage.send(sms())
@@ -79,7 +86,13 @@ async def test_the_sms_contract_accepts_signed_forms(open_vonage, sms, method) -
     ids=str,
 )
 @pytest.mark.parametrize("auth", ["basic", "jwt"])
-async def test_the_messages_contract_accepts_every_shape_we_send(open_vonage, sms, by_token, fields, auth) -> None:
+async def test_the_messages_contract_accepts_every_shape_we_send(
+    open_vonage: Callable[..., Any],
+    sms: Callable[..., Any],
+    by_token: dict[str, Any],
+    fields: dict[str, Any],
+    auth: str,
+) -> None:
     async with open_vonage(at("messages"), timeout=20, **(by_token if auth == "jwt" else {})) as vonage:
         message = sms(**fields)
         vonage.validate(message)
@@ -90,7 +103,9 @@ async def test_the_messages_contract_accepts_every_shape_we_send(open_vonage, sm
 @pytest.mark.parametrize(
     ("api", "options"), [("sms", {"message_class": 9}), ("sms", {"ttl": 1}), ("messages", {"message_type": "poem"})]
 )
-async def test_a_bad_field_is_refused_by_the_contract_and_permanent(open_vonage, sms, api, options) -> None:
+async def test_a_bad_field_is_refused_by_the_contract_and_permanent(
+    open_vonage: Callable[..., Any], sms: Callable[..., Any], api: str, options: dict[str, Any]
+) -> None:
     async with open_vonage(at(api), api=api, timeout=20) as vonage:
         with pytest.raises(DeliveryError) as caught:
             await vonage.send(sms(provider_options=options))

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from postroom import DeliveryError
+from postroom.testing.http import HttpRecorder
+from postroom.testing.http import RecordedRequest
+from typing import Any
+import asyncio
+
 import pytest
 
 from postroom.errors import (
@@ -21,10 +28,10 @@ from .conftest import parts, problem
 
 
 @pytest.fixture
-def refusal(open_vonage, server, sms):
+def refusal(open_vonage: Callable[..., Any], server: HttpRecorder, sms: Callable[..., Any]) -> Callable[..., Any]:
     """What a message meets when the server gives this answer."""
 
-    async def ask(answer, *, account=None, **fields):
+    async def ask(answer: Answer, *, account: dict[str, str] | None = None, **fields: Any) -> Exception:
         server.answer(answer)
         async with open_vonage(server.url, **account or {}) as vonage:
             with pytest.raises(Exception) as caught:
@@ -35,7 +42,7 @@ def refusal(open_vonage, server, sms):
 
 
 @pytest.mark.parametrize("code", SMS_STATUS)
-async def test_every_status_of_the_sms_api_becomes_its_error(refusal, code) -> None:
+async def test_every_status_of_the_sms_api_becomes_its_error(refusal: Callable[..., Any], code: str) -> None:
     error = await refusal(Answer(200, parts(code)), account={"api": "sms"})
     meaning = SMS_STATUS[code]
     assert (type(error), error.provider_code, error.detail) == (meaning.kind, code, "because")
@@ -43,7 +50,7 @@ async def test_every_status_of_the_sms_api_becomes_its_error(refusal, code) -> N
 
 
 @pytest.mark.parametrize("code", PROBLEMS)
-async def test_every_code_of_a_problem_becomes_its_error(refusal, code) -> None:
+async def test_every_code_of_a_problem_becomes_its_error(refusal: Callable[..., Any], code: str) -> None:
     error = await refusal(Answer(422, problem(code, "Title", detail="Detail.")))
     meaning = PROBLEMS[code]
     assert (type(error), error.provider_code, error.detail) == (meaning.kind, code, "Title; Detail.")
@@ -65,7 +72,9 @@ async def test_every_code_of_a_problem_becomes_its_error(refusal, code) -> None:
         ("99", MessageRejected, "permanent"),
     ],
 )
-async def test_a_status_of_the_sms_api_means_what_its_page_says(refusal, code, kind, outcome) -> None:
+async def test_a_status_of_the_sms_api_means_what_its_page_says(
+    refusal: Callable[..., Any], code: str, kind: type[Any], outcome: str
+) -> None:
     error = await refusal(Answer(200, parts(code)), account={"api": "sms"})
     assert (type(error), error.outcome, error.provider_code) == (kind, Outcome(outcome), code)
 
@@ -91,12 +100,14 @@ async def test_a_status_of_the_sms_api_means_what_its_page_says(refusal, code, k
         (422, "9999", "New", MessageRejected),
     ],
 )
-async def test_the_problems_of_the_messages_contract_have_their_errors(refusal, status, code, title, kind) -> None:
+async def test_the_problems_of_the_messages_contract_have_their_errors(
+    refusal: Callable[..., Any], status: int, code: str, title: str, kind: type[Any]
+) -> None:
     error = await refusal(Answer(status, problem(code, title, instance="trace-1")))
     assert (type(error), error.status, error.provider_code, error.request_id) == (kind, status, code, "trace-1")
 
 
-async def test_invalid_parameters_are_named(refusal) -> None:
+async def test_invalid_parameters_are_named(refusal: Callable[..., Any]) -> None:
     wrong = [{"name": "image.url", "reason": "is required."}, "not an object"]
     error = await refusal(Answer(422, problem("1150", "Invalid params", invalid_parameters=wrong)))
     assert error.detail == "Invalid params; image.url: is required."
@@ -105,7 +116,7 @@ async def test_invalid_parameters_are_named(refusal) -> None:
 @pytest.mark.parametrize(
     "body", [{"type": 7, "title": ["x"], "invalid_parameters": 1}, {"type": "#a b"}, {"type": None}, [], "null"]
 )
-async def test_a_problem_of_another_form_is_judged_by_its_status(refusal, body) -> None:
+async def test_a_problem_of_another_form_is_judged_by_its_status(refusal: Callable[..., Any], body: Any) -> None:
     error = await refusal(Answer(422, body))
     assert type(error) is MessageRejected
     assert error.provider_code is None
@@ -114,7 +125,9 @@ async def test_a_problem_of_another_form_is_judged_by_its_status(refusal, body) 
 @pytest.mark.parametrize(
     ("answer", "api"), [(Answer(200, parts("15")), "sms"), (Answer(422, problem("1120")), "messages")]
 )
-async def test_a_bad_sender_is_the_accounts_fault_unless_the_message_chose_it(refusal, answer, api) -> None:
+async def test_a_bad_sender_is_the_accounts_fault_unless_the_message_chose_it(
+    refusal: Callable[..., Any], answer: Answer, api: str
+) -> None:
     own = await refusal(answer, account={"api": api, "from": "+447700900001"})
     chosen = await refusal(answer, account={"api": api, "from": "+447700900002"})
     assert (own.scope, chosen.scope) == (Scope.ACCOUNT, Scope.MESSAGE)
@@ -123,21 +136,25 @@ async def test_a_bad_sender_is_the_accounts_fault_unless_the_message_chose_it(re
 @pytest.mark.parametrize(
     ("answer", "api"), [(Answer(200, parts("7")), "sms"), (Answer(422, problem("1050")), "messages")]
 )
-async def test_a_refused_recipient_has_a_result_of_its_own(refusal, answer, api) -> None:
+async def test_a_refused_recipient_has_a_result_of_its_own(
+    refusal: Callable[..., Any], answer: Answer, api: str
+) -> None:
     error = await refusal(answer, account={"api": api})
     [result] = error.recipients
     assert (result.address, result.outcome, result.code) == ("+447700900000", Outcome.PERMANENT, "recipients_refused")
     assert result.provider_code == error.provider_code
 
 
-async def test_an_expired_token_points_at_the_clock(refusal) -> None:
+async def test_an_expired_token_points_at_the_clock(refusal: Callable[..., Any]) -> None:
     error = await refusal(Answer(401, problem("jwt-expired")))
     assert isinstance(error, AuthenticationFailed)
     assert "clock" in str(error)
 
 
-async def test_a_token_that_vonage_echoes_is_not_shown(open_vonage, server, sms, by_token) -> None:
-    def echo(request: pytest.FixtureRequest):
+async def test_a_token_that_vonage_echoes_is_not_shown(
+    open_vonage: Callable[..., Any], server: HttpRecorder, sms: Callable[..., Any], by_token: dict[str, Any]
+) -> None:
+    def echo(request: RecordedRequest) -> Answer:
         return Answer(401, {"title": "no", "detail": request.headers["authorization"]})
 
     server.answer_with(echo)
@@ -149,8 +166,10 @@ async def test_a_token_that_vonage_echoes_is_not_shown(open_vonage, server, sms,
     assert not [piece for piece in sent.split(".") if piece in str(caught.value) + repr(vars(caught.value))]
 
 
-async def test_a_signature_that_vonage_echoes_is_not_shown(open_vonage, server, sms) -> None:
-    def echo(request: pytest.FixtureRequest):
+async def test_a_signature_that_vonage_echoes_is_not_shown(
+    open_vonage: Callable[..., Any], server: HttpRecorder, sms: Callable[..., Any]
+) -> None:
+    def echo(request: RecordedRequest) -> Answer:
         return Answer(200, {"messages": [{"status": "14", "error-text": request.body.decode()}]})
 
     server.answer_with(echo)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from postroom_vonage.transport import VonageSms
+from typing import Any
+
 from pathlib import Path
 import logging
 import ssl
 import traceback
 
 import pytest
+from typing import Any
 import trustme
 
 from postroom import Postroom, Sms
@@ -36,7 +41,7 @@ STEPS = ("try again", "check", "look for", "add credit", "set SSL_CERT_FILE", "c
 BASIC = basic("abcd1234", CANARY).removeprefix("Basic ")
 
 
-async def refused(transport, message, caplog: pytest.LogCaptureFixture = None) -> DeliveryError:
+async def refused(transport: VonageSms, message: Sms, caplog: pytest.LogCaptureFixture | None = None) -> DeliveryError:
     with pytest.raises(DeliveryError) as caught:
         await transport.send(message)
     error = caught.value
@@ -72,7 +77,15 @@ async def refused(transport, message, caplog: pytest.LogCaptureFixture = None) -
     ids=str,
 )
 async def test_every_answer_has_its_outcome(
-    api, open_vonage, server, sms, caplog: pytest.LogCaptureFixture, step, kind, outcome, scope
+    api: str,
+    open_vonage: Callable[..., Any],
+    server: HttpRecorder,
+    sms: Callable[..., Any],
+    caplog: pytest.LogCaptureFixture,
+    step: Answer,
+    kind: type[Any],
+    outcome: str,
+    scope: str,
 ) -> None:
     caplog.set_level(logging.DEBUG)
     server.answer(step)
@@ -83,7 +96,7 @@ async def test_every_answer_has_its_outcome(
 
 
 async def test_an_untrusted_certificate_ends_before_anything_is_sent(
-    api, open_vonage, sms, caplog: pytest.LogCaptureFixture
+    api: str, open_vonage: Callable[..., Any], sms: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
@@ -95,7 +108,7 @@ async def test_an_untrusted_certificate_ends_before_anything_is_sent(
 
 
 async def test_a_private_authority_is_trusted_through_ssl_cert_file(
-    api, open_vonage, sms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    api: str, open_vonage: Callable[..., Any], sms: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
@@ -108,7 +121,11 @@ async def test_a_private_authority_is_trusted_through_ssl_cert_file(
 
 
 async def test_a_proxy_of_the_environment_carries_the_request(
-    api, open_vonage, server, sms, monkeypatch: pytest.MonkeyPatch
+    api: str,
+    open_vonage: Callable[..., Any],
+    server: HttpRecorder,
+    sms: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
@@ -120,7 +137,9 @@ async def test_a_proxy_of_the_environment_carries_the_request(
     assert server.requests[0].target.startswith("http://vonage.example/")
 
 
-async def test_retry_after_and_the_trace_are_kept(api, open_vonage, server, sms) -> None:
+async def test_retry_after_and_the_trace_are_kept(
+    api: str, open_vonage: Callable[..., Any], server: HttpRecorder, sms: Callable[..., Any]
+) -> None:
     server.answer(Answer(429, {"title": "Rate Limit Hit", "instance": "trace-1"}, {"Retry-After": "17"}))
     async with open_vonage(server.url, api=api) as vonage:
         error = await refused(vonage, sms())
@@ -128,10 +147,15 @@ async def test_retry_after_and_the_trace_are_kept(api, open_vonage, server, sms)
 
 
 @pytest.mark.parametrize("step", [Answer(502, "<html>"), Answer(200), Drop("request"), Hang("request")], ids=str)
-async def test_a_failover_route_makes_no_second_copy_of_what_may_have_been_sent(api, server, step) -> None:
+async def test_a_failover_route_makes_no_second_copy_of_what_may_have_been_sent(
+    api: str, server: HttpRecorder, step: Any
+) -> None:
     server.answer(step)
     account = {"provider": "vonage", "api": api, "api_key": "k", "api_secret": CANARY, "from": "Shop", "timeout": 0.5}
-    accounts = {"first": {**account, "base_url": server.url}, "second": {"provider": "memory", "from": "Shop"}}
+    accounts: dict[str, dict[str, Any]] = {
+        "first": {**account, "base_url": server.url},
+        "second": {"provider": "memory", "from": "Shop"},
+    }
     routes = {"careful": {"via": ["first", "second"]}}
     async with Postroom(accounts=accounts, routes=routes, defaults={"sms": "careful"}) as room:
         with pytest.raises(DeliveryError) as caught:
@@ -141,10 +165,13 @@ async def test_a_failover_route_makes_no_second_copy_of_what_may_have_been_sent(
     assert len(server.requests) == 1
 
 
-async def test_a_failover_route_goes_on_when_nothing_was_sent(api, server) -> None:
+async def test_a_failover_route_goes_on_when_nothing_was_sent(api: str, server: HttpRecorder) -> None:
     server.answer(Answer(500))
     account = {"provider": "vonage", "api": api, "api_key": "k", "api_secret": CANARY, "from": "Shop"}
-    accounts = {"first": {**account, "base_url": server.url}, "second": {"provider": "memory", "from": "Shop"}}
+    accounts: dict[str, dict[str, Any]] = {
+        "first": {**account, "base_url": server.url},
+        "second": {"provider": "memory", "from": "Shop"},
+    }
     routes = {"careful": {"via": ["first", "second"]}}
     async with Postroom(accounts=accounts, routes=routes, defaults={"sms": "careful"}) as room:
         receipt = await room.send(Sms(to="+447700900000", body="hi"))
@@ -153,7 +180,11 @@ async def test_a_failover_route_goes_on_when_nothing_was_sent(api, server) -> No
 
 
 async def test_basic_credentials_that_vonage_echoes_are_not_shown(
-    api, open_vonage, server, sms, caplog: pytest.LogCaptureFixture
+    api: str,
+    open_vonage: Callable[..., Any],
+    server: HttpRecorder,
+    sms: Callable[..., Any],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     server.answer(Answer(401, {"title": "no", "detail": f"{'x ' * 130} Basic {BASIC} of {CANARY}"}))
     async with open_vonage(server.url, api=api) as vonage:

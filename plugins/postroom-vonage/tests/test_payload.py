@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from postroom.testing.http import HttpRecorder
+from typing import Any
+
 import json
 import logging
 from datetime import UTC, datetime, timedelta
@@ -25,7 +29,7 @@ TO = {"to": "447700900000", "from_": "447700900001", "client_ref": ID}
 PNG, MP3, PDF, VCF = (f"https://example.org/a{ending}?b=c" for ending in (".png", ".mp3", ".pdf", ".vcf"))
 
 
-def dumped(model):
+def dumped(model: Any) -> dict[str, Any]:
     return json.loads(json.dumps(model.model_dump(by_alias=True, exclude_none=True)))
 
 
@@ -68,7 +72,7 @@ def dumped(model):
     ],
     ids=lambda value: "+".join(value) if isinstance(value, dict) else type(value).__name__,
 )
-def test_the_json_is_what_the_sdk_makes(sms, given, model) -> None:
+def test_the_json_is_what_the_sdk_makes(sms: Callable[..., Any], given: dict[str, Any], model: Any) -> None:
     assert json.loads(json.dumps(messages_api.fields(sms(**given), NOW))) == dumped(model)
 
 
@@ -90,19 +94,19 @@ def test_the_json_is_what_the_sdk_makes(sms, given, model) -> None:
     ],
     ids=str,
 )
-def test_the_form_is_what_the_sdk_makes(sms, given, more) -> None:
+def test_the_form_is_what_the_sdk_makes(sms: Callable[..., Any], given: dict[str, Any], more: dict[str, Any]) -> None:
     model = SmsMessage(**TO | {"text": "Hey!"} | more)
     expected = {name: str(value) for name, value in dumped(model).items()}
     assert sms_api.fields(sms(**given), NOW) == expected
 
 
-def test_true_and_false_go_out_as_the_documentation_writes_them(sms) -> None:
+def test_true_and_false_go_out_as_the_documentation_writes_them(sms: Callable[..., Any]) -> None:
     fields = sms_api.fields(sms(provider_options={"status_report_req": False, "trusted-number": True}), NOW)
     assert (fields["status-report-req"], fields["trusted-number"]) == ("false", "true")
 
 
 @given(body=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=200))
-def test_the_sms_api_is_told_unicode_exactly_when_our_segments_are(body) -> None:
+def test_the_sms_api_is_told_unicode_exactly_when_our_segments_are(body: str) -> None:
     fields = sms_api.fields(Sms(to="+447700900000", from_="Post", body=body), NOW)
     assert fields.get("type") == ("unicode" if count_segments(body).encoding == "ucs2" else None)
     assert fields["text"] == body
@@ -118,18 +122,22 @@ def test_the_sms_api_is_told_unicode_exactly_when_our_segments_are(body) -> None
         ({"media": PNG}, 10**7, 259_200),
     ],
 )
-def test_the_time_to_live_keeps_the_channels_limits(sms, given, left, seconds) -> None:
+def test_the_time_to_live_keeps_the_channels_limits(
+    sms: Callable[..., Any], given: dict[str, str], left: float, seconds: int
+) -> None:
     message = sms(expires_at=NOW + timedelta(seconds=left), **given)
     assert messages_api.fields(message, NOW)["ttl"] == seconds
 
 
 @pytest.mark.parametrize(("left", "milliseconds"), [(0.5, 20_000), (25.9, 25_900), (10**7, 604_800_000)])
-def test_the_sms_apis_time_to_live_is_in_milliseconds(sms, left, milliseconds) -> None:
+def test_the_sms_apis_time_to_live_is_in_milliseconds(sms: Callable[..., Any], left: float, milliseconds: int) -> None:
     assert sms_api.fields(sms(expires_at=NOW + timedelta(seconds=left)), NOW)["ttl"] == str(milliseconds)
 
 
 @pytest.mark.parametrize("base", ["", "/regional/eu"])
-async def test_the_paths_are_those_of_the_apis(open_vonage, server, sms, base) -> None:
+async def test_the_paths_are_those_of_the_apis(
+    open_vonage: Callable[..., Any], server: HttpRecorder, sms: Callable[..., Any], base: str
+) -> None:
     server.answer(YES["messages"], YES["sms"])
     async with open_vonage(server.url + base) as one, open_vonage(server.url + base, api="sms") as two:
         await one.send(sms())
@@ -142,7 +150,7 @@ async def test_the_paths_are_those_of_the_apis(open_vonage, server, sms, base) -
     assert server.requests[1].headers["content-type"] == "application/x-www-form-urlencoded"
 
 
-async def test_without_base_url_the_hosts_are_vonages(open_vonage) -> None:
+async def test_without_base_url_the_hosts_are_vonages(open_vonage: Callable[..., Any]) -> None:
     async with open_vonage(None) as one, open_vonage(None, api="sms") as two:
         assert (one.base_url, two.base_url) == ("https://api.nexmo.com", "https://rest.nexmo.com")
 
@@ -174,7 +182,13 @@ async def test_without_base_url_the_hosts_are_vonages(open_vonage) -> None:
     ],
 )
 async def test_what_vonage_would_refuse_is_refused_before_the_wire(
-    open_vonage, server, sms, api, fields, error, said
+    open_vonage: Callable[..., Any],
+    server: HttpRecorder,
+    sms: Callable[..., Any],
+    api: str,
+    fields: dict[str, Any],
+    error: type[Any],
+    said: str,
 ) -> None:
     async with open_vonage(server.url, api=api) as vonage:
         with pytest.raises(error, match=said):
@@ -183,13 +197,15 @@ async def test_what_vonage_would_refuse_is_refused_before_the_wire(
 
 
 @pytest.mark.parametrize(("api", "longest"), [("messages", 3200), ("sms", 100_000)])
-async def test_the_longest_text_is_taken(open_vonage, server, sms, api, longest) -> None:
+async def test_the_longest_text_is_taken(
+    open_vonage: Callable[..., Any], server: HttpRecorder, sms: Callable[..., Any], api: str, longest: int
+) -> None:
     async with open_vonage(server.url, api=api) as vonage:
         vonage.validate(sms(body="x" * longest))
 
 
 async def test_an_account_that_only_warns_sends_the_text_without_media(
-    open_vonage, server, sms, caplog: pytest.LogCaptureFixture
+    open_vonage: Callable[..., Any], server: HttpRecorder, sms: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     server.answer(YES["sms"])
     message = sms(media=PNG)
@@ -202,19 +218,19 @@ async def test_an_account_that_only_warns_sends_the_text_without_media(
 
 
 @pytest.mark.parametrize("kind", ["sms-api", "sms", "mms", "whatsapp"])
-def test_options_are_the_sdks_fields_that_the_message_does_not_own(kind) -> None:
+def test_options_are_the_sdks_fields_that_the_message_does_not_own(kind: str) -> None:
     known = known_fields(kind)
     assert known
     assert not known.keys() & {*OWNED, "sig"}
 
 
 @pytest.mark.parametrize("sender", ["+447700900001", "447700900001", "whatsapp:+447700900001"])
-def test_the_sender_goes_out_as_vonage_writes_it(sms, sender) -> None:
+def test_the_sender_goes_out_as_vonage_writes_it(sms: Callable[..., Any], sender: str) -> None:
     message = sms(from_=sender, channel="whatsapp")
     assert messages_api.fields(message, NOW)["from"] == sms_api.fields(message, NOW)["from"] == "447700900001"
 
 
-def test_an_option_of_none_is_left_out(sms) -> None:
+def test_an_option_of_none_is_left_out(sms: Callable[..., Any]) -> None:
     assert "webhook_url" not in messages_api.fields(sms(provider_options={"webhook_url": None}), NOW)
 
 
@@ -230,5 +246,5 @@ def test_an_option_of_none_is_left_out(sms) -> None:
         ("https://e.org/no-ending", "mms", "image"),
     ],
 )
-def test_the_type_of_media_is_told_by_the_url(url, kind, type_) -> None:
-    assert messages_api.media_type(url, kind) == type_
+def test_the_type_of_media_is_told_by_the_url(url: str, kind: str, type_: str) -> None:
+    assert messages_api.media_type(url, kind) == type_  # type: ignore[arg-type]

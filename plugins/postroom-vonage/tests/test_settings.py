@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from postroom.testing.http import HttpRecorder
+from typing import Any
+
 import pytest
 
 from postroom import MissingCredential, Postroom
@@ -19,8 +22,10 @@ def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def configured(**values):
-    return account_settings("texts", {"provider": "vonage", **values}, VonageSettings)
+def configured(**values: Any) -> VonageSettings:
+    settings = account_settings("texts", {"provider": "vonage", **values}, VonageSettings)
+    assert isinstance(settings, VonageSettings)
+    return settings
 
 
 @pytest.mark.parametrize(
@@ -40,7 +45,7 @@ def configured(**values):
     ],
     ids=str,
 )
-def test_a_missing_credential_is_named_with_its_variable(values, missing) -> None:
+def test_a_missing_credential_is_named_with_its_variable(values: dict[str, str], missing: str) -> None:
     with pytest.raises(MissingCredential) as caught:
         configured(**values)
     text = str(caught.value)
@@ -61,7 +66,7 @@ def test_a_missing_credential_is_named_with_its_variable(values, missing) -> Non
     ],
     ids=str,
 )
-def test_every_way_of_an_api_is_enough(values) -> None:
+def test_every_way_of_an_api_is_enough(values: dict[str, str]) -> None:
     assert configured(**values).provider == "vonage"
 
 
@@ -75,13 +80,13 @@ def test_every_way_of_an_api_is_enough(values) -> None:
     ],
     ids=str,
 )
-def test_a_wrong_setting_is_named(values, said) -> None:
+def test_a_wrong_setting_is_named(values: dict[str, str], said: str) -> None:
     with pytest.raises(InvalidOption, match=said) as caught:
         configured(**values)
     assert CANARY not in str(caught.value)
 
 
-def test_secrets_are_in_no_repr_and_no_dump(pem) -> None:
+def test_secrets_are_in_no_repr_and_no_dump(pem: str) -> None:
     secrets = {"api_secret": CANARY, "signature_secret": CANARY, "private_key": pem}
     settings = VonageSettings(api_key="k", application_id="a", **secrets)
     assert CANARY not in f"{settings!r}{settings}{settings.model_dump()}{settings.model_dump_json()}"
@@ -89,7 +94,7 @@ def test_secrets_are_in_no_repr_and_no_dump(pem) -> None:
     assert settings.secret_texts() == [CANARY, CANARY, pem]
 
 
-async def test_an_account_may_be_a_url(server) -> None:
+async def test_an_account_may_be_a_url(server: HttpRecorder) -> None:
     server.answer(YES["sms"])
     async with Postroom.from_urls(f"vonage://abcd1234:{CANARY}@?api=sms&from=Shop&base_url={server.url}") as room:
         receipt = await room.send(Sms(to="+447700900000", body="hi"))
@@ -104,7 +109,7 @@ async def test_vonages_usual_environment_makes_an_account(monkeypatch: pytest.Mo
             await room.send(Sms(to="+447700900000", **{"from": "Shop"}, body="hi", provider="vonage"))
 
 
-async def test_a_message_may_bring_its_own_credentials(server) -> None:
+async def test_a_message_may_bring_its_own_credentials(server: HttpRecorder) -> None:
     server.answer(YES["messages"])
     options = {"vonage_api_key": "other", "vonage_api_secret": "hush"}
     account = {"provider": "vonage", "api_key": "k", "api_secret": CANARY, "from": "Shop", "base_url": server.url}
@@ -113,7 +118,7 @@ async def test_a_message_may_bring_its_own_credentials(server) -> None:
     assert server.requests[0].headers["authorization"] == "Basic b3RoZXI6aHVzaA=="
 
 
-async def test_a_key_that_is_none_is_told_when_the_account_is_used(server) -> None:
+async def test_a_key_that_is_none_is_told_when_the_account_is_used(server: HttpRecorder) -> None:
     account = {"provider": "vonage", "application_id": "a", "private_key": "no key", "base_url": server.url}
     async with Postroom(accounts={"texts": {**account, "from": "Shop"}}) as room:
         with pytest.raises(MissingCredential, match="PEM"):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from postroom.testing.http import HttpRecorder
+from typing import Any
+
 import json
 
 import pytest
@@ -24,7 +28,9 @@ from .conftest import CANARY, parts
 LONG = "x" * 400
 
 
-async def test_the_ids_of_all_parts_are_kept(open_vonage, server, sms) -> None:
+async def test_the_ids_of_all_parts_are_kept(
+    open_vonage: Callable[..., Any], server: HttpRecorder, sms: Callable[..., Any]
+) -> None:
     server.answer(Answer(200, parts("0", "0")))
     async with open_vonage(server.url, api="sms") as vonage:
         accepted = await vonage.send(sms(body="x" * 300))
@@ -33,7 +39,9 @@ async def test_the_ids_of_all_parts_are_kept(open_vonage, server, sms) -> None:
     assert (result.address, result.provider_message_id, result.segments) == ("+447700900000", "id-0", 2)
 
 
-async def test_one_part_needs_no_list_of_parts(open_vonage, server, sms) -> None:
+async def test_one_part_needs_no_list_of_parts(
+    open_vonage: Callable[..., Any], server: HttpRecorder, sms: Callable[..., Any]
+) -> None:
     server.answer(Answer(200, parts("0")))
     async with open_vonage(server.url, api="sms") as vonage:
         accepted = await vonage.send(sms())
@@ -45,7 +53,12 @@ async def test_one_part_needs_no_list_of_parts(open_vonage, server, sms) -> None
     [(("0", "1", "0"), "1", "id-0"), (("9", "0", "0"), "9", "id-1"), (("0", "0", "5"), "5", "id-0")],
 )
 async def test_a_text_of_which_only_some_parts_were_taken_is_over(
-    open_vonage, server, sms, statuses, code, first
+    open_vonage: Callable[..., Any],
+    server: HttpRecorder,
+    sms: Callable[..., Any],
+    statuses: tuple[str, ...],
+    code: str,
+    first: str,
 ) -> None:
     server.answer(Answer(200, parts(*statuses)))
     async with open_vonage(server.url, api="sms") as vonage:
@@ -58,7 +71,7 @@ async def test_a_text_of_which_only_some_parts_were_taken_is_over(
 
 
 @pytest.mark.parametrize("on_unknown", ["hold", "retry", "assume_sent"])
-async def test_a_partly_sent_text_is_never_sent_again(server, on_unknown) -> None:
+async def test_a_partly_sent_text_is_never_sent_again(server: HttpRecorder, on_unknown: str) -> None:
     server.answer(Answer(200, parts("0", "1")))
     account = {"provider": "vonage", "api": "sms", "api_key": "k", "api_secret": CANARY, "base_url": server.url}
     accounts = {"first": {**account, "from": "Shop", "on_unknown": on_unknown}, "second": {"provider": "memory"}}
@@ -72,7 +85,9 @@ async def test_a_partly_sent_text_is_never_sent_again(server, on_unknown) -> Non
     assert len(server.requests) == 1
 
 
-async def test_all_parts_refused_is_the_first_parts_refusal(open_vonage, server, sms) -> None:
+async def test_all_parts_refused_is_the_first_parts_refusal(
+    open_vonage: Callable[..., Any], server: HttpRecorder, sms: Callable[..., Any]
+) -> None:
     server.answer(Answer(200, parts("7", "1")))
     async with open_vonage(server.url, api="sms") as vonage:
         with pytest.raises(RecipientsRefused):
@@ -103,7 +118,9 @@ async def test_all_parts_refused_is_the_first_parts_refusal(open_vonage, server,
     ],
     ids=str,
 )
-async def test_an_answer_that_does_not_list_every_part_proves_nothing(open_vonage, server, sms, body) -> None:
+async def test_an_answer_that_does_not_list_every_part_proves_nothing(
+    open_vonage: Callable[..., Any], server: HttpRecorder, sms: Callable[..., Any], body: Any
+) -> None:
     server.answer(Answer(200, body))
     async with open_vonage(server.url, api="sms") as vonage:
         with pytest.raises(UnexpectedResponse, match="look for the message") as caught:
@@ -112,7 +129,9 @@ async def test_an_answer_that_does_not_list_every_part_proves_nothing(open_vonag
 
 
 @pytest.mark.parametrize("status", [0, "0"], ids=repr)
-async def test_a_status_may_be_a_number_or_text(open_vonage, server, sms, status) -> None:
+async def test_a_status_may_be_a_number_or_text(
+    open_vonage: Callable[..., Any], server: HttpRecorder, sms: Callable[..., Any], status: int | str
+) -> None:
     server.answer(Answer(200, {"message-count": 1, "messages": [{"status": status}]}))
     async with open_vonage(server.url, api="sms") as vonage:
         accepted = await vonage.send(sms())
@@ -127,7 +146,7 @@ ANSWER = st.fixed_dictionaries(
 
 
 @given(answer=ANSWER | SCALARS | st.lists(SCALARS))
-def test_any_json_is_an_acceptance_of_every_part_or_a_delivery_error(answer) -> None:
+def test_any_json_is_an_acceptance_of_every_part_or_a_delivery_error(answer: Any) -> None:
     settings = VonageSettings(api="sms", api_key="k", api_secret="s")
     transport = VonageSms("texts", settings, Resources())
     reply = HttpReply(200, CIMultiDictProxy(CIMultiDict()), json.dumps(answer).encode())
@@ -143,6 +162,6 @@ def test_any_json_is_an_acceptance_of_every_part_or_a_delivery_error(answer) -> 
         assert answer["messages"]
 
 
-def _listed(answer):
+def _listed(answer: Any) -> list[Any]:
     found = answer.get("messages") if isinstance(answer, dict) else None
     return [part for part in found if isinstance(part, dict)] if isinstance(found, list) else []

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import hashlib
 import json
 import time
@@ -87,19 +90,28 @@ MO = {
 }
 
 
-def with_token(payload, *, secret=SECRET, algorithm="HS256", **changed):
+def with_token(
+    payload: bytes | dict[str, Any], *, secret: str | None = SECRET, algorithm: str = "HS256", **changed: Any
+) -> WebhookRequest:
     raw = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
     claims = {"iss": "Vonage", "iat": int(time.time()), "jti": "j-1", "api_key": "abcd1234"}
     claims |= {"payload_hash": hashlib.sha256(raw).hexdigest(), "application_id": "app-1"} | changed
     with warnings.catch_warnings(action="ignore"):
-        token = jwt.encode({k: v for k, v in claims.items() if v is not None}, secret, algorithm=algorithm)
+        token = jwt.encode({k: v for k, v in claims.items() if v is not None}, secret, algorithm=algorithm)  # type: ignore[arg-type]
     headers = {"content-type": "application/json", "authorization": f"Bearer {token}"}
     return WebhookRequest("POST", URL, headers, raw)
 
 
-def with_sig(fields, *, secret=SECRET, method="sha256", timestamp=None, kind="form"):
+def with_sig(
+    fields: dict[str, str],
+    *,
+    secret: str = SECRET,
+    method: str = "sha256",
+    timestamp: int | None = None,
+    kind: str = "form",
+) -> WebhookRequest:
     whole = {**fields, "timestamp": str(int(time.time()) if timestamp is None else timestamp)}
-    whole["sig"] = signature(whole, secret, method)
+    whole["sig"] = signature(whole, secret, method)  # type: ignore[arg-type]
     if kind == "query":
         return WebhookRequest("GET", f"{URL}?{urlencode(whole)}", {}, b"")
     if kind == "json":
@@ -107,18 +119,18 @@ def with_sig(fields, *, secret=SECRET, method="sha256", timestamp=None, kind="fo
     return WebhookRequest("POST", URL, {"content-type": FORM}, urlencode(whole).encode())
 
 
-def changed(request: pytest.FixtureRequest, **changes):
+def changed(request: WebhookRequest, **changes: Any) -> WebhookRequest:
     given = {name: getattr(request, name) for name in ("method", "url", "headers", "body")}
     return WebhookRequest(**given | changes)
 
 
-def transport_of(**given):
+def transport_of(**given: Any) -> VonageSms:
     base = {"api_key": "abcd1234", "api_secret": "s", "signature_secret": SECRET, "signature_method": "sha256"}
     return VonageSms("texts", VonageSettings.model_validate(base | given), Resources())
 
 
 @pytest.fixture
-def read():
+def read() -> Callable[..., Any]:
     return transport_of().parse_webhook
 
 
@@ -132,7 +144,9 @@ def read():
     ],
     ids=["messages", "form", "query", "json"],
 )
-def test_a_status_says_what_became_of_which_message(read, request_, handle, recipient) -> None:
+def test_a_status_says_what_became_of_which_message(
+    read: Callable[..., Any], request_: Callable[..., Any], handle: str, recipient: str
+) -> None:
     [event] = read(request_())
     assert event.type is EventType.DELIVERED
     assert (event.channel, event.provider, event.account) == (Channel.SMS, "vonage", "texts")
@@ -154,7 +168,9 @@ def test_a_status_says_what_became_of_which_message(read, request_, handle, reci
     ],
     ids=str,
 )
-def test_every_status_of_the_messages_api_has_its_word(read, payload, expected) -> None:
+def test_every_status_of_the_messages_api_has_its_word(
+    read: Callable[..., Any], payload: dict[str, Any], expected: tuple[Any, ...]
+) -> None:
     [event] = read(with_token(payload))
     assert (event.type, event.code, event.permanent) == expected
 
@@ -172,7 +188,9 @@ def test_every_status_of_the_messages_api_has_its_word(read, payload, expected) 
         ("unknown", "99", EventType.OTHER, None),
     ],
 )
-def test_every_status_of_the_sms_api_has_its_word(read, status, code, expected, permanent) -> None:
+def test_every_status_of_the_sms_api_has_its_word(
+    read: Callable[..., Any], status: str, code: str, expected: EventType, permanent: bool | None
+) -> None:
     [event] = read(with_sig({**DLR, "status": status, "err-code": code}))
     assert (event.type, event.permanent) == (expected, permanent)
     assert event.code == (code if code != "0" else status)
@@ -183,20 +201,22 @@ def test_every_status_of_the_sms_api_has_its_word(read, status, code, expected, 
     [(lambda: with_token(INBOUND), "Stop"), (lambda: with_sig(MO), MO["text"])],
     ids=["messages", "sms"],
 )
-def test_an_incoming_message_has_its_sender_and_text(read, request_, text) -> None:
+def test_an_incoming_message_has_its_sender_and_text(
+    read: Callable[..., Any], request_: Callable[..., Any], text: str
+) -> None:
     [event] = read(request_())
     assert event.type is EventType.INBOUND
     assert (event.sender, event.recipient, event.text) == ("+447700900000", "+447700900001", text)
     assert event.message_id is None
 
 
-def test_numbers_of_the_first_messages_api_are_read(read) -> None:
+def test_numbers_of_the_first_messages_api_are_read(read: Callable[..., Any]) -> None:
     told = {**STATUS, "to": {"type": "sms", "number": "447700900000"}, "from": {"type": "sms", "id": "Shop"}}
     assert read(with_token(told))[0].recipient == "+447700900000"
 
 
 @pytest.mark.parametrize("reference", ["order-7", ID.upper(), f"{ID}0", "", 7], ids=str)
-def test_a_reference_that_is_not_ours_is_not_taken_for_our_id(read, reference) -> None:
+def test_a_reference_that_is_not_ours_is_not_taken_for_our_id(read: Callable[..., Any], reference: int | str) -> None:
     assert read(with_token({**STATUS, "client_ref": reference}))[0].message_id is None
 
 
@@ -204,17 +224,17 @@ def test_a_reference_that_is_not_ours_is_not_taken_for_our_id(read, reference) -
     ("told", "hour"),
     [("2026-01-01 14:00:00 +0000", 14), ("2026-01-01 16:00:00 +0200", 14), ("2026-01-01T14:00:00Z", 14)],
 )
-def test_times_are_read_in_every_form_vonage_writes(read, told, hour) -> None:
+def test_times_are_read_in_every_form_vonage_writes(read: Callable[..., Any], told: str, hour: int) -> None:
     [event] = read(with_token({**STATUS, "timestamp": told}))
     assert event.occurred_at == datetime(2026, 1, 1, hour, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("told", ["", "soon", None, 7], ids=str)
-def test_a_report_without_a_readable_time_is_undated(read, told) -> None:
+def test_a_report_without_a_readable_time_is_undated(read: Callable[..., Any], told: int | str | None) -> None:
     assert not read(with_token({**STATUS, "timestamp": told}))[0].dated
 
 
-def test_a_repeat_under_a_new_signature_is_known_as_one(read) -> None:
+def test_a_repeat_under_a_new_signature_is_known_as_one(read: Callable[..., Any]) -> None:
     old = int(time.time()) - 200
     pairs = [
         (with_token(STATUS, iat=old), with_token(STATUS, jti="j-2")),
@@ -225,7 +245,7 @@ def test_a_repeat_under_a_new_signature_is_known_as_one(read) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_each_way_of_signing_is_verified_and_no_other(method) -> None:
+def test_each_way_of_signing_is_verified_and_no_other(method: str) -> None:
     for other in METHODS:
         take = transport_of(signature_method=method).parse_webhook
         if other == method:
@@ -236,14 +256,14 @@ def test_each_way_of_signing_is_verified_and_no_other(method) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS[1:])
-def test_signatures_here_are_those_that_the_sdk_verifies(method) -> None:
+def test_signatures_here_are_those_that_the_sdk_verifies(method: str) -> None:
     sdk = Auth(api_key="abcd1234", signature_secret=SECRET, signature_method=method)
     whole = {**MO, "timestamp": "1700000000"}
-    assert sdk.check_signature({**whole, "sig": signature(whole, SECRET, method)})
+    assert sdk.check_signature({**whole, "sig": signature(whole, SECRET, method)})  # type: ignore[arg-type]
     assert verify_signature(with_token(STATUS).headers["authorization"].removeprefix("Bearer "), SECRET)
 
 
-def test_a_sig_in_capitals_is_taken(read) -> None:
+def test_a_sig_in_capitals_is_taken(read: Callable[..., Any]) -> None:
     request = with_sig(DLR)
     head, _, digits = request.body.rpartition(b"sig=")
     assert read(changed(request, body=head + b"sig=" + digits.upper()))
@@ -287,7 +307,7 @@ SIGNED = {
 
 
 @pytest.mark.parametrize("request_", [*TOKENS.values(), *SIGNED.values()], ids=[*TOKENS, *(f"sig-{n}" for n in SIGNED)])
-def test_what_is_not_signed_as_it_stands_is_refused(read, request_) -> None:
+def test_what_is_not_signed_as_it_stands_is_refused(read: Callable[..., Any], request_: Callable[..., Any]) -> None:
     with pytest.raises(SignatureInvalid, match="^texts: ") as caught:
         read(request_())
     assert SECRET not in str(caught.value)
@@ -300,7 +320,7 @@ def test_another_application_is_refused() -> None:
 
 
 @pytest.mark.parametrize("secret", [None, ""])
-def test_an_account_without_a_secret_takes_no_webhooks(secret) -> None:
+def test_an_account_without_a_secret_takes_no_webhooks(secret: str | None) -> None:
     with pytest.raises(SignatureInvalid, match="set signature_secret"):
         transport_of(signature_secret=secret).parse_webhook(with_sig(DLR, secret=""))
 
@@ -315,12 +335,14 @@ def test_the_age_can_be_raised() -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b"[" * 100_000, {}, {"status": "delivered"}], ids=str)
-def test_what_is_signed_and_about_no_message_is_unreadable(read, body) -> None:
+def test_what_is_signed_and_about_no_message_is_unreadable(
+    read: Callable[..., Any], body: bytes | dict[str, str]
+) -> None:
     with pytest.raises(PayloadInvalid):
         read(with_token(body))
 
 
-def test_a_body_beyond_all_messages_is_refused_unread(read) -> None:
+def test_a_body_beyond_all_messages_is_refused_unread(read: Callable[..., Any]) -> None:
     with pytest.raises(PayloadInvalid, match="bytes"):
         read(changed(with_sig(DLR), body=b"a" * 1_048_577))
 
@@ -333,7 +355,7 @@ json_values = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from([*FAILED, *INBOUND, *DLR]), json_values) | json_values)
-def test_any_signed_json_is_events_or_a_webhook_error(payload) -> None:
+def test_any_signed_json_is_events_or_a_webhook_error(payload: Any) -> None:
     try:
         events = transport_of().parse_webhook(with_token(json.dumps(payload).encode()))
     except WebhookError:
@@ -342,7 +364,7 @@ def test_any_signed_json_is_events_or_a_webhook_error(payload) -> None:
 
 
 @given(st.dictionaries(st.sampled_from([*DLR, *MO]) | st.text(max_size=6).filter(lambda n: n != "sig"), st.text()))
-def test_any_signed_form_is_events_or_a_webhook_error(fields) -> None:
+def test_any_signed_form_is_events_or_a_webhook_error(fields: dict[str, str]) -> None:
     try:
         events = transport_of().parse_webhook(with_sig(fields))
     except WebhookError:
@@ -351,7 +373,7 @@ def test_any_signed_form_is_events_or_a_webhook_error(fields) -> None:
 
 
 @given(st.binary(max_size=64), st.text(st.characters(), max_size=30), st.sampled_from([FORM, "application/json", ""]))
-def test_any_bytes_without_a_signature_are_refused(body, token, kind) -> None:
+def test_any_bytes_without_a_signature_are_refused(body: bytes, token: str, kind: str) -> None:
     for authorization in (f"Bearer {token}", token):
         headers = {"content-type": kind, "authorization": authorization}
         for url in (URL, f"https://[/?{token}"):

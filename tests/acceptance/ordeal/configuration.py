@@ -1,19 +1,27 @@
 """Configuration files for the trials."""
 
 from __future__ import annotations
+from typing import TYPE_CHECKING
+
+from typing import Any
 
 from pathlib import Path
+
+if TYPE_CHECKING:
+    from ordeal.servers import MailServer
+    from ordeal.servers import PhoneServer
+
 
 SENDER = "post@example.org"
 NUMBER = "+15005550006"
 
 
-def smtp(server, **settings):
+def smtp(server: MailServer, **settings: Any) -> dict[str, Any]:
     """An account at a recording SMTP server."""
     return {"provider": "smtp", "host": "127.0.0.1", "port": server.port, "tls": "none", "from": SENDER, **settings}
 
 
-def twilio(server, **settings):
+def twilio(server: PhoneServer, **settings: Any) -> dict[str, str]:
     """An account at a recording Twilio."""
     return {
         "provider": "twilio", "account_sid": "AC" + "0" * 32, "auth_token": "t" * 32, "from": NUMBER,
@@ -21,11 +29,11 @@ def twilio(server, **settings):
     }  # fmt: skip
 
 
-def sink(**settings):
+def sink(**settings: Any) -> dict[str, str]:
     return {"provider": "sink", "from": SENDER, **settings}
 
 
-def written(folder, accounts, *, routes=None, **outbox):
+def written(folder: Path, accounts: dict[str, Any], *, routes: None = None, **outbox: Any) -> Path:
     """Write `postroom.toml` into `folder`, with the outbox beside it, and return its path."""
     path = Path(folder) / "postroom.toml"
     tables = {"outbox": {"url": f"sqlite:///{Path(folder) / 'outbox.db'}", **outbox}}
@@ -35,11 +43,11 @@ def written(folder, accounts, *, routes=None, **outbox):
     return path
 
 
-def _lines(name, table):
+def _lines(name: str, table: dict[str, Any]) -> list[str]:
     return [f"[{name}]", *(f"{key} = {_value(value)}" for key, value in table.items()), ""]
 
 
-def _value(value):
+def _value(value: int | str) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_value, value))}]"
     return f'"{value}"' if isinstance(value, str) else str(value).lower()

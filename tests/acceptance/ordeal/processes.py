@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from signal import Signals
+from typing import Any
+
 import asyncio
 import json
 import os
@@ -17,11 +20,11 @@ STARTS_IN = 20.0
 class Process:
     """A Python module of `ordeal` running with arguments; what it prints is read as lines of JSON."""
 
-    def __init__(self, folder) -> None:
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.lines = []
 
-    async def start(self, module, *arguments, before=(), **environment):
+    async def start(self, module: str, *arguments: Any, before: tuple[str, ...] = (), **environment: Any) -> Process:
         surroundings = {name: value for name, value in os.environ.items() if not name.startswith("POSTROOM_")}
         surroundings |= {"PYTHONPATH": str(HERE.parent), **environment}
         self.errors = open(self._folder / f"{module}.log", "ab")
@@ -33,50 +36,50 @@ class Process:
         return self
 
     @property
-    def pid(self):
+    def pid(self) -> int:
         return self._process.pid
 
     @property
-    def code(self):
+    def code(self) -> int:
         return self._process.returncode
 
-    async def line(self, timeout=STARTS_IN):
+    async def line(self, timeout: float | int = STARTS_IN) -> dict[str, str] | str:
         """The next line it prints; None once it has ended."""
         text = await asyncio.wait_for(self._process.stdout.readline(), timeout)
         return json.loads(text) if text.endswith(b"\n") else None
 
-    async def ask(self, text, timeout=STARTS_IN):
+    async def ask(self, text: str, timeout: float = STARTS_IN) -> dict[str, str]:
         """Write a line to it, and return its answer."""
         self._process.stdin.write(f"{text}\n".encode())
         return await self.line(timeout)
 
-    async def rest(self):
+    async def rest(self) -> list[str]:
         """Every whole line still to come."""
         found = []
         while (line := await self.line(60)) is not None:
             found.append(line)
         return found
 
-    def signal(self, number) -> None:
+    def signal(self, number: int | Signals) -> None:
         self._process.send_signal(number)
 
-    async def kill(self):
+    async def kill(self) -> int:
         with suppress(ProcessLookupError):
             self._process.kill()
         return await self.ended()
 
-    async def stop(self):
+    async def stop(self) -> int:
         with suppress(ProcessLookupError):
             self._process.terminate()
         return await self.ended()
 
-    async def ended(self, timeout=60):
+    async def ended(self, timeout: int = 60) -> int:
         code = await asyncio.wait_for(self._process.wait(), timeout)
         self.errors.close()
         self._process._transport.close()
         return code
 
-    def memory(self):
+    def memory(self) -> int:
         """Resident memory in bytes."""
         pages = Path(f"/proc/{self.pid}/statm").read_text().split()[1]
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
@@ -85,16 +88,18 @@ class Process:
 class Crew:
     """Starts processes for one configuration and ends what is left."""
 
-    def __init__(self, config) -> None:
+    def __init__(self, config: Path) -> None:
         self.config = Path(config)
         self.members = []
 
-    async def start(self, module, *arguments, before=(), **environment):
+    async def start(
+        self, module: str, *arguments: int | str, before: tuple[str, ...] = (), **environment: Any
+    ) -> Process:
         process = Process(self.config.parent)
         self.members.append(process)
         return await process.start(module, self.config, *arguments, before=before, **environment)
 
-    async def worker(self, *arguments):
+    async def worker(self, *arguments: str) -> Process:
         """A worker that has begun to work."""
         process = await self.start("worker", *arguments)
         assert await process.line() == "working", self.log("worker")
@@ -103,10 +108,10 @@ class Crew:
     def log(self, module):
         return (self.config.parent / f"{module}.log").read_text()
 
-    async def __aenter__(self):
+    async def __aenter__(self) -> Crew:
         return self
 
-    async def __aexit__(self, *failure):
+    async def __aexit__(self, *failure: None) -> None:
         for process in self.members:
             if process.code is None:
                 with suppress(ProcessLookupError):

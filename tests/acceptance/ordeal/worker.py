@@ -5,6 +5,8 @@ Works until SIGTERM, until nothing is due, or until nothing waits or is in anybo
 
 from __future__ import annotations
 
+from typing import Any
+
 import asyncio
 import logging
 import signal
@@ -15,7 +17,7 @@ from postroom.outbox.states import WAITING
 from postroom.receipts import Status
 
 
-async def main(config, *wishes) -> None:
+async def main(config, *wishes: Any) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     async with Postroom.from_config(config) as room:

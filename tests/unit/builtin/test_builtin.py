@@ -1,6 +1,9 @@
 """The transports that need no provider: console, file, memory."""
 
 from __future__ import annotations
+from typing import TYPE_CHECKING
+
+from typing import Any
 
 from pathlib import Path
 import email.policy
@@ -14,18 +17,22 @@ from hypothesis import strategies as st
 
 from postroom import Attachment, Email, Postroom, ProviderUnavailable, Sms, Status
 
+if TYPE_CHECKING:
+    from tests.conftest import Site
+
+
 NUMBER = "+442079460958"
 
 
-def an_email(**more):
+def an_email(**more: Any) -> Email:
     return Email(**{"to": "Ann <ann@example.org>", "subject": "Hello", "text": "Good morning", **more})
 
 
-def room_of(provider, **settings):
+def room_of(provider: str, **settings: Any) -> Postroom:
     return Postroom(accounts={"a": {"provider": provider, "from": "post@example.org", **settings}})
 
 
-def texting(provider, **settings):
+def texting(provider: str, **settings: Any) -> Postroom:
     return Postroom(accounts={"a": {"provider": provider, "from": "+15005550006", **settings}})
 
 
@@ -55,7 +62,7 @@ class TestConsole:
 
     @given(body=st.text(min_size=1, max_size=60).filter(lambda text: "\0" not in text))
     @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-    def test_prints_no_control_character(self, body, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_prints_no_control_character(self, body: str, capsys: pytest.CaptureFixture[str]) -> None:
         import asyncio
 
         async def work() -> None:
@@ -81,7 +88,7 @@ class TestMemory:
     async def test_keeps_messages_in_order_and_per_room(self) -> None:
         async with texting("memory") as room, texting("memory") as other:
             receipts = await room.send_many([Sms(to=NUMBER, body=str(n)) for n in range(5)], at_once=1)
-            assert [message.body for message in room.memory] == list("01234")
+            assert [message.body for message in room.memory] == list("01234")  # type: ignore[attr-defined]
             assert [message.id for message in room.memory] == [receipt.id for receipt in receipts]
             assert other.memory == []
 
@@ -91,7 +98,7 @@ class TestMemory:
                 an_email(html="<p>x", tags=["a"], metadata={"k": "v"}, template="t", priority="high")
             )
         assert receipt.status is Status.SENT
-        assert room.memory[0].html == "<p>x"
+        assert room.memory[0].html == "<p>x"  # type: ignore[attr-defined]
 
 
 class TestFile:
@@ -146,7 +153,7 @@ class TestFile:
                 await room.send(Sms(to=NUMBER, body="x"))
             assert not (await room.check())["a (sms)"].ok
 
-    def test_a_full_disk_is_a_clear_error_and_leaves_no_part(self, site) -> None:
+    def test_a_full_disk_is_a_clear_error_and_leaves_no_part(self, site: Site) -> None:
         told = site.python(
             """
             import asyncio, json, os, resource, signal

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from postroom.testing.http import RecordedRequest
+from typing import Any
+
 from pathlib import Path
 import json
 from datetime import UTC, datetime
 
 import pytest
+from collections.abc import AsyncIterator
+from typing import Any
 
 from postroom.builtin.forward import PostroomEmail, PostroomSms, idempotency_key
 from postroom.errors import AuthenticationFailed, MessageRejected, Outcome, Scope, UnexpectedResponse
@@ -18,7 +23,7 @@ from postroom.testing.http import Answer, Drop, HttpRecorder
 KEY = "xx--canary-key-never-to-be-shown"
 
 
-def error(status, code, text="said the gateway", **headers):
+def error(status: int, code: str, text: str = "said the gateway", **headers: Any) -> Answer:
     return Answer(status, {"error": code, "message": text, "details": []}, headers)
 
 
@@ -26,22 +31,22 @@ TAKEN = Answer(202, {"id": "g1", "status": "queued", "recipients": []})
 
 
 class GatewayWire(FakeHttpProvider):
-    def accepted(self, request: pytest.FixtureRequest, identifier):
+    def accepted(self, request: RecordedRequest, identifier: str) -> Answer:
         return Answer(202, {"id": identifier, "status": "queued", "recipients": []})
 
-    def rejected(self, request: pytest.FixtureRequest):
+    def rejected(self, request: RecordedRequest) -> Answer:
         return error(400, "invalid_message")
 
-    def unauthorised(self, request: pytest.FixtureRequest):
+    def unauthorised(self, request: RecordedRequest) -> Answer:
         return error(401, "not_authorised")
 
-    def forbidden(self, request: pytest.FixtureRequest):
+    def forbidden(self, request: RecordedRequest) -> Answer:
         return error(403, "suspended")
 
-    def too_large(self, request: pytest.FixtureRequest):
+    def too_large(self, request: RecordedRequest) -> Answer:
         return error(413, "too_large")
 
-    def rate_limited(self, request: pytest.FixtureRequest, seconds):
+    def rate_limited(self, request: RecordedRequest, seconds: int) -> Answer:
         return error(429, "rate_limited", **{"Retry-After": str(seconds)})
 
 
@@ -50,7 +55,7 @@ class TestEmailKit(EmailConformance):
     transport = PostroomEmail
     fake_provider = GatewayWire
 
-    def settings(self, wire):
+    def settings(self, wire: GatewayWire) -> dict[str, str]:
         return {"key": KEY, "base_url": wire.url, "via": "careful"}
 
 
@@ -59,26 +64,26 @@ class TestSmsKit(SmsConformance):
     transport = PostroomSms
     fake_provider = GatewayWire
 
-    def settings(self, wire):
+    def settings(self, wire: GatewayWire) -> dict[str, str]:
         return {"key": KEY, "base_url": wire.url}
 
 
 @pytest.fixture
-async def gateway():
+async def gateway() -> AsyncIterator[Any]:
     async with HttpRecorder() as recorder:
         yield recorder
 
 
-def room_of(gateway, **more):
+def room_of(gateway: HttpRecorder, **more: Any) -> Postroom:
     account = {"provider": "postroom", "base_url": gateway.url, "key": KEY, "from": "device@example.org", **more}
     return Postroom(accounts={"hub": account})
 
 
-def email(**more):
+def email(**more: Any) -> Email:
     return Email(**{"to": "Ann <ann@example.org>", "subject": "Reading", "text": "21 °C", **more})
 
 
-async def test_an_email_is_posted_in_the_words_of_the_api(gateway) -> None:
+async def test_an_email_is_posted_in_the_words_of_the_api(gateway: HttpRecorder) -> None:
     gateway.answer(TAKEN)
     async with room_of(gateway, via="careful") as room:
         receipt = await room.send(
@@ -128,7 +133,7 @@ async def test_an_email_is_posted_in_the_words_of_the_api(gateway) -> None:
     assert receipt.provider_message_id == "g1"
 
 
-async def test_an_sms_to_several_numbers_is_one_request(gateway) -> None:
+async def test_an_sms_to_several_numbers_is_one_request(gateway: HttpRecorder) -> None:
     gateway.answer(TAKEN)
     later = datetime(2040, 1, 1, 12, tzinfo=UTC)
     async with room_of(gateway, **{"from": "Roof"}) as room:
@@ -151,7 +156,9 @@ async def test_an_sms_to_several_numbers_is_one_request(gateway) -> None:
     }
 
 
-async def test_a_message_that_may_have_been_taken_is_sent_again_under_the_same_key(gateway, tmp_path: Path) -> None:
+async def test_a_message_that_may_have_been_taken_is_sent_again_under_the_same_key(
+    gateway: HttpRecorder, tmp_path: Path
+) -> None:
     gateway.answer(Drop("request"), TAKEN)
     accounts = {"hub": {"provider": "postroom", "base_url": gateway.url, "key": KEY, "from": "device@example.org"}}
     outbox = {"url": f"sqlite:///{tmp_path}/outbox.db", "retry_first": 0.01}
@@ -183,7 +190,9 @@ def test_those_who_were_left_out_make_another_key() -> None:
         (Answer(200, "hello"), UnexpectedResponse, Outcome.UNKNOWN, Scope.MESSAGE),
     ],
 )
-async def test_a_refusal_is_put_down_to_the_message_or_to_the_account(gateway, answer, kind, outcome, scope) -> None:
+async def test_a_refusal_is_put_down_to_the_message_or_to_the_account(
+    gateway: HttpRecorder, answer: Answer, kind: type[Any], outcome: Outcome, scope: Scope
+) -> None:
     gateway.answer(answer)
     async with room_of(gateway) as room:
         with pytest.raises(kind) as refused:
@@ -191,7 +200,7 @@ async def test_a_refusal_is_put_down_to_the_message_or_to_the_account(gateway, a
     assert (refused.value.outcome, refused.value.scope) == (outcome, scope)
 
 
-async def test_checking_an_account_lists_one_message(gateway) -> None:
+async def test_checking_an_account_lists_one_message(gateway: HttpRecorder) -> None:
     gateway.answer(Answer(200, {"messages": [], "next": None}))
     async with room_of(gateway) as room:
         found = await room.check()
@@ -200,6 +209,6 @@ async def test_checking_an_account_lists_one_message(gateway) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "xx--ünicode", "two\nlines"])
-def test_a_key_that_no_header_can_carry_is_refused_by_the_configuration(gateway, key) -> None:
+def test_a_key_that_no_header_can_carry_is_refused_by_the_configuration(gateway: HttpRecorder, key: str) -> None:
     with pytest.raises(Exception, match="key"):
         room_of(gateway, key=key).validate()

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from hypothesis.strategies import SearchStrategy
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
 import math
 import tomllib
 
@@ -63,29 +68,29 @@ MEMORY = '[accounts.{0}]\nprovider = "memory"\n'
 
 
 @pytest.fixture
-def here(bare_surroundings):
+def here(bare_surroundings: Path) -> Path:
     return bare_surroundings
 
 
-def write(path, text):
+def write(path: Path, text: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return path
 
 
-def refused(values, kind=InvalidOption):
+def refused(values: dict[str, Any], kind: type[ConfigError] = InvalidOption) -> tuple[str, str | None]:
     with pytest.raises(kind) as caught:
         parse_config(values)
     return str(caught.value), caught.value.path
 
 
-def account_error(stage, table, kind=ConfigError):
+def account_error(stage: ModuleType, table: dict[str, Any], kind: type[Any] = ConfigError) -> str:
     with pytest.raises(kind) as caught:
         Postroom(accounts={"a": {"provider": "stage", **table}}).validate()
     return str(caught.value)
 
 
-def test_the_sample_of_the_design_loads(here) -> None:
+def test_the_sample_of_the_design_loads(here: Path) -> None:
     write(here / "postroom.toml", SAMPLE)
     config = load_config()
     assert list(config.accounts) == ["main", "sg", "texts", "vonage-uk"]
@@ -98,7 +103,7 @@ def test_the_sample_of_the_design_loads(here) -> None:
 
 
 def test_the_named_file_goes_before_the_variable_and_that_before_the_folder(
-    here, monkeypatch: pytest.MonkeyPatch
+    here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     named = write(here / "named.toml", MEMORY.format("named"))
     variable = write(here / "variable.toml", MEMORY.format("variable"))
@@ -115,14 +120,14 @@ def test_the_named_file_goes_before_the_variable_and_that_before_the_folder(
 
 
 @pytest.mark.parametrize("name", ["missing.toml", "folder"])
-def test_a_file_that_cannot_be_read_is_named_with_the_next_step(here, name) -> None:
+def test_a_file_that_cannot_be_read_is_named_with_the_next_step(here: Path, name: str) -> None:
     (here / "folder").mkdir()
     with pytest.raises(ConfigError, match=rf"cannot read .*{name}.*postroom init"):
         load_config(here / name)
 
 
 @pytest.mark.parametrize("content", [b"accounts = [", b"\xff\xfe", b"a = 1\na = 2", b"a = \x00"])
-def test_a_file_that_is_no_toml_is_named(here, content) -> None:
+def test_a_file_that_is_no_toml_is_named(here: Path, content: bytes) -> None:
     (here / "postroom.toml").write_bytes(content)
     with pytest.raises(ConfigError, match=r"postroom\.toml is not valid TOML"):
         load_config()
@@ -131,19 +136,23 @@ def test_a_file_that_is_no_toml_is_named(here, content) -> None:
 class TestEnvironment:
     @pytest.mark.parametrize("name", ["main", "Main", "MAIN"])
     def test_overlays_a_value_of_the_file_whatever_the_case_of_its_name(
-        self, stage, here, monkeypatch: pytest.MonkeyPatch, name
+        self, stage: ModuleType, here: Path, monkeypatch: pytest.MonkeyPatch, name: str
     ) -> None:
         write(here / "postroom.toml", f'[accounts.{name}]\nprovider = "stage"\ntoken = "file"\nuser = "ann"\n')
         monkeypatch.setenv("POSTROOM_ACCOUNTS__MAIN__TOKEN", "from outside")
         assert load_config().accounts == {name: {"provider": "stage", "token": "from outside", "user": "ann"}}
 
     @pytest.mark.parametrize("name", ["vonage-uk", "vonage_uk"])
-    def test_reaches_names_with_a_dash(self, stage, here, monkeypatch: pytest.MonkeyPatch, name) -> None:
+    def test_reaches_names_with_a_dash(
+        self, stage: ModuleType, here: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
         write(here / "postroom.toml", f'[accounts.{name}]\nprovider = "stage"\n')
         monkeypatch.setenv("POSTROOM_ACCOUNTS__VONAGE_UK__TOKEN", "x")
         assert load_config().accounts == {name: {"provider": "stage", "token": "x"}}
 
-    def test_is_enough_for_a_whole_account(self, stage, here, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_is_enough_for_a_whole_account(
+        self, stage: ModuleType, here: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setenv("POSTROOM_ACCOUNTS__MAIN__PROVIDER", "stage")
         monkeypatch.setenv("POSTROOM_ACCOUNTS__MAIN__TOKEN", "x")
         monkeypatch.setenv("POSTROOM_ACCOUNTS__MAIN__TIMEOUT", "2.5")
@@ -158,7 +167,9 @@ class TestEnvironment:
     @pytest.mark.parametrize(
         "secret", ["12345", "true", "null", "1e5", '{"env": "HOME"}', "[1]", '"quoted"', "", " x ", "ä"]
     )
-    async def test_takes_a_secret_as_it_is_written(self, stage, here, monkeypatch: pytest.MonkeyPatch, secret) -> None:
+    async def test_takes_a_secret_as_it_is_written(
+        self, stage: ModuleType, here: Path, monkeypatch: pytest.MonkeyPatch, secret: str
+    ) -> None:
         stage.STAGE.__init__()
         write(here / "postroom.toml", '[accounts.main]\nprovider = "stage"\n')
         monkeypatch.setenv("POSTROOM_ACCOUNTS__MAIN__TOKEN", secret)
@@ -167,13 +178,13 @@ class TestEnvironment:
         assert stage.STAGE.settings_seen[0].token.get_secret_value() == secret
 
     def test_may_replace_a_secret_that_the_file_takes_from_elsewhere(
-        self, stage, here, monkeypatch: pytest.MonkeyPatch
+        self, stage: ModuleType, here: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         write(here / "postroom.toml", '[accounts.main]\nprovider = "stage"\ntoken = { env = "NOT_SET_AT_ALL" }\n')
         monkeypatch.setenv("POSTROOM_ACCOUNTS__MAIN__TOKEN", "x")
         Postroom(load_config()).validate()
 
-    def test_gives_lists_as_json(self, stage, here, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_gives_lists_as_json(self, stage: ModuleType, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         write(here / "postroom.toml", MEMORY.format("a") + MEMORY.format("b"))
         monkeypatch.setenv("POSTROOM_ROUTES__R__VIA", '["b", "a"]')
         assert load_config().routes["r"].via == ("b", "a")
@@ -188,13 +199,15 @@ class TestEnvironment:
             ("POSTROOM_DEFAULTS__EMIAL", "did you mean 'email'"),
         ],
     )
-    def test_with_a_typo_is_an_error_that_names_it(self, here, monkeypatch: pytest.MonkeyPatch, variable, said) -> None:
+    def test_with_a_typo_is_an_error_that_names_it(
+        self, here: Path, monkeypatch: pytest.MonkeyPatch, variable: str, said: str
+    ) -> None:
         monkeypatch.setenv(variable, "s3cret")
         with pytest.raises(InvalidOption, match=said) as caught:
             load_config()
         assert "s3cret" not in str(caught.value)
 
-    def test_that_restricts_plugins_is_no_section(self, here, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_that_restricts_plugins_is_no_section(self, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("POSTROOM_PLUGINS", "memory,console")
         assert load_config() == Config()
         monkeypatch.setenv("POSTROOM_PLUGINS", "")
@@ -211,7 +224,7 @@ class TestEnvironment:
         ],
     )
     def test_that_cannot_be_read_is_an_error_without_its_value(
-        self, here, monkeypatch: pytest.MonkeyPatch, variable, value
+        self, here: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
     ) -> None:
         monkeypatch.setenv(variable, value)
         with pytest.raises(ConfigError) as caught:
@@ -223,12 +236,12 @@ class TestEnvironment:
 
 
 class TestUrls:
-    def settings(self, *urls, **named):
+    def settings(self, *urls: str, **named: Any) -> Postroom:
         room = Postroom.from_urls(*urls, **named)
         room.validate()
         return room
 
-    def account(self, url):
+    def account(self, url: str) -> dict[str, str]:
         (found,) = Postroom.from_urls(url).config.accounts.values()
         return {key: value for key, value in found.items() if key != "url-parts"} | dict(found["url-parts"])
 
@@ -250,7 +263,7 @@ class TestUrls:
         assert self.account("smtps://h:465") == {"provider": "smtp", "tls": "implicit", "host": "h", "port": "465"}
 
     @pytest.mark.parametrize("sender", ["%2B15005550006", "+15005550006"])
-    def test_a_plus_in_a_number_stays_one(self, sender) -> None:
+    def test_a_plus_in_a_number_stays_one(self, sender: str) -> None:
         found = self.account(f"twilio://AC1:t0ken@?from={sender}")
         assert found == {"provider": "twilio", "username": "AC1", "password": "t0ken", "from": "+15005550006"}
 
@@ -265,7 +278,7 @@ class TestUrls:
     async def test_a_room_made_of_urls_sends(self) -> None:
         async with Postroom.from_urls(sms="memory://?from=%2B15005550006") as room:
             await room.send(Sms(to="+442079460958", body="hello"))
-            assert room.memory[0].from_ == "+15005550006"
+            assert room.memory[0].from_ == "+15005550006"  # type: ignore[attr-defined]
 
     @pytest.mark.parametrize(
         "url",
@@ -285,7 +298,7 @@ class TestUrls:
             "nobody_at_all://user:s3cret@host",
         ],
     )
-    def test_a_url_that_is_none_is_an_error_without_the_url(self, url) -> None:
+    def test_a_url_that_is_none_is_an_error_without_the_url(self, url: str) -> None:
         with pytest.raises(Exception) as caught:
             Postroom.from_urls(url).targets(Sms(to="+442079460958", body="x", provider="s3cret-not"))
         assert "user:" not in str(caught.value).replace("smtp://user:password@host", "")
@@ -297,7 +310,9 @@ class TestUrls:
             self.settings("memory://:s3cret@")
         assert "s3cret" not in str(caught.value)
 
-    def test_the_variables_give_default_accounts_beside_the_file(self, here, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_variables_give_default_accounts_beside_the_file(
+        self, here: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         write(here / "postroom.toml", MEMORY.format("m") + '[defaults]\nsms = "m"\n')
         monkeypatch.setenv("POSTROOM_EMAIL_URL", "smtp://user:pass@host:587")
         monkeypatch.setenv("POSTROOM_SMS_URL", "twilio://SID:TOKEN@?from=%2B15005550006")
@@ -305,14 +320,14 @@ class TestUrls:
         assert set(config.accounts) == {"sms-url", "email-url", "m"}
         assert (config.defaults.email, config.defaults.sms) == ("email-url", "m")
 
-    def test_a_wrong_variable_is_named(self, here, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_wrong_variable_is_named(self, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("POSTROOM_EMAIL_URL", "user:s3cret@host")
         with pytest.raises(ConfigError, match="POSTROOM_EMAIL_URL must begin with a provider") as caught:
             load_config()
         assert "s3cret" not in str(caught.value)
 
     def test_the_variable_beside_a_file_with_ill_accounts_is_still_a_configuration_error(
-        self, here, monkeypatch: pytest.MonkeyPatch
+        self, here: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         write(here / "postroom.toml", "accounts = 5\ndefaults = 6\n")
         monkeypatch.setenv("POSTROOM_EMAIL_URL", "memory://")
@@ -322,7 +337,7 @@ class TestUrls:
 
 class TestSecrets:
     @pytest.mark.parametrize("text", ["t0ken", "t0ken\n", "t0ken\r\n"])
-    async def test_come_from_a_file_without_its_last_line_end(self, stage, here, text) -> None:
+    async def test_come_from_a_file_without_its_last_line_end(self, stage: ModuleType, here: Path, text: str) -> None:
         stage.STAGE.__init__()
         path = here / "secret"
         path.write_bytes(text.encode())
@@ -331,17 +346,17 @@ class TestSecrets:
             await room.send(Sms(to="+442079460958", body="x"))
         assert stage.STAGE.settings_seen[0].token.get_secret_value() == "t0ken"
 
-    def test_missing_in_the_environment_name_the_setting_and_the_variable(self, stage) -> None:
+    def test_missing_in_the_environment_name_the_setting_and_the_variable(self, stage: ModuleType) -> None:
         said = account_error(stage, {"token": {"env": "NOT_SET_AT_ALL"}}, MissingCredential)
         assert said == "accounts.a.token: environment variable NOT_SET_AT_ALL is not set"
 
     @pytest.mark.parametrize("where", ["/not/there/at/all", ".", "a\0b"])
-    def test_missing_in_a_file_name_the_setting(self, stage, where) -> None:
+    def test_missing_in_a_file_name_the_setting(self, stage: ModuleType, where: str) -> None:
         said = account_error(stage, {"token": {"file": where}}, MissingCredential)
         assert said.startswith("accounts.a.token: cannot read")
 
     @pytest.mark.parametrize("ill", [{"env": 5}, {"env": "A", "file": "b"}, {"vault": "x"}, {}, ["x"], 5, True])
-    def test_of_another_form_are_refused_without_their_value(self, stage, ill) -> None:
+    def test_of_another_form_are_refused_without_their_value(self, stage: ModuleType, ill: Any) -> None:
         assert account_error(stage, {"token": ill}).startswith("accounts.a.token: ")
 
 
@@ -358,13 +373,13 @@ class TestMistakes:
             ({"plugins": {"extension": []}}, "plugins.extension", "extensions"),
         ],
     )
-    def test_an_unknown_key(self, values, path, near) -> None:
+    def test_an_unknown_key(self, values: dict[str, Any], path: str, near: str) -> None:
         said, where = refused({"accounts": {"m": {"provider": "memory"}}, **values})
         assert where == path
         assert said == f"{path}: unknown key; did you mean {near!r}?"
 
     @pytest.mark.parametrize(("key", "near"), [("tokne", "token"), ("form", "from"), ("concurency", "concurrency")])
-    def test_an_unknown_key_of_an_account(self, stage, key, near) -> None:
+    def test_an_unknown_key_of_an_account(self, stage: ModuleType, key: str, near: str) -> None:
         assert account_error(stage, {key: "x"}) == f"accounts.a.{key}: unknown key; did you mean {near!r}?"
 
     @pytest.mark.parametrize(
@@ -397,7 +412,7 @@ class TestMistakes:
             ({"plugins": {"use": []}}, "plugins.use"),
         ],
     )
-    def test_a_wrong_value(self, values, path) -> None:
+    def test_a_wrong_value(self, values: dict[str, Any], path: str) -> None:
         said, where = refused({"accounts": {"m": {"provider": "memory"}}, **values})
         assert where == path
         assert said.startswith(f"{path}: ")
@@ -423,7 +438,7 @@ class TestMistakes:
             ({"url-parts": "x"}, "url-parts"),
         ],
     )
-    def test_a_wrong_setting_of_an_account(self, stage, table, path) -> None:
+    def test_a_wrong_setting_of_an_account(self, stage: ModuleType, table: dict[str, Any], path: str) -> None:
         assert account_error(stage, table).startswith(f"accounts.a.{path}: ")
 
     def test_of_one_file_are_all_told_at_once(self) -> None:
@@ -432,11 +447,11 @@ class TestMistakes:
         assert all(path in said for path in ("acounts: ", "defalts: ", "rules.0.use: "))
 
     @pytest.mark.parametrize("name", ["", "-x", "a b", "a/b", "ä", "x" * 65, "a\n"])
-    def test_a_name_that_is_none(self, name) -> None:
+    def test_a_name_that_is_none(self, name: str) -> None:
         said, _ = refused({"accounts": {name: {"provider": "memory"}}})
         assert "accounts." in said
 
-    def test_never_show_a_secret(self, stage) -> None:
+    def test_never_show_a_secret(self, stage: ModuleType) -> None:
         said = account_error(stage, {"token": {"s3cret": "s3cret"}, "timeout": "s3cret", "s3cret?": 1})
         assert said.count("s3cret") == said.count("s3cret?")
 
@@ -456,7 +471,7 @@ toml_values = st.recursive(
 names = st.sampled_from(["a", "m", "r", "via", "env", "file", "url-parts"]) | st.text(max_size=5)
 
 
-def mostly(known):
+def mostly(known: list[str]) -> SearchStrategy[Any]:
     """A table whose keys are known ones, strange ones, or missing, and whose values may be anything."""
     return st.dictionaries(st.sampled_from(known) | st.text(max_size=4), toml_values, max_size=4)
 
@@ -484,7 +499,7 @@ sections = st.fixed_dictionaries(
 @settings(
     deadline=None, max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
-def test_any_configuration_loads_or_is_refused_with_a_place(stage, values) -> None:
+def test_any_configuration_loads_or_is_refused_with_a_place(stage: ModuleType, values: dict[str, Any]) -> None:
     try:
         config = parse_config(values)
     except ConfigError as error:
@@ -502,7 +517,7 @@ def test_any_configuration_loads_or_is_refused_with_a_place(stage, values) -> No
 
 @given(st.binary(max_size=60))
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_file_loads_or_is_refused(bare_surroundings, content) -> None:
+def test_any_file_loads_or_is_refused(bare_surroundings: Path, content: bytes) -> None:
     path = bare_surroundings / "x.toml"
     path.write_bytes(content)
     try:
@@ -517,7 +532,7 @@ def test_any_file_loads_or_is_refused(bare_surroundings, content) -> None:
     | st.builds("smtp://{}:{}@{}".format, st.text(max_size=8), st.text(max_size=8), st.text(max_size=8))
 )
 @settings(deadline=None, max_examples=300)
-def test_any_text_is_a_url_or_a_configuration_error(url) -> None:
+def test_any_text_is_a_url_or_a_configuration_error(url: str) -> None:
     try:
         Postroom.from_urls(url)
     except ConfigError:

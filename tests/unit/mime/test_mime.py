@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import string
 from email import message_from_bytes, message_from_string, policy
-from email.message import EmailMessage
+from email.message import EmailMessage, MIMEPart
 from email.header import decode_header, make_header
 from email.utils import getaddresses, parsedate_to_datetime
 
@@ -22,17 +24,17 @@ BREAKS = ["\n", "\r", "\r\n", "\0", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\x8
 ENCODED_BREAK = "=?utf-8?q?a=0D=0AX-Evil:_1?="
 
 
-def email(**fields):
+def email(**fields: Any) -> Email:
     return Email(
         **{"from_": "Bob <bob@example.com>", "to": "ann@example.org", "message_id": "<1@example.com>", **fields}
     )
 
 
-def parsed(message, **kwargs):
+def parsed(message: Email, **kwargs: Any) -> EmailMessage:
     return message_from_bytes(to_bytes(message, **kwargs), policy=policy.SMTP)
 
 
-def well_formed(content):
+def well_formed(content: bytes) -> EmailMessage:
     """CRLF alone ends lines, none is longer than 998 octets, and the parser finds no defect."""
     assert content.count(b"\n") == content.count(b"\r") == content.count(b"\r\n")
     assert content.endswith(b"\r\n")
@@ -43,13 +45,13 @@ def well_formed(content):
     return message
 
 
-def people(content, header):
+def people(content: bytes, header: str) -> list[tuple[str, str]]:
     """Names and addresses, by the older API: the newer one puts blanks between adjacent encoded words of a name."""
     values = message_from_string(content.decode()).get_all(header, [])
     return [(str(make_header(decode_header(name))), address) for name, address in getaddresses(values)]
 
 
-def bodies(message):
+def bodies(message: EmailMessage) -> dict[str, str]:
     """Content of each leaf that is no file, by media type."""
     return {
         part.get_content_type(): unix(part.get_content())
@@ -58,7 +60,7 @@ def bodies(message):
     }
 
 
-def outline(part):
+def outline(part: MIMEPart) -> str | tuple[Any, ...]:
     """The tree of media types."""
     if part.get_content_type() == "message/rfc822":
         return "message/rfc822"
@@ -67,7 +69,7 @@ def outline(part):
     return part.get_content_type()
 
 
-def unix(text):
+def unix(text: str) -> str:
     """As a receiver sees it: one kind of line end, the last line ended."""
     lines = text.replace("\r\n", "\n").replace("\r", "\n")
     return lines if lines.endswith("\n") else f"{lines}\n"
@@ -112,7 +114,7 @@ def test_a_date_of_the_callers_replaces_ours() -> None:
 
 
 @pytest.mark.parametrize(("priority", "number", "word"), [("high", "1", "high"), ("low", "5", "low")])
-def test_priority_is_said_in_both_customary_headers(priority, number, word) -> None:
+def test_priority_is_said_in_both_customary_headers(priority: str, number: str, word: str) -> None:
     message = parsed(email(priority=priority))
     assert (message["X-Priority"], message["Importance"]) == (number, word)
 
@@ -156,7 +158,7 @@ def test_a_header_with_a_thousand_blanks_keeps_its_lines_short() -> None:
 
 
 @pytest.mark.parametrize("text", ["=?utf-8?q?Boss?=", "a =?utf-8?q?b?= c", "=?"])
-def test_text_that_looks_like_an_encoded_word_arrives_as_text(text) -> None:
+def test_text_that_looks_like_an_encoded_word_arrives_as_text(text: str) -> None:
     message = parsed(email(subject=text, to=Address(email="a@example.org", name=text)))
     assert message["Subject"] == text
     assert message["To"].addresses[0].display_name == text
@@ -192,7 +194,7 @@ def test_with_smtputf8_headers_and_addresses_go_as_utf8() -> None:
 
 
 @pytest.mark.parametrize("field", ["to", "cc", "bcc", "from_", "reply_to"])
-def test_a_local_part_outside_ascii_needs_smtputf8_wherever_it_stands(field) -> None:
+def test_a_local_part_outside_ascii_needs_smtputf8_wherever_it_stands(field: str) -> None:
     assert needs_smtputf8(email(**{field: "jürgen@example.org"}))
     assert not needs_smtputf8(email(**{field: "ann@bücher.example.org"}))
 
@@ -229,7 +231,7 @@ IMAGE = Attachment(filename="logo.png", content=b"\x89PNG", inline=True, content
         ({"text": "t", "attachments": [IMAGE]}, ("mixed", "text/plain", "image/png")),
     ],
 )
-def test_the_structure_follows_what_is_in_the_email(fields, expected) -> None:
+def test_the_structure_follows_what_is_in_the_email(fields: dict[str, Any], expected: str | tuple[Any, ...]) -> None:
     assert outline(well_formed(to_bytes(email(**fields)))) == expected
 
 
@@ -240,8 +242,8 @@ def test_a_calendar_says_its_method() -> None:
 
 def test_an_inline_part_carries_its_content_id_and_disposition() -> None:
     message = parsed(email(html='<img src="cid:logo">', attachments=[IMAGE]))
-    image = message.get_payload()[1]
-    assert image["Content-ID"] == "<logo>"
+    image = message.get_payload()[1]  # type: ignore[index]
+    assert image["Content-ID"] == "<logo>"  # type: ignore[index]
     assert image.get_content_disposition() == "inline"
     assert image.get_filename() == "logo.png"
     assert message["Content-Type"].params["type"] == "text/html"
@@ -258,12 +260,12 @@ def test_a_short_ascii_text_goes_as_it_is() -> None:
 @pytest.mark.parametrize(
     "text", ["x" * 998, "x" * 999, "NUL \0", "x" * 5000, "é" * 5000, "\n".join(["x" * 3000] * 3), "." * 3000]
 )
-def test_long_lines_are_encoded_and_come_back_whole(text) -> None:
+def test_long_lines_are_encoded_and_come_back_whole(text: str) -> None:
     assert bodies(well_formed(to_bytes(email(text=text))))["text/plain"] == unix(text)
 
 
 @pytest.mark.parametrize("text", ["a\rb\r\nc\nd", "\r", "", "\n", "trailing \t\n", ".\n..\n", "From me\n", "=3D", "\t"])
-def test_awkward_texts_come_back_with_one_kind_of_line_end(text) -> None:
+def test_awkward_texts_come_back_with_one_kind_of_line_end(text: str) -> None:
     assert bodies(well_formed(to_bytes(email(text=text))))["text/plain"] == unix(text)
 
 
@@ -277,11 +279,11 @@ def test_mostly_ascii_text_stays_readable_and_other_scripts_stay_short() -> None
 
 @pytest.mark.parametrize("content", [b"", b"\0\r\n\n\r", b"a\nb", bytes(range(256)) * 300])
 @pytest.mark.parametrize("content_type", ["text/plain", "text/csv; charset=utf-16", "application/pdf", "image/png"])
-def test_an_attachment_arrives_byte_for_byte(content, content_type) -> None:
+def test_an_attachment_arrives_byte_for_byte(content: bytes, content_type: str) -> None:
     attachment = Attachment(filename="f.bin", content=content, content_type=content_type)
     part = list(well_formed(to_bytes(email(attachments=[attachment]))).iter_attachments())[0]
     assert part.get_payload(decode=True) == content
-    assert part.get_content_type() == content_type.split(";")[0]
+    assert part.get_content_type() == content_type.split(";", maxsplit=1)[0]
 
 
 def test_an_attached_message_goes_as_it_is() -> None:
@@ -296,7 +298,7 @@ def test_an_attached_message_goes_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("body", [b"caf\xe9", b"x" * 2000, b"\0"])
-def test_an_attached_message_that_7bit_cannot_carry_goes_as_a_file(body) -> None:
+def test_an_attached_message_that_7bit_cannot_carry_goes_as_a_file(body: bytes) -> None:
     inner = b"Subject: Inner\r\n\r\n" + body
     message = well_formed(to_bytes(email(attachments=[Attachment(filename="inner.eml", content=inner)])))
     part = list(message.iter_attachments())[0]
@@ -319,7 +321,7 @@ def test_an_attached_message_that_7bit_cannot_carry_goes_as_a_file(body) -> None
     ]
     + ["100%.txt", "a'b'c.txt", "😀" * 255],
 )
-def test_any_file_name_arrives(name) -> None:
+def test_any_file_name_arrives(name: str) -> None:
     part = list(well_formed(to_bytes(email(attachments=[Attachment(filename=name, content=b"x")]))).iter_attachments())[
         0
     ]
@@ -339,7 +341,7 @@ def test_a_boundary_differs_from_message_to_message() -> None:
 # Attacks
 
 
-def attached(**fields):
+def attached(**fields: Any) -> Email:
     return email(attachments=[{"filename": "a", "content": b"x", **fields}])
 
 
@@ -366,7 +368,7 @@ ENTRANCES = {
 
 @pytest.mark.parametrize("end", BREAKS, ids=ascii)
 @pytest.mark.parametrize("entrance", ENTRANCES)
-def test_no_line_break_gets_into_a_header(entrance, end) -> None:
+def test_no_line_break_gets_into_a_header(entrance: str, end: str) -> None:
     for text in (f"x{end}X-Evil: 1", f"x{end}{end}Evil body", f"x{end} y", f"{end}x"):
         with pytest.raises(MessageError):
             ENTRANCES[entrance](text)
@@ -389,7 +391,7 @@ def test_no_line_break_gets_into_a_header(entrance, end) -> None:
         {"subject": "a\tX-Evil: 1"},
     ],
 )
-def test_an_encoded_line_break_stays_encoded(fields) -> None:
+def test_an_encoded_line_break_stays_encoded(fields: dict[str, Any]) -> None:
     content = to_bytes(email(**fields))
     heads = [part.partition(b"\r\n\r\n")[0] for part in content.split(b"\r\n--=_")]
     assert not any(line.lower().startswith(b"x-evil") for head in heads for line in head.split(b"\r\n"))
@@ -401,7 +403,7 @@ def test_a_content_id_that_is_an_encoded_word_is_refused() -> None:
 
 
 @given(st.text(max_size=80), st.text(max_size=80), st.text(max_size=80))
-def test_whatever_is_accepted_adds_no_header(subject, name, value) -> None:
+def test_whatever_is_accepted_adds_no_header(subject: str, name: str, value: str) -> None:
     try:
         message = email(subject=subject, headers={"X-Note": value}, to={"email": "a@example.org", "name": name})
     except MessageError:
@@ -450,7 +452,7 @@ emails = st.builds(
 
 @settings(max_examples=80, deadline=None)
 @given(emails, st.booleans())
-def test_what_the_parser_reads_is_what_was_written(written, smtputf8) -> None:
+def test_what_the_parser_reads_is_what_was_written(written: Email, smtputf8: bool) -> None:
     content = to_bytes(written, smtputf8=smtputf8)
     read = message_from_string(content.decode(), policy=policy.SMTP) if smtputf8 else well_formed(content)
     for header, group in (
@@ -475,7 +477,7 @@ def test_what_the_parser_reads_is_what_was_written(written, smtputf8) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(line_text, texts, texts)
-def test_it_reads_like_what_the_standard_library_writes(subject, text, html) -> None:
+def test_it_reads_like_what_the_standard_library_writes(subject: str, text: str | None, html: str | None) -> None:
     theirs = EmailMessage(policy=policy.SMTP)
     theirs["From"], theirs["To"], theirs["Subject"] = "Bob <bob@example.com>", "ann@example.org", subject
     theirs.set_content(unix(text or ""))

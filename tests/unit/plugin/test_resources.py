@@ -33,6 +33,6 @@ async def test_what_can_be_closed_is_closed_and_made_anew_when_asked_for_again()
 
 async def test_what_cannot_be_closed_stays_readable_after_the_close() -> None:
     resources = Resources()
-    resources.shared(list).append("kept")
+    resources.shared(list).append("kept")  # type: ignore[arg-type]
     await resources.close()
     assert resources.shared(list) == ["kept"]

@@ -1,10 +1,16 @@
 """Extensions that cannot be used: explained, and in nobody else's way."""
 
 from __future__ import annotations
+from typing import TYPE_CHECKING
+
 
 import pytest
 
 from postroom.errors import ContractViolation, PluginConflict, PluginLoadError
+
+if TYPE_CHECKING:
+    from tests.conftest import Site
+
 
 USES = "from postroom.plugin import hookimpl\n"
 OBSERVER = USES + "@hookimpl\ndef postroom_on_event(event, receipt):\n    pass\n"
@@ -36,7 +42,7 @@ LOAD = """
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_a_broken_extension_is_explained_and_harms_no_other(site, case) -> None:
+def test_a_broken_extension_is_explained_and_harms_no_other(site: Site, case: str) -> None:
     text, kind, word = BROKEN[case]
     site.add("bad-watch", extensions={"bad": "bad_watch"}, modules={"bad_watch": text})
     site.add("good-watch", extensions={"good": "good_watch"}, modules={"good_watch": OBSERVER})
@@ -47,7 +53,7 @@ def test_a_broken_extension_is_explained_and_harms_no_other(site, case) -> None:
     assert others == ["good"]
 
 
-def test_two_claimants_of_one_extension_are_named_and_neither_loads(site) -> None:
+def test_two_claimants_of_one_extension_are_named_and_neither_loads(site: Site) -> None:
     boom = "raise RuntimeError('must not load')"
     site.add("one-watch", extensions={"bad": "one_watch"}, modules={"one_watch": boom})
     site.add("two-watch", extensions={"bad": "two_watch"}, modules={"two_watch": boom})
@@ -57,7 +63,7 @@ def test_two_claimants_of_one_extension_are_named_and_neither_loads(site) -> Non
     assert message == "extension 'bad' is claimed by one-watch, two-watch; uninstall all but one"
 
 
-def test_a_hook_gets_just_the_arguments_it_asks_for(site) -> None:
+def test_a_hook_gets_just_the_arguments_it_asks_for(site: Site) -> None:
     quiet = USES + "seen = []\n@hookimpl\ndef postroom_on_event(event):\n    seen.append(event)\n"
     site.add("good-watch", extensions={"good": "good_watch"}, modules={"good_watch": quiet})
     seen = site.python(

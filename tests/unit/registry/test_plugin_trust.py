@@ -1,6 +1,9 @@
 """Which plugins load, and why: visible, and in the hands of whoever configures."""
 
 from __future__ import annotations
+from typing import TYPE_CHECKING
+
+from typing import Any
 
 from pathlib import Path
 
@@ -10,6 +13,11 @@ from postroom.config.model import Plugins, parse_config
 from postroom.errors import InvalidOption, ProviderNotFound
 from postroom.receipts import Channel
 from postroom.registry.registry import Registry
+
+if TYPE_CHECKING:
+    from tests.conftest import Site
+    from tests.conftest import Site
+
 
 GOOD = """
     from postroom.plugin import AccountSettings, SmsTransport, hookimpl
@@ -35,17 +43,17 @@ TELL = """
 """
 
 
-def tell(site, configuration="", **env):
+def tell(site: Site, configuration: str = "", **env: Any) -> list[Any]:
     (site.folder / "postroom.toml").write_text(configuration)
     return site.python(TELL, env=env)
 
 
 @pytest.fixture
-def good(site):
+def good(site: Site) -> Site:
     return site.add("good-sms", providers={"good": "good_sms"}, modules={"good_sms": GOOD})
 
 
-def test_without_a_word_every_installed_provider_may_load_and_says_from_where(good) -> None:
+def test_without_a_word_every_installed_provider_may_load_and_says_from_where(good: Site) -> None:
     (status, why, file, error), loaded, _ = tell(good)
     assert (status, error, loaded) == ("loaded", None, True)
     assert why == "installed, and nothing restricts which providers load"
@@ -60,7 +68,7 @@ def test_without_a_word_every_installed_provider_may_load_and_says_from_where(go
         ('"good"', "good", "named in POSTROOM_PLUGINS; named in [plugins] allow"),
     ],
 )
-def test_a_provider_that_is_allowed_says_by_whom(good, allow, variable, why) -> None:
+def test_a_provider_that_is_allowed_says_by_whom(good: Site, allow: str | None, variable: str | None, why: str) -> None:
     configuration = f"[plugins]\nallow = {allow}\n" if allow else ""
     told, loaded, _ = tell(good, configuration, **({"POSTROOM_PLUGINS": variable} if variable else {}))
     assert (told[0], told[1], loaded) == ("loaded", why, True)
@@ -78,7 +86,7 @@ def test_a_provider_that_is_allowed_says_by_whom(good, allow, variable, why) -> 
     ],
 )
 def test_a_provider_that_is_not_allowed_is_shown_with_the_reason_and_never_imported(
-    good, allow, variable, names, why
+    good: Site, allow: str | None, variable: str | None, names: list[str], why: str
 ) -> None:
     configuration = f"[plugins]\nallow = {allow}\n" if allow else ""
     told, loaded, allowed = tell(
@@ -90,7 +98,7 @@ def test_a_provider_that_is_not_allowed_is_shown_with_the_reason_and_never_impor
     assert allowed == names
 
 
-def test_a_distribution_that_is_chosen_keeps_the_name_from_every_other(good) -> None:
+def test_a_distribution_that_is_chosen_keeps_the_name_from_every_other(good: Site) -> None:
     told, loaded, _ = tell(good, '[plugins.use]\ngood = "acme-sms"\n')
     assert told[0] == "broken"
     assert "names 'acme-sms', but it is claimed by good-sms" in told[3]
@@ -98,7 +106,7 @@ def test_a_distribution_that_is_chosen_keeps_the_name_from_every_other(good) -> 
     assert not loaded
 
 
-def test_the_allow_list_holds_for_a_message_that_names_the_provider(good) -> None:
+def test_the_allow_list_holds_for_a_message_that_names_the_provider(good: Site) -> None:
     said = good.python(
         """
         import asyncio, json
@@ -116,7 +124,7 @@ def test_the_allow_list_holds_for_a_message_that_names_the_provider(good) -> Non
     assert "good" in said
 
 
-def test_commands_that_look_at_every_provider_import_none_that_is_not_allowed(good) -> None:
+def test_commands_that_look_at_every_provider_import_none_that_is_not_allowed(good: Site) -> None:
     (good.folder / "postroom.toml").write_text('[plugins]\nallow = ["memory"]\n')
     codes, loaded = good.python(
         """
@@ -144,13 +152,13 @@ def test_an_allow_list_that_is_no_list_of_names_is_refused_with_its_path() -> No
         parse_config({"plugins": {"allow": 7}})
 
 
-def test_the_variable_of_the_allow_list_works_like_any_other(good) -> None:
+def test_the_variable_of_the_allow_list_works_like_any_other(good: Site) -> None:
     told, loaded, allowed = tell(good, POSTROOM_PLUGINS__ALLOW='["memory"]')
     assert (told[0], loaded, allowed) == ("not allowed", False, ["memory"])
 
 
 @pytest.mark.parametrize("where", ["on import", "in the hook"])
-def test_a_plugin_that_is_slow_to_load_is_named_and_every_other_works_meanwhile(site, where) -> None:
+def test_a_plugin_that_is_slow_to_load_is_named_and_every_other_works_meanwhile(site: Site, where: str) -> None:
     sleep = "\n    import time; time.sleep(1.1)\n"
     slow = (
         sleep + GOOD
@@ -182,7 +190,7 @@ def test_a_plugin_that_is_slow_to_load_is_named_and_every_other_works_meanwhile(
     assert seconds[0] < 1 < seconds[1]
 
 
-def test_a_broken_plugin_shows_its_file_and_no_time(site) -> None:
+def test_a_broken_plugin_shows_its_file_and_no_time(site: Site) -> None:
     site.add("bad-sms", providers={"bad": "bad_sms"}, modules={"bad_sms": "1 / 0"})
     told = site.python(
         """
@@ -195,7 +203,7 @@ def test_a_broken_plugin_shows_its_file_and_no_time(site) -> None:
     assert told == [["broken", str(site.folder / "bad_sms.py"), None]]
 
 
-def test_a_plugin_whose_module_is_not_there_has_no_file(site) -> None:
+def test_a_plugin_whose_module_is_not_there_has_no_file(site: Site) -> None:
     site.add("bad-sms", providers={"bad": "not_there.at_all", "worse": "not a module!"})
     told = site.python(
         """
@@ -208,7 +216,7 @@ def test_a_plugin_whose_module_is_not_there_has_no_file(site) -> None:
     assert told == [["broken", None], ["broken", None]]
 
 
-def test_looking_for_the_file_of_a_provider_runs_none_of_it(site) -> None:
+def test_looking_for_the_file_of_a_provider_runs_none_of_it(site: Site) -> None:
     package = site.folder / "loud"
     package.mkdir()
     (package / "__init__.py").write_text("raise SystemExit('ran')")

@@ -1,6 +1,9 @@
 """Provider name -> transport: lazily, one at a time, and a broken plugin harms nobody else."""
 
 from __future__ import annotations
+from typing import TYPE_CHECKING
+
+from types import ModuleType
 
 from pathlib import Path
 import pytest
@@ -8,6 +11,10 @@ import pytest
 from postroom.errors import ContractViolation, ExtensionNotFound, PluginConflict, PluginLoadError, ProviderNotFound
 from postroom.receipts import Channel
 from postroom.registry.registry import KNOWN_DISTRIBUTIONS, Registry
+
+if TYPE_CHECKING:
+    from tests.conftest import Site
+
 
 GOOD = """
     from postroom.plugin import AccountSettings, Capabilities, SmsTransport, hookimpl
@@ -159,7 +166,7 @@ SEND_GOOD = """
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_a_broken_plugin_is_explained_and_harms_no_other(site, case) -> None:
+def test_a_broken_plugin_is_explained_and_harms_no_other(site: Site, case: str) -> None:
     text, kind, word = BROKEN[case]
     site.add("good-sms", providers={"good": "good_sms"}, modules={"good_sms": GOOD})
     site.add("bad-sms", providers={"bad": "bad_sms"}, modules={"bad_sms": text})
@@ -176,7 +183,7 @@ def test_a_broken_plugin_is_explained_and_harms_no_other(site, case) -> None:
     assert word in said
 
 
-def test_a_distribution_without_metadata_is_listed(site) -> None:
+def test_a_distribution_without_metadata_is_listed(site: Site) -> None:
     site.add("good-sms", providers={"good": "good_sms"}, modules={"good_sms": GOOD}, metadata=False)
     told = site.python(
         """
@@ -188,12 +195,12 @@ def test_a_distribution_without_metadata_is_listed(site) -> None:
     assert told == [["good", "unknown", "unknown"]]
 
 
-def test_an_entry_point_that_is_no_reference_is_a_load_error(site) -> None:
+def test_an_entry_point_that_is_no_reference_is_a_load_error(site: Site) -> None:
     site.add("bad-sms", providers={"bad": "not a module!"})
     assert site.python(TELL)["bad"][0] == "PluginLoadError"
 
 
-def test_a_broken_plugin_is_tried_once(site) -> None:
+def test_a_broken_plugin_is_tried_once(site: Site) -> None:
     module = "import pathlib\nwith open('tries', 'a') as f: f.write('x')\nraise RuntimeError('no')"
     site.add("bad-sms", providers={"bad": "bad_sms"}, modules={"bad_sms": module})
     tries = site.python(
@@ -216,7 +223,7 @@ def test_a_broken_plugin_is_tried_once(site) -> None:
     assert tries == "x"
 
 
-def test_two_claimants_are_named_and_neither_loads(site) -> None:
+def test_two_claimants_are_named_and_neither_loads(site: Site) -> None:
     boom = "raise RuntimeError('must not load')"
     site.add("first-sms", providers={"bad": "first"}, modules={"first": boom})
     site.add("second-sms", providers={"bad": "second"}, modules={"second": boom})
@@ -243,13 +250,13 @@ CHOOSE = """
 
 
 @pytest.mark.parametrize("spelling", ["good-sms", "Good_SMS", "good.sms"])
-def test_the_configuration_chooses_between_two_claimants(site, spelling) -> None:
+def test_the_configuration_chooses_between_two_claimants(site: Site, spelling: str) -> None:
     site.add("good-sms", providers={"good": "good_sms"}, modules={"good_sms": GOOD})
     site.add("other-sms", providers={"good": "other"}, modules={"other": "raise RuntimeError('must not load')"})
     assert site.python(CHOOSE.replace("CHOICE", repr(spelling))) == "sent"
 
 
-def test_choosing_a_distribution_that_claims_nothing_names_those_that_do(site) -> None:
+def test_choosing_a_distribution_that_claims_nothing_names_those_that_do(site: Site) -> None:
     site.add("good-sms", providers={"good": "good_sms"}, modules={"good_sms": GOOD})
     told = site.python(
         """
@@ -268,21 +275,21 @@ def test_choosing_a_distribution_that_claims_nothing_names_those_that_do(site) -
     assert "good-sms" in told
 
 
-def test_one_distribution_seen_twice_is_no_conflict(site, tmp_path: Path) -> None:
+def test_one_distribution_seen_twice_is_no_conflict(site: Site, tmp_path: Path) -> None:
     site.add("good-sms", providers={"good": "good_sms"}, modules={"good_sms": GOOD})
     again = type(site)(tmp_path / "again")
     again.add("good-sms", providers={"good": "good_sms"})
     assert site.python(TELL, paths=[again.folder])["good"] is None
 
 
-def test_one_module_may_carry_two_provider_names(site) -> None:
+def test_one_module_may_carry_two_provider_names(site: Site) -> None:
     site.add("good-sms", providers={"good": "good_sms", "good-eu": "good_sms"}, modules={"good_sms": GOOD})
     told = site.python(TELL)
     assert told["good"] is None
     assert told["good-eu"] is None
 
 
-def test_a_provider_and_an_extension_may_share_a_name_and_a_module(site) -> None:
+def test_a_provider_and_an_extension_may_share_a_name_and_a_module(site: Site) -> None:
     both = GOOD + "\n    @hookimpl\n    def postroom_on_event(event, receipt):\n        print('told')\n"
     site.add("good-sms", providers={"good": "good_sms"}, extensions={"good": "good_sms"}, modules={"good_sms": both})
     told = site.python(
@@ -299,7 +306,7 @@ def test_a_provider_and_an_extension_may_share_a_name_and_a_module(site) -> None
     assert told == "sent"
 
 
-def test_sending_through_memory_loads_no_other_plugin(site) -> None:
+def test_sending_through_memory_loads_no_other_plugin(site: Site) -> None:
     boom = "raise RuntimeError('must not load')"
     site.add("bad-sms", providers={"bad": "bad_sms"}, extensions={"bad": "bad_sms"}, modules={"bad_sms": boom})
     loaded = site.python(
@@ -342,13 +349,13 @@ HEAVY = (
 )
 
 
-def test_importing_postroom_brings_in_nothing_heavy(site) -> None:
+def test_importing_postroom_brings_in_nothing_heavy(site: Site) -> None:
     loaded = site.python("import json, sys, postroom; print(json.dumps(sorted(sys.modules)))", warnings="default")
     assert [name for name in loaded if name.split(".")[0].lower().startswith(HEAVY)] == []
 
 
 @pytest.mark.parametrize("name", ["smtp", "sendgrid", "twilio", "vonage"])
-def test_loading_a_provider_brings_in_no_sdk(site, name) -> None:
+def test_loading_a_provider_brings_in_no_sdk(site: Site, name: str) -> None:
     pytest.importorskip(f"postroom_{name}.transport")
     loaded = site.python(
         f"""
@@ -367,7 +374,9 @@ def test_loading_a_provider_brings_in_no_sdk(site, name) -> None:
     ("value", "names"),
     [("", []), (" ", []), ("memory", ["memory"]), (" memory , console,", ["console", "memory"]), ("nothing", [])],
 )
-def test_the_variable_restricts_which_providers_may_load(monkeypatch: pytest.MonkeyPatch, value, names) -> None:
+def test_the_variable_restricts_which_providers_may_load(
+    monkeypatch: pytest.MonkeyPatch, value: str, names: list[str]
+) -> None:
     monkeypatch.setenv("POSTROOM_PLUGINS", value)
     registry = Registry()
     assert registry.names() == names
@@ -387,7 +396,7 @@ def test_a_miss_names_what_is_installed_and_the_nearest() -> None:
 
 
 @pytest.mark.parametrize(("provider", "distribution"), KNOWN_DISTRIBUTIONS.items())
-def test_a_miss_of_a_known_provider_says_what_to_install(site, provider, distribution) -> None:
+def test_a_miss_of_a_known_provider_says_what_to_install(site: Site, provider: str, distribution: str) -> None:
     told = site.python(
         f"""
         import importlib.metadata, json
@@ -403,7 +412,7 @@ def test_a_miss_of_a_known_provider_says_what_to_install(site, provider, distrib
     assert told == f"no provider '{provider}'; installed: none. pip install {distribution}"
 
 
-def test_a_provider_without_the_channel_says_which_it_has(site) -> None:
+def test_a_provider_without_the_channel_says_which_it_has(site: Site) -> None:
     site.add("good-sms", providers={"good": "good_sms"}, modules={"good_sms": GOOD})
     told = site.python(
         """
@@ -421,7 +430,7 @@ def test_a_provider_without_the_channel_says_which_it_has(site) -> None:
     assert told == ["provider 'good' carries sms, not email; choose another for it", ["sms"], "Settings"]
 
 
-def test_two_rooms_share_no_plugin_state(stage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_rooms_share_no_plugin_state(stage: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     one, two = Registry(), Registry()
     assert one.transport("stage", Channel.SMS) is two.transport("stage", Channel.SMS)
     monkeypatch.setenv("POSTROOM_PLUGINS", "")
@@ -429,7 +438,7 @@ def test_two_rooms_share_no_plugin_state(stage, monkeypatch: pytest.MonkeyPatch)
     assert one.knows("stage")
 
 
-def test_extensions_load_by_name_in_the_order_asked(stage) -> None:
+def test_extensions_load_by_name_in_the_order_asked(stage: ModuleType) -> None:
     registry = Registry()
     loaded = registry.load_extensions(["stage-second-gate", "stage-ledger", "stage-gate"])
     assert [name for name, _ in loaded] == ["stage-second-gate", "stage-ledger", "stage-gate"]
@@ -437,7 +446,7 @@ def test_extensions_load_by_name_in_the_order_asked(stage) -> None:
     assert [name for name, _ in gates] == ["stage-second-gate", "stage-gate"]
 
 
-def test_an_unknown_extension_names_the_installed_ones(stage) -> None:
+def test_an_unknown_extension_names_the_installed_ones(stage: ModuleType) -> None:
     with pytest.raises(ExtensionNotFound, match=r"'stage-legder' is not installed; installed: .*stage-ledger"):
         Registry().load_extensions(["stage-legder"])
 
@@ -450,7 +459,7 @@ def test_the_shipped_providers_describe_themselves() -> None:
         assert set(infos[name].capabilities) == set(Channel)
 
 
-def test_a_conflict_is_an_error_of_both_descriptions(site) -> None:
+def test_a_conflict_is_an_error_of_both_descriptions(site: Site) -> None:
     site.add("first-sms", providers={"bad": "first"})
     site.add("second-sms", providers={"bad": "second"})
     told = site.python(
