@@ -244,7 +244,7 @@ async def test_whatever_a_refusal_holds_every_message_gets_a_delivery_error(body
         answers = await transport.send_many([an_email(to=f"a{n}@example.org") for n in range(3)])
 
     assert all(isinstance(answer, DeliveryError) for answer in answers)
-    assert all(answer.outcome in {Outcome.PERMANENT, Outcome.TRANSIENT} for answer in answers)
+    assert all(answer.outcome in {Outcome.PERMANENT, Outcome.TRANSIENT} for answer in answers)  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("headers", [{"X-Message-Id": "abc"}, {}])

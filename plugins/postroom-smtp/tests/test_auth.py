@@ -53,7 +53,7 @@ async def test_a_wrong_password_is_tried_once(
     assert all(isinstance(answer, AuthenticationFailed) for answer in answers)
     assert sum(command.startswith("AUTH") for command in server.commands) == 1
     error = answers[0]
-    assert (error.outcome, error.scope, error.status, error.provider_code) == ("permanent", "account", 535, "5.7.8")
+    assert (error.outcome, error.scope, error.status, error.provider_code) == ("permanent", "account", 535, "5.7.8")  # type: ignore[union-attr]
     assert "check username, password" in str(error)
     assert server.messages == []
 

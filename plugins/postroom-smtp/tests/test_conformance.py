@@ -58,6 +58,6 @@ class TestSmtp(EmailConformance):
     unknown_webhook = report(b"levitated")
 
     def signed(self, settings: SmtpSettings, body: bytes) -> WebhookRequest:
-        secret = settings.bounce_secret.get_secret_value()
+        secret = settings.bounce_secret.get_secret_value()  # type: ignore[union-attr]
         headers = {"content-type": "message/rfc822", "authorization": f"Bearer {secret}"}
         return WebhookRequest("POST", "https://post.example.org/v1/webhooks/kit-account", headers, body)

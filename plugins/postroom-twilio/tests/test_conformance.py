@@ -69,6 +69,6 @@ class TestTwilio(SmsConformance):
 
     def signed(self, settings: TwilioSettings, body: bytes) -> WebhookRequest:
         fields = dict(parse_qsl(body.decode(errors="replace"), keep_blank_values=True))
-        signature = RequestValidator(settings.auth_token.get_secret_value()).compute_signature(URL, fields)
+        signature = RequestValidator(settings.auth_token.get_secret_value()).compute_signature(URL, fields)  # type: ignore[union-attr]
         headers = {"content-type": "application/x-www-form-urlencoded", "x-twilio-signature": signature}
         return WebhookRequest("POST", URL, headers, body)

@@ -55,7 +55,7 @@ def ask(
     ) -> asyncio.Task[Any] | Accepted:
         server.answer(*pages)
         async with opened(settings(base_url=server.url, **(account or {}))) as transport:
-            return await transport.reconcile(UnknownAttempt(message or sms(), STARTED))
+            return await transport.reconcile(UnknownAttempt(message or sms(), STARTED))  # type: ignore[no-any-return]
 
     return asking
 

@@ -89,7 +89,7 @@ async def test_the_token_is_the_one_the_sdk_makes(pem: str) -> None:
 
 
 async def test_a_key_may_be_pkcs1_or_pkcs8_text_or_a_path(pem: str, pkcs1: str, tmp_path: Path) -> None:
-    numbers = load_pem_private_key(pem.encode(), None).private_numbers()
+    numbers = load_pem_private_key(pem.encode(), None).private_numbers()  # type: ignore[union-attr]
     for number, text in enumerate((pem, pkcs1)):
         path = tmp_path / f"{number}.key"
         path.write_text(text)

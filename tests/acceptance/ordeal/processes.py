@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from signal import Signals
-from typing import Any
+from typing import Any, Self
 
 import asyncio
 import json
@@ -43,7 +43,7 @@ class Process:
     def code(self) -> int:
         return self._process.returncode
 
-    async def line(self, timeout: float | int = STARTS_IN) -> dict[str, str] | str:
+    async def line(self, timeout: float = STARTS_IN) -> dict[str, str] | str:
         """The next line it prints; None once it has ended."""
         text = await asyncio.wait_for(self._process.stdout.readline(), timeout)
         return json.loads(text) if text.endswith(b"\n") else None
@@ -108,10 +108,10 @@ class Crew:
     def log(self, module):
         return (self.config.parent / f"{module}.log").read_text()
 
-    async def __aenter__(self) -> Crew:
+    async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, *failure: None) -> None:
+    async def __aexit__(self, *failure: object) -> None:
         for process in self.members:
             if process.code is None:
                 with suppress(ProcessLookupError):

@@ -204,7 +204,7 @@ async def test_checking_an_account_lists_one_message(gateway: HttpRecorder) -> N
     gateway.answer(Answer(200, {"messages": [], "next": None}))
     async with room_of(gateway) as room:
         found = await room.check()
-    assert [(name, report.ok) for name, report in found.items()] == [("hub (email)", True), ("hub (sms)", True)]
+    assert [(name, report.ok) for name, report in found.items()] == [("hub (email)", True), ("hub (sms)", True)]  # type: ignore[union-attr]
     assert {(r.method, r.path, r.query) for r in gateway.requests} == {("GET", "/v1/messages", "limit=1")}
 
 

@@ -512,7 +512,7 @@ def test_any_configuration_loads_or_is_refused_with_a_place(stage: ModuleType, v
             try:
                 room.validate()
             except ConfigError as error:
-                assert error.path.startswith(f"accounts.{name}")
+                assert error.path.startswith(f"accounts.{name}")  # type: ignore[union-attr]
 
 
 @given(st.binary(max_size=60))

@@ -244,8 +244,8 @@ def test_an_inline_part_carries_its_content_id_and_disposition() -> None:
     message = parsed(email(html='<img src="cid:logo">', attachments=[IMAGE]))
     image = message.get_payload()[1]  # type: ignore[index]
     assert image["Content-ID"] == "<logo>"  # type: ignore[index]
-    assert image.get_content_disposition() == "inline"
-    assert image.get_filename() == "logo.png"
+    assert image.get_content_disposition() == "inline"  # type: ignore[union-attr]
+    assert image.get_filename() == "logo.png"  # type: ignore[union-attr]
     assert message["Content-Type"].params["type"] == "text/html"
 
 
@@ -461,7 +461,7 @@ def test_what_the_parser_reads_is_what_was_written(written: Email, smtputf8: boo
         ("Cc", written.cc),
         ("Reply-To", written.reply_to),
     ):
-        assert people(content, header) == [(a.name, a.email if smtputf8 else a.ascii_email) for a in group]
+        assert people(content, header) == [(a.name, a.email if smtputf8 else a.ascii_email) for a in group]  # type: ignore[union-attr]
     assert read["Subject"] == written.subject
     assert [value for name, value in read.items() if name == "X-Note"] == list(written.headers.values())
     given_bodies = {"text/plain": written.text, "text/html": written.html, "text/x-amp-html": written.amp}
