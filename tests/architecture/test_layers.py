@@ -56,7 +56,7 @@ FLOORS: dict[str, list[str]] = {
         "storage",
         "suppression",
         "sqlite postgres",
-        "in_flight executor",
+        "in_flight executor lease",
         "maintenance",
         "worker",
         "outbox",

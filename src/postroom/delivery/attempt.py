@@ -9,7 +9,7 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, TypeVar
 
 from postroom.addresses import Address
-from postroom.delivery.dispatcher import AttemptResult, early_fault
+from postroom.delivery.dispatcher import AttemptResult, Confirm, Withdrawn, early_fault
 from postroom.errors import DeliveryError, MessageError, PostroomError, Suppressed, UnsupportedFeature
 from postroom.messages import Email, Message
 from postroom.receipts import Channel
@@ -27,12 +27,18 @@ _log = logging.getLogger("postroom.delivery")
 
 
 async def attempt(
-    accounts: Accounts, target: Target, message: Message, recipients: tuple[str, ...], progress: DeliveryProgress
+    accounts: Accounts,
+    target: Target,
+    message: Message,
+    recipients: tuple[str, ...],
+    progress: DeliveryProgress,
+    *,
+    confirm: Confirm | None = None,
 ) -> PostroomError | None:
     """Send `message` through `target` to `recipients`, and record in `progress` what came of it.
 
     Returns the error that kept it from being tried at all. When it is cancelled, what may have reached the provider
-    is recorded as unknown; of whom nothing is recorded, nothing was sent to.
+    is recorded as unknown; of whom nothing is recorded, nothing was sent to. Raises Withdrawn when `confirm` does.
     """
     try:
         dispatcher = accounts.ready(target, message) or await accounts.dispatcher_for(target, message)
@@ -50,11 +56,14 @@ async def attempt(
         return error
     record = partial(progress.record, target, assume_sent=dispatcher.settings.on_unknown == "assume_sent")
     if len(parts) == 1:
-        await dispatcher.send(parts[0], record)
+        await dispatcher.send(parts[0], record, confirm)
         return None
-    async with asyncio.TaskGroup() as group:
-        for part in parts:
-            group.create_task(dispatcher.send(part, record))
+    try:
+        async with asyncio.TaskGroup() as group:
+            for part in parts:
+                group.create_task(dispatcher.send(part, record, confirm))
+    except* Withdrawn:
+        raise Withdrawn from None
     return None
 
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections import deque
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from postroom.plugin.transport import Transport
 from postroom.receipts import Accepted, Channel
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from postroom.delivery.middleware import Entered, SendMiddleware
     from postroom.messages import Message
@@ -32,6 +33,14 @@ An error that a batch shares would be raised once for each of its messages, each
 """
 
 
+Confirm = Callable[[], Awaitable[None]]
+"""Awaited immediately before a message is handed over; raises Withdrawn when it must not be any more."""
+
+
+class Withdrawn(Exception):
+    """The message must not be handed over any more, and was not: it belongs to somebody else."""
+
+
 @dataclass(frozen=True, slots=True)
 class AttemptResult:
     """What came of one attempt: who it was for, how long it took (seconds), and the answer or error."""
@@ -40,6 +49,25 @@ class AttemptResult:
     started_at: datetime
     duration: float
     answer: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A message that waits for its batch."""
+
+    message: Message
+    future: asyncio.Future[Answer]
+    confirm: Confirm | None
+
+    async def is_wanted(self) -> bool:
+        """Whether somebody still waits for it, and it was not withdrawn."""
+        if self.confirm is not None and not self.future.done():
+            try:
+                await self.confirm()
+            except Withdrawn as withdrawn:
+                if not self.future.done():
+                    self.future.set_exception(withdrawn)
+        return not self.future.done()
 
 
 class AccountDispatcher:
@@ -62,7 +90,7 @@ class AccountDispatcher:
         self._slots = asyncio.Semaphore(settings.concurrency)
         self._rate_limiter = RateLimiter(settings.rate_per_second) if settings.rate_per_second else None
         self._batch_size = _batch_size(transport)
-        self._waiting: deque[tuple[Message, asyncio.Future[Answer]]] = deque()
+        self._waiting: deque[_Waiting] = deque()
         self._batches: set[asyncio.Task[None]] = set()
         self._gathering = False
         self._emptied: asyncio.Event | None = None
@@ -73,22 +101,27 @@ class AccountDispatcher:
         """Whether somebody has used this dispatcher, and nothing is on its way through it any more."""
         return self.was_used and not self._in_progress
 
-    async def send(self, message: Message, record: Callable[[AttemptResult], None]) -> None:
+    async def send(
+        self, message: Message, record: Callable[[AttemptResult], None], confirm: Confirm | None = None
+    ) -> None:
         """Hand `message` to the provider once, and give what came of it to `record`.
 
         The answer is what was accepted; a DeliveryError with its outcome; or another PostroomError when nothing was
-        sent. A cancelled attempt is recorded too, as unknown, when the message may have reached the provider.
+        sent. A cancelled attempt is recorded too, as unknown, when the message may have reached the provider. What
+        `confirm` withdraws is neither sent nor recorded: Withdrawn is raised.
         """
         started_at, clock = datetime.now(UTC), time.perf_counter()
         answer: Answer
         self._in_progress += 1
         try:
             if self._batch_size > 1:
-                answer = await self._send_batched(message)
+                answer = await self._send_batched(message, confirm)
             else:
                 async with self._slots:
                     if self._rate_limiter:
                         await self._rate_limiter.acquire()
+                    if confirm is not None:
+                        await confirm()
                     if self._middleware is not None:
                         answer = await self._send_through_middleware(message, self._middleware)
                     else:
@@ -156,7 +189,7 @@ class AccountDispatcher:
             "it at the provider before sending it again"
         )
 
-    async def _send_batched(self, message: Message) -> Answer:
+    async def _send_batched(self, message: Message, confirm: Confirm | None) -> Answer:
         """Join the next batch, and wait for this message's answer.
 
         The batch starts with the loop's next iteration: whatever was ready to send in this one is in it, and a
@@ -164,14 +197,14 @@ class AccountDispatcher:
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Answer] = loop.create_future()
-        self._waiting.append((message, future))
+        self._waiting.append(_Waiting(message, future, confirm))
         if not self._gathering:
             self._gathering = True
             loop.call_soon(self._start_batches)
         try:
             return await future
         except asyncio.CancelledError as cancelled:
-            if not any(waiting is future for _, waiting in self._waiting):
+            if not any(waiting.future is future for waiting in self._waiting):
                 note = f"{self.transport.account}: cancelled after it was handed over; outcome unknown"
                 mark_cancelled(cancelled, note, handed_over=True)
             raise
@@ -179,33 +212,35 @@ class AccountDispatcher:
     def _start_batches(self) -> None:
         self._gathering = False
         while self._waiting and len(self._batches) < self.settings.concurrency:
-            batch = [item for item in self._next_waiting() if not item[1].done()]
+            batch = [waiting for waiting in self._next_waiting() if not waiting.future.done()]
             if batch:
                 task = asyncio.create_task(self._run_batch(batch))
                 self._batches.add(task)
                 task.add_done_callback(self._batch_done)
 
-    def _next_waiting(self) -> list[tuple[Message, asyncio.Future[Answer]]]:
+    def _next_waiting(self) -> list[_Waiting]:
         return [self._waiting.popleft() for _ in range(min(self._batch_size, len(self._waiting)))]
 
     def _batch_done(self, task: asyncio.Task[None]) -> None:
         self._batches.discard(task)
         self._start_batches()
 
-    async def _run_batch(self, batch: list[tuple[Message, asyncio.Future[Answer]]]) -> None:
+    async def _run_batch(self, batch: list[_Waiting]) -> None:
         if self._rate_limiter:
             await self._rate_limiter.acquire(len(batch))
-            batch = [item for item in batch if not item[1].done()]
-        try:
-            answers = await self._send_many([message for message, _ in batch])
-        except BaseException as error:  # noqa: BLE001 - whoever waits must get it
-            for _, future in batch:
-                if not future.done():
-                    future.set_exception(error)
+        batch = [waiting for waiting in batch if await waiting.is_wanted()]
+        if not batch:
             return
-        for (_, future), answer in zip(batch, answers, strict=True):
-            if not future.done():
-                future.set_result(answer)
+        try:
+            answers = await self._send_many([waiting.message for waiting in batch])
+        except BaseException as error:  # noqa: BLE001 - whoever waits must get it
+            for waiting in batch:
+                if not waiting.future.done():
+                    waiting.future.set_exception(error)
+            return
+        for waiting, answer in zip(batch, answers, strict=True):
+            if not waiting.future.done():
+                waiting.future.set_result(answer)
 
     async def _send_many(self, messages: list[Message]) -> Sequence[Answer]:
         """Hand a batch to the provider; one answer for each message, whatever the plugin does."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from postroom.delivery.accounts import Target
 from postroom.delivery.attempt import attempt, prepare, split_for_transport
-from postroom.delivery.dispatcher import AttemptResult
+from postroom.delivery.dispatcher import AttemptResult, Withdrawn
 from postroom.delivery.progress import DeliveryProgress
 from postroom.errors import OutcomeUnknown, PluginError, PostroomError
 from postroom.outbox.account_health import HealthSample, health_sample_of
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from postroom.config.outbox import OutboxSettings
     from postroom.delivery.accounts import Accounts
+    from postroom.delivery.dispatcher import Confirm
     from postroom.delivery.observers import Observers
     from postroom.delivery.routing import Router
     from postroom.events import Event
@@ -98,9 +99,16 @@ class MessageExecutor:
         return await self._screen([entry.message for entry in entries])
 
     async def deliver(
-        self, entry: ClaimedMessage, health: Mapping[str, AccountHealth], suppressed: SuppressedRecipients
-    ) -> tuple[Settlement, HealthSample | None]:
-        """Hand a claimed message over to the account of its queue, once; to nobody whom `suppressed` name."""
+        self,
+        entry: ClaimedMessage,
+        health: Mapping[str, AccountHealth],
+        suppressed: SuppressedRecipients,
+        confirm: Confirm | None = None,
+    ) -> tuple[Settlement | None, HealthSample | None]:
+        """Hand a claimed message over to the account of its queue, once; to nobody whom `suppressed` name.
+
+        None in place of a settlement when `confirm` withdrew it before anything was sent: it is another worker's now.
+        """
         delivery = _delivery(entry)
         if entry.expires_at <= self.clock():
             return self._decide.expired(entry, delivery), None
@@ -114,12 +122,15 @@ class MessageExecutor:
         try:
             target = self._decide.target(entry)
             message = entry.message.stamped(send_at=None) if entry.message.send_at else entry.message
-            skipped = await attempt(self.accounts, target, message, recipients, delivery)
+            skipped = await attempt(self.accounts, target, message, recipients, delivery, confirm=confirm)
         except PostroomError as lost_target:
             delivery.skip(recipients, lost_target)
             return self._decide.next(entry, delivery, recipients, health), None
         except asyncio.CancelledError:
             return self._interrupted(entry, delivery, health), None
+        except Withdrawn:
+            _log.warning("message %s: not handed over, since another worker may have it now", entry.id)
+            return (self._interrupted(entry, delivery, health) if delivery.last_attempt is not before else None), None
         sample = health_sample_of(skipped, before, delivery)
         return self._decide.next(entry, delivery, recipients, health), sample
 

@@ -21,12 +21,10 @@ _log = logging.getLogger("postroom.outbox")
 class InFlight:
     """The bookkeeping that a worker's loop and its maintenance share.
 
-    `worker` is the number the storage gave this worker; `health` what is known of accounts, by queue; `wake` is set
-    when there is something to do.
+    `health` is what is known of accounts, by queue; `wake` is set when there is something to do.
     """
 
     def __init__(self, executor: MessageExecutor) -> None:
-        self.worker = 0
         self.health: dict[str, AccountHealth] = {}
         self.wake = asyncio.Event()
         self.size = 0

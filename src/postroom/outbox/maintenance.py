@@ -1,11 +1,9 @@
-"""What a worker does beside sending: shows life, rescues, reconciles, expires, drains, prunes."""
+"""What a worker does beside sending: rescues, reconciles, expires, drains, prunes."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import platform
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -16,6 +14,7 @@ from postroom.outbox.records import account_of, brings_credentials, channel_of, 
 if TYPE_CHECKING:
     from postroom.outbox.executor import MessageExecutor
     from postroom.outbox.in_flight import InFlight
+    from postroom.outbox.lease import Lease
     from postroom.outbox.records import AccountHealth, ClaimedMessage
     from postroom.outbox.storage import Store
 
@@ -35,22 +34,15 @@ MOST_AT_ONCE = 1000
 class Maintenance:
     """Runs beside a worker's loop, on the same messages in flight."""
 
-    def __init__(self, store: Store, executor: MessageExecutor, in_flight: InFlight) -> None:
+    def __init__(self, store: Store, executor: MessageExecutor, in_flight: InFlight, lease: Lease) -> None:
         self._store = store
         self._executor = executor
         self._in_flight = in_flight
+        self._lease = lease
         self._settings = executor.settings
         self._seen: dict[int, tuple[int, float]] = {}
-        self._shown = 0.0
+        self._looked_at = lease.clock()
         self._rounds = 0
-
-    async def register(self) -> None:
-        """Enter this worker, so that others watch it."""
-        self._in_flight.worker = await self._store.register(f"{platform.node()} {os.getpid()}")
-
-    async def sign_off(self) -> None:
-        """Leave; what is still in this worker's hands, others will rescue."""
-        await self._store.sign_off(self._in_flight.worker)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Go on until `stop`, and end the round that is under way: what it claimed is in flight then."""
@@ -60,7 +52,7 @@ class Maintenance:
                 await self._round()
             except OutboxError as error:
                 _log.error("maintenance: %s", error)
-            except Exception:  # noqa: BLE001 - a worker that shows no life loses its messages
+            except Exception:  # noqa: BLE001 - the next round may go better
                 _log.exception("maintenance failed")
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
@@ -79,7 +71,6 @@ class Maintenance:
         return any([await self._reroute(queue, route, now) for route in await self._store.waiting_routes(queue)])
 
     async def _round(self) -> None:
-        await self._show_life()
         await self._rescue()
         await self._reconcile()
         for health in list(self._in_flight.health.values()):
@@ -90,33 +81,31 @@ class Maintenance:
             await self._prune()
         self._rounds += 1
 
-    async def _show_life(self) -> None:
-        now = asyncio.get_running_loop().time()
-        if now - self._shown < self._settings.lease / 4:
-            return
-        if not await self._store.heartbeat(self._in_flight.worker):
-            _log.warning("this worker was silent for too long; others have taken its messages over")
-            await self.register()
-        self._shown = now
-
     async def _rescue(self) -> None:
         """Take over what workers had claimed that have shown no heartbeat for a lease.
 
         The heartbeats are compared with those seen before, and the time between is measured here: were times of
         heartbeats compared, a clock that differs between two machines, or is set back, would make the living dead.
+        Time in which nobody could have written one, or nobody here could look, does not count.
         """
-        now = asyncio.get_running_loop().time()
+        now = self._lease.clock()
+        could_not_look = now - self._looked_at > self._settings.lease / 2
+        self._looked_at = now
         self._seen = {
             number: seen if (seen := self._seen.get(number)) and seen[0] == heartbeats else (heartbeats, now)
             for number, heartbeats in (await self._store.live_workers()).items()
-            if number != self._in_flight.worker
+            if number != self._lease.worker
         }
+        if could_not_look:
+            self._seen = {number: (heartbeats, now) for number, (heartbeats, _) in self._seen.items()}
+        if not self._lease.is_fresh:
+            return
         for number, (heartbeats, since) in self._seen.items():
-            if now - since > self._settings.lease:
+            if now - max(since, self._lease.unblocked_at) > self._settings.lease:
                 await self._rescue_from(number, heartbeats)
 
     async def _rescue_from(self, number: int, heartbeats: int) -> None:
-        claimed = await self._store.rescue(number, heartbeats, self._in_flight.worker)
+        claimed = await self._store.rescue(number, heartbeats, self._lease.worker)
         if claimed:
             _log.warning("worker %s is dead; %s messages were in its hands", number, len(claimed))
         for message in self._in_flight.readable(claimed):
@@ -124,7 +113,7 @@ class Maintenance:
 
     async def _reconcile(self) -> None:
         """Ask providers about messages in doubt whose time has come."""
-        claimed = await self._store.claim_in_doubt(self._in_flight.worker, MOST_IN_DOUBT)
+        claimed = await self._store.claim_in_doubt(self._lease.worker, MOST_IN_DOUBT)
         for message in self._in_flight.readable(claimed):
             self._in_flight.start(message, self._ask(message))
 

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Protocol
 from postroom.errors import OutboxError, PostroomError
 from postroom.outbox.account_health import fresh, most_at_once, observed
 from postroom.outbox.in_flight import InFlight
+from postroom.outbox.lease import Lease
 from postroom.outbox.maintenance import Maintenance
 from postroom.outbox.records import NEVER, ClaimLimit, account_of, brings_credentials
 
 if TYPE_CHECKING:
+    from postroom.delivery.dispatcher import Confirm
     from postroom.outbox.executor import MessageExecutor, SuppressedRecipients
     from postroom.outbox.records import AccountHealth, ClaimedMessage, Settlement
     from postroom.outbox.storage import Store
@@ -48,7 +50,8 @@ class Worker:
         self._executor = executor
         self._until_empty = until_empty
         self._in_flight = InFlight(executor)
-        self._maintenance = Maintenance(store, executor, self._in_flight)
+        self._lease = Lease(store, executor.settings.lease)
+        self._maintenance = Maintenance(store, executor, self._in_flight, self._lease)
         self._stopping = False
         self._health_is_old = True
         self._next_due = 0.0
@@ -57,7 +60,9 @@ class Worker:
 
     async def run(self, stop: StopSignal) -> None:
         """Work until `stop`, then let what is under way end; what does not within the grace is given up."""
-        await self._maintenance.register()
+        await self._lease.register()
+        # Beside everything else, and up to the last settlement: whoever shows no life loses what it has in hand.
+        keeping = asyncio.create_task(self._lease.keep())
         ended = asyncio.Event()
         maintaining = asyncio.create_task(self._maintenance.run(ended))
         watching = [asyncio.create_task(self._stop_on(stop)), asyncio.create_task(self._listen())]
@@ -69,10 +74,11 @@ class Worker:
                 ended.set()
                 await maintaining
                 await self._drain()
-                await self._maintenance.sign_off()
+                await self._lease.sign_off()
         finally:
             await _cancelled([*watching, maintaining])
             await self._in_flight.cancel()
+            await _cancelled([keeping])
 
     async def _stop_on(self, stop: StopSignal) -> None:
         await stop.wait()
@@ -127,7 +133,7 @@ class Worker:
         if not (limits or done or health):
             return False
         try:
-            got = await self._store.exchange(self._in_flight.worker, done, health, limits)
+            got = await self._store.exchange(self._lease.worker, done, health, limits)
         except BaseException:
             self._in_flight.give_back(done)
             raise
@@ -146,6 +152,7 @@ class Worker:
 
     async def _start(self, messages: list[ClaimedMessage]) -> None:
         """Hand messages over; where it is not known who must not be written to, they go back."""
+        confirm = self._lease.confirmation()
         try:
             suppressed = await self._executor.suppressed(messages)
         except BaseException:
@@ -153,13 +160,14 @@ class Worker:
                 self._in_flight.settle(self._executor.put_back(message))
             raise
         for message, refused in zip(messages, suppressed, strict=True):
-            self._in_flight.start(message, self._deliver(message, refused))
+            self._in_flight.start(message, self._deliver(message, refused, confirm))
 
-    async def _deliver(self, message: ClaimedMessage, suppressed: SuppressedRecipients) -> None:
-        settlement, sample = await self._executor.deliver(message, self._in_flight.health, suppressed)
+    async def _deliver(self, message: ClaimedMessage, suppressed: SuppressedRecipients, confirm: Confirm) -> None:
+        settlement, sample = await self._executor.deliver(message, self._in_flight.health, suppressed, confirm)
         if sample is not None:
             self._in_flight.sample(message.queue, sample)
-        self._in_flight.settle(settlement)
+        if settlement is not None:
+            self._in_flight.settle(settlement)
 
     async def _observed(self) -> list[AccountHealth]:
         """Bring what is known of accounts up to date; returns those of whom there is news."""

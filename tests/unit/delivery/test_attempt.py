@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,7 +21,9 @@ from postroom import (
     RecipientResult,
     Status,
 )
+from postroom.delivery.dispatcher import AccountDispatcher, AttemptResult, Withdrawn
 from postroom.outbox.suppression import by_hand
+from postroom.plugin import Resources
 
 ANN, BOB, DEAD = "ann@example.org", "bob@example.org", "dead@example.org"
 WAYS = ["direct", "outbox"]
@@ -106,3 +109,25 @@ async def test_a_message_all_of_whose_recipients_are_suppressed_goes_nowhere(sta
         with pytest.raises(PostroomError, match="suppression list"):
             await room.send(Email(to=DEAD, text="x"))
     assert script.calls == []
+
+
+async def test_what_is_withdrawn_from_a_batch_is_not_sent_with_the_others(stage: ModuleType) -> None:
+    script = stage.Script()
+    transport = stage.batch.postroom_email_transport()("a", stage.StageSettings(script=script), Resources())
+    dispatcher = AccountDispatcher(transport)
+    results: list[AttemptResult] = []
+
+    async def withdraw() -> None:
+        raise Withdrawn
+
+    async def keep() -> None:
+        return
+
+    sends = [
+        dispatcher.send(Email(to=to, text="x", from_="p@example.org"), results.append, confirm)
+        for to, confirm in ((ANN, keep), (DEAD, withdraw), (BOB, keep))
+    ]
+    raised = await asyncio.gather(*sends, return_exceptions=True)
+    assert [type(error) for error in raised] == [type(None), Withdrawn, type(None)]
+    assert sorted(script.recipients) == [ANN, BOB]
+    assert len(results) == 2
