@@ -100,7 +100,7 @@ class _Acting:
     def parse_webhook(self, request):
         if request.headers.get("x-stage-signature") != "signed":
             raise SignatureInvalid("stage: the report is not signed; send x-stage-signature: signed")
-        return [Event.model_validate(told) for told in json.loads(request.body)]
+        return [Event.model_validate(fields) for fields in json.loads(request.body)]
 
 
 STAGE = Script()

@@ -14,9 +14,11 @@ def test_it_says_what_it_wrote_and_where_the_authors_part_is(command: CommandLin
     done = command("new-provider", "acme", "--channel", "sms")
     assert done.code == 0, done.err
     assert done.out.startswith("wrote postroom-acme")
-    told = {name: int(count) for name, count in re.findall(r"^  postroom-acme/(\S+): (\d+)$", done.out, re.MULTILINE)}
-    assert told["src/postroom_acme/transport.py"] >= 3
-    for name, count in told.items():
+    open_places = {
+        name: int(count) for name, count in re.findall(r"^  postroom-acme/(\S+): (\d+)$", done.out, re.MULTILINE)
+    }
+    assert open_places["src/postroom_acme/transport.py"] >= 3
+    for name, count in open_places.items():
         assert (tmp_path / "postroom-acme" / name).read_text().count("FILL IN") == count
     assert "pip install --group dev -e postroom-acme" in done.out
 

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from tests.conftest import CommandLine
 
 
-def test_providers_tells_what_loads_and_what_each_can_do(command: CommandLine) -> None:
+def test_providers_shows_what_loads_and_what_each_can_do(command: CommandLine) -> None:
     found = {provider["name"]: provider for provider in command("providers", "--json").json}
     assert {"console", "file", "memory", "sendgrid", "smtp", "twilio", "vonage"} <= set(found)
     assert found["smtp"]["status"] == "loaded"
@@ -18,8 +18,8 @@ def test_providers_tells_what_loads_and_what_each_can_do(command: CommandLine) -
 
 def test_postroom_plugins_restricts_what_loads(command: CommandLine) -> None:
     found = command("providers", "--json", env={"POSTROOM_PLUGINS": "smtp"}).json
-    told = {provider["name"]: provider["status"] for provider in found}
-    assert told.pop("smtp") == "loaded"
-    assert set(told.values()) == {"not allowed"}
+    statuses = {provider["name"]: provider["status"] for provider in found}
+    assert statuses.pop("smtp") == "loaded"
+    assert set(statuses.values()) == {"not allowed"}
     found = command("providers", "--json", env={"POSTROOM_PLUGINS": ""}).json
     assert {provider["status"] for provider in found} == {"not allowed"}

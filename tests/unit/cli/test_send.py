@@ -259,7 +259,7 @@ async def test_an_address_with_a_comma_in_its_name_is_one_address(command: Comma
     assert smtp.messages[0].recipients == ("jane@example.org",)
 
 
-async def test_a_dry_run_tells_what_each_account_would_refuse(
+async def test_a_dry_run_shows_what_each_account_would_refuse(
     command: CommandLine, twilio: HttpRecorder, tmp_path: Path
 ) -> None:
     configured = (tmp_path / "postroom.toml").read_text()
@@ -281,15 +281,17 @@ async def test_a_dry_run_tells_what_each_account_would_refuse(
     assert twilio.connections == 0
 
 
-async def test_a_dry_run_tells_features_refused_from_features_left_out(command: CommandLine, tmp_path: Path) -> None:
+async def test_a_dry_run_separates_features_refused_from_features_left_out(
+    command: CommandLine, tmp_path: Path
+) -> None:
     smtp = 'provider = "smtp"\nhost = "127.0.0.1"\nfrom = "a@example.org"\n'
     command.configure(
         f'[accounts.strict]\n{smtp}[accounts.mild]\n{smtp}unsupported = "warn"\n[routes.r]\nvia = ["strict", "mild"]\n',
     )
     words = ("send", "email", "--to", "a@example.org", "--text", "x", "--template", "t", "--provider", "r", "--dry-run")
-    told = (await command.beside(*words, "--json")).json["accounts"]
+    previews = (await command.beside(*words, "--json")).json["accounts"]
 
-    assert [(account["unsupported"], account["left_out"]) for account in told] == [
+    assert [(account["unsupported"], account["left_out"]) for account in previews] == [
         (["template"], []),
         ([], ["template"]),
     ]

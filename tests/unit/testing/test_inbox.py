@@ -46,7 +46,7 @@ def test_an_empty_inbox_says_so(inbox: Inbox) -> None:
         inbox.only()
 
 
-async def test_an_inbox_that_should_be_empty_tells_what_is_in_it(inbox: Inbox) -> None:
+async def test_an_inbox_that_should_be_empty_lists_what_is_in_it(inbox: Inbox) -> None:
     await inbox.room.send(Sms(to="+442079460001", body="Hey"))
     with pytest.raises(AssertionError, match="nothing should have been sent; the inbox holds\n  sms .*'Hey'"):
         inbox.assert_empty()

@@ -72,6 +72,6 @@ def test_check_reads_the_credit_that_is_left() -> None:
     async def check(room: Postroom) -> Any:
         return await room.check("texts")
 
-    told, server = with_plivo(Answer(200, {"cash_credits": "25.00"}), check)
-    assert "25.00" in str(told)
+    report, server = with_plivo(Answer(200, {"cash_credits": "25.00"}), check)
+    assert "25.00" in str(report)
     assert server.requests[0].path == f"/v1/Account/{AUTH_ID}/"

@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 def refusal(transport: HttpTransport[Any, Any], reply: HttpReply) -> DeliveryError:
     """Return the error that an answer stands for which is not a yes."""
     answer = reply.json_object()
-    told = str(answer.get("error") or answer.get("message") or "")
+    text = str(answer.get("error") or answer.get("message") or "")
     request_id = str(answer["api_id"]) if answer.get("api_id") else None
-    if "insufficient credit" in told.lower():
-        return transport.failure(reply, detail=told, kind=QuotaExhausted, request_id=request_id)
+    if "insufficient credit" in text.lower():
+        return transport.failure(reply, detail=text, kind=QuotaExhausted, request_id=request_id)
     if reply.status in {404, 405}:
         advice = "nothing was sent, check auth_id and base_url"
         return transport.failure(
-            reply, detail=told, kind=MessageRejected, scope=Scope.ACCOUNT, advice=advice, request_id=request_id
+            reply, detail=text, kind=MessageRejected, scope=Scope.ACCOUNT, advice=advice, request_id=request_id
         )
-    return transport.failure(reply, detail=told, request_id=request_id)
+    return transport.failure(reply, detail=text, request_id=request_id)

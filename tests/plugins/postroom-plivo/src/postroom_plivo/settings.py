@@ -1,4 +1,4 @@
-"""What a Plivo account is told."""
+"""The settings of a Plivo account."""
 
 from __future__ import annotations
 

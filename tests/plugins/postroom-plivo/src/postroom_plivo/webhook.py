@@ -77,5 +77,5 @@ def _event(fields: dict[str, str]) -> Event:
 
 
 def _moment(fields: dict[str, str]) -> datetime | None:
-    told = next((fields[name] for name in TIMES if fields.get(name)), None)
-    return datetime.fromisoformat(told).replace(tzinfo=UTC) if told else None
+    given = next((fields[name] for name in TIMES if fields.get(name)), None)
+    return datetime.fromisoformat(given).replace(tzinfo=UTC) if given else None
