@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from postroom.errors import PostroomError
     from postroom.events import Event
@@ -173,8 +173,8 @@ class SuppressionStorage(Protocol):
     async def list_suppressions(self, channel: Channel | None, after: str, limit: int) -> list[Suppression]:
         """List entries that hold, by `Suppression.place`, from the one behind `after`."""
 
-    async def match_suppressions(self, addressees: Sequence[Addressee]) -> dict[int, Suppression]:
-        """Which of `addressees` must not be written to, by their place in the sequence, and why."""
+    async def match_suppressions(self, addressees: Iterable[Addressee]) -> dict[int, Suppression]:
+        """Which of `addressees` must not be written to, by their place, and why; they are looked at once, if at all."""
 
 
 class Store(MessageStorage, WorkStorage, WorkerStorage, UpkeepStorage, QueryStorage, SuppressionStorage, Protocol):

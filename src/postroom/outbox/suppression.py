@@ -13,7 +13,7 @@ from postroom.outbox.records import Addressee, Suppression
 from postroom.receipts import Channel
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from postroom.events import Event
     from postroom.messages import Message
@@ -68,15 +68,17 @@ class SuppressionList:
 
     async def match(self, messages: Sequence[Message]) -> list[dict[str, Suppressed]]:
         """Return for each message why it may not go to some of its recipients."""
-        addressees: list[Addressee] = []
         places: list[tuple[int, str]] = []
-        for number, message in enumerate(messages):
-            channel, category = message.channel_name, message.category
-            for address in message.recipients:
-                addressees.append(Addressee(channel, normalized(channel, address), category))
-                places.append((number, address))
+
+        def addressees() -> Iterator[Addressee]:
+            for number, message in enumerate(messages):
+                channel, category = message.channel_name, message.category
+                for address in message.recipients:
+                    places.append((number, address))
+                    yield Addressee(channel, normalized(channel, address), category)
+
         found: list[dict[str, Suppressed]] = [{} for _ in messages]
-        for place, suppression in (await self._storage.match_suppressions(addressees)).items():
+        for place, suppression in (await self._storage.match_suppressions(addressees())).items():
             number, address = places[place]
             found[number][address] = Suppressed(f"{suppression}; nothing was sent to it")
         return found

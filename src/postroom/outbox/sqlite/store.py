@@ -22,7 +22,7 @@ from postroom.outbox.sqlite.schema import prepare
 from postroom.outbox.states import SETTLED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from postroom.config.outbox import OutboxSettings
     from postroom.events import Event
@@ -265,7 +265,7 @@ class SqliteStore:
         """See `SuppressionStorage.list_suppressions`."""
         return await self.read(lambda c: suppressions.listed(c, channel, after, limit))
 
-    async def match_suppressions(self, addressees: Sequence[Addressee]) -> dict[int, Suppression]:
+    async def match_suppressions(self, addressees: Iterable[Addressee]) -> dict[int, Suppression]:
         """See `SuppressionStorage.match_suppressions`."""
         return await self._look(lambda c: suppressions.match(c, addressees))
 

@@ -9,7 +9,7 @@ from postroom.outbox.records import Suppression
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from postroom.outbox.records import Addressee
 
@@ -17,7 +17,7 @@ _COLUMNS = ("channel", "address", "category", "reason", "detail", "since", "lift
 _SELECT = f"SELECT {', '.join(_COLUMNS)} FROM suppressions"
 
 
-def match(connection: sqlite3.Connection, addressees: Sequence[Addressee]) -> dict[int, Suppression]:
+def match(connection: sqlite3.Connection, addressees: Iterable[Addressee]) -> dict[int, Suppression]:
     """Return what keeps any of `addressees` from being sent to, by their place."""
     if not connection.execute("SELECT EXISTS (SELECT 1 FROM suppressions)").fetchone()[0]:
         return {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -380,7 +380,7 @@ class MemoryStore:
         found = [each for each in held if channel in {None, each.channel} and each.place > after]
         return sorted(found, key=lambda each: each.place)[:limit]
 
-    async def match_suppressions(self, addressees: Sequence[Addressee]) -> dict[int, Suppression]:
+    async def match_suppressions(self, addressees: Iterable[Addressee]) -> dict[int, Suppression]:
         found = {}
         for number, (channel, address, category) in enumerate(addressees):
             for about in ("", category):
