@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+from engines.process import MakeOutbox
+
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -29,7 +32,9 @@ class Once:
         return Accepted(provider_message_id="1")
 
 
-async def test_a_scheduled_message_waits_for_its_time_by_the_clock_as_it_is(make_outbox, stage) -> None:
+async def test_a_scheduled_message_waits_for_its_time_by_the_clock_as_it_is(
+    make_outbox: MakeOutbox, stage: ModuleType
+) -> None:
     script = stage.Script()
     async with make_outbox(script) as post:
         due = datetime.fromtimestamp(post.clock.now, UTC) + timedelta(seconds=60)
@@ -44,7 +49,7 @@ async def test_a_scheduled_message_waits_for_its_time_by_the_clock_as_it_is(make
         assert (await post.receipt(receipt)).status is Status.SENT
 
 
-async def test_what_was_queued_before_goes_out_at_once(make_outbox, stage) -> None:
+async def test_what_was_queued_before_goes_out_at_once(make_outbox: MakeOutbox, stage: ModuleType) -> None:
     script = stage.Script()
     async with make_outbox(script) as post:
         await post.add(email())
@@ -52,7 +57,9 @@ async def test_what_was_queued_before_goes_out_at_once(make_outbox, stage) -> No
         assert len(script.calls) == 1
 
 
-async def test_a_message_to_be_tried_again_is_tried_once_and_not_before_its_time(make_outbox, stage) -> None:
+async def test_a_message_to_be_tried_again_is_tried_once_and_not_before_its_time(
+    make_outbox: MakeOutbox, stage: ModuleType
+) -> None:
     act = Once()
     script = stage.Script(act)
     async with make_outbox(script) as post:
@@ -68,7 +75,7 @@ async def test_a_message_to_be_tried_again_is_tried_once_and_not_before_its_time
 
 
 @pytest.mark.parametrize("step", [-HOUR, HOUR])
-async def test_an_account_with_a_rate_goes_on(make_outbox, stage, step) -> None:
+async def test_an_account_with_a_rate_goes_on(make_outbox: MakeOutbox, stage: ModuleType, step) -> None:
     script = stage.Script()
     async with make_outbox(script, rate="1/s") as post:
         await post.add(email())

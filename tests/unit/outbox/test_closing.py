@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 from pathlib import Path
 import asyncio
 
@@ -13,7 +15,7 @@ def emails(many):
     return [Email(to=f"n{n}@example.org", subject="x", text="x") for n in range(many)]
 
 
-async def test_closing_a_room_ends_its_work_and_loses_nothing(stage, tmp_path: Path) -> None:
+async def test_closing_a_room_ends_its_work_and_loses_nothing(stage: ModuleType, tmp_path: Path) -> None:
     begun, go_on = asyncio.Event(), asyncio.Event()
 
     async def act(message):
@@ -37,7 +39,7 @@ async def test_closing_a_room_ends_its_work_and_loses_nothing(stage, tmp_path: P
         assert (await later.outbox.stats()).states == {Status.SENT: 1, Status.QUEUED: 2}
 
 
-async def test_work_stops_at_its_own_signal_too(stage, tmp_path: Path) -> None:
+async def test_work_stops_at_its_own_signal_too(stage: ModuleType, tmp_path: Path) -> None:
     account = stage.StageSettings(script=stage.Script(), from_="post@example.org")
     async with Postroom(accounts={"a": account}, outbox={"url": f"sqlite:///{tmp_path}/outbox.db"}) as room:
         stop = asyncio.Event()

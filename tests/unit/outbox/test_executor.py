@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+from engines.process import MakeOutbox
+
 from pathlib import Path
 from datetime import UTC, datetime
 
@@ -34,7 +37,7 @@ def sms(**more):
     return Sms(**{"to": "+442079460958", "body": "hello", **more})
 
 
-def script_of(stage, *acts):
+def script_of(stage: ModuleType, *acts):
     """A script whose hand-overs end as `acts` say, one after the other; the last one repeats."""
     left = list(acts)
 
@@ -54,7 +57,9 @@ def down():
 OK = None
 
 
-async def test_a_message_is_stored_then_sent_and_its_receipt_tells_how(make_outbox, stage) -> None:
+async def test_a_message_is_stored_then_sent_and_its_receipt_tells_how(
+    make_outbox: MakeOutbox, stage: ModuleType
+) -> None:
     script = stage.Script()
     async with make_outbox(script) as post:
         accepted = await post.add(email())
@@ -70,7 +75,9 @@ async def test_a_message_is_stored_then_sent_and_its_receipt_tells_how(make_outb
     assert sent.message_id == f"<{receipt.id}@example.org>"
 
 
-async def test_a_transient_failure_is_tried_again_later_with_the_same_message_id(make_outbox, stage) -> None:
+async def test_a_transient_failure_is_tried_again_later_with_the_same_message_id(
+    make_outbox: MakeOutbox, stage: ModuleType
+) -> None:
     script = script_of(stage, ProviderUnavailable("later"), OK)
     async with make_outbox(script) as post:
         accepted = await post.add(email())
@@ -85,7 +92,7 @@ async def test_a_transient_failure_is_tried_again_later_with_the_same_message_id
     assert len({message.message_id for message in script.messages}) == 1
 
 
-async def test_the_next_account_of_the_route_is_tried_at_once(make_outbox, stage) -> None:
+async def test_the_next_account_of_the_route_is_tried_at_once(make_outbox: MakeOutbox, stage: ModuleType) -> None:
     first, second = script_of(stage, down()), stage.Script()
     async with make_outbox(first, second) as post:
         accepted = await post.add(email())
@@ -95,7 +102,9 @@ async def test_the_next_account_of_the_route_is_tried_at_once(make_outbox, stage
     assert [attempt.account for attempt in receipt.attempts] == ["a0", "a1"]
 
 
-async def test_a_message_refused_for_good_is_a_dead_letter_and_can_be_sent_again(make_outbox, stage) -> None:
+async def test_a_message_refused_for_good_is_a_dead_letter_and_can_be_sent_again(
+    make_outbox: MakeOutbox, stage: ModuleType
+) -> None:
     script = script_of(stage, MessageRejected("too rude"), OK)
     async with make_outbox(script) as post:
         accepted = await post.add(email())
@@ -106,7 +115,9 @@ async def test_a_message_refused_for_good_is_a_dead_letter_and_can_be_sent_again
         assert (await post.receipt(accepted)).status is Status.SENT
 
 
-async def test_an_unknown_outcome_is_neither_retried_nor_failed_over(make_outbox, stage) -> None:
+async def test_an_unknown_outcome_is_neither_retried_nor_failed_over(
+    make_outbox: MakeOutbox, stage: ModuleType
+) -> None:
     first, second = script_of(stage, OutcomeUnknown("no answer")), stage.Script()
     async with make_outbox(first, second) as post:
         accepted = await post.add(email())
@@ -120,7 +131,7 @@ async def test_an_unknown_outcome_is_neither_retried_nor_failed_over(make_outbox
 @pytest.mark.parametrize(
     ("as_", "status", "sent"), [("sent", Status.SENT, 1), ("failed", Status.FAILED, 1), ("retry", Status.SENT, 2)]
 )
-async def test_a_person_settles_what_is_in_doubt(make_outbox, stage, as_, status, sent) -> None:
+async def test_a_person_settles_what_is_in_doubt(make_outbox: MakeOutbox, stage: ModuleType, as_, status, sent) -> None:
     script = script_of(stage, OutcomeUnknown("no answer"), OK)
     async with make_outbox(script) as post:
         accepted = await post.add(email())
@@ -133,7 +144,7 @@ async def test_a_person_settles_what_is_in_doubt(make_outbox, stage, as_, status
 
 
 async def test_with_retry_an_unknown_outcome_is_sent_again_to_the_same_account_with_the_same_message_id(
-    make_outbox, stage
+    make_outbox: MakeOutbox, stage: ModuleType
 ) -> None:
     first, second = script_of(stage, OutcomeUnknown("no answer"), OK), stage.Script()
     async with make_outbox(first, second, on_unknown="retry") as post:
@@ -147,7 +158,9 @@ async def test_with_retry_an_unknown_outcome_is_sent_again_to_the_same_account_w
     assert len({message.message_id for message in first.messages}) == 1
 
 
-async def test_with_assume_sent_an_unknown_outcome_is_taken_for_sent(make_outbox, stage) -> None:
+async def test_with_assume_sent_an_unknown_outcome_is_taken_for_sent(
+    make_outbox: MakeOutbox, stage: ModuleType
+) -> None:
     script = script_of(stage, OutcomeUnknown("no answer"))
     async with make_outbox(script, on_unknown="assume_sent") as post:
         accepted = await post.add(email())
@@ -155,7 +168,7 @@ async def test_with_assume_sent_an_unknown_outcome_is_taken_for_sent(make_outbox
         assert (await post.receipt(accepted)).status is Status.SENT
 
 
-async def test_only_recipients_who_were_not_served_are_tried_again(make_outbox, stage) -> None:
+async def test_only_recipients_who_were_not_served_are_tried_again(make_outbox: MakeOutbox, stage: ModuleType) -> None:
     calls = []
 
     async def act(message):
@@ -180,7 +193,9 @@ async def test_only_recipients_who_were_not_served_are_tried_again(make_outbox, 
     ]
 
 
-async def test_a_message_to_many_numbers_goes_out_in_turns_and_is_settled_once(make_outbox, stage) -> None:
+async def test_a_message_to_many_numbers_goes_out_in_turns_and_is_settled_once(
+    make_outbox: MakeOutbox, stage: ModuleType
+) -> None:
     script = stage.Script()
     numbers = [f"+4420794609{number:02}" for number in range(60)]
     async with make_outbox(script) as post:
@@ -193,7 +208,7 @@ async def test_a_message_to_many_numbers_goes_out_in_turns_and_is_settled_once(m
     assert len(shown.receipt.recipients) == 60
 
 
-async def test_recipients_go_the_ways_their_rules_say(make_outbox, stage) -> None:
+async def test_recipients_go_the_ways_their_rules_say(make_outbox: MakeOutbox, stage: ModuleType) -> None:
     britain, america = stage.Script(), stage.Script()
     rules = [{"country": "GB", "use": "gb"}, {"country": "US", "use": "us"}]
     accounts = {
@@ -209,7 +224,7 @@ async def test_recipients_go_the_ways_their_rules_say(make_outbox, stage) -> Non
     assert receipt.status is Status.SENT
 
 
-async def test_a_message_is_given_up_after_its_rounds(make_outbox, stage) -> None:
+async def test_a_message_is_given_up_after_its_rounds(make_outbox: MakeOutbox, stage: ModuleType) -> None:
     script = script_of(stage, down())
     async with make_outbox(script, outbox={"attempts": 3}) as post:
         accepted = await post.add(email())
@@ -220,7 +235,7 @@ async def test_a_message_is_given_up_after_its_rounds(make_outbox, stage) -> Non
     assert len(script.calls) == 3
 
 
-async def test_a_message_expires_where_it_waits(make_outbox, stage) -> None:
+async def test_a_message_expires_where_it_waits(make_outbox: MakeOutbox, stage: ModuleType) -> None:
     script = script_of(stage, down())
     async with make_outbox(script, outbox={"expires_after": "1h"}) as post:
         accepted = await post.add(email())
@@ -231,7 +246,7 @@ async def test_a_message_expires_where_it_waits(make_outbox, stage) -> None:
     assert len(script.calls) == 1
 
 
-async def test_a_message_is_not_sent_after_its_own_expiry(make_outbox, stage) -> None:
+async def test_a_message_is_not_sent_after_its_own_expiry(make_outbox: MakeOutbox, stage: ModuleType) -> None:
     script = stage.Script()
     async with make_outbox(script) as post:
         accepted = await post.add(email(expires_at=datetime.fromtimestamp(post.clock.now + 60, UTC)))
@@ -240,7 +255,9 @@ async def test_a_message_is_not_sent_after_its_own_expiry(make_outbox, stage) ->
     assert script.calls == []
 
 
-async def test_a_scheduled_message_waits_for_its_time_and_asks_nothing_of_the_provider(make_outbox, stage) -> None:
+async def test_a_scheduled_message_waits_for_its_time_and_asks_nothing_of_the_provider(
+    make_outbox: MakeOutbox, stage: ModuleType
+) -> None:
     script = stage.Script()
     accounts = {"plain": stage.StageSettings(provider="stage-plain", script=script, from_="p@example.org")}
     async with make_outbox(stage.Script(), accounts=accounts) as post:
@@ -253,7 +270,7 @@ async def test_a_scheduled_message_waits_for_its_time_and_asks_nothing_of_the_pr
         assert (await post.receipt(accepted)).status is Status.SENT
 
 
-async def test_urgent_messages_go_first_and_equals_in_their_order(make_outbox, stage) -> None:
+async def test_urgent_messages_go_first_and_equals_in_their_order(make_outbox: MakeOutbox, stage: ModuleType) -> None:
     script = stage.Script()
     async with make_outbox(script, concurrency=1) as post:
         for subject, priority in (("1", "low"), ("2", "normal"), ("3", "high"), ("4", "normal"), ("5", "high")):
@@ -262,7 +279,7 @@ async def test_urgent_messages_go_first_and_equals_in_their_order(make_outbox, s
     assert [message.subject for message in script.messages] == ["3", "5", "2", "4", "1"]
 
 
-async def test_a_batch_provider_gets_what_waits_in_one_call(make_outbox, stage) -> None:
+async def test_a_batch_provider_gets_what_waits_in_one_call(make_outbox: MakeOutbox, stage: ModuleType) -> None:
     script = stage.Script()
     accounts = {"bulk": stage.StageSettings(provider="stage-batch", script=script, from_="p@example.org")}
     async with make_outbox(stage.Script(), accounts=accounts) as post:
@@ -274,7 +291,9 @@ async def test_a_batch_provider_gets_what_waits_in_one_call(make_outbox, stage) 
     assert [len(call) for call in script.calls] == [1, 300]
 
 
-async def test_refused_credentials_pause_the_account_and_the_route_goes_on(make_outbox, stage) -> None:
+async def test_refused_credentials_pause_the_account_and_the_route_goes_on(
+    make_outbox: MakeOutbox, stage: ModuleType
+) -> None:
     first, second = script_of(stage, AuthenticationFailed("401")), stage.Script()
     async with make_outbox(first, second, concurrency=1) as post:
         await post.outbox.add([email() for _ in range(20)])
@@ -288,7 +307,7 @@ async def test_refused_credentials_pause_the_account_and_the_route_goes_on(make_
 
 
 async def test_messages_wait_for_a_paused_account_that_is_their_only_one_and_flow_when_it_is_resumed(
-    make_outbox, stage
+    make_outbox: MakeOutbox, stage: ModuleType
 ) -> None:
     script = script_of(stage, AuthenticationFailed("401"), OK)
     async with make_outbox(script, concurrency=1) as post:
@@ -301,7 +320,9 @@ async def test_messages_wait_for_a_paused_account_that_is_their_only_one_and_flo
         assert not await post.outbox.resume("a0")
 
 
-async def test_a_paused_account_is_tried_again_by_one_message_after_a_while(make_outbox, stage) -> None:
+async def test_a_paused_account_is_tried_again_by_one_message_after_a_while(
+    make_outbox: MakeOutbox, stage: ModuleType
+) -> None:
     script = script_of(stage, AuthenticationFailed("401"), AuthenticationFailed("401"), OK)
     async with make_outbox(script) as post:
         await post.outbox.add([email() for _ in range(50)])
@@ -313,7 +334,7 @@ async def test_a_paused_account_is_tried_again_by_one_message_after_a_while(make
         assert (await post.outbox.stats()).states == {Status.SENT: 50}
 
 
-async def test_retry_after_rests_the_account_for_every_message(make_outbox, stage) -> None:
+async def test_retry_after_rests_the_account_for_every_message(make_outbox: MakeOutbox, stage: ModuleType) -> None:
     script = script_of(stage, RateLimited("slow down", retry_after=100), OK)
     async with make_outbox(script, concurrency=1) as post:
         await post.outbox.add([email() for _ in range(5)])
@@ -325,7 +346,9 @@ async def test_retry_after_rests_the_account_for_every_message(make_outbox, stag
         assert (await post.outbox.stats()).states == {Status.SENT: 5}
 
 
-async def test_what_no_account_can_express_is_refused_when_it_is_handed_in(make_outbox, stage) -> None:
+async def test_what_no_account_can_express_is_refused_when_it_is_handed_in(
+    make_outbox: MakeOutbox, stage: ModuleType
+) -> None:
     accounts = {"plain": stage.StageSettings(provider="stage-plain", script=stage.Script(), from_="p@example.org")}
     async with make_outbox(stage.Script(), accounts=accounts) as post:
         with pytest.raises(UnsupportedFeature, match="plain: stage-plain cannot send html"):
@@ -335,7 +358,7 @@ async def test_what_no_account_can_express_is_refused_when_it_is_handed_in(make_
         assert (await post.outbox.stats()).states == {}
 
 
-async def test_a_message_without_a_sender_fails_with_the_reason(make_outbox, stage) -> None:
+async def test_a_message_without_a_sender_fails_with_the_reason(make_outbox: MakeOutbox, stage: ModuleType) -> None:
     async with make_outbox(stage.Script(), from_=None) as post:
         accepted = await post.add(email())
         await post.work()
@@ -344,7 +367,7 @@ async def test_a_message_without_a_sender_fails_with_the_reason(make_outbox, sta
     assert "no sender" in receipt.recipients[0].detail
 
 
-async def test_a_waiting_message_can_be_cancelled_held_and_let_go(make_outbox, stage) -> None:
+async def test_a_waiting_message_can_be_cancelled_held_and_let_go(make_outbox: MakeOutbox, stage: ModuleType) -> None:
     script = stage.Script()
     async with make_outbox(script) as post:
         gone, kept = await post.add(email()), await post.add(email())
@@ -357,7 +380,7 @@ async def test_a_waiting_message_can_be_cancelled_held_and_let_go(make_outbox, s
         assert [message.id for message in script.messages] == [kept.id]
 
 
-async def test_observers_hear_of_every_settled_message(stage, tmp_path: Path) -> None:
+async def test_observers_hear_of_every_settled_message(stage: ModuleType, tmp_path: Path) -> None:
     from postroom import Config, Postroom
 
     config = Config(
@@ -371,7 +394,9 @@ async def test_observers_hear_of_every_settled_message(stage, tmp_path: Path) ->
     assert stage.LOG == [("told", "sent", receipt.id)]
 
 
-async def test_a_plugin_that_raises_something_foreign_leaves_the_outcome_unknown(make_outbox, stage) -> None:
+async def test_a_plugin_that_raises_something_foreign_leaves_the_outcome_unknown(
+    make_outbox: MakeOutbox, stage: ModuleType
+) -> None:
     async def act(_) -> Never:
         raise RuntimeError("a bug")
 
@@ -381,7 +406,7 @@ async def test_a_plugin_that_raises_something_foreign_leaves_the_outcome_unknown
         assert (await post.receipt(accepted)).status is Status.IN_DOUBT
 
 
-async def test_credentials_of_a_message_pause_nobody_else(make_outbox, stage) -> None:
+async def test_credentials_of_a_message_pause_nobody_else(make_outbox: MakeOutbox, stage: ModuleType) -> None:
     async def act(message):
         if message.options:
             raise AuthenticationFailed("401")

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
+from engines.memory import MemoryEngine
 from engines.process import Clock, Engine, Process, SqliteEngine
 from postroom import Email, OutboxError, Receipt, Status
 from postroom.outbox.executor import MessageExecutor
@@ -181,7 +182,16 @@ class OutboxMachine(RuleBasedStateMachine):
             assert times <= 1 + self.again[id_]
 
 
+class MemoryMachine(OutboxMachine):
+    """The same on the stand-in engine."""
+
+    def engine(self) -> Engine:
+        return MemoryEngine()
+
+
+_LENGTH = settings(max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))
+
 TestOutboxMachine = OutboxMachine.TestCase
-TestOutboxMachine.settings = settings(
-    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
-)
+TestOutboxMachine.settings = _LENGTH
+TestMemoryMachine = MemoryMachine.TestCase
+TestMemoryMachine.settings = _LENGTH

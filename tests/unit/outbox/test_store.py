@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+from engines.process import MakeOutbox
+
 from pathlib import Path
 import asyncio
 import sqlite3
@@ -33,13 +36,15 @@ def email(**more):
     return Email(**{"to": "ann@example.org", "subject": "hello", "text": "hello", **more})
 
 
-async def test_what_was_accepted_is_there_for_another_process(make_outbox) -> None:
+async def test_what_was_accepted_is_there_for_another_process(make_outbox: MakeOutbox) -> None:
     async with make_outbox() as one, make_outbox() as other:
         accepted = await one.add(email())
         assert [(line.id, line.status) for line in await other.outbox.list()] == [(accepted.id, "queued")]
 
 
-async def test_credentials_of_a_message_reach_the_transport_and_are_never_shown(make_outbox, stage) -> None:
+async def test_credentials_of_a_message_reach_the_transport_and_are_never_shown(
+    make_outbox: MakeOutbox, stage: ModuleType
+) -> None:
     script = stage.Script()
     async with make_outbox(script) as post:
         accepted = await post.add(email(options={"token": CANARY}))
@@ -50,7 +55,7 @@ async def test_credentials_of_a_message_reach_the_transport_and_are_never_shown(
     assert script.settings_seen[0].token.get_secret_value() == CANARY
 
 
-async def test_a_message_whose_credentials_are_gone_cannot_be_sent_again(make_outbox) -> None:
+async def test_a_message_whose_credentials_are_gone_cannot_be_sent_again(make_outbox: MakeOutbox) -> None:
     async with make_outbox() as post:
         accepted = await post.add(email(options={"token": CANARY}))
         await post.outbox.cancel(accepted.id)
@@ -58,7 +63,7 @@ async def test_a_message_whose_credentials_are_gone_cannot_be_sent_again(make_ou
             await post.outbox.retry(accepted.id)
 
 
-async def test_attachments_arrive_whole(make_outbox, stage) -> None:
+async def test_attachments_arrive_whole(make_outbox: MakeOutbox, stage: ModuleType) -> None:
     script = stage.Script()
     file = Attachment(filename="a.bin", content=bytes(range(256)) * 100)
     async with make_outbox(script) as post:
@@ -72,7 +77,7 @@ async def test_attachments_arrive_whole(make_outbox, stage) -> None:
     assert script.messages[1].attachments[1].inline
 
 
-async def test_bodies_and_keys_go_after_their_retention_and_the_receipt_stays(make_outbox) -> None:
+async def test_bodies_and_keys_go_after_their_retention_and_the_receipt_stays(make_outbox: MakeOutbox) -> None:
     async with make_outbox(outbox={"retention": "1d"}) as post:
         accepted = await post.add(email(idempotency_key="k"))
         await post.work()
@@ -87,7 +92,7 @@ async def test_bodies_and_keys_go_after_their_retention_and_the_receipt_stays(ma
         assert (await post.add(email(idempotency_key="k", text="other"))).id != accepted.id
 
 
-async def test_a_message_whose_text_is_gone_cannot_be_sent_again(make_outbox) -> None:
+async def test_a_message_whose_text_is_gone_cannot_be_sent_again(make_outbox: MakeOutbox) -> None:
     async with make_outbox(outbox={"retention": "1d"}) as post:
         accepted = await post.add(email())
         await post.outbox.cancel(accepted.id)
@@ -96,7 +101,7 @@ async def test_a_message_whose_text_is_gone_cannot_be_sent_again(make_outbox) ->
             await post.outbox.retry(accepted.id)
 
 
-async def test_purging_removes_settled_messages_whole_and_no_others(make_outbox) -> None:
+async def test_purging_removes_settled_messages_whole_and_no_others(make_outbox: MakeOutbox) -> None:
     async with make_outbox() as post:
         await post.outbox.add([email() for _ in range(3)])
         await post.work()
@@ -106,7 +111,9 @@ async def test_purging_removes_settled_messages_whole_and_no_others(make_outbox)
 
 
 class TestIdempotency:
-    async def test_the_same_key_and_message_give_the_first_receipt(self, make_outbox, stage) -> None:
+    async def test_the_same_key_and_message_give_the_first_receipt(
+        self, make_outbox: MakeOutbox, stage: ModuleType
+    ) -> None:
         script = stage.Script()
         async with make_outbox(script) as post:
             first = await post.add(email(idempotency_key="k"))
@@ -129,25 +136,25 @@ class TestIdempotency:
             {"message_id": "<mine@example.org>"},
         ],
     )
-    async def test_the_same_key_with_another_message_is_refused(self, make_outbox, other) -> None:
+    async def test_the_same_key_with_another_message_is_refused(self, make_outbox: MakeOutbox, other) -> None:
         async with make_outbox() as post:
             first = await post.add(email(idempotency_key="k"))
             with pytest.raises(IdempotencyConflict, match=f"'k' was used for another message .{first.id}"):
                 await post.add(email(idempotency_key="k", **other))
             assert len(await post.outbox.list()) == 1
 
-    async def test_the_first_writer_wins_among_many(self, make_outbox) -> None:
+    async def test_the_first_writer_wins_among_many(self, make_outbox: MakeOutbox) -> None:
         async with make_outbox() as post:
             receipts = await asyncio.gather(*(post.add(email(idempotency_key="k")) for _ in range(50)))
             assert len({receipt.id for receipt in receipts}) == 1
             assert len(await post.outbox.list()) == 1
 
-    async def test_within_one_batch_too(self, make_outbox) -> None:
+    async def test_within_one_batch_too(self, make_outbox: MakeOutbox) -> None:
         async with make_outbox() as post:
             answers = await post.outbox.add([email(idempotency_key="k"), email(idempotency_key="k")])
             assert [answer.replayed for answer in answers] == [False, True]
 
-    async def test_tenants_have_keys_of_their_own(self, make_outbox) -> None:
+    async def test_tenants_have_keys_of_their_own(self, make_outbox: MakeOutbox) -> None:
         async with make_outbox() as post:
             one = await post.add(email(idempotency_key="k"), tenant="one")
             two = await post.add(email(idempotency_key="k", text="other"), tenant="two")
@@ -155,14 +162,14 @@ class TestIdempotency:
             with pytest.raises(OutboxError, match="no message"):
                 await post.outbox.get(one.id, tenant="two")
 
-    async def test_an_id_of_the_callers_own_counts_once(self, make_outbox) -> None:
+    async def test_an_id_of_the_callers_own_counts_once(self, make_outbox: MakeOutbox) -> None:
         async with make_outbox() as post:
             await post.add(email(id="mine"))
             with pytest.raises(OutboxError, match="there is a message mine already"):
                 await post.add(email(id="mine"))
 
 
-async def test_it_can_be_closed_and_used_again(make_outbox) -> None:
+async def test_it_can_be_closed_and_used_again(make_outbox: MakeOutbox) -> None:
     async with make_outbox() as post:
         await post.add(email())
         await post.store.close()
@@ -171,7 +178,7 @@ async def test_it_can_be_closed_and_used_again(make_outbox) -> None:
 
 
 class TestListing:
-    async def test_the_newest_first_by_pages(self, make_outbox) -> None:
+    async def test_the_newest_first_by_pages(self, make_outbox: MakeOutbox) -> None:
         async with make_outbox() as post:
             await post.outbox.add([email(subject=str(number)) for number in range(5)])
             page = await post.outbox.list(MessageFilter(limit=2))
@@ -193,7 +200,7 @@ class TestListing:
             (MessageFilter(until=1_800_000_010.0), {"mail", "text", "cancelled"}),
         ],
     )
-    async def test_by_what_is_asked_for(self, make_outbox, stage, choice, found) -> None:
+    async def test_by_what_is_asked_for(self, make_outbox: MakeOutbox, stage: ModuleType, choice, found) -> None:
         async with make_outbox(stage.Script(), stage.Script()) as post:
             await post.add(email(subject="mail"), tenant="t")
             await post.add(Sms(to="+442079460958", body="text", provider="a1"))
@@ -223,7 +230,7 @@ class TestReports:
         await post.work()
         return await post.receipt(accepted)
 
-    async def test_a_report_is_kept_once_and_moves_its_message(self, make_outbox) -> None:
+    async def test_a_report_is_kept_once_and_moves_its_message(self, make_outbox: MakeOutbox) -> None:
         async with make_outbox() as post:
             receipt = await self.sent(post)
             event = self.event(EventType.DELIVERED, message_id=receipt.id)
@@ -233,14 +240,14 @@ class TestReports:
             assert await post.outbox.record(event) is None
             assert (await post.outbox.get(receipt.id)).events == (event,)
 
-    async def test_a_report_finds_its_message_by_the_providers_id(self, make_outbox) -> None:
+    async def test_a_report_finds_its_message_by_the_providers_id(self, make_outbox: MakeOutbox) -> None:
         async with make_outbox() as post:
             receipt = await self.sent(post)
             event = self.event(EventType.BOUNCED, provider_message_id=receipt.provider_message_id)
             assert (await post.outbox.record(event)).status is Status.BOUNCED
 
     @pytest.mark.parametrize("other", [{"account": "a9"}, {"channel": "sms"}], ids=["account", "channel"])
-    async def test_a_report_of_another_account_or_channel_moves_nothing(self, make_outbox, other) -> None:
+    async def test_a_report_of_another_account_or_channel_moves_nothing(self, make_outbox: MakeOutbox, other) -> None:
         async with make_outbox() as post:
             receipt = await self.sent(post)
             for name in ({"message_id": receipt.id}, {"provider_message_id": receipt.provider_message_id}):
@@ -249,7 +256,7 @@ class TestReports:
             told = self.event(EventType.DELIVERED, message_id=receipt.id, account="a0")
             assert (await post.outbox.record(told)).status is Status.DELIVERED
 
-    async def test_a_late_report_does_not_move_a_message_back(self, make_outbox) -> None:
+    async def test_a_late_report_does_not_move_a_message_back(self, make_outbox: MakeOutbox) -> None:
         async with make_outbox() as post:
             receipt = await self.sent(post)
             await post.outbox.record(self.event(EventType.BOUNCED, message_id=receipt.id))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+from engines.process import MakeOutbox
+
 from pathlib import Path
 from datetime import UTC, datetime, timedelta
 
@@ -37,14 +40,16 @@ def email(to="ann@example.org", **more):
     ],
     ids=["complaint", "unsubscribe", "soft bounce", "bounce of a mail nobody knows", "delivery"],
 )
-async def test_a_report_keeps_the_messages_back_that_it_should(make_outbox, report, transactional, marketing) -> None:
+async def test_a_report_keeps_the_messages_back_that_it_should(
+    make_outbox: MakeOutbox, report, transactional, marketing
+) -> None:
     async with make_outbox() as post:
         await post.outbox.record(report)
         goes = [not await post.outbox.suppressed(email(category=c)) for c in ("transactional", "marketing")]
         assert goes == [transactional, marketing]
 
 
-async def test_a_bounce_of_a_message_of_ours_ends_mail_to_a_dead_address(make_outbox) -> None:
+async def test_a_bounce_of_a_message_of_ours_ends_mail_to_a_dead_address(make_outbox: MakeOutbox) -> None:
     async with make_outbox() as post:
         receipt = await post.add(email())
         await post.work()
@@ -55,7 +60,7 @@ async def test_a_bounce_of_a_message_of_ours_ends_mail_to_a_dead_address(make_ou
 
 
 @pytest.mark.parametrize("permanent", [False, None], ids=["soft", "of unknown kind"])
-async def test_a_bounce_that_may_pass_keeps_nothing_back(make_outbox, permanent) -> None:
+async def test_a_bounce_that_may_pass_keeps_nothing_back(make_outbox: MakeOutbox, permanent) -> None:
     async with make_outbox() as post:
         receipt = await post.add(email())
         await post.work()
@@ -69,7 +74,7 @@ async def test_a_bounce_that_may_pass_keeps_nothing_back(make_outbox, permanent)
 
 
 @pytest.mark.parametrize("word", ["STOP", " stop. ", "Unsubscribe!", "stop all", "QUIT"])
-async def test_a_stop_word_alone_ends_every_sms(make_outbox, word) -> None:
+async def test_a_stop_word_alone_ends_every_sms(make_outbox: MakeOutbox, word) -> None:
     async with make_outbox() as post:
         await post.outbox.record(text(word))
         assert await post.outbox.suppressed(Sms(to="+447700900123", body="x"))
@@ -77,14 +82,14 @@ async def test_a_stop_word_alone_ends_every_sms(make_outbox, word) -> None:
 
 
 @pytest.mark.parametrize("said", ["please stop calling me names", "", "stopp", "don't stop"])
-async def test_a_stop_word_within_a_text_is_just_a_word(make_outbox, said) -> None:
+async def test_a_stop_word_within_a_text_is_just_a_word(make_outbox: MakeOutbox, said) -> None:
     async with make_outbox() as post:
         await post.outbox.record(text(said))
         assert not await post.outbox.suppressed(Sms(to="+447700900123", body="x"))
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
-async def test_what_was_said_later_counts_whatever_comes_first(make_outbox, order) -> None:
+async def test_what_was_said_later_counts_whatever_comes_first(make_outbox: MakeOutbox, order) -> None:
     said = [text("STOP", at=0), text("START", at=5)]
     async with make_outbox() as post:
         for index in order:
@@ -92,7 +97,7 @@ async def test_what_was_said_later_counts_whatever_comes_first(make_outbox, orde
         assert not await post.outbox.suppressed(Sms(to="+447700900123", body="x"))
 
 
-async def test_only_those_on_the_list_are_left_out(stage, tmp_path: Path) -> None:
+async def test_only_those_on_the_list_are_left_out(stage: ModuleType, tmp_path: Path) -> None:
     script = stage.Script()
     account = stage.StageSettings(script=script, from_="post@example.org")
     async with Postroom(accounts={"a": account}, outbox={"url": f"sqlite:///{tmp_path}/outbox.db"}) as room:
@@ -114,7 +119,7 @@ async def test_only_those_on_the_list_are_left_out(stage, tmp_path: Path) -> Non
     assert script.recipients == ["ann@example.org", "ann@example.org"]
 
 
-async def test_a_direct_send_makes_no_outbox_to_look_into(stage, tmp_path: Path) -> None:
+async def test_a_direct_send_makes_no_outbox_to_look_into(stage: ModuleType, tmp_path: Path) -> None:
     account = stage.StageSettings(script=stage.Script(), from_="post@example.org")
     async with Postroom(accounts={"a": account}, outbox={"url": f"sqlite:///{tmp_path}/outbox.db"}) as room:
         await room.send(email())

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+from engines.process import MakeOutbox, SqliteEngine
+
 from pathlib import Path
 import asyncio
 import sqlite3
@@ -40,7 +43,7 @@ def sql(post, statement, *values):
         return connection.execute(statement, values).fetchall()
 
 
-async def test_many_callers_at_once_share_few_transactions(make_outbox) -> None:
+async def test_many_callers_at_once_share_few_transactions(make_outbox: MakeOutbox) -> None:
     async with make_outbox() as post:
         await post.store.open()
         before = post.store.transactions
@@ -49,7 +52,7 @@ async def test_many_callers_at_once_share_few_transactions(make_outbox) -> None:
         assert sql(post, "SELECT count(*) FROM messages") == [(100,)]
 
 
-async def test_the_file_is_for_its_owner_only(make_outbox) -> None:
+async def test_the_file_is_for_its_owner_only(make_outbox: MakeOutbox) -> None:
     async with make_outbox() as post:
         await post.add(email(options={"token": CANARY}))
         files = list(post.store.path.parent.glob("outbox.db*"))
@@ -58,7 +61,7 @@ async def test_the_file_is_for_its_owner_only(make_outbox) -> None:
 
 
 async def test_credentials_of_a_message_lie_encrypted_reach_the_transport_and_go_when_it_is_settled(
-    make_outbox, stage
+    make_outbox: MakeOutbox, stage: ModuleType
 ) -> None:
     script = stage.Script()
     async with make_outbox(script) as post:
@@ -72,7 +75,7 @@ async def test_credentials_of_a_message_lie_encrypted_reach_the_transport_and_go
 
 
 async def test_the_key_of_the_environment_closes_and_opens_credentials(
-    make_outbox, stage, monkeypatch: pytest.MonkeyPatch
+    make_outbox: MakeOutbox, stage: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("POSTROOM_SECRET_KEY", "k" * 32)
     script = stage.Script()
@@ -84,7 +87,7 @@ async def test_the_key_of_the_environment_closes_and_opens_credentials(
 
 
 async def test_credentials_that_cannot_be_opened_set_the_message_aside_and_name_the_variable(
-    make_outbox, monkeypatch: pytest.MonkeyPatch
+    make_outbox: MakeOutbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("POSTROOM_SECRET_KEY", "k" * 32)
     async with make_outbox() as post:
@@ -99,14 +102,16 @@ async def test_credentials_that_cannot_be_opened_set_the_message_aside_and_name_
         assert (await post.receipt(kept)).status is Status.SENT
 
 
-async def test_a_short_key_is_refused(make_outbox, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_short_key_is_refused(make_outbox: MakeOutbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POSTROOM_SECRET_KEY", "short")
     async with make_outbox() as post:
         with pytest.raises(ConfigError, match="POSTROOM_SECRET_KEY: must be at least 32 characters"):
             await post.add(email(options={"token": CANARY}))
 
 
-async def test_attachments_are_kept_once_by_their_content_and_arrive_whole(make_outbox, stage) -> None:
+async def test_attachments_are_kept_once_by_their_content_and_arrive_whole(
+    make_outbox: MakeOutbox, stage: ModuleType
+) -> None:
     script = stage.Script()
     file = Attachment(filename="a.bin", content=bytes(range(256)) * 100)
     async with make_outbox(script) as post:
@@ -121,7 +126,7 @@ async def test_attachments_are_kept_once_by_their_content_and_arrive_whole(make_
     assert script.messages[1].attachments[1].inline
 
 
-async def test_bodies_and_keys_go_after_their_retention_and_the_receipt_stays(make_outbox) -> None:
+async def test_bodies_and_keys_go_after_their_retention_and_the_receipt_stays(make_outbox: MakeOutbox) -> None:
     async with make_outbox(outbox={"retention": "1d"}) as post:
         accepted = await post.add(email(attachments=[Attachment(filename="a", content=b"a")], idempotency_key="k"))
         await post.work()
@@ -137,7 +142,7 @@ async def test_bodies_and_keys_go_after_their_retention_and_the_receipt_stays(ma
         assert line.to == ("ann@example.org",)
 
 
-async def test_purging_removes_settled_messages_whole_and_no_others(make_outbox) -> None:
+async def test_purging_removes_settled_messages_whole_and_no_others(make_outbox: MakeOutbox) -> None:
     async with make_outbox() as post:
         await post.outbox.add([email(attachments=[Attachment(filename="a", content=b"a")]) for _ in range(3)])
         await post.work()
@@ -147,7 +152,7 @@ async def test_purging_removes_settled_messages_whole_and_no_others(make_outbox)
         assert sql(post, "SELECT count(*) FROM files") == [(0,)]
 
 
-async def test_a_report_of_nothing_we_know_is_kept_all_the_same(make_outbox) -> None:
+async def test_a_report_of_nothing_we_know_is_kept_all_the_same(make_outbox: MakeOutbox) -> None:
     async with make_outbox() as post:
         assert (
             await post.outbox.record(
@@ -165,12 +170,12 @@ async def test_a_report_of_nothing_we_know_is_kept_all_the_same(make_outbox) -> 
 
 
 class TestFiles:
-    async def test_a_folder_that_is_not_there(self, stage, tmp_path: Path, make_outbox) -> None:
+    async def test_a_folder_that_is_not_there(self, stage: ModuleType, tmp_path: Path, make_outbox: MakeOutbox) -> None:
         async with make_outbox(outbox={"url": f"sqlite:///{tmp_path}/none/outbox.db"}) as post:
             with pytest.raises(OutboxError, match="its folder does not exist; make it"):
                 await post.add(email())
 
-    async def test_the_database_of_another_program_is_left_alone(self, make_outbox, tmp_path: Path) -> None:
+    async def test_the_database_of_another_program_is_left_alone(self, make_outbox: MakeOutbox, tmp_path: Path) -> None:
         with sqlite3.connect(tmp_path / "outbox.db") as other:
             other.execute("CREATE TABLE theirs (x)")
         async with make_outbox() as post:
@@ -178,13 +183,15 @@ class TestFiles:
                 await post.add(email())
             assert sql(post, "SELECT name FROM sqlite_master") == [("theirs",)]
 
-    async def test_a_file_that_is_no_database(self, make_outbox, tmp_path: Path) -> None:
+    async def test_a_file_that_is_no_database(self, make_outbox: MakeOutbox, tmp_path: Path) -> None:
         (tmp_path / "outbox.db").write_text("something else entirely" * 100)
         async with make_outbox() as post:
             with pytest.raises(OutboxError, match="not a database; name another file"):
                 await post.add(email())
 
-    async def test_a_file_that_stays_locked_is_one_clear_error_for_all_who_wait(self, make_outbox, engine) -> None:
+    async def test_a_file_that_stays_locked_is_one_clear_error_for_all_who_wait(
+        self, make_outbox: MakeOutbox, engine: SqliteEngine
+    ) -> None:
         engine.busy_timeout = 0.5
         async with make_outbox() as post:
             first = await post.add(email())
@@ -198,7 +205,7 @@ class TestFiles:
             after = await post.add(email())
             assert [line.id for line in await post.outbox.list()] == [after.id, first.id]
 
-    async def test_a_newer_schema_is_refused_with_advice(self, make_outbox) -> None:
+    async def test_a_newer_schema_is_refused_with_advice(self, make_outbox: MakeOutbox) -> None:
         async with make_outbox() as post:
             await post.add(email())
         sql(post, f"PRAGMA user_version = {VERSION + 1}")
@@ -206,7 +213,7 @@ class TestFiles:
             with pytest.raises(OutboxError, match="written by a newer postroom .* upgrade postroom"):
                 await post.add(email())
 
-    async def test_a_damaged_row_is_set_aside_and_the_rest_flows(self, make_outbox) -> None:
+    async def test_a_damaged_row_is_set_aside_and_the_rest_flows(self, make_outbox: MakeOutbox) -> None:
         async with make_outbox() as post:
             bad = [await post.add(email()) for _ in range(4)]
             good = await post.add(email())
