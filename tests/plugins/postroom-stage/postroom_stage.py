@@ -149,10 +149,10 @@ VETO = {}
 """Gate name -> the error it raises on entering; "after:NAME" -> on leaving."""
 
 
-class _Ledger:
+class _Observer:
     @hookimpl
     def postroom_on_event(self, event, receipt) -> None:
-        LOG.append(("told", event.type.value, receipt.id))
+        LOG.append(("observed", event.type.value, receipt.id))
 
 
 class _Deaf:
@@ -188,8 +188,8 @@ class _Gate:
                 raise VETO[f"after:{self.name}"]
 
 
-ledger = _Ledger()
-ledger_too = _Ledger()
+observer = _Observer()
+observer_too = _Observer()
 deaf = _Deaf()
 gate = _Gate("gate")
 second_gate = _Gate("second_gate")

@@ -74,7 +74,7 @@ async def test_a_gate_that_does_not_open_keeps_the_message_and_leaves_those_alre
 ) -> None:
     stage.VETO.update(second_gate=True, error=error)
     script = stage.Script()
-    async with room_of(stage, script, "gate", "second-gate", "ledger", provider=provider) as room:
+    async with room_of(stage, script, "gate", "second-gate", "observer", provider=provider) as room:
         for result in await room.send_many([sms(), sms()]):
             assert isinstance(result, Suppressed if isinstance(error, Suppressed) else PluginError)
             assert "s3cret" not in str(result)
@@ -152,7 +152,7 @@ async def test_observers_are_told_of_every_end(stage: ModuleType) -> None:
             raise OutcomeUnknown("doubt")
         return Accepted()
 
-    async with room_of(stage, stage.Script(act), "ledger") as room:
+    async with room_of(stage, stage.Script(act), "observer") as room:
         for body in ("yes", "no", "doubt"):
             await room.send_many([sms(body)])
     assert [entry[1] for entry in stage.LOG] == ["sent", "failed", "in_doubt"]
@@ -161,10 +161,10 @@ async def test_observers_are_told_of_every_end(stage: ModuleType) -> None:
 async def test_an_observer_that_breaks_is_logged_and_the_next_is_told(
     stage: ModuleType, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with room_of(stage, stage.Script(), "deaf", "ledger") as room:
+    async with room_of(stage, stage.Script(), "deaf", "observer") as room:
         receipt = await room.send(sms())
     assert receipt.status is Status.SENT
-    assert stage.LOG == [("told", "sent", receipt.id)]
+    assert stage.LOG == [("observed", "sent", receipt.id)]
     with caplog.at_level(logging.ERROR):
         assert "'stage-deaf' failed to observe" in caplog.text
 
@@ -194,8 +194,8 @@ async def test_a_doubtful_message_is_in_doubt_for_its_observers_too(stage: Modul
     async def act(_: object) -> Never:
         raise OutcomeUnknown("quiet")
 
-    async with room_of(stage, stage.Script(act), "ledger") as room:
+    async with room_of(stage, stage.Script(act), "observer") as room:
         with pytest.raises(OutcomeUnknown) as caught:
             await room.send(sms())
     assert receipt_of(caught.value).recipients[0].outcome is Outcome.UNKNOWN
-    assert stage.LOG == [("told", "in_doubt", receipt_of(caught.value).id)]
+    assert stage.LOG == [("observed", "in_doubt", receipt_of(caught.value).id)]

@@ -385,13 +385,13 @@ async def test_observers_hear_of_every_settled_message(stage: ModuleType, tmp_pa
 
     config = Config(
         accounts={"a": stage.StageSettings(script=stage.Script(), from_="p@example.org")},
-        plugins={"extensions": ["stage-ledger"]},
+        plugins={"extensions": ["stage-observer"]},
         outbox={"url": f"sqlite:///{tmp_path}/o.db"},
     )
     async with Postroom(config) as room:
         receipt = await room.enqueue(email())
         await room.work(until_empty=True)
-    assert stage.LOG == [("told", "sent", receipt.id)]
+    assert stage.LOG == [("observed", "sent", receipt.id)]
 
 
 async def test_a_plugin_that_raises_something_foreign_leaves_the_outcome_unknown(

@@ -440,15 +440,15 @@ def test_two_rooms_share_no_plugin_state(stage: ModuleType, monkeypatch: pytest.
 
 def test_extensions_load_by_name_in_the_order_asked(stage: ModuleType) -> None:
     registry = Registry()
-    loaded = registry.load_extensions(["stage-second-gate", "stage-ledger", "stage-gate"])
-    assert [name for name, _ in loaded] == ["stage-second-gate", "stage-ledger", "stage-gate"]
+    loaded = registry.load_extensions(["stage-second-gate", "stage-observer", "stage-gate"])
+    assert [name for name, _ in loaded] == ["stage-second-gate", "stage-observer", "stage-gate"]
     gates = registry.hooks.around_send(loaded)
     assert [name for name, _ in gates] == ["stage-second-gate", "stage-gate"]
 
 
 def test_an_unknown_extension_names_the_installed_ones(stage: ModuleType) -> None:
-    with pytest.raises(ExtensionNotFound, match=r"'stage-legder' is not installed; installed: .*stage-ledger"):
-        Registry().load_extensions(["stage-legder"])
+    with pytest.raises(ExtensionNotFound, match=r"'stage-obsrever' is not installed; installed: .*stage-observer"):
+        Registry().load_extensions(["stage-obsrever"])
 
 
 def test_the_shipped_providers_describe_themselves() -> None:
