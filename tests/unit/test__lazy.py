@@ -18,7 +18,7 @@ def package(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     made = ModuleType("a_lazy_package")
     monkeypatch.setitem(sys.modules, made.__name__, made)
     names = _lazy.lazy_names(made.__name__, {"json": ("dumps", "loads"), "a_module_that_is_not_there": ("nothing",)})
-    made.__getattr__, made.__dir__ = names  # type: ignore[method-assign, assignment]
+    vars(made).update(zip(("__getattr__", "__dir__"), names, strict=True))
     return made
 
 
