@@ -7,6 +7,27 @@ import pytest
 from postroom import OutboxError, Status
 from postroom.outbox.states import TRANSITIONS, SETTLED, WAITING, Transition, apply, allowed_from
 
+WAIT = "held queued retrying scheduled"
+TABLE = {
+    "claim": (WAIT, "sending"),
+    "put_back": ("sending", "queued"),
+    "retry_later": ("sending", "retrying"),
+    "succeed": ("sending", "sent"),
+    "give_up": ("sending", "failed"),
+    "doubt": ("sending", "in_doubt"),
+    "suppress": ("sending", "suppressed"),
+    "expire": (f"{WAIT} sending", "expired"),
+    "hold": (WAIT, "held"),
+    "cancel": (WAIT, "cancelled"),
+    "requeue": ("cancelled expired failed held in_doubt retrying scheduled suppressed", "queued"),
+    "learn_sent": ("in_doubt", "sent"),
+    "learn_failed": ("in_doubt", "failed"),
+    "learn_not_taken": ("in_doubt", "retrying"),
+    "deliver": ("in_doubt sent", "delivered"),
+    "bounce": ("delivered in_doubt sent", "bounced"),
+}
+"""The state machine as it is promised: what may happen, where, and what comes of it."""
+
 OF_EVENTS = {Transition.DELIVER, Transition.BOUNCE}
 
 
@@ -55,3 +76,10 @@ def test_a_message_in_doubt_moves_only_by_news_or_a_person() -> None:
         Transition.DELIVER,
         Transition.BOUNCE,
     }
+
+
+def test_the_state_machine_is_the_one_that_was_promised() -> None:
+    assert {str(name): (" ".join(sorted(allowed)), str(to)) for name, (allowed, to) in TRANSITIONS.items()} == {
+        name: (" ".join(sorted(allowed.split())), to) for name, (allowed, to) in TABLE.items()
+    }
+    assert {str(status) for status in WAITING} == set(WAIT.split())

@@ -1,12 +1,21 @@
-"""A worker that was taken for dead and answers after all: only that a message was sent is news, and only in time."""
+"""What a transition does to a message; and a worker that was taken for dead and answers after all.
+
+Of such a worker only that a message was sent is news, and only in time.
+"""
 
 from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from engines.process import MakeOutbox, Process
 
-from postroom import Email, Receipt, Status
-from postroom.outbox.records import ClaimedMessage, ClaimLimit, Settlement
+from postroom import Email, Event, EventType, Outcome, Receipt, RecipientResult, Status
+from postroom.errors import StateConflict
+from postroom.outbox.records import NEVER, NOW, ClaimedMessage, ClaimLimit, Progress, Settlement, StoredMessage
+from postroom.outbox.states import Transition
+from postroom.outbox.transitions import expired, reported, teaches, transitioned
 from postroom.receipts import Channel
 
 ONE = {"a0/email": ClaimLimit(1, 10)}
@@ -94,3 +103,111 @@ async def test_nor_when_a_person_has_settled_it(post: Process) -> None:
         await post.outbox.resolve(receipt.id, "failed")
         assert not await kept(post, frozen, result(message, Status.SENT))
         assert (await post.receipt(receipt)).status is Status.FAILED
+
+
+ANN, BOB, CID = "ann@example.org", "bob@example.org", "cid@example.org"
+
+
+def stored(status: Status, **outcomes: Outcome) -> StoredMessage:
+    """A message in a state, with the outcomes of ann, bob and cid as far as they are known."""
+    addresses = {"ann": ANN, "bob": BOB, "cid": CID}
+    results = tuple(RecipientResult(address=addresses[name], outcome=outcome) for name, outcome in outcomes.items())
+    receipt = Receipt(id="m", channel=Channel.EMAIL, status=status, account="a0", recipients=results)
+    return StoredMessage(1, "m", "a0/email", receipt, Progress(rounds=3), has_body=True)
+
+
+@pytest.mark.parametrize(
+    ("transition", "outcome"),
+    [
+        (Transition.LEARN_SENT, Outcome.ACCEPTED),
+        (Transition.LEARN_FAILED, Outcome.PERMANENT),
+        (Transition.LEARN_NOT_TAKEN, Outcome.TRANSIENT),
+        (Transition.DELIVER, Outcome.ACCEPTED),
+    ],
+)
+def test_what_settles_a_doubt_is_said_of_those_in_doubt_only(transition: Transition, outcome: Outcome) -> None:
+    message = stored(Status.IN_DOUBT, ann=Outcome.UNKNOWN, bob=Outcome.PERMANENT)
+    after = transitioned(message, transition, "seen in its log")
+    assert [(result.outcome, result.detail) for result in after.receipt.recipients] == [
+        (outcome, "seen in its log"),
+        (Outcome.PERMANENT, None),
+    ]
+    assert after.receipt.status is after.status
+
+
+def test_without_a_note_the_detail_stays() -> None:
+    message = stored(Status.IN_DOUBT, ann=Outcome.UNKNOWN)
+    assert transitioned(message, Transition.LEARN_SENT).receipt.recipients[0].detail is None
+
+
+@pytest.mark.parametrize("transition", [Transition.CANCEL, Transition.HOLD])
+def test_a_transition_that_settles_no_doubt_changes_no_result(transition: Transition) -> None:
+    message = stored(Status.RETRYING, ann=Outcome.UNKNOWN, bob=Outcome.TRANSIENT)
+    after = transitioned(message, transition, "a note")
+    assert after.receipt.recipients == message.receipt.recipients
+    assert after.progress == message.progress
+
+
+@pytest.mark.parametrize("transition", [Transition.REQUEUE, Transition.LEARN_NOT_TAKEN])
+def test_who_is_sent_to_again_begins_afresh_and_whoever_was_accepted_is_left_out(transition: Transition) -> None:
+    nobody = transitioned(stored(Status.IN_DOUBT, ann=Outcome.UNKNOWN, bob=Outcome.TRANSIENT), transition)
+    assert nobody.progress == Progress()
+    some = transitioned(stored(Status.IN_DOUBT, ann=Outcome.UNKNOWN, bob=Outcome.ACCEPTED), transition)
+    assert some.progress == Progress(pending=(ANN,))
+    assert nobody.due_at == some.due_at == NOW
+
+
+@pytest.mark.parametrize(
+    ("transition", "status", "due_at"),
+    [
+        (Transition.REQUEUE, Status.FAILED, NOW),
+        (Transition.HOLD, Status.QUEUED, NEVER),
+        (Transition.CANCEL, Status.QUEUED, NEVER),
+        (Transition.BOUNCE, Status.SENT, NEVER),
+    ],
+)
+def test_what_waits_is_due_at_once_unless_it_is_held(transition: Transition, status: Status, due_at: float) -> None:
+    after = transitioned(stored(status), transition)
+    assert after.due_at == due_at
+    assert after.settled is (after.status in {Status.CANCELLED, Status.BOUNCED})
+
+
+def test_only_what_is_sent_again_needs_its_text() -> None:
+    message = replace(stored(Status.SENT), has_body=False)
+    assert transitioned(message, Transition.DELIVER).status is Status.DELIVERED
+    with pytest.raises(StateConflict, match="its text removed"):
+        transitioned(replace(stored(Status.FAILED), has_body=False), Transition.REQUEUE)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "status"),
+    [
+        ({}, Status.EXPIRED),
+        ({"ann": Outcome.TRANSIENT}, Status.EXPIRED),
+        ({"ann": Outcome.ACCEPTED, "bob": Outcome.TRANSIENT}, Status.SENT),
+        ({"ann": Outcome.ACCEPTED, "bob": Outcome.UNKNOWN}, Status.IN_DOUBT),
+        ({"ann": Outcome.TRANSIENT, "bob": Outcome.UNKNOWN}, Status.IN_DOUBT),
+    ],
+)
+def test_what_expires_is_what_its_recipients_say(outcomes: dict[str, Outcome], status: Status) -> None:
+    after = expired(stored(Status.RETRYING, **outcomes))
+    assert (after.status, after.receipt.status, after.due_at) == (status, status, NEVER)
+
+
+@pytest.mark.parametrize(
+    ("type_", "transition"),
+    [
+        (EventType.SENT, Transition.LEARN_SENT),
+        (EventType.DELIVERED, Transition.DELIVER),
+        (EventType.BOUNCED, Transition.BOUNCE),
+        (EventType.REJECTED, Transition.BOUNCE),
+        (EventType.OPENED, None),
+        (EventType.COMPLAINED, None),
+        (EventType.DEFERRED, None),
+    ],
+)
+def test_reports_move_messages(type_: EventType, transition: Transition | None) -> None:
+    event = Event(type=type_, channel=Channel.EMAIL, provider="stage", occurred_at=datetime(2027, 1, 1, tzinfo=UTC))
+    assert reported(event) is transition
+    assert teaches(event, about_ours=True)
+    assert teaches(event, about_ours=False) is (type_ is not EventType.BOUNCED)
