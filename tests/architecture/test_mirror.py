@@ -13,10 +13,8 @@ TESTS = sorted(path.relative_to(UNIT) for path in UNIT.rglob("test_*.py"))
 OF_SEVERAL_MODULES = {
     "cli/test_send_enqueue.py",
     "gateway/parsing/test_messages.py",
-    "outbox/sqlite/test_file.py",
     "outbox/test_clock.py",
     "outbox/test_closing.py",
-    "outbox/test_late_news.py",
     "outbox/test_machine.py",
     "outbox/test_reconciling.py",
     "outbox/test_store.py",
