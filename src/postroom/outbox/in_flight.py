@@ -31,6 +31,7 @@ class InFlight:
         self._executor = executor
         self._tasks: dict[asyncio.Task[None], ClaimedMessage] = {}
         self._by_queue: dict[str, int] = {}
+        self._size_by_queue: dict[str, int] = {}
         self._settlements: list[Settlement] = []
         self._samples: dict[str, list[HealthSample]] = {}
 
@@ -48,12 +49,16 @@ class InFlight:
         """How many messages of a queue are under way."""
         return self._by_queue.get(queue, 0)
 
+    def size_of(self, queue: str) -> int:
+        """How many bytes of a queue's bodies and attachments are in hand."""
+        return self._size_by_queue.get(queue, 0)
+
     def start(self, message: ClaimedMessage, work: Coroutine[None, None, None]) -> None:
         """Have `work` done for a message; it ends with a call of `settle`."""
         task = asyncio.create_task(work)
         self._tasks[task] = message
         self._by_queue[message.queue] = self.count(message.queue) + 1
-        self.size += message.size
+        self._add_size(message.queue, message.size)
         task.add_done_callback(self._ended)
 
     def settle(self, settlement: Settlement) -> None:
@@ -103,10 +108,14 @@ class InFlight:
         if self._tasks:
             await asyncio.wait(list(self._tasks))
 
+    def _add_size(self, queue: str, size: int) -> None:
+        self.size += size
+        self._size_by_queue[queue] = self.size_of(queue) + size
+
     def _ended(self, task: asyncio.Task[None]) -> None:
         message = self._tasks.pop(task)
         self._by_queue[message.queue] -= 1
-        self.size -= message.size
+        self._add_size(message.queue, -message.size)
         if not task.cancelled() and task.exception() is not None:
             _log.error("message %s: delivering it failed", message.id, exc_info=task.exception())
             self.settle(self._executor.crashed(message, self.health))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from postroom.errors import OutboxError, PluginError
 from postroom.outbox.account_health import failure_rate_now, should_drain
 from postroom.outbox.records import account_of, brings_credentials, channel_of, queue_of
+from postroom.receipts import Status
 
 if TYPE_CHECKING:
     from postroom.outbox.executor import MessageExecutor
@@ -41,6 +42,7 @@ class Maintenance:
         self._lease = lease
         self._settings = executor.settings
         self._seen: dict[int, tuple[int, float]] = {}
+        self._alive: set[int] = set()
         self._looked_at = lease.clock()
         self._rounds = 0
 
@@ -57,6 +59,12 @@ class Maintenance:
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await stop.wait()
+
+    async def may_be_rescued(self) -> bool:
+        """Whether messages are in the hands of a worker that has not shown since this one began that it lives."""
+        unproven = [number for number in await self._store.live_workers() if number not in self._alive]
+        in_hand = (await self._store.stats()).states.get(Status.SENDING, 0)
+        return bool(in_hand) and any(number != self._lease.worker for number in unproven)
 
     async def tidy(self) -> None:
         """End what has expired, and remove what need not be kept any more."""
@@ -88,7 +96,7 @@ class Maintenance:
         heartbeats compared, a clock that differs between two machines, or is set back, would make the living dead.
         Time in which nobody could have written one, or nobody here could look, does not count.
         """
-        now = self._lease.clock()
+        now, before = self._lease.clock(), self._seen
         could_not_look = now - self._looked_at > self._settings.lease / 2
         self._looked_at = now
         self._seen = {
@@ -96,6 +104,7 @@ class Maintenance:
             for number, heartbeats in (await self._store.live_workers()).items()
             if number != self._lease.worker
         }
+        self._alive |= {n for n, (beats, _) in self._seen.items() if n in before and before[n][0] != beats}
         if could_not_look:
             self._seen = {number: (heartbeats, now) for number, (heartbeats, _) in self._seen.items()}
         if not self._lease.is_fresh:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 NEVER = 9e15
 """A time that does not come: what is due then waits for a person."""
 
+MOST_BYTES = 67_108_864
+"""Bodies and attachments in a worker's hands; what is being sent takes several times its size in memory."""
+
 NOW = 0.0
 """Due at once, whatever the clock says."""
 
@@ -141,11 +144,15 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True)
 class ClaimLimit:
-    """How many messages of a queue a worker would take now; `rate` is messages a second."""
+    """How many messages of a queue a worker would take now; `rate` is messages a second.
+
+    `size` is how many bytes of bodies and attachments it has room for; a larger message goes if it is the first.
+    """
 
     limit: int
     most_under_way: int
     rate: float | None = None
+    size: int = MOST_BYTES
 
 
 @dataclass(frozen=True, slots=True)

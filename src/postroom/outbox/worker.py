@@ -12,7 +12,7 @@ from postroom.outbox.account_health import fresh, most_at_once, observed
 from postroom.outbox.in_flight import InFlight
 from postroom.outbox.lease import Lease
 from postroom.outbox.maintenance import Maintenance
-from postroom.outbox.records import NEVER, ClaimLimit, account_of, brings_credentials
+from postroom.outbox.records import MOST_BYTES, NEVER, ClaimLimit, account_of, brings_credentials
 
 if TYPE_CHECKING:
     from postroom.delivery.dispatcher import Confirm
@@ -27,9 +27,6 @@ IDLE_WAIT = 1.0
 
 AFTER_TROUBLE = 1.0
 """Seconds until the next look at a storage that could not be used."""
-
-MOST_BYTES_UNDER_WAY = 268_435_456
-"""Bodies and attachments in a worker's hands, from which it takes no more."""
 
 
 class StopSignal(Protocol):
@@ -119,7 +116,8 @@ class Worker:
                 continue
             if got_any or self._in_flight.unwritten:
                 continue
-            if self._until_empty and self._nothing_due and not self._in_flight.under_way:
+            done = self._until_empty and self._nothing_due and not self._in_flight.under_way
+            if done and not await self._maintenance.may_be_rescued():
                 await self._maintenance.tidy()
                 return
             await self._rest()
@@ -185,21 +183,25 @@ class Worker:
         now = self._executor.clock()
         limits: dict[str, ClaimLimit] = {}
         self._next_due = NEVER
-        if self._stopping or self._in_flight.size > MOST_BYTES_UNDER_WAY:
+        free_bytes = MOST_BYTES - self._in_flight.size
+        if self._stopping or free_bytes <= 0:
             return limits
         for queue, due_at in (await self._store.due_queues()).items():
-            limit = self._limit(queue, now)
+            # Half of what is free, and of the whole: a slow account with large messages leaves room for all others.
+            size = min(free_bytes // 2, MOST_BYTES // 2 - self._in_flight.size_of(queue))
+            limit = self._limit(queue, now, size)
             if limit is None:
                 continue
             if due_at > now:
                 self._next_due = min(self._next_due, due_at)
             elif limit.limit > 0:
                 limits[queue] = limit
+                free_bytes -= size
             elif (health := self._in_flight.health.get(queue)) and health.cooldown_until > now:
                 self._next_due = min(self._next_due, health.cooldown_until)
         return limits
 
-    def _limit(self, queue: str, now: float) -> ClaimLimit | None:
+    def _limit(self, queue: str, now: float, size: int) -> ClaimLimit | None:
         """How many messages of `queue` may be started; None for an account this process does not know."""
         try:
             at_once, rate = self._executor.limits(queue)
@@ -212,7 +214,8 @@ class Worker:
         # One message finds out whether an account works that has no history.
         most = most_at_once(health, at_once, now) if health else at_once if brings_credentials(queue) else 1
         half = (most + 1) // 2  # while one half is written, the other is handed over
-        return ClaimLimit(min(half, most - self._in_flight.count(queue)), most, rate)
+        limit = min(half, most - self._in_flight.count(queue)) if size > 0 else 0
+        return ClaimLimit(limit, most, rate, size)
 
     async def _rest(self) -> None:
         """Sleep until something changes here or in the storage, or a message becomes due."""

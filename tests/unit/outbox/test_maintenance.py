@@ -130,3 +130,31 @@ async def test_messages_of_an_account_in_trouble_go_another_way_of_their_route_o
         assert {(await post.receipt(receipt)).account for receipt in along} == {"a1"}
         assert (await post.receipt(alone)).status in {Status.QUEUED, Status.RETRYING}
     assert len(second.calls) == 5
+
+
+async def test_until_empty_waits_out_the_lease_of_a_killed_worker_and_settles_what_it_held(
+    make_outbox: MakeOutbox, stage: ModuleType
+) -> None:
+    async with make_outbox(stage.Script(), on_unknown="retry", outbox={"lease": LEASE, "retry_first": 0.01}) as post:
+        lost = await post.add(email())
+        await claimed_by_the_dead(post)
+        await post.work()
+        assert (await post.receipt(lost)).status in {Status.RETRYING, Status.SENT}
+        assert (await post.outbox.stats()).workers == 0
+
+
+async def test_until_empty_leaves_to_a_living_worker_what_that_has_in_hand(make_outbox: MakeOutbox) -> None:
+    async with make_outbox(outbox={"lease": 1.0}) as post:
+        held = await post.add(email())
+        living = await post.store.register("living")
+        await post.store.exchange(living, [], [], {"a0/email": ClaimLimit(1, 1)})
+
+        async def live() -> None:
+            while True:
+                await post.store.heartbeat(living)
+                await asyncio.sleep(0.02)
+
+        alive = asyncio.create_task(live())
+        await post.work()
+        alive.cancel()
+        assert (await post.receipt(held)).status is Status.SENDING

@@ -138,3 +138,45 @@ async def test_a_hand_over_that_is_interrupted_halfway_serves_nobody_twice(
         receipt = await post.receipt(hung)
     outcomes = {result.address: result.outcome for result in receipt.recipients}
     assert {address for address, outcome in outcomes.items() if outcome is Outcome.UNKNOWN} == set(handed_over)
+
+
+async def test_large_messages_of_a_slow_account_leave_room_for_those_of_others(
+    make_outbox: MakeOutbox, stage: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "MOST_BYTES", 4_000)
+    go_on = asyncio.Event()
+
+    async def hang(message: Email) -> Accepted:
+        await go_on.wait()
+        return Accepted(provider_message_id=message.id)
+
+    slow, fast = stage.Script(), stage.Script()
+    async with make_outbox(slow, fast, concurrency=50) as post:
+        for account in ("a0", "a1"):  # opened, so that nothing but their size holds messages back
+            await post.add(Email(to="ann@example.org", text="x", provider=account))
+        await post.work()
+        slow.act = hang
+        large = [Email(to="ann@example.org", text="x" * 900, provider="a0") for _ in range(20)]
+        small = [Email(to="ann@example.org", text="x" * 900, provider="a1") for _ in range(20)]
+        for message in [*large, *small]:
+            await post.add(message)
+        stop = asyncio.Event()
+        working = asyncio.create_task(post.outbox.work(stop=stop))
+        async with asyncio.timeout(10):
+            while len(fast.calls) < 21:
+                await asyncio.sleep(0.005)
+        in_hand = len(slow.calls) - 1
+        go_on.set()
+        stop.set()
+        await working
+    assert 1 <= in_hand <= 3
+
+
+async def test_a_message_larger_than_all_the_room_there_is_still_goes(
+    make_outbox: MakeOutbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "MOST_BYTES", 100)
+    async with make_outbox() as post:
+        sent = await post.add(Email(to="ann@example.org", text="x" * 1_000))
+        await post.work()
+        assert (await post.receipt(sent)).status is Status.SENT

@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from postroom.outbox.encryption import CredentialCipher
     from postroom.outbox.records import ClaimLimit
 
-MOST_BYTES = 67_108_864
-"""Bodies and attachments a worker takes in one claim; a single larger message still goes."""
-
 ASKED_AGAIN_AFTER = 60.0
 """Seconds until another worker asks about a message in doubt whose asker said nothing."""
 
@@ -46,15 +43,16 @@ def claim(
     if not _is_registered(connection, owner):
         return [], NEVER
     rows: list[Row] = []
-    budget, free_at = MOST_BYTES, NEVER
+    free_at = NEVER
     for queue, limit in limits.items():
         free_slots, queue_free_at = _free_slots(connection, queue, limit, now)
         free_at = min(free_at, queue_free_at)
         taken: list[int] = []
+        free_bytes = limit.size
         for seq, size in _due(connection, queue, free_slots, now):
-            if budget <= 0 and (rows or taken):
+            if free_bytes <= 0:
                 break
-            budget -= size
+            free_bytes -= size
             taken.append(seq)
         if taken:
             if limit.rate:
@@ -62,8 +60,6 @@ def claim(
                 connection.execute(_KEEP_START, (queue, until))
             connection.execute(_TAKE, (owner, now, json.dumps(taken)))
             rows += _rows(connection, taken)
-        if budget <= 0:
-            break
     return rows, free_at
 
 

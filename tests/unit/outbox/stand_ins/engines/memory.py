@@ -427,7 +427,12 @@ class MemoryStore:
             free, free_at = min(free, allowed.messages), allowed.free_at
         due = [row for row in self._waiting(queue) if row.due_at <= now]
         due.sort(key=lambda row: (row.priority, row.due_at == NOW, row.due_at, row.seq))
-        taken = due[: max(free, 0)]
+        taken, size = [], limit.size
+        for row in due[: max(free, 0)]:
+            if size <= 0:
+                break
+            size -= row.text.size
+            taken.append(row)
         if taken and limit.rate:
             start = self._memory.starts.get(queue, 0.0)
             self._memory.starts[queue] = gcra.advanced(start, limit.rate, now, len(taken))
