@@ -58,6 +58,11 @@ def test_the_page_of_the_apis_own_base64_example() -> None:
     assert presented_key({"authorization": "Bearer ZXUtLWFiY2RlZmcxMjM0NTY3ODk="}, "") == (ONE, "bearer")
 
 
+@pytest.mark.parametrize("token", ["ZXUt!LWFiY2RlZmcxMjM0NTY3ODk=", "bm8ga2V5", "w7w=", "x"])
+def test_what_is_no_key_in_base64_is_taken_as_it_is(token: str) -> None:
+    assert presented_key({"authorization": f"Bearer {token}"}, "") == (token, "bearer")
+
+
 WAYS = [
     ({"auth-token": "{}"}, ""),
     ({"authorization": "Bearer {}"}, ""),
@@ -123,3 +128,17 @@ def test_an_email_may_choose_its_sender_only_where_the_key_lists_it() -> None:
     assert refused(KeyScope(), chosen)
     assert refused(KeyScope(senders=("x@example.org",)), chosen)
     assert not refused(KeyScope(senders=("boss@example.org",)), chosen)
+
+
+@pytest.mark.parametrize(
+    ("scope", "text"),
+    [
+        (KeyScope(channels=("email",)), "This key may not send sms."),
+        (KeyScope(accounts=("sg",)), "This key may not use that provider or account."),
+        (KeyScope(senders=("Bank",)), "This key may not send from that sender; leave it out for the account's own."),
+    ],
+)
+def test_what_a_key_may_not_do_is_said(scope: KeyScope, text: str) -> None:
+    with pytest.raises(ApiError) as raised:
+        check_scope(scope, SMS, ())
+    assert (raised.value.status, raised.value.code, str(raised.value)) == (403, "forbidden", text)

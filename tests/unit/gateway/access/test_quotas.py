@@ -63,8 +63,8 @@ async def test_above_a_quota_messages_of_either_channel_are_held_until_it_has_ro
     first, second = await limits.reserve(key, [sms(), EMAIL])
     assert first == 0
     assert clock.now + 60 <= second <= clock.now + 61
-    assert [record.getMessage() for record in caplog.records] == [
-        f"key {key.id} (shop) is over a quota: 1 messages are held"
+    assert [(record.name, record.getMessage()) for record in caplog.records] == [
+        ("postroom.gateway", f"key {key.id} (shop) is over a quota: 1 messages are held")
     ]
     assert await held(limits, make_key(), EMAIL) == [False]
 
@@ -115,6 +115,13 @@ async def test_spending_is_counted_at_the_prices_of_countries(
 ) -> None:
     limits = quotas(storage, clock, sms_spend="1/h", sms_prices=prices)
     assert await held(limits, make_key(), *messages) == expected
+
+
+async def test_spending_is_limited_in_whole_units_of_money(
+    storage: AccessStorage, clock: Clock, make_key: MakeKey
+) -> None:
+    limits = quotas(storage, clock, sms_spend="2/h", sms_prices={"GB": 0.9})
+    assert await held(limits, make_key(), sms(), sms(), sms()) == [False, False, True]
 
 
 async def test_several_quotas_hold_together(storage: AccessStorage, clock: Clock, make_key: MakeKey) -> None:

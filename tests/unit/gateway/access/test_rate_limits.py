@@ -204,6 +204,7 @@ async def test_a_key_that_goes_on_is_flagged_then_suspended_each_once_and_said_i
     marked = await storage.find_key(key.digest)
     assert marked
     assert marked.flagged_at == marked.suspended_at == datetime.fromtimestamp(clock.now, UTC)
+    assert {record.name for record in caplog.records} == {"postroom.gateway"}
     assert [record.getMessage() for record in caplog.records] == [
         f"key {key.id} (shop) goes on over its limit: flagged for suspension",
         f"key {key.id} (shop) went on over its limit and was suspended",

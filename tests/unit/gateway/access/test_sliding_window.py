@@ -38,6 +38,11 @@ def test_at_the_time_it_names_there_is_room(limit: Limit, part: float, cost: int
         assert window.free_at(at, cost) == at
 
 
+@pytest.mark.parametrize(("now", "ends"), [(1_800_000_000.0, 1_800_000_000.5), (1_800_000_000.7, 1_800_000_001.0)])
+def test_a_slot_is_a_sixtieth_of_its_window(now: float, ends: float) -> None:
+    assert SlidingWindow(Limit(1, 30)).slot_ends(now) == pytest.approx(ends, abs=1e-6)
+
+
 def test_a_clock_set_back_does_not_lock_anyone_out_for_longer_than_the_window() -> None:
     window = SlidingWindow(Limit(1, 30))
     window.add(1_700_000_000.0)
