@@ -216,7 +216,8 @@ async def test_a_key_that_was_flagged_before_is_told_so_at_its_first_answer(
 ) -> None:
     once, key = limiter(storage, clock, rate_limit="1/m"), make_key(flagged_at=datetime(2026, 1, 1, tzinfo=UTC))
     await once.consume(key, "requests")
-    assert "has been flagged" in (await refused(once, key, "requests")).message
+    said = (await refused(once, key, "requests")).message
+    assert said.endswith(" seconds. This key has been flagged, and will be suspended if it goes on.")
 
 
 class Counting:
