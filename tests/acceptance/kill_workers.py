@@ -9,9 +9,6 @@ ends with 1 when a promise was broken.
 
 from __future__ import annotations
 
-from random import Random
-from typing import Any
-
 import argparse
 import asyncio
 import json
@@ -21,6 +18,8 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+from random import Random
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 

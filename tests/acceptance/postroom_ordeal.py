@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import asyncio
 import os
+from typing import Any
 
 from postroom.plugin import EMAIL_FEATURES, AccountSettings, Capabilities, EmailTransport, hookimpl
 from postroom.receipts import Accepted

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from pathlib import Path
 import asyncio
 import os
 import sqlite3
 import subprocess
+from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from ordeal.configuration import sink, smtp, written

@@ -5,11 +5,11 @@ POSTROOM_KILLS says how often.
 
 from __future__ import annotations
 
-from pathlib import Path
 import asyncio
 import os
 import random
 import sqlite3
+from pathlib import Path
 
 import pytest
 from ordeal.configuration import sink, written

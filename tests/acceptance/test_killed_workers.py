@@ -5,9 +5,9 @@ POSTROOM_KILLS and POSTROOM_MESSAGES make it the whole trial of `kill_workers.py
 
 from __future__ import annotations
 
-from pathlib import Path
 import os
 import random
+from pathlib import Path
 
 import kill_workers
 import pytest

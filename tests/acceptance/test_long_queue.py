@@ -6,13 +6,12 @@ the time of a claim, because they are the same on every run.
 
 from __future__ import annotations
 
-
-from pathlib import Path
 import asyncio
 import os
 import sqlite3
 import time
 from contextlib import closing
+from pathlib import Path
 
 from ordeal.configuration import sink, written
 from ordeal.processes import Crew

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-from pathlib import Path
 import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 from ordeal.configuration import smtp, twilio, written
 from ordeal.processes import Crew

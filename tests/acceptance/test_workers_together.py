@@ -1,26 +1,23 @@
 """Several workers at one outbox: one that freezes is taken over, one that is asked to stop drains, a rate holds."""
 
 from __future__ import annotations
-from typing import TYPE_CHECKING
 
-from collections.abc import Callable
-from postroom import Receipt
-from typing import Any
-
-from pathlib import Path
 import asyncio
 import os
 import signal
 import sqlite3
-from statistics import median
 from collections import Counter
+from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
 
 from ordeal.configuration import smtp, twilio, written
 from ordeal.processes import Crew
 from ordeal.servers import MailServer, PhoneServer
 
-from postroom import Email, Postroom, Sms
+from postroom import Email, Postroom, Receipt, Sms
 from postroom.outbox.views import MessageFilter
 from postroom.receipts import Status
 

@@ -88,8 +88,10 @@ FLOORS: dict[str, list[str]] = {
     "postroom.gateway.serving": ["protocol signals", "supervisor", "server"],
     "postroom.cli": [
         "output arguments tables config_schema",
-        "check config demo dry_run extensions init keys new_provider outbox providers send send_many serve suppressions "
-        "worker",
+        (
+            "check config demo dry_run extensions init keys new_provider outbox providers send send_many serve suppressions "
+            "worker"
+        ),
         "app",
     ],
     "postroom.cli.outbox": [

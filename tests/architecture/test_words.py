@@ -64,9 +64,9 @@ def defined_in(tree: ast.AST) -> Iterator[str]:
 def strings_that_name(tree: ast.AST) -> Iterator[str]:
     """Keys, names of metrics, and SQL."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            if ONE_NAME.fullmatch(node.value) or SQL.match(node.value):
-                yield node.value
+        match node:
+            case ast.Constant(value=str(text)) if ONE_NAME.fullmatch(text) or SQL.match(text):
+                yield text
 
 
 def found_in_source(path: Path) -> set[str]:

@@ -63,7 +63,7 @@ class HandWrittenOutbox:
         results: list[tuple[str, int, str]] = []
         while True:
             done, now = results, time.time()
-            jobs = await self._write(lambda connection: _turn(connection, done, now, at_once))
+            jobs = await self._write(lambda connection: _turn(connection, done, now, at_once))  # noqa: B023
             if not jobs:
                 return
             results = await asyncio.gather(*(_delivered(deliver, *job) for job in jobs))

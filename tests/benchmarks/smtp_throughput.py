@@ -7,7 +7,6 @@ NODE_PATH leads to it. All rounds are interleaved in one run against one sink, a
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import shutil
 import socket
@@ -18,13 +17,13 @@ import time
 from collections.abc import Awaitable, Callable
 
 import aiosmtplib
-from postroom_smtp.errors import SmtpErrors
-from postroom_smtp.envelope import PreparedMessage, prepare
-from postroom_smtp.settings import SmtpSettings
-from postroom_smtp.transport import SmtpEmail
 
 from postroom import Email
 from postroom.plugin import Resources
+from postroom_smtp.envelope import PreparedMessage, prepare
+from postroom_smtp.errors import SmtpErrors
+from postroom_smtp.settings import SmtpSettings
+from postroom_smtp.transport import SmtpEmail
 
 POOL, ROUNDS, AT_ONCE = 5, 5, 500
 HOST = "127.0.0.1"
@@ -81,9 +80,9 @@ async def postroom_send(port: int, emails: list[Email]) -> float:
 
 async def postroom_wire(port: int, messages: list[PreparedMessage]) -> float:
     """The same without making MIME, as aiosmtplib below."""
+    from postroom_smtp.connector import Connector
     from postroom_smtp.pool import Pool
     from postroom_smtp.session import Timeouts
-    from postroom_smtp.connector import Connector
 
     settings = SmtpSettings(host=HOST, port=port, tls="none", pool=POOL)
     errors = SmtpErrors("post", settings)

@@ -13,7 +13,7 @@ from postroom import errors
 from postroom.errors import DeliveryError
 from postroom.plugin import INTERFACE_VERSION, Transport, hookspecs
 from postroom.receipts import Channel
-from postroom.scaffold import MARK, _FILES, _compatible
+from postroom.scaffold import _FILES, MARK, _compatible
 
 ROOT = Path(__file__).parents[2]
 GUIDE = ROOT / "docs" / "plugins"

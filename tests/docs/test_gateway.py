@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from postroom.client import Postroom
 from postroom.config.gateway import GatewaySettings
+from postroom.gateway.app import open_gateway
 from postroom.gateway.parsing.attachments import ENCODINGS
 from postroom.gateway.parsing.email import DENIED_HEADERS, DENIED_PREFIXES
 from postroom.gateway.serving.server import configured
-from postroom.gateway.app import open_gateway
-from postroom.client import Postroom
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "gateway.md").read_text()
 

@@ -15,29 +15,48 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 import postroom
-from postroom import Address, Attachment, DeliveryError, Email, Event, Message, Postroom, Receipt, Sms, Status
-from postroom import SyncPostroom, errors
+from postroom import (
+    Address,
+    Attachment,
+    DeliveryError,
+    Email,
+    Event,
+    Message,
+    Postroom,
+    Receipt,
+    Sms,
+    Status,
+    SyncPostroom,
+    errors,
+)
 from postroom.attachments import LARGEST_EMAIL
 from postroom.cli.app import build
-from postroom.config.load import CONFIG_VARIABLE, PLUGINS_VARIABLE, SECTIONS, URL_VARIABLES
-from postroom.config.outbox import OutboxSettings
 from postroom.config.fields import setting_names
+from postroom.config.load import CONFIG_VARIABLE, PLUGINS_VARIABLE, SECTIONS, URL_VARIABLES
 from postroom.config.model import Config, Defaults, Plugins, RouteSettings, Rule
+from postroom.config.outbox import OutboxSettings
 from postroom.messages import MODELLED_HEADERS
 from postroom.outbox import (
     AccountHealth,
+    EnqueueResult,
+    MessageDetails,
     MessageFilter,
     MessageSummary,
     Outbox,
     OutboxStats,
-    MessageDetails,
-    EnqueueResult,
     QueueBacklog,
 )
 from postroom.outbox.encryption import KEY_VARIABLE
 from postroom.outbox.states import Transition, allowed_from
-from postroom.plugin import EMAIL_FEATURES, SMS_FEATURES, AccountSettings, Capabilities, HttpAccountSettings, Transport
-from postroom.plugin import hookspecs
+from postroom.plugin import (
+    EMAIL_FEATURES,
+    SMS_FEATURES,
+    AccountSettings,
+    Capabilities,
+    HttpAccountSettings,
+    Transport,
+    hookspecs,
+)
 from postroom.plugin.http import HttpReply, HttpTransport, error_for_status
 from postroom.receipts import Attempt, Channel, RecipientResult
 from postroom.registry.registry import Registry

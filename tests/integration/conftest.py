@@ -25,11 +25,11 @@ import pytest
 import uvicorn
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import Envelope
+from tests.conftest import CommandLine, Finished
 
 from postroom.client import Postroom
 from postroom.gateway.app import open_gateway
 from postroom.gateway.serving.server import configured
-from tests.conftest import CommandLine, Finished
 
 G = TypeVar("G", bound="Gateway")
 

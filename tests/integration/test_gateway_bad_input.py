@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
-
 import gzip
 import json
 import socket
 import struct
 import time
 import zlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import pytest
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-from aiosmtpd.smtp import Envelope
-from typing import TYPE_CHECKING
-
 import base64
 import email
 import json
 import re
 from email import policy
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import pytest
+from aiosmtpd.smtp import Envelope
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Gateway, Mailbox, ServeGateway

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-from collections.abc import Callable
-from typing import TYPE_CHECKING
-
-from pathlib import Path
 import base64
 import json
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
-    from tests.integration.conftest import Gateway, ServeGateway
     from tests.conftest import Finished
+    from tests.integration.conftest import Gateway, ServeGateway
 
 
 CONFIG = """

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-from collections.abc import Iterable
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
-
 import asyncio
 import http.client
 import itertools
@@ -16,17 +11,19 @@ import signal
 import socket
 import sqlite3
 import time
+from collections.abc import AsyncIterator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import uvicorn
 
-from postroom.gateway.serving import protocol
-from postroom.gateway.app import open_gateway
-from postroom.gateway.serving.server import configured
 from postroom.client import Postroom
+from postroom.gateway.app import open_gateway
+from postroom.gateway.serving import protocol
+from postroom.gateway.serving.server import configured
 
 if TYPE_CHECKING:
     from tests.integration.conftest import GatewayProcess, ServeGateway, ServeProcess

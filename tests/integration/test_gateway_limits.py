@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-from typing import TYPE_CHECKING
-
-import json
-import os
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 import pytest
 

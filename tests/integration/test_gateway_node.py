@@ -1,14 +1,11 @@
 """A client in JavaScript, with Node's own `fetch`."""
 
 from __future__ import annotations
-from typing import TYPE_CHECKING
-
-
-from typing import TYPE_CHECKING
 
 import json
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
-
 import asyncio
 import base64
 import contextlib
 import hashlib
 import hmac
 import re
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import pytest
 
+from postroom.client import Postroom
 from postroom.gateway.app import open_gateway
 from postroom.messages import Email
-from postroom.client import Postroom
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Gateway, Reply, ServeGateway

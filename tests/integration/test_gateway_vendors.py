@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-from typing import TYPE_CHECKING
-
 import asyncio
 import base64
+from typing import TYPE_CHECKING, Any
 
 import pytest
 

@@ -19,18 +19,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trustme
-from postroom_smtp.errors import SmtpErrors
-from postroom_smtp.envelope import prepare
-from postroom_smtp.pool import Pool
-from postroom_smtp.session import Timeouts
-from postroom_smtp.settings import SmtpSettings
-from postroom_smtp.transport import SmtpEmail
-from postroom_smtp.connector import Connector
 
 from postroom import Attachment, Email, Postroom
 from postroom.errors import AuthenticationFailed, RecipientsRefused
 from postroom.mime import needs_smtputf8
 from postroom.plugin import Resources
+from postroom_smtp.connector import Connector
+from postroom_smtp.envelope import prepare
+from postroom_smtp.errors import SmtpErrors
+from postroom_smtp.pool import Pool
+from postroom_smtp.session import Timeouts
+from postroom_smtp.settings import SmtpSettings
+from postroom_smtp.transport import SmtpEmail
 
 if TYPE_CHECKING:
     from tests.conftest import Finished
@@ -275,8 +275,8 @@ async def test_a_hundred_messages_arrive_once_each(postfix: Postfix, open_accoun
         for n in range(100)
     ]
     await asyncio.gather(*(account.send(email) for email in emails))
-    for email in emails:
-        await postfix.arrived(email.message_id)
+    for sent in emails:
+        await postfix.arrived(sent.message_id)
     left = (postfix.home / "mail" / "inbox" / "new").glob("*")
     assert not [path for path in left if b"<many-" in path.read_bytes()]
 

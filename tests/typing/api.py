@@ -31,7 +31,7 @@ from postroom import (
     Sms,
     SyncPostroom,
 )
-from postroom.outbox import MessageFilter, MessageSummary, OutboxStats, MessageDetails
+from postroom.outbox import MessageDetails, MessageFilter, MessageSummary, OutboxStats
 from postroom.plugin import (
     AccountSettings,
     Capabilities,

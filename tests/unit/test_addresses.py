@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import time
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -76,17 +75,30 @@ def test_the_domain_stands_behind_the_last_at() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", " ", "ann", "@", "ann@", "@example.org", "ann@@example.org", "ann@example..org", ".ann@example.org"]
-    + [
+    [
+        "",
+        " ",
+        "ann",
+        "@",
+        "ann@",
+        "@example.org",
+        "ann@@example.org",
+        "ann@example..org",
+        ".ann@example.org",
         "ann lee@example.org",
         "ann@exa mple.org",
         "mailto:ann@example.org",
         "<script>",
         "ann@example.org>",
         "<ann@example.org",
-    ]
-    + ["ann@-example.org", "ann@" + "a" * 64 + ".org", "a@" + "b." * 200 + "org"]
-    + ["ann@example.org\u202e", "a\u00a0b@example.org", "a\u3000b@example.org", "a\u200b@exam\u200bple.org"],
+        "ann@-example.org",
+        "ann@" + "a" * 64 + ".org",
+        "a@" + "b." * 200 + "org",
+        "ann@example.org\u202e",
+        "a\xa0b@example.org",
+        "a\u3000b@example.org",
+        "a\u200b@exam\u200bple.org",
+    ],
     ids=ascii,
 )
 def test_what_is_no_address_is_refused(text: str) -> None:
@@ -120,16 +132,19 @@ def test_line_breaks_and_control_characters_are_refused_anywhere(character: str)
 @pytest.mark.parametrize(
     "text",
     [
-        "a" * 1_000_000,
-        "a@" * 500_000,
-        "<" * 1_000_000,
-        '"' * 1_000_000,
-        " " * 1_000_000,
+        "a" * 1000000,
+        "a@" * 500000,
+        "<" * 1000000,
+        '"' * 1000000,
+        " " * 1000000,
         "a" * 900 + "@",
         "\\" * 990,
         "<" * 990,
-    ]
-    + ['"' + "\\" * 900, '"' * 990, " " * 990, 'a"' * 490 + "<"],
+        '"' + "\\" * 900,
+        '"' * 990,
+        " " * 990,
+        'a"' * 490 + "<",
+    ],
     ids=lambda text: f"{text[:3]}{len(text)}",
 )
 def test_a_huge_or_twisted_text_is_refused_fast(text: str) -> None:
@@ -215,8 +230,9 @@ def test_a_bare_address_takes_the_form_an_address_has() -> None:
         "+44 (0)20 7946 0958",
         "+44.20.7946.0958",
         " +442079460958 ",
-    ]
-    + ["+44\xa020\xa07946\xa00958", "+４４2079460958"],
+        "+44\xa020\xa07946\xa00958",
+        "+４４2079460958",
+    ],
 )
 def test_a_number_takes_its_e164_form_however_it_is_written(text: str) -> None:
     assert number(text) == "+442079460958"
@@ -239,9 +255,18 @@ def test_a_leading_zero_that_belongs_to_the_number_stays() -> None:
         "0044 20 7946 0958",
         "tel:+442079460958",
         "+1-800-FLOWERS",
-    ]
-    + ["+44 20 7946 0958 ext 5", "+0123456789", "+999999999", "+12345678901234567", "+442079460958;+442079460959"]
-    + ["+44\n2079460958", "+44\x002079460958", "+44 20 7946 0958\r\nX: 1", "+" * 60, "+" + "9" * 63, "x" * 1_000_000],
+        "+44 20 7946 0958 ext 5",
+        "+0123456789",
+        "+999999999",
+        "+12345678901234567",
+        "+442079460958;+442079460959",
+        "+44\n2079460958",
+        "+44\x002079460958",
+        "+44 20 7946 0958\r\nX: 1",
+        "+" * 60,
+        "+" + "9" * 63,
+        "x" * 1000000,
+    ],
     ids=lambda text: ascii(text[:30]),
 )
 def test_what_is_no_international_number_is_refused(text: str) -> None:

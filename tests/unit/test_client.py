@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Never
 
 import pytest
+from tests.unit.delivery.results import receipt_of, receipts_of
 
 from postroom import (
     Config,
@@ -35,7 +35,6 @@ from postroom import (
 from postroom.messages import Message
 from postroom.plugin import CheckReport
 from postroom.receipts import Accepted
-from tests.unit.delivery.results import receipt_of, receipts_of
 
 Act = Callable[[Any], Awaitable[Accepted]]
 

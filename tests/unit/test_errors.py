@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import copy
 import inspect
 import pickle
 import re
+from collections.abc import Callable
+from typing import Any
 
 import pytest
-from typing import Any
 
 from postroom import errors
 from postroom.errors import (

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import copy
 import pickle
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given

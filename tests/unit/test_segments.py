@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 

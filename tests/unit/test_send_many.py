@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 import asyncio
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Never
-from datetime import UTC, datetime
 
 import pytest
+from tests.unit.delivery.results import receipts_of
 
 from postroom import Email, MessageError, MessageRejected, Postroom, PostroomError, Receipt, Sms, Status
 from postroom.delivery.bulk import Result
 from postroom.receipts import Accepted
-from tests.unit.delivery.results import receipts_of
 
 NUMBER = "+442079460958"
 

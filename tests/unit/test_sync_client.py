@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 import asyncio
 import inspect
 import os
@@ -10,10 +9,12 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Never
 
 import pytest
+from tests.unit.delivery.results import receipt_of, receipts_of
 
 from postroom import (
     Email,
@@ -32,7 +33,6 @@ from postroom.outbox import MessageFilter, Outbox
 from postroom.plugin import CheckReport
 from postroom.receipts import Accepted
 from postroom.sync_client import SyncOutbox
-from tests.unit.delivery.results import receipt_of, receipts_of
 
 MEMORY = {"m": {"provider": "memory", "from": "post@example.org"}}
 

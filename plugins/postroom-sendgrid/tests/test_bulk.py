@@ -1,18 +1,12 @@
 from __future__ import annotations
-from typing import TYPE_CHECKING
-
-from postroom.testing.http import RecordedRequest
-from postroom_sendgrid.bulk import Call
-from postroom_sendgrid.transport import SendGridEmail
-from typing import Any
 
 import asyncio
 import json
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-
 from types import FrameType
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
@@ -21,8 +15,9 @@ from hypothesis import strategies as st
 from postroom import Attachment, Email, Postroom
 from postroom.errors import DeliveryError, Outcome, RecipientsRefused
 from postroom.receipts import Accepted
-from postroom.testing.http import Answer, Drop, Hang, HttpRecorder
-from postroom_sendgrid.bulk import LARGEST_CALL, calls_for
+from postroom.testing.http import Answer, Drop, Hang, HttpRecorder, RecordedRequest
+from postroom_sendgrid.bulk import LARGEST_CALL, Call, calls_for
+from postroom_sendgrid.transport import SendGridEmail
 
 from .conftest import opened
 
@@ -368,7 +363,7 @@ def test_no_call_names_an_address_twice(addresses: list[list[str]]) -> None:
         {"tags": ["t"]},
         {"provider_options": {"ip_pool_name": "pool"}},
     ],
-    ids=lambda other: "+".join(other),
+    ids="+".join,
 )
 def test_what_a_call_shares_keeps_messages_apart_that_differ_in_it(
     email: Callable[..., Email], other: dict[str, Any]

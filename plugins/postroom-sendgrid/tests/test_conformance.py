@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from postroom.testing.http import RecordedRequest
-from postroom_sendgrid.settings import SendGridSettings
-
-import pytest
 import json
 from base64 import b64encode
 
@@ -16,7 +12,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from postroom.events import EventType
 from postroom.plugin import WebhookRequest
 from postroom.testing.conformance import EmailConformance, FakeHttpProvider, WebhookSample
-from postroom.testing.http import Answer
+from postroom.testing.http import Answer, RecordedRequest
+from postroom_sendgrid.settings import SendGridSettings
 from postroom_sendgrid.transport import SendGridEmail
 
 

@@ -1,22 +1,17 @@
 """SendGrid's own contract: its OpenAPI description, served by a validating mock on loopback."""
 
 from __future__ import annotations
-from typing import TYPE_CHECKING
 
-from collections.abc import Callable
-from postroom import Email
-from postroom_sendgrid.transport import SendGridEmail
-from typing import Any
-
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from collections.abc import AsyncIterator
-from postroom_sendgrid.transport import SendGridEmail
 
-from postroom import Attachment
+from postroom import Attachment, Email
 from postroom.errors import MessageRejected, Outcome
 from postroom.receipts import Accepted
+from postroom_sendgrid.transport import SendGridEmail
 
 if TYPE_CHECKING:
     from .conftest import Opener

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from postroom import Email
-from postroom.testing.http import HttpRecorder
-from postroom_sendgrid.transport import SendGridEmail
-from typing import Any
-
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
-from postroom import Attachment, InvalidOption, MessageError
+from postroom import Attachment, Email, InvalidOption, MessageError
+from postroom.testing.http import HttpRecorder
 from postroom_sendgrid.bulk import LARGEST_CALL, calls_for
+from postroom_sendgrid.transport import SendGridEmail
 
 ATTACHED = "attachments"
 

@@ -1,18 +1,17 @@
 """Proxies and private certificate authorities of the environment are honoured."""
 
 from __future__ import annotations
-from typing import TYPE_CHECKING
 
-from collections.abc import Callable
-from postroom import Email
-
-from pathlib import Path
 import ssl
 import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import trustme
 
+from postroom import Email
 from postroom.errors import ProviderUnreachable
 from postroom.testing.http import Answer, HttpRecorder
 

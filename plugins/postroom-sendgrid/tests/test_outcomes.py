@@ -1,20 +1,17 @@
 from __future__ import annotations
-from typing import TYPE_CHECKING
-
-from collections.abc import Callable
-from postroom import Email
-from postroom_sendgrid.transport import SendGridEmail
-from typing import Any
 
 import json
 import ssl
 import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trustme
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from postroom import Email
 from postroom.errors import (
     AuthenticationFailed,
     DeliveryError,
@@ -30,6 +27,7 @@ from postroom.errors import (
     UnexpectedResponse,
 )
 from postroom.testing.http import Answer, Drop, HttpRecorder
+from postroom_sendgrid.transport import SendGridEmail
 
 from .conftest import CANARY, an_email, opened
 

@@ -1,20 +1,17 @@
 from __future__ import annotations
-from typing import TYPE_CHECKING
-
-from collections.abc import Callable
-from postroom.testing.http import HttpRecorder
-from typing import Any
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.header import decode_header, make_header
+from typing import TYPE_CHECKING, Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 from sendgrid.helpers import mail as sdk
 
 from postroom import Attachment, Email
-from postroom.testing.http import Answer
+from postroom.testing.http import Answer, HttpRecorder
 from postroom_sendgrid.bulk import calls_for
 from postroom_sendgrid.payload import personalizations, shared_part
 

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from postroom.testing.http import HttpRecorder
-
 import subprocess
 import sys
 
@@ -9,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from postroom import ConfigError, Email, Postroom
-from postroom.testing.http import Answer
+from postroom.testing.http import Answer, HttpRecorder
 from postroom_sendgrid.settings import SendGridSettings
 
 CANARY = "SG.canary-key-never-to-be-shown"

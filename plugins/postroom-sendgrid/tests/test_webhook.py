@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import json
 import time
 from base64 import b64encode
+from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from sendgrid.helpers.eventwebhook import EventWebhook
-
 from hypothesis import given
 from hypothesis import strategies as st
+from sendgrid.helpers.eventwebhook import EventWebhook
+
 from postroom.errors import PayloadInvalid, SignatureInvalid, WebhookError
 from postroom.events import EventType
 from postroom.plugin import Resources, WebhookRequest

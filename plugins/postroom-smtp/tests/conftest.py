@@ -1,20 +1,20 @@
 from __future__ import annotations
 
-from pathlib import Path
 import itertools
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
-from postroom_smtp.settings import SmtpSettings
-from postroom_smtp.transport import SmtpEmail
 
 from postroom import Email
 from postroom.plugin import Resources
 from postroom.testing.smtp import SmtpRecorder
+from postroom_smtp.settings import SmtpSettings
+from postroom_smtp.transport import SmtpEmail
 
 OpenAccount = Callable[..., Awaitable[SmtpEmail]]
 _numbers = itertools.count(1)

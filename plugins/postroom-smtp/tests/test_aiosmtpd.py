@@ -1,19 +1,18 @@
 """aiosmtpd, a server that is not ours and offers no PIPELINING, takes the messages."""
 
 from __future__ import annotations
-from typing import TYPE_CHECKING
-
-from collections.abc import Callable
-from postroom import Email
 
 import asyncio
 import email.message
 import warnings
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING
 
 import pytest
-from collections.abc import AsyncIterator
 from aiosmtpd.handlers import Message
 from aiosmtpd.smtp import SMTP
+
+from postroom import Email
 
 if TYPE_CHECKING:
     from .conftest import OpenAccount

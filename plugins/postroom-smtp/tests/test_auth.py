@@ -1,21 +1,19 @@
 """Signing in: one attempt, the best mechanism, and no secret in anything shown."""
 
 from __future__ import annotations
-from typing import TYPE_CHECKING
-
-from collections.abc import Awaitable
-from collections.abc import Callable
-from postroom import Email
-from postroom.testing.smtp import SmtpRecorder
 
 import asyncio
 import base64
 import logging
 import traceback
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 import pytest
 
+from postroom import Email
 from postroom.errors import AuthenticationFailed, Outcome, ProviderUnavailable, ProviderUnreachable
+from postroom.testing.smtp import SmtpRecorder
 
 if TYPE_CHECKING:
     from .conftest import OpenAccount

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
-from datetime import UTC, datetime
-
 import pytest
-from postroom_smtp.settings import SmtpSettings
-from postroom_smtp.transport import SmtpEmail
-
 from hypothesis import given
 from hypothesis import strategies as st
+
 from postroom.errors import PayloadInvalid, SignatureInvalid, WebhookError
 from postroom.events import EventType
 from postroom.plugin import Resources, WebhookRequest
 from postroom.receipts import Channel
+from postroom_smtp.settings import SmtpSettings
+from postroom_smtp.transport import SmtpEmail
 
 SECRET = "canary-bounce-secret"
 ID = "0123456789abcdef0123456789abcdef"

@@ -1,16 +1,15 @@
 """A cancelled message is gone or in doubt, says which, and takes no other message with it."""
 
 from __future__ import annotations
-from typing import TYPE_CHECKING
-
-from collections.abc import Callable
-from postroom import Email
-from postroom.testing.smtp import SmtpRecorder
 
 import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from typing import Any
+
+from postroom import Email
+from postroom.testing.smtp import SmtpRecorder
 
 if TYPE_CHECKING:
     from .conftest import OpenAccount

@@ -1,20 +1,18 @@
 """Under any mix of drops, refusals and delays: accepted means one copy, transient none, unknown at most one."""
 
 from __future__ import annotations
-from typing import TYPE_CHECKING
-
-from collections.abc import Awaitable
-from collections.abc import Callable
-from postroom import Email
-from postroom.testing.smtp import SmtpRecorder
 
 import asyncio
 import random
 from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 import pytest
 
+from postroom import Email
 from postroom.errors import DeliveryError, Outcome
+from postroom.testing.smtp import SmtpRecorder
 
 if TYPE_CHECKING:
     from .conftest import OpenAccount

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from postroom.testing.smtp_script import RecordedMessage
-from postroom_smtp.settings import SmtpSettings
 from typing import Any
-
-from postroom_smtp.transport import SmtpEmail
 
 from postroom.events import EventType
 from postroom.plugin import WebhookRequest
 from postroom.testing.conformance import EmailConformance, FakeSmtpProvider, WebhookSample
+from postroom.testing.smtp_script import RecordedMessage
+from postroom_smtp.settings import SmtpSettings
+from postroom_smtp.transport import SmtpEmail
 
 
 class DsnWire(FakeSmtpProvider):

@@ -1,18 +1,16 @@
 """Wherever the conversation breaks, the outcome tells whether the message may have been sent."""
 
 from __future__ import annotations
-from typing import TYPE_CHECKING
-
-from collections.abc import Awaitable
-from collections.abc import Callable
-from postroom import Email
-from postroom.testing.smtp import SmtpRecorder
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 import pytest
 
+from postroom import Email
 from postroom.errors import Outcome, OutcomeUnknown, ProviderUnavailable, ProviderUnreachable
+from postroom.testing.smtp import SmtpRecorder
 
 if TYPE_CHECKING:
     from .conftest import OpenAccount
@@ -40,7 +38,8 @@ async def test_a_drop_before_the_content_is_transient(
     assert caught.value.outcome is Outcome.TRANSIENT
     assert server.messages == []
     assert server.connections == 1
-    assert "post:" in str(caught.value) and "nothing was sent" in str(caught.value)
+    assert "post:" in str(caught.value)
+    assert "nothing was sent" in str(caught.value)
 
 
 @pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])

@@ -1,18 +1,16 @@
 """SIZE, SMTPUTF8, 8BITMIME and DSN: used when offered, a clear error when needed and not offered."""
 
 from __future__ import annotations
-from typing import TYPE_CHECKING
 
-from collections.abc import Awaitable
-from collections.abc import Callable
-from postroom.testing.smtp import SmtpRecorder
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from postroom_smtp.options import xtext
 
 from postroom import Email
 from postroom.errors import InvalidOption, MessageError, UnsupportedFeature
+from postroom.testing.smtp import SmtpRecorder
+from postroom_smtp.options import xtext
 
 if TYPE_CHECKING:
     from .conftest import OpenAccount

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from postroom import Email
-from typing import Any
-
 import asyncio
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import pytest
-from postroom_smtp.settings import SmtpSettings
-from postroom_smtp.transport import SmtpEmail
 
+from postroom import Email
 from postroom.errors import DeliveryError, Outcome
 from postroom.plugin import Resources
+from postroom_smtp.settings import SmtpSettings
+from postroom_smtp.transport import SmtpEmail
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

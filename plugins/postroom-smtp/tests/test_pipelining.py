@@ -1,20 +1,18 @@
 """One round trip per message where the server offers PIPELINING, command by command where not."""
 
 from __future__ import annotations
-from typing import TYPE_CHECKING
-
-from collections.abc import Awaitable
-from collections.abc import Callable
-from postroom import Email
-from postroom.testing.smtp import SmtpRecorder
-from postroom.testing.smtp_script import RecordedMessage
 
 import asyncio
 import re
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 import pytest
 
+from postroom import Email
 from postroom.errors import OutcomeUnknown, ProviderUnavailable, ProviderUnreachable, RecipientsRefused
+from postroom.testing.smtp import SmtpRecorder
+from postroom.testing.smtp_script import RecordedMessage
 
 if TYPE_CHECKING:
     from .conftest import OpenAccount

@@ -1,25 +1,24 @@
 """Connections are few, shared, looked after, and gone in the end."""
 
 from __future__ import annotations
-from typing import TYPE_CHECKING
-
-from collections.abc import Callable
-from postroom import Email
 
 import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pytest
-from postroom_smtp.errors import SmtpErrors
+
+from postroom import Email
+from postroom.errors import ProviderUnavailable, ProviderUnreachable
+from postroom.plugin import Resources
+from postroom.testing.smtp import SmtpRecorder
+from postroom_smtp.connector import Connector
 from postroom_smtp.envelope import prepare
+from postroom_smtp.errors import SmtpErrors
 from postroom_smtp.pool import Pool
 from postroom_smtp.session import Timeouts
 from postroom_smtp.settings import SmtpSettings
 from postroom_smtp.transport import SmtpEmail
-from postroom_smtp.connector import Connector
-
-from postroom.errors import ProviderUnavailable, ProviderUnreachable
-from postroom.plugin import Resources
-from postroom.testing.smtp import SmtpRecorder
 
 if TYPE_CHECKING:
     from .conftest import OpenAccount

@@ -1,18 +1,13 @@
 """Refusals: of one recipient, of all, of the message, of the account."""
 
 from __future__ import annotations
-from typing import TYPE_CHECKING
 
-from collections.abc import Awaitable
-from collections.abc import Callable
-from postroom import Email
-from postroom.testing.smtp import SmtpRecorder
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from postroom_smtp.errors import BY_CODE, BY_ENHANCED, meaning
-from postroom_smtp.replies import SmtpReply
 
+from postroom import Email
 from postroom.errors import (
     AuthenticationFailed,
     MessageRejected,
@@ -24,6 +19,9 @@ from postroom.errors import (
     RateLimited,
     RecipientsRefused,
 )
+from postroom.testing.smtp import SmtpRecorder
+from postroom_smtp.errors import BY_CODE, BY_ENHANCED, meaning
+from postroom_smtp.replies import SmtpReply
 
 if TYPE_CHECKING:
     from .conftest import OpenAccount

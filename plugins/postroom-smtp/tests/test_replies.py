@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from hypothesis.strategies import DataObject
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.strategies import DataObject
+
 from postroom_smtp.envelope import dot_stuffed, with_crlf
-from postroom_smtp.replies import LONGEST_LINE, LONGEST_REPLY, SmtpReply, ReplyReader
+from postroom_smtp.replies import LONGEST_LINE, LONGEST_REPLY, ReplyReader, SmtpReply
 
 TEXT = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=40)
 REPLIES = st.lists(st.tuples(st.integers(200, 599), st.lists(TEXT, min_size=1, max_size=4)), max_size=5)

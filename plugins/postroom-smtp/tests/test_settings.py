@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from postroom.testing.smtp import SmtpRecorder
+import socket
 from typing import Any
 
-import socket
-
 import pytest
-from postroom_smtp.settings import SmtpSettings, is_loopback
 
 from postroom import Postroom
 from postroom.config.accounts import account_settings
 from postroom.config.urls import account_from_url
 from postroom.errors import ConfigError
+from postroom.testing.smtp import SmtpRecorder
+from postroom_smtp.settings import SmtpSettings, is_loopback
 
 
 def read(**values: Any) -> SmtpSettings:

@@ -1,24 +1,21 @@
 """TLS in its four ways; nothing is ever sent in clear that should not be."""
 
 from __future__ import annotations
-from typing import TYPE_CHECKING
-
-from collections.abc import Awaitable
-from collections.abc import Callable
-from postroom import Email
-from postroom.testing.smtp import SmtpRecorder
 
 import asyncio
 import contextlib
-import datetime
+import datetime  # noqa: ICN001
 import socket
 import ssl
 import warnings
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from typing import Any
 
+from postroom import Email
 from postroom.errors import AuthenticationFailed, Outcome, ProviderUnreachable
+from postroom.testing.smtp import SmtpRecorder
 
 if TYPE_CHECKING:
     from .conftest import OpenAccount

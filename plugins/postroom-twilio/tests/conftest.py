@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
-from contextlib import asynccontextmanager
-
 import pytest
-from collections.abc import AsyncIterator
-from postroom_twilio.transport import TwilioSms
 
 from postroom.messages import Sms
 from postroom.plugin import Resources

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from postroom.testing.http import RecordedRequest
-from postroom_twilio.settings import TwilioSettings
-
-import pytest
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from urllib.parse import parse_qsl, urlencode
@@ -15,7 +11,8 @@ from twilio.request_validator import RequestValidator
 from postroom.events import EventType
 from postroom.plugin import WebhookRequest
 from postroom.testing.conformance import FakeHttpProvider, SmsConformance, WebhookSample
-from postroom.testing.http import Answer
+from postroom.testing.http import Answer, RecordedRequest
+from postroom_twilio.settings import TwilioSettings
 from postroom_twilio.transport import TwilioSms
 
 

@@ -7,9 +7,8 @@ PersistentAction are, not even from Twilio's SDK: test_sdk_parity holds those to
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
-
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 

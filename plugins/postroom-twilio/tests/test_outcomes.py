@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from postroom import DeliveryError
-from postroom_twilio.transport import TwilioSms
-from typing import Any
-
 import asyncio
 import logging
 import ssl
 import traceback
 from base64 import b64encode
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import trustme
 
-from postroom import Postroom, Sms
+from postroom import DeliveryError, Postroom, Sms
 from postroom.errors import (
     AuthenticationFailed,
     MessageRejected,
@@ -31,6 +28,7 @@ from postroom.errors import (
     UnexpectedResponse,
 )
 from postroom.testing.http import Answer, Drop, Hang, HttpRecorder
+from postroom_twilio.transport import TwilioSms
 
 from .conftest import SID, TOKEN
 

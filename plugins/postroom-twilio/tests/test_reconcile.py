@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from postroom import Accepted
-from postroom import Sms
-from postroom.testing.http import HttpRecorder
-from typing import Any
 import asyncio
-
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
 
+from postroom import Accepted, Sms
 from postroom.errors import AuthenticationFailed, DeliveryError
 from postroom.plugin import UnknownAttempt
-from postroom.testing.http import Answer, Drop
+from postroom.testing.http import Answer, Drop, HttpRecorder
 
 STARTED = datetime(2026, 11, 23, 12, 0, 10, tzinfo=UTC)
 SERVICE = "MG" + "0123456789abcdef" * 2

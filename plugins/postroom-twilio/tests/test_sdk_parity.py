@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from postroom.testing.http import HttpRecorder
-from typing import Any
-
 import asyncio
 import inspect
 import logging
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from twilio.rest import Client
 from twilio.rest.api.v2010.account.message import MessageList
 
-from postroom.testing.http import Answer
+from postroom.testing.http import Answer, HttpRecorder
 from postroom_twilio.payload import OPTIONS, OWNED
 
 from .conftest import SID, TOKEN

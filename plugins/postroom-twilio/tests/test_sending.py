@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from postroom import Sms
-from postroom.testing.http import HttpRecorder
-from postroom_twilio.transport import TwilioSms
-from typing import Any
-
 from base64 import b64decode
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 import pytest
-from typing import Any
 
+from postroom import Sms
 from postroom.errors import InvalidOption, MessageError, Outcome
-from postroom.testing.http import Answer
+from postroom.testing.http import Answer, HttpRecorder
+from postroom_twilio.transport import TwilioSms
 
 SERVICE = "MG" + "0" * 32
 

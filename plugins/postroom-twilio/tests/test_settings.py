@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from postroom.testing.http import HttpRecorder
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ from postroom import Postroom
 from postroom.config.accounts import account_settings
 from postroom.errors import ConfigError, InvalidOption, MissingCredential
 from postroom.messages import Sms
-from postroom.testing.http import Answer
+from postroom.testing.http import Answer, HttpRecorder
 from postroom_twilio.settings import TwilioSettings
 
 from .conftest import SID, TOKEN

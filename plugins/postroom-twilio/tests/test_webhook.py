@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import hashlib
 import json
+from collections.abc import Callable
+from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from twilio.request_validator import RequestValidator
-
 from hypothesis import given
 from hypothesis import strategies as st
+from twilio.request_validator import RequestValidator
+
 from postroom.errors import PayloadInvalid, SignatureInvalid, WebhookError
 from postroom.events import EventType
 from postroom.plugin import Resources, WebhookRequest

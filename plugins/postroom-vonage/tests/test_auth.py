@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from postroom.testing.http import HttpRecorder
-from typing import Any
-
-from pathlib import Path
 import asyncio
 import hashlib
 import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import jwt
 import pytest
@@ -27,6 +25,7 @@ from vonage_http_client.auth import Auth
 from vonage_jwt import JwtClient
 
 from postroom import MissingCredential
+from postroom.testing.http import HttpRecorder
 from postroom_vonage.auth import LIFETIME, RENEWED_AFTER, Tokens, basic, parse_private_key, signed
 
 from .conftest import YES

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from postroom.testing.http import HttpRecorder
 from typing import Any
 
 import pytest
 
 from postroom import MissingCredential, Postroom
 from postroom.errors import AuthenticationFailed, ProviderUnreachable
-from postroom.testing.http import Answer
+from postroom.testing.http import Answer, HttpRecorder
 
 from .conftest import CANARY
 

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from postroom.testing.http import RecordedRequest
-from postroom_vonage.settings import VonageSettings
-
-import pytest
 import hashlib
 import json
 import time
@@ -19,8 +15,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from postroom.events import EventType
 from postroom.plugin import WebhookRequest
 from postroom.testing.conformance import FakeHttpProvider, SmsConformance, WebhookSample
-from postroom.testing.http import Answer
+from postroom.testing.http import Answer, RecordedRequest
 from postroom_vonage.auth import signature
+from postroom_vonage.settings import VonageSettings
 from postroom_vonage.transport import VonageSms
 
 from .conftest import parts, problem

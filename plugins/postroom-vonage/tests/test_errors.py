@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from postroom import DeliveryError
-from postroom.testing.http import HttpRecorder
-from postroom.testing.http import RecordedRequest
 from typing import Any
-import asyncio
 
 import pytest
 
@@ -21,7 +17,7 @@ from postroom.errors import (
     RecipientsRefused,
     Scope,
 )
-from postroom.testing.http import Answer
+from postroom.testing.http import Answer, HttpRecorder, RecordedRequest
 from postroom_vonage.errors import PROBLEMS, SMS_STATUS
 
 from .conftest import parts, problem

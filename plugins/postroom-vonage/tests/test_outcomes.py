@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from postroom_vonage.transport import VonageSms
-from typing import Any
-
-from pathlib import Path
 import logging
 import ssl
 import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
-from typing import Any
 import trustme
 
 from postroom import Postroom, Sms
@@ -32,6 +29,7 @@ from postroom.errors import (
 from postroom.receipts import Status
 from postroom.testing.http import Answer, Drop, Hang, HttpRecorder
 from postroom_vonage.auth import basic
+from postroom_vonage.transport import VonageSms
 
 from .conftest import CANARY, YES
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from postroom.testing.http import HttpRecorder
-from typing import Any
-
 import json
 import logging
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -18,6 +16,7 @@ from vonage_sms import SmsMessage
 
 from postroom import InvalidOption, MessageError, Sms, UnsupportedFeature
 from postroom.segments import count_segments
+from postroom.testing.http import HttpRecorder
 from postroom_vonage import messages_api, sms_api
 from postroom_vonage.options import OWNED, known_fields
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from postroom.testing.http import HttpRecorder
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ from postroom import MissingCredential, Postroom
 from postroom.config.accounts import account_settings
 from postroom.errors import InvalidOption
 from postroom.messages import Sms
+from postroom.testing.http import HttpRecorder
 from postroom_vonage.settings import VonageSettings
 
 from .conftest import CANARY, YES

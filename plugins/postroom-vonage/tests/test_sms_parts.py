@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from postroom.testing.http import HttpRecorder
-from typing import Any
-
 import json
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -18,7 +16,7 @@ from postroom.errors import DeliveryError, MessageRejected, Outcome, RecipientsR
 from postroom.plugin import Resources
 from postroom.plugin.http import HttpReply
 from postroom.receipts import Accepted, Status
-from postroom.testing.http import Answer
+from postroom.testing.http import Answer, HttpRecorder
 from postroom_vonage.settings import VonageSettings
 from postroom_vonage.sms_api import SmsApi
 from postroom_vonage.transport import VonageSms

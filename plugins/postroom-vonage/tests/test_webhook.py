@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import hashlib
 import json
 import time
 import warnings
+from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 from urllib.parse import urlencode
 
 import jwt
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from vonage_http_client.auth import Auth
 from vonage_jwt import verify_signature
 
-from hypothesis import given
-from hypothesis import strategies as st
 from postroom.errors import PayloadInvalid, SignatureInvalid, WebhookError
 from postroom.events import EventType
 from postroom.plugin import Resources, WebhookRequest

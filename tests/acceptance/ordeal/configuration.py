@@ -1,15 +1,12 @@
 """Configuration files for the trials."""
 
 from __future__ import annotations
-from typing import TYPE_CHECKING
-
-from typing import Any
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ordeal.servers import MailServer
-    from ordeal.servers import PhoneServer
+    from ordeal.servers import MailServer, PhoneServer
 
 
 SENDER = "post@example.org"

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from signal import Signals
-from typing import Any, Self
-
 import asyncio
 import json
 import os
@@ -12,6 +9,8 @@ import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
+from signal import Signals
+from typing import Any, Self
 
 HERE = Path(__file__).parent
 STARTS_IN = 20.0

@@ -5,12 +5,11 @@ Works until SIGTERM, until nothing is due, or until nothing waits or is in anybo
 
 from __future__ import annotations
 
-from typing import Any
-
 import asyncio
 import logging
 import signal
 import sys
+from typing import Any
 
 from postroom import Postroom
 from postroom.outbox.states import WAITING

@@ -15,7 +15,7 @@ from postroom.errors import DeliveryError, PayloadInvalid, SignatureInvalid, Une
 from postroom.events import Event, EventType
 from postroom.messages import Sms
 from postroom.plugin import Capabilities, HttpAccountSettings, UnknownAttempt, WebhookRequest, hookimpl
-from postroom.plugin.http import HttpSmsTransport, HttpReply
+from postroom.plugin.http import HttpReply, HttpSmsTransport
 from postroom.receipts import Accepted, Channel, NotTaken
 
 EVENTS = {"delivered": EventType.DELIVERED, "failed": EventType.BOUNCED}

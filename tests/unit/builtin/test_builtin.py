@@ -1,15 +1,13 @@
 """The transports that need no provider: console, file, memory."""
 
 from __future__ import annotations
-from typing import TYPE_CHECKING
 
-from typing import Any
-
-from pathlib import Path
 import email.policy
 import json
 import threading
 from email.parser import BytesParser
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from postroom.testing.http import RecordedRequest
-from typing import Any
-
-from pathlib import Path
 import json
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import pytest
-from collections.abc import AsyncIterator
-from typing import Any
 
 from postroom.builtin.forward import PostroomEmail, PostroomSms, idempotency_key
+from postroom.client import Postroom
 from postroom.errors import AuthenticationFailed, MessageRejected, Outcome, Scope, UnexpectedResponse
 from postroom.messages import Attachment, Email, Sms
-from postroom.client import Postroom
 from postroom.testing.conformance import EmailConformance, FakeHttpProvider, SmsConformance
-from postroom.testing.http import Answer, Drop, HttpRecorder
+from postroom.testing.http import Answer, Drop, HttpRecorder, RecordedRequest
 
 KEY = "xx--canary-key-never-to-be-shown"
 

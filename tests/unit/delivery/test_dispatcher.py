@@ -11,6 +11,8 @@ from typing import Any, Never
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.unit.delivery.fake_clock import START, on_fake_clock
+from tests.unit.delivery.results import errors_of, receipt_of, receipts_of
 
 from postroom import (
     ContractViolation,
@@ -19,7 +21,6 @@ from postroom import (
     Outcome,
     OutcomeUnknown,
     Postroom,
-    PostroomError,
     ProviderUnavailable,
     Sms,
     Status,
@@ -28,8 +29,6 @@ from postroom.delivery.bulk import Result
 from postroom.delivery.rate_limiter import RateLimiter
 from postroom.errors import ConfigError, UnsupportedFeature
 from postroom.receipts import Accepted
-from tests.unit.delivery.fake_clock import START, on_fake_clock
-from tests.unit.delivery.results import errors_of, receipt_of, receipts_of
 
 NUMBER = "+442079460958"
 
@@ -456,7 +455,7 @@ async def test_what_ends_a_program_passes_through_and_leaves_nobody_waiting(stag
 
     async with room_of(stage, stage.Script(act, many=act), provider) as room:
         tasks = [asyncio.ensure_future(room.send(sms())) for _ in range(2)]
-        done, pending = await asyncio.wait(tasks, timeout=5)
+        _done, pending = await asyncio.wait(tasks, timeout=5)
         assert not pending
         assert [type(task.exception()) for task in tasks] == [Stop, Stop]
 

@@ -13,6 +13,7 @@ from typing import Any, Never
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.unit.delivery.results import receipt_of
 
 from postroom import (
     AuthenticationFailed,
@@ -23,7 +24,6 @@ from postroom import (
     Outcome,
     OutcomeUnknown,
     Postroom,
-    PostroomError,
     ProviderUnavailable,
     RecipientResult,
     RecipientsRefused,
@@ -38,7 +38,6 @@ from postroom.delivery.receipt_errors import raise_for_receipt
 from postroom.messages import Message
 from postroom.plugin.settings import OnUnknown
 from postroom.receipts import Accepted, Receipt
-from tests.unit.delivery.results import receipt_of
 
 Act = Callable[[Any], Awaitable[Accepted]]
 

@@ -42,7 +42,7 @@ def planned(router: Router, message: Message) -> list[str]:
 
 
 MEMORY = {"provider": "memory"}
-ABC = {name: MEMORY for name in "abc"}
+ABC = dict.fromkeys("abc", MEMORY)
 
 
 class TestProviderField:

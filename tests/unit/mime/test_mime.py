@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import string
 from email import message_from_bytes, message_from_string, policy
-from email.message import EmailMessage, MIMEPart
 from email.header import decode_header, make_header
+from email.message import EmailMessage, MIMEPart
 from email.utils import getaddresses, parsedate_to_datetime
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from postroom.errors import MessageError
 from postroom.addresses import Address
+from postroom.errors import MessageError
 from postroom.messages import Attachment, Email
 from postroom.mime import needs_smtputf8, to_bytes
 
@@ -281,7 +280,7 @@ def test_mostly_ascii_text_stays_readable_and_other_scripts_stay_short() -> None
 @pytest.mark.parametrize("content_type", ["text/plain", "text/csv; charset=utf-16", "application/pdf", "image/png"])
 def test_an_attachment_arrives_byte_for_byte(content: bytes, content_type: str) -> None:
     attachment = Attachment(filename="f.bin", content=content, content_type=content_type)
-    part = list(well_formed(to_bytes(email(attachments=[attachment]))).iter_attachments())[0]
+    part = next(iter(well_formed(to_bytes(email(attachments=[attachment]))).iter_attachments()))
     assert part.get_payload(decode=True) == content
     assert part.get_content_type() == content_type.split(";", maxsplit=1)[0]
 
@@ -290,7 +289,7 @@ def test_an_attached_message_goes_as_it_is() -> None:
     inner = b"Subject: Inner\r\nFrom: a@example.org\r\n\r\nHi\r\n"
     attachment = Attachment(filename="inner.eml", content=inner)
     message = well_formed(to_bytes(email(attachments=[attachment])))
-    part = list(message.iter_attachments())[0]
+    part = next(iter(message.iter_attachments()))
     assert part.get_content_type() == "message/rfc822"
     assert part["Content-Transfer-Encoding"] == "7bit"
     assert part.get_content()["Subject"] == "Inner"
@@ -301,7 +300,7 @@ def test_an_attached_message_goes_as_it_is() -> None:
 def test_an_attached_message_that_7bit_cannot_carry_goes_as_a_file(body: bytes) -> None:
     inner = b"Subject: Inner\r\n\r\n" + body
     message = well_formed(to_bytes(email(attachments=[Attachment(filename="inner.eml", content=inner)])))
-    part = list(message.iter_attachments())[0]
+    part = next(iter(message.iter_attachments()))
     assert part.get_content_type() == "application/octet-stream"
     assert part.get_filename() == "inner.eml"
     assert part.get_payload(decode=True) == inner
@@ -318,13 +317,15 @@ def test_an_attached_message_that_7bit_cannot_carry_goes_as_a_file(body: bytes) 
         "x" * 251 + ".pdf",
         "a;b=c.pdf",
         ENCODED_BREAK,
-    ]
-    + ["100%.txt", "a'b'c.txt", "😀" * 255],
+        "100%.txt",
+        "a'b'c.txt",
+        "😀" * 255,
+    ],
 )
 def test_any_file_name_arrives(name: str) -> None:
-    part = list(well_formed(to_bytes(email(attachments=[Attachment(filename=name, content=b"x")]))).iter_attachments())[
-        0
-    ]
+    part = next(
+        iter(well_formed(to_bytes(email(attachments=[Attachment(filename=name, content=b"x")]))).iter_attachments())
+    )
     assert part.get_filename() == name
 
 
@@ -412,8 +413,16 @@ def test_whatever_is_accepted_adds_no_header(subject: str, name: str, value: str
         content = to_bytes(message, smtputf8=smtputf8)
         head = content.partition(b"\r\n\r\n")[0].decode()
         names = [line.partition(":")[0] for line in head.split("\r\n") if not line.startswith(" ")]
-        assert names == ["From", "To", "Subject", "Date", "Message-ID", "X-Note", "MIME-Version", "Content-Type"] + [
-            "Content-Transfer-Encoding"
+        assert names == [
+            "From",
+            "To",
+            "Subject",
+            "Date",
+            "Message-ID",
+            "X-Note",
+            "MIME-Version",
+            "Content-Type",
+            "Content-Transfer-Encoding",
         ]
         assert all(line.strip() for line in head.split("\r\n"))
 

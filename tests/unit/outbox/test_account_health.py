@@ -23,16 +23,16 @@ from postroom.outbox.account_health import (
     LONGEST_PAUSE,
     LONGEST_REST,
     MOST_FAILURES_IN_A_ROW,
+    failure_rate_now,
     fresh,
     in_cooldown,
     most_at_once,
     ordered,
     paused,
-    share,
-    should_drain,
-    failure_rate_now,
     record_failure,
     record_success,
+    share,
+    should_drain,
 )
 from postroom.outbox.records import AccountHealth
 from postroom.receipts import Attempt, Channel

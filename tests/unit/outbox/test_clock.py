@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from types import ModuleType
-from engines.process import MakeOutbox
-
 from datetime import UTC, datetime, timedelta
+from types import ModuleType
 
 import pytest
+from engines.process import MakeOutbox
 
 from postroom import Email, ProviderUnavailable, Status
 from postroom.receipts import Accepted

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from types import ModuleType
-
-from pathlib import Path
 import asyncio
+from pathlib import Path
+from types import ModuleType
 
 from postroom import Email, Postroom, Status
 from postroom.receipts import Accepted

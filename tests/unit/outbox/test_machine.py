@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections import Counter
-from pathlib import Path
-
-from hypothesis import HealthCheck, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from engines.memory import MemoryEngine
 from engines.process import Clock, Engine, Process, SqliteEngine
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
+
 from postroom import Email, OutboxError, Receipt, Status
 from postroom.outbox.executor import MessageExecutor
 from postroom.outbox.records import ClaimLimit, Exchange, Progress, Settlement
@@ -152,7 +151,7 @@ class OutboxMachine(RuleBasedStateMachine):
             "failed": (Transition.LEARN_FAILED, lambda: self.outbox.resolve(id_, "failed")),
             "again": (Transition.LEARN_NOT_TAKEN, lambda: self.outbox.resolve(id_, "retry")),
         }
-        move, call = acts[act]
+        _move, call = acts[act]
         before = self.model[id_]
         try:
             receipt = self.run(call())

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 import asyncio
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from pathlib import Path
 
 import pytest
-
 from engines.holding import Holding
 from engines.process import Clock, Engine, Process
+
 from postroom import Sms
 from postroom.outbox.retry_policy import QUESTIONS
 from postroom.testing.http import Answer, Drop, Hang, HttpRecorder

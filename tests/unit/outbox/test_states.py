@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from postroom import OutboxError, Status
-from postroom.outbox.states import TRANSITIONS, SETTLED, WAITING, Transition, apply, allowed_from
+from postroom.outbox.states import SETTLED, TRANSITIONS, WAITING, Transition, allowed_from, apply
 
 WAIT = "held queued retrying scheduled"
 TABLE = {

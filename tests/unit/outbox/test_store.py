@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from types import ModuleType
-from engines.process import MakeOutbox
-
-from pathlib import Path
 import asyncio
-import sqlite3
-import stat
-from contextlib import closing
 from datetime import UTC, datetime
+from types import ModuleType
 
 import pytest
+from engines.process import MakeOutbox
 
 from postroom import (
     Attachment,
-    ConfigError,
     Email,
     Event,
     EventType,
@@ -27,7 +21,6 @@ from postroom import (
     Status,
 )
 from postroom.outbox.views import MessageFilter
-from postroom.outbox.sqlite.schema import VERSION
 
 CANARY = "canary-0123456789abcdef"
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from types import ModuleType
-from engines.process import MakeOutbox
-
-from pathlib import Path
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import ModuleType
 
 import pytest
+from engines.process import MakeOutbox
 
 from postroom import Email, Event, EventType, Postroom, Sms, Status, Suppressed
 from postroom.outbox.records import Suppression

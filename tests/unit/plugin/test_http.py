@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from urllib.parse import parse_qsl
 
 from hypothesis import given, settings

@@ -1,8 +1,8 @@
 """Extensions that cannot be used: explained, and in nobody else's way."""
 
 from __future__ import annotations
-from typing import TYPE_CHECKING
 
+from typing import TYPE_CHECKING
 
 import pytest
 

@@ -1,11 +1,9 @@
 """Which plugins load, and why: visible, and in the hands of whoever configures."""
 
 from __future__ import annotations
-from typing import TYPE_CHECKING
-
-from typing import Any
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,7 +13,6 @@ from postroom.receipts import Channel
 from postroom.registry.registry import Registry
 
 if TYPE_CHECKING:
-    from tests.conftest import Site
     from tests.conftest import Site
 
 

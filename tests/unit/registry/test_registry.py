@@ -1,11 +1,11 @@
 """Provider name -> transport: lazily, one at a time, and a broken plugin harms nobody else."""
 
 from __future__ import annotations
-from typing import TYPE_CHECKING
-
-from types import ModuleType
 
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
 import pytest
 
 from postroom.errors import ContractViolation, ExtensionNotFound, PluginConflict, PluginLoadError, ProviderNotFound

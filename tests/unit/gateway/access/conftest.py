@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, TypeVar
 import pytest
 
 from postroom.config.outbox import OutboxSettings
+from postroom.gateway.access.factory import access_storage_of
 from postroom.gateway.access.keys import ApiKey, KeyScope
 from postroom.gateway.access.sliding_window import SlidingWindow
-from postroom.gateway.access.factory import access_storage_of
 from postroom.outbox.factory import open_store
 
 if TYPE_CHECKING:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import base64
 import itertools
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from postroom import Email, Sms
-from postroom.gateway.http.errors import ApiError
 from postroom.gateway.access.keys import KEY, ApiKey, KeyScope, check_scope, presented_key
+from postroom.gateway.http.errors import ApiError
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ONE, OTHER = "eu--abcdefg123456789", "us--abcdefg987654321"

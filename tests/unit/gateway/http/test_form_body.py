@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from typing import Any
-
 from urllib.parse import urlencode
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from postroom.gateway.http.errors import ApiError
 from postroom.gateway.http.form_body import MOST_FIELDS, parse_form

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import json
 import math
-import re
 from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from postroom.gateway.http.errors import ApiError
 from postroom.gateway.http.json_body import DEEPEST, MOST_OBJECTS, parse_json

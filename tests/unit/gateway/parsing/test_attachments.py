@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import base64
 import tracemalloc
+from typing import Any
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from postroom.attachments import LARGEST_EMAIL
 from postroom.gateway.http.errors import ApiError, Problem

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from postroom import Email, Sms
 from postroom.config.gateway import GatewaySettings
@@ -173,8 +174,11 @@ def test_every_mistake_is_told_at_once_where_the_caller_wrote_it() -> None:
         cc=[{"email": 7}],
         subject=3,
         headers={"From": "x", "X-A": ["b"]},
-        attachments=[{"name": "a", "content": "b"}, {"name": "b", "content": "zz", "encoding": "hex"}]
-        + [{"name": "c", "content": "x", "type": "nonsense"}],
+        attachments=[
+            {"name": "a", "content": "b"},
+            {"name": "b", "content": "zz", "encoding": "hex"},
+            {"name": "c", "content": "x", "type": "nonsense"},
+        ],
         required="perhaps",
         send_at="soon",
     )

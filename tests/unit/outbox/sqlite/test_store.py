@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from types import ModuleType
-from engines.process import MakeOutbox, SqliteEngine
-
-from pathlib import Path
 import asyncio
 import sqlite3
 import stat
 from contextlib import closing
 from datetime import UTC, datetime
+from pathlib import Path
+from types import ModuleType
 
 import pytest
+from engines.process import MakeOutbox, SqliteEngine
 
 from postroom import (
     Attachment,
@@ -20,15 +19,12 @@ from postroom import (
     Email,
     Event,
     EventType,
-    IdempotencyConflict,
     OutboxError,
-    Receipt,
-    Sms,
     Status,
 )
-from postroom.receipts import Channel
-from postroom.outbox.views import MessageFilter
 from postroom.outbox.sqlite.schema import VERSION
+from postroom.outbox.views import MessageFilter
+from postroom.receipts import Channel
 
 NOON = datetime(2027, 1, 1, 12, tzinfo=UTC)
 CANARY = "canary-0123456789abcdef"

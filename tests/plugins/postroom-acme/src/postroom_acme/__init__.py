@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from postroom.errors import AuthenticationFailed, DeliveryError, Outcome, RecipientsRefused, Scope, UnexpectedResponse
 from postroom.messages import Sms
 from postroom.plugin import Capabilities, HttpAccountSettings, hookimpl
-from postroom.plugin.http import HttpSmsTransport, HttpReply
+from postroom.plugin.http import HttpReply, HttpSmsTransport
 from postroom.receipts import Accepted
 
 postroom_interface = 1
