@@ -8,22 +8,22 @@ from types import ModuleType
 from typing import Any, Never
 
 import pytest
+from tests.unit.delivery.results import receipt_of, receipts_of
 
 from postroom import (
     Config,
+    ExtensionNotFound,
     MessageRejected,
     Outcome,
     OutcomeUnknown,
     PluginError,
     Postroom,
     Receipt,
-    ExtensionNotFound,
     Sms,
     Status,
     Suppressed,
 )
 from postroom.receipts import Accepted
-from tests.unit.delivery.results import receipt_of, receipts_of
 
 
 def sms(body: str = "hello", **more: Any) -> Sms:
@@ -164,7 +164,7 @@ async def test_an_observer_that_breaks_is_logged_and_the_next_is_told(
     async with room_of(stage, stage.Script(), "deaf", "observer") as room:
         receipt = await room.send(sms())
     assert receipt.status is Status.SENT
-    assert stage.LOG == [("observed", "sent", receipt.id)]
+    assert [("observed", "sent", receipt.id)] == stage.LOG
     with caplog.at_level(logging.ERROR):
         assert "'stage-deaf' failed to observe" in caplog.text
 
@@ -198,4 +198,4 @@ async def test_a_doubtful_message_is_in_doubt_for_its_observers_too(stage: Modul
         with pytest.raises(OutcomeUnknown) as caught:
             await room.send(sms())
     assert receipt_of(caught.value).recipients[0].outcome is Outcome.UNKNOWN
-    assert stage.LOG == [("observed", "in_doubt", receipt_of(caught.value).id)]
+    assert [("observed", "in_doubt", receipt_of(caught.value).id)] == stage.LOG

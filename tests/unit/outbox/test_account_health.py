@@ -15,24 +15,24 @@ from postroom.delivery.accounts import Target
 from postroom.delivery.progress import DeliveryProgress
 from postroom.outbox.account_health import (
     LEAST_SHARE,
-    HealthSample,
-    health_sample_of,
-    observed,
-    refreshed,
-    troubled,
     LONGEST_PAUSE,
     LONGEST_REST,
     MOST_FAILURES_IN_A_ROW,
+    HealthSample,
     failure_rate_now,
     fresh,
+    health_sample_of,
     in_cooldown,
     most_at_once,
+    observed,
     ordered,
     paused,
     record_failure,
     record_success,
+    refreshed,
     share,
     should_drain,
+    troubled,
 )
 from postroom.outbox.records import AccountHealth
 from postroom.receipts import Attempt, Channel

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from types import ModuleType
-from engines.process import MakeOutbox
-
-from pathlib import Path
 from datetime import UTC, datetime
+from pathlib import Path
+from types import ModuleType
+from typing import Never
 
 import pytest
+from engines.process import MakeOutbox
 
 from postroom import (
     AuthenticationFailed,
@@ -26,7 +26,6 @@ from postroom import (
     UnsupportedFeature,
 )
 from postroom.receipts import Accepted
-from typing import Never
 
 
 def email(**more):
@@ -391,7 +390,7 @@ async def test_observers_hear_of_every_settled_message(stage: ModuleType, tmp_pa
     async with Postroom(config) as room:
         receipt = await room.enqueue(email())
         await room.work(until_empty=True)
-    assert stage.LOG == [("observed", "sent", receipt.id)]
+    assert [("observed", "sent", receipt.id)] == stage.LOG
 
 
 async def test_a_plugin_that_raises_something_foreign_leaves_the_outcome_unknown(
