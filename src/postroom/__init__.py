@@ -1,4 +1,4 @@
-"""One front desk for every e-mail and SMS a program sends.
+"""One client for every e-mail and SMS a program sends, by any provider.
 
 Names load when they are first used, so that `import postroom` costs a program that sends nothing next to nothing.
 """

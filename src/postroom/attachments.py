@@ -1,4 +1,4 @@
-"""Files that go with an e-mail."""
+"""Attachments: files that go with an e-mail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every error postroom raises.
+"""Exceptions: every error postroom raises, as a tree.
 
 PostroomError
 ├── PostroomClosed             the Postroom was closed before

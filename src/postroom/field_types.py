@@ -1,4 +1,4 @@
-"""The types of the fields that messages are made of."""
+"""Field types: what the fields of messages may hold."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many parts an SMS text is sent and billed as.
+"""Segments: the parts an SMS text is sent and billed as, and how many there are.
 
 Alphabets and limits: 3GPP TS 23.038 section 6.2.1 (GSM 7-bit default alphabet and its extension table) and
 3GPP TS 23.040 section 9.2.3.24 (six octets of concatenation header leave 153 septets or 67 UCS-2 units).

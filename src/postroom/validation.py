@@ -1,4 +1,4 @@
-"""Validation errors of messages: what pydantic found wrong, in words for the person who wrote one."""
+"""Validation of messages: models that are checked once, and what was wrong in words for the person who wrote one."""
 
 from __future__ import annotations
 

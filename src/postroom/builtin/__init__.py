@@ -1,1 +1,1 @@
-"""Transports that need no provider; they enter by the same entry points as any plugin."""
+"""Built-in providers, which need no service; they enter by the same entry points as any plugin."""

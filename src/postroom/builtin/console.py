@@ -87,7 +87,7 @@ def _sms_lines(sms: Sms) -> Iterable[str]:
 
 
 def _print(lines: Iterable[str]) -> None:
-    """One write, so that messages sent together do not run into each other."""
+    """Print in one write, so that messages sent together do not run into each other."""
     text = "\n".join(lines)
     shown = "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in text)
     sys.stderr.write(f"{shown}\n{'-' * 40}\n")

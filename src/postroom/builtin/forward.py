@@ -128,7 +128,7 @@ async def _checked(transport: PostroomEmail | PostroomSms) -> CheckReport:
 
 
 def _refusal(transport: PostroomEmail | PostroomSms, reply: HttpReply) -> DeliveryError:
-    """Read a refusal; its codes are in docs/reference/gateway.md."""
+    """Return the error for an error response; its codes are in docs/reference/gateway.md."""
     said = reply.json_object()
     code = said.get("error") if isinstance(said.get("error"), str) else None
     detail = str(said.get("message") or "").rstrip(".")

@@ -25,7 +25,7 @@ def build() -> typer.Typer:
     app = typer.Typer(
         cls=ExtensibleGroup,
         name="postroom",
-        help="One front desk for e-mail and SMS.",
+        help="One client for e-mail and SMS, by any provider.",
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         add_completion=False,

@@ -1,4 +1,4 @@
-"""Where settings come from: one TOML file, the environment, or account URLs."""
+"""Configuration: settings from one TOML file, the environment, or account URLs."""
 
 from postroom.config.load import load_config
 from postroom.config.model import Config

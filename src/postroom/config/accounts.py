@@ -1,4 +1,4 @@
-"""One account's table -> the settings object its provider defines, with secrets fetched."""
+"""Account settings: a table of the configuration -> its provider's settings object, with secrets fetched."""
 
 from __future__ import annotations
 

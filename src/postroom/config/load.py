@@ -1,4 +1,4 @@
-"""Reading the configuration: a TOML file, overlaid by the environment."""
+"""Loader of the configuration: a TOML file, overlaid by the environment."""
 
 from __future__ import annotations
 

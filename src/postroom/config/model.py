@@ -1,4 +1,4 @@
-"""The configuration as postroom itself understands it; an account's own settings belong to its provider."""
+"""Model of the configuration, as postroom itself understands it; an account's own settings belong to its provider."""
 
 from __future__ import annotations
 

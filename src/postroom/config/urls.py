@@ -1,4 +1,4 @@
-"""An account as a URL: `smtp://user:pass@host:587?tls=starttls`, `twilio://SID:TOKEN@?from=%2B1500…`."""
+"""Account URLs: `smtp://user:pass@host:587?tls=starttls`, `twilio://SID:TOKEN@?from=%2B1500…`."""
 
 from __future__ import annotations
 

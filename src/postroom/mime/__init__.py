@@ -1,4 +1,4 @@
-"""An e-mail as the bytes that travel: MIME, CRLF lines of at most 998 octets, and never a Bcc header.
+"""MIME writer: an e-mail as the bytes that travel, CRLF lines of at most 998 octets, and never a Bcc header.
 
 Written by hand and held to the standard library's parser by tests. The standard library's own writer takes fifty
 times as long, and decodes encoded words in file names and content ids, line breaks included, before it writes

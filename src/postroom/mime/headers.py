@@ -1,4 +1,4 @@
-"""The header section of an e-mail: folded, encoded where it is not ASCII, without Bcc."""
+"""Header section of an e-mail: folded, encoded where it is not ASCII, without Bcc."""
 
 from __future__ import annotations
 

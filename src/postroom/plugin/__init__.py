@@ -1,4 +1,4 @@
-"""What a plugin author needs: hooks, transport bases, settings. The HTTP base is `postroom.plugin.http`."""
+"""Plugin interface: hooks, transport bases, settings. The base for HTTP is `postroom.plugin.http`."""
 
 from postroom.plugin.cancellation import mark_cancelled
 from postroom.plugin.hookspecs import hookimpl

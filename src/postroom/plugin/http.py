@@ -1,4 +1,4 @@
-"""What every HTTP provider needs, once: one request, and the right outcome by the point where it broke."""
+"""Base of HTTP transports: one request, and the right outcome by the point where it broke."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a provider plugin implements: one transport class for each channel it carries."""
+"""Transport interface: the class a provider plugin implements for each channel it carries."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Capabilities:
     takes; `max_recipients` how many recipients one message may have (an SMS to more is split by the core).
     `partial_envelope`: the transport sends to `message.recipients`, which may be fewer than `to`, `cc` and
     `bcc` name. `deduplicates`: the provider itself refuses a second copy of one `message.id`. `reconciles`:
-    `reconcile` can tell what became of an unknown outcome.
+    `reconcile` can find out what became of an unknown outcome.
     """
 
     features: frozenset[str] = frozenset()
@@ -86,7 +86,7 @@ class Transport(ABC, Generic[SettingsT, MessageT]):
 
     A subclass names `settings_model`, `capabilities` and `provider`, and implements `send`. It is made when
     the account is first used, `open`ed once inside the running loop, and `close`d with the `Postroom`.
-    Retries are the core's: a transport tries once and raises a DeliveryError whose outcome tells the truth.
+    Retries are the core's: a transport tries once and raises a DeliveryError whose outcome is true.
     """
 
     settings_model: ClassVar[type[AccountSettings]]
@@ -150,7 +150,7 @@ class Transport(ABC, Generic[SettingsT, MessageT]):
         raise PayloadInvalid(f"{self.settings.provider} reports no events for {self.channel}")
 
     async def reconcile(self, attempt: UnknownAttempt[MessageT], /) -> Accepted | NotTaken | None:
-        """Find out what became of an attempt of unknown outcome; None when that cannot be told (yet).
+        """Find out what became of an attempt of unknown outcome; None when that is not known (yet).
 
         Called again later after None, so answer `NotTaken` only when the provider would surely know by now:
         the message is sent again then. Raises DeliveryError when the provider cannot be asked.

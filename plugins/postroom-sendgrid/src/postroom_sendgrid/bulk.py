@@ -1,4 +1,4 @@
-"""Many messages in few calls: alike ones share a call, each with personalizations of its own."""
+"""Bulk calls: many messages in few; alike ones share a call, each with personalizations of its own."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Call:
 
 
 class _Places:
-    """Tells messages that may share a call from those that may not.
+    """Separates messages that may share a call from those that may not.
 
     They must be alike, and no call may name an address twice, which SendGrid refuses (its "Mail Send" errors): the
     second message to somebody goes to a second layer, the third to a third, and each layer has calls of its own.

@@ -1,4 +1,4 @@
-"""An e-mail as the JSON of `POST /v3/mail/send`.
+"""Payload: an e-mail as the JSON of `POST /v3/mail/send`.
 
 Field names: twilio.com/docs/sendgrid/api-reference/mail-send/mail-send. The dictionaries are built by hand, in a tenth
 of the time of the SDK's `Mail` model, which a test holds them to.

@@ -1,4 +1,4 @@
-"""SendGrid's Event Webhook: verified over the raw body, then read.
+"""Webhooks: SendGrid's Event Webhook, verified over the raw body, then read.
 
 Source: twilio.com/docs/sendgrid/for-developers/tracking-events, "Event Webhook Reference" and "Getting started with
 the Event Webhook security features". The SDK's EventWebhook verifies the same signature, of text alone.

@@ -1,4 +1,4 @@
-"""What comes back by mail: delivery status notifications (RFC 3464), and complaints (ARF, RFC 5965).
+"""Bounces: what comes back by mail, delivery status notifications (RFC 3464), and complaints (ARF, RFC 5965).
 
 A mail proves nothing about who wrote it, so what comes in is vouched for by the account's own mail server, which
 presents `bounce_secret`. Anybody can write to the address, though: a report says that an address is dead only when

@@ -1,4 +1,4 @@
-"""An e-mail as SMTP carries it: envelope addresses, and content ready to follow DATA."""
+"""Envelope and content: an e-mail as SMTP carries it, addresses, and content ready to follow DATA."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An Sms -> the fields of a POST to Twilio's Messages resource.
+"""Payload: an Sms -> the fields of a POST to Twilio's Messages resource.
 
 Built by hand, for every parameter of the SDK's `messages.create_async`: a test holds names and values to what
 twilio 9.13 puts on the wire. The SDK costs 16 µs and an import of 135 ms where this costs 6 µs.

@@ -66,7 +66,7 @@ class TwilioSms(HttpSmsTransport[TwilioSettings]):
         raise self._refused(reply, message)
 
     async def reconcile(self, attempt: UnknownAttempt[Sms], /) -> Accepted | None:
-        """Look for the message in Twilio's list; None when it is not there, or cannot be told from another.
+        """Look for the message in Twilio's list; None when it is not there, or could be another.
 
         It never answers NotTaken: see `lookup`. Raises DeliveryError when the list cannot be read.
         """

@@ -1,4 +1,4 @@
-"""What Twilio posts: status callbacks, and incoming messages.
+"""Webhooks: what Twilio posts, status callbacks, and incoming messages.
 
 The signature covers the public URL and every field (Twilio docs, "Webhooks security"), so a form has to be taken
 apart before it can be verified; nothing is read from it until then. There is no time in it: a repeat is known by

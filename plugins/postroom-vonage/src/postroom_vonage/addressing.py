@@ -1,4 +1,4 @@
-"""Who a message is from and for, as Vonage writes it: international numbers without `+`."""
+"""Addresses: sender and recipient as Vonage writes them, international numbers without `+`."""
 
 from __future__ import annotations
 

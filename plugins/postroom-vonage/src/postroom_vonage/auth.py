@@ -1,4 +1,4 @@
-"""How a request to Vonage proves who sends it: Basic, a JWT, or a signature over the fields.
+"""Authentication of requests to Vonage: Basic, a JWT, or a signature over the fields.
 
 By hand, because the SDK parses the PEM key for every token (30 ms, measured with vonage-jwt 1.1.5), refuses PKCS#1
 keys, and signs empty fields that it then does not send. Tests hold tokens and signatures to what the SDK makes and

@@ -118,7 +118,7 @@ class MessagesApi:
 
 
 def media_type(url: str, kind: Kind) -> str:
-    """Return Vonage's `message_type` for what `url` ends in; `image` when the ending does not tell."""
+    """Return Vonage's `message_type` for what `url` ends in; `image` when the ending does not say."""
     guessed = mimetypes.guess_type(urlsplit(url).path)[0] or "image/*"
     if kind == "mms" and guessed in {"text/vcard", "text/x-vcard"}:
         return "vcard"

@@ -1,4 +1,4 @@
-"""Whether a webhook is from Vonage: a token that names the body's hash (Messages API), or a signature over the fields.
+"""Webhook verification: a token that names the body's hash (Messages API), or a signature over the fields.
 
 Source: developer.vonage.com, "Webhooks", section on decoding signed webhooks, and "Signing Messages". The SDK's own
 verifiers check neither the body's hash nor the age (measured against vonage-jwt 1.1.5).
