@@ -25,11 +25,15 @@ ROUND = 0.5
 """Seconds between two rounds, or less when the lease is short."""
 
 EXPIRE_EVERY = 10
-PRUNE_EVERY = 3600
-"""Rounds between two looks for what has expired, and for what need not be kept."""
+"""Rounds between two looks for what has expired."""
+
+PRUNE_SECONDS = 1800.0
+"""Seconds between two looks for what need not be kept, or a tenth of the retention where that is less."""
 
 MOST_IN_DOUBT = 100
 MOST_AT_ONCE = 1000
+MOST_PRUNED = 100
+"""Messages changed, and pruned, in one transaction, so that others get their turn."""
 
 
 class Maintenance:
@@ -45,6 +49,7 @@ class Maintenance:
         self._alive: set[int] = set()
         self._looked_at = lease.clock()
         self._rounds = 0
+        self._prune_at = 0.0
 
     async def run(self, stop: asyncio.Event) -> None:
         """Go on until `stop`, and end the round that is under way: what it claimed is in flight then."""
@@ -85,8 +90,9 @@ class Maintenance:
             await self.drain_unhealthy(health)
         if self._rounds % EXPIRE_EVERY == 0:
             await self._expire()
-        if self._rounds % PRUNE_EVERY == 0:
+        if self._lease.clock() >= self._prune_at:
             await self._prune()
+            self._prune_at = self._lease.clock() + min(PRUNE_SECONDS, self._settings.retention / 10)
         self._rounds += 1
 
     async def _rescue(self) -> None:
@@ -165,5 +171,5 @@ class Maintenance:
 
     async def _prune(self) -> None:
         before = self._executor.clock() - self._settings.retention
-        while await self._store.prune(before, MOST_AT_ONCE):
+        while await self._store.prune(before, MOST_PRUNED):
             pass

@@ -21,6 +21,9 @@ T = TypeVar("T")
 BUSY_TIMEOUT = 30.0
 """Seconds to wait for another process that holds the file locked."""
 
+_WAL_BYTES = 67_108_864
+"""What the WAL is cut back to after a checkpoint; without it, it stays as large as it ever was."""
+
 _CACHE_KIB = 32_768
 
 
@@ -38,6 +41,7 @@ def connect(path: Path, *, any_thread: bool = False, busy_timeout: float = BUSY_
         connection = sqlite3.connect(path, timeout=busy_timeout, isolation_level=None, check_same_thread=not any_thread)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
     except sqlite3.Error as error:

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from postroom.outbox.views import MessageDetails, MessageFilter, MessageSummary
 
 
+MOST_BYTES_PRUNED = 16_777_216
+"""Bodies and attachments removed in one transaction, so that others wait for milliseconds and the WAL stays small."""
+
+
 def receipt_of(id_: str, channel: str, status: str, receipt: str | None, queue: str) -> Receipt:
     """Return the receipt as it is now."""
     if receipt is None:
@@ -69,8 +73,15 @@ def expired(connection: sqlite3.Connection, now: float, most: int) -> list[int]:
 
 
 def settled_before(connection: sqlite3.Connection, time: float, most: int) -> list[int]:
-    """Messages settled before `time` that still have their bodies."""
-    return [seq for (seq,) in connection.execute(_SETTLED_BEFORE, (time, most))]
+    """Messages settled before `time` that still have their bodies: `most`, or fewer that hold much together."""
+    found: list[int] = []
+    size = 0
+    for seq, bytes_ in connection.execute(_SETTLED_BEFORE, (time, most)):
+        found.append(seq)
+        size += bytes_
+        if size > MOST_BYTES_PRUNED:
+            break
+    return found
 
 
 def waiting_routes(connection: sqlite3.Connection, queue: str) -> list[str]:
@@ -167,7 +178,7 @@ _ROWS = (
 _FOUND = f"{_ROWS} WHERE id = :id AND (:tenant IS NULL OR tenant = :tenant)"
 _FILES = "SELECT number, content FROM message_files JOIN files USING (hash) WHERE seq = ?"
 _EXPIRED = f"SELECT seq FROM messages INDEXED BY ready WHERE status IN {WAITING_SQL} AND expires_at <= ? LIMIT ?"
-_SETTLED_BEFORE = "SELECT b.seq FROM bodies b JOIN messages m USING (seq) WHERE m.settled_at <= ? LIMIT ?"
+_SETTLED_BEFORE = "SELECT b.seq, m.size FROM bodies b JOIN messages m USING (seq) WHERE m.settled_at <= ? LIMIT ?"
 _ROUTES = (
     f"SELECT DISTINCT route FROM (SELECT route FROM messages INDEXED BY ready WHERE queue = ? "
     f"AND status IN {WAITING_SQL} LIMIT 10000)"

@@ -237,7 +237,7 @@ class SqliteStore:
     async def prune(self, before: float, limit: int) -> int:
         """See `UpkeepStorage.prune`."""
         seqs = await self.read(lambda c: query.settled_before(c, before, limit))
-        return await self.write(lambda c: update.prune(c, seqs)) if seqs else 0
+        return await self.write(lambda c: update.prune(c, seqs, before)) if seqs else 0
 
     async def find(self, id_: str, *, tenant: str | None = None) -> MessageDetails | None:
         """See `QueryStorage.find`."""

@@ -78,13 +78,17 @@ def reroute(connection: sqlite3.Connection, queue: str, route: str, other: str, 
     return connection.execute(_REROUTE, (other, queue, route, limit)).rowcount
 
 
-def prune(connection: sqlite3.Connection, seqs: Sequence[int]) -> int:
-    """Remove bodies, attachments and idempotency keys of settled messages; receipts stay. Returns how many went."""
-    files = _files_of(connection, seqs)
+def prune(connection: sqlite3.Connection, seqs: Sequence[int], before: float) -> int:
+    """Remove bodies, attachments and idempotency keys of messages settled before a time; receipts stay.
+
+    Returns how many went. What a person has let go again since `seqs` were read keeps all that it needs.
+    """
+    still = [seq for seq in seqs if connection.execute(_STILL_SETTLED, (seq, before)).fetchone()]
+    files = _files_of(connection, still)
     for table in ("bodies", "message_files", "idempotency_keys"):
-        connection.executemany(f"DELETE FROM {table} WHERE seq = ?", [(seq,) for seq in seqs])
+        connection.executemany(f"DELETE FROM {table} WHERE seq = ?", [(seq,) for seq in still])
     connection.executemany(_DROP_FILE, files)
-    return len(seqs)
+    return len(still)
 
 
 def purge(connection: sqlite3.Connection, seqs: Sequence[int]) -> int:
@@ -172,6 +176,7 @@ _REROUTE = (
     "AND (progress IS NULL OR progress NOT LIKE '%\"tried\"%') "
     "AND NOT EXISTS (SELECT 1 FROM json_each(receipt, '$.recipients') WHERE value ->> 'outcome' = 'unknown') LIMIT ?)"
 )
+_STILL_SETTLED = "SELECT 1 FROM messages WHERE seq = ? AND settled_at <= ?"
 _PURGE = f"DELETE FROM messages WHERE seq = ? AND status IN {quoted(SETTLED)}"
 _DROP_FILE = "DELETE FROM files WHERE hash = ? AND NOT EXISTS (SELECT 1 FROM message_files f WHERE f.hash = files.hash)"
 _HEALTHS = "SELECT health FROM queues WHERE queue GLOB ? AND health IS NOT NULL"

@@ -22,7 +22,10 @@ from postroom import (
     OutboxError,
     Status,
 )
+from postroom.outbox.sqlite import query
+from postroom.outbox.sqlite.query import settled_before
 from postroom.outbox.sqlite.schema import VERSION
+from postroom.outbox.sqlite.update import prune
 from postroom.outbox.views import MessageFilter
 from postroom.receipts import Channel
 
@@ -232,3 +235,35 @@ class TestFiles:
                 told = await post.receipt(receipt)
                 assert told.status is Status.FAILED
                 assert "cannot be read back from the outbox" in told.recipients[0].detail
+
+
+async def test_a_message_that_is_let_go_again_while_others_are_pruned_keeps_its_text(
+    make_outbox: MakeOutbox, stage: ModuleType
+) -> None:
+    script = stage.Script()
+    async with make_outbox(script) as post:
+        accepted, other = await post.add(email()), await post.add(email())
+        for receipt in (accepted, other):
+            await post.outbox.cancel(receipt.id)
+        later = post.clock.now + 1
+        found = await post.store.read(lambda c: settled_before(c, later, 10))
+        assert len(found) == 2
+        await post.outbox.retry(accepted.id)
+        assert await post.store.write(lambda c: prune(c, found, later)) == 1
+        await post.work()
+        assert (await post.receipt(accepted)).status is Status.SENT
+
+
+async def test_large_bodies_are_pruned_a_few_at_a_time(
+    make_outbox: MakeOutbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(query, "MOST_BYTES_PRUNED", 2_500)
+    async with make_outbox(outbox={"retention": "1d"}) as post:
+        for _ in range(5):
+            await post.outbox.cancel((await post.add(email(text="x" * 1_000))).id)
+        await post.work(after=86_401)
+        assert sql(post, "SELECT count(*) FROM bodies") == [(0,)]
+        assert len(await post.store.read(lambda c: settled_before(c, post.clock.now, 100))) == 0
+        for _ in range(5):
+            await post.outbox.cancel((await post.add(email(text="x" * 1_000))).id)
+        assert len(await post.store.read(lambda c: settled_before(c, post.clock.now, 100))) == 3
