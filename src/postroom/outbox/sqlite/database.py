@@ -39,14 +39,46 @@ def connect(path: Path, *, any_thread: bool = False, busy_timeout: float = BUSY_
     """Open the file: WAL, and every commit on disk before it returns (synchronous=FULL)."""
     try:
         connection = sqlite3.connect(path, timeout=busy_timeout, isolation_level=None, check_same_thread=not any_thread)
-        connection.execute("PRAGMA journal_mode = WAL")
+        [mode] = connection.execute("PRAGMA journal_mode = WAL").fetchone()
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
     except sqlite3.Error as error:
         raise explained(error, path) from error
+    if mode != "wal":
+        connection.close()
+        raise OutboxError(
+            f"{path}: its journal mode stays {mode!r} where WAL is needed; put the outbox on a local disk whose file "
+            "system has shared memory"
+        )
     return connection
+
+
+class FileIdentity:
+    """Whether the file at a path is still the one that was opened.
+
+    A file that was removed or replaced takes writes as before, and all of them are lost: SQLite does not notice.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._opened = self._now()
+
+    def check(self) -> None:
+        """Raise OutboxError for another file, or none. Costs a microsecond."""
+        if self._now() != self._opened:
+            raise OutboxError(
+                f"{self._path} was removed or replaced while this process had it open; nothing was accepted. End "
+                "every process that uses it, put the right file there, and start them again"
+            )
+
+    def _now(self) -> tuple[int, int] | None:
+        try:
+            found = self._path.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
 
 
 class Writer:
@@ -65,11 +97,16 @@ class Writer:
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._connection = connection
         self._path = path
+        self._identity = FileIdentity(path)
         self._asked: list[_Request] = []
         self._requests: queue.SimpleQueue[list[_Request] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name="postroom outbox", daemon=True)
         self._thread.start()
         self.transactions = 0
+
+    def check_file(self) -> None:
+        """Raise OutboxError when the file was removed or replaced."""
+        self._identity.check()
 
     async def run(self, operation: Callable[[sqlite3.Connection], T]) -> T:
         """Run `operation` in a transaction and return its answer once that is on disk.
@@ -127,6 +164,7 @@ class Writer:
             connection.execute("BEGIN IMMEDIATE")
             for request in together:
                 request.answer = request.operation(connection)
+            self._identity.check()
             connection.execute("COMMIT")
             self.transactions += 1
         except BaseException as error:

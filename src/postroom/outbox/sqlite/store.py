@@ -290,6 +290,8 @@ class SqliteStore:
 
     def _read(self, query: Callable[[sqlite3.Connection], T]) -> T:
         with self._reading:
+            if self._writer is not None:
+                self._writer.check_file()
             try:
                 if self._reader is None:
                     self._reader = connect(self.path, any_thread=True)

@@ -267,3 +267,21 @@ async def test_large_bodies_are_pruned_a_few_at_a_time(
         for _ in range(5):
             await post.outbox.cancel((await post.add(email(text="x" * 1_000))).id)
         assert len(await post.store.read(lambda c: settled_before(c, post.clock.now, 100))) == 3
+
+
+@pytest.mark.parametrize("how", ["removed", "replaced"])
+async def test_nothing_is_accepted_into_a_file_that_was_removed_or_replaced(make_outbox: MakeOutbox, how: str) -> None:
+    async with make_outbox() as post:
+        await post.add(email())
+        path = post.store.path
+        path.rename(path.with_name("moved.db"))
+        if how == "replaced":
+            path.write_bytes(b"")
+        for _ in range(2):
+            with pytest.raises(OutboxError, match="was removed or replaced while this process had it open"):
+                await post.add(email())
+        with pytest.raises(OutboxError, match="start them again"):
+            await post.outbox.stats()
+        path.with_name("moved.db").rename(path)
+        await post.add(email())
+        assert (await post.outbox.stats()).states == {Status.QUEUED: 2}
