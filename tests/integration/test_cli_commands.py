@@ -29,7 +29,7 @@ def test_what_is_looked_at_is_alone_on_standard_output(command: CommandLine) -> 
         if "suppressions" in arguments:
             assert (done.code, done.json["error"]) == (1, "outbox_error")
         else:
-            assert (done.code, done.err) == (0, "")
+            assert done.code == 0, done.err
         assert done.json
 
 
