@@ -10,21 +10,12 @@ from types import ModuleType
 from typing import Any, Never
 
 import pytest
-from tests.unit.delivery.results import receipts_of
 
 from postroom import Email, MessageError, MessageRejected, Postroom, PostroomError, Receipt, Sms, Status
 from postroom.delivery.bulk import Result
 from postroom.receipts import Accepted
-
-NUMBER = "+442079460958"
-
-
-def sms(body: str = "hello", **more: Any) -> Sms:
-    return Sms(to=NUMBER, body=body, **more)
-
-
-def room_of(stage: ModuleType, script: Any, provider: str = "stage", **settings: Any) -> Postroom:
-    return Postroom(accounts={"a": stage.StageSettings(provider=provider, script=script, **settings)})
+from tests.unit.delivery.results import receipts_of
+from tests.unit.delivery.sending import room_of, sms
 
 
 def others() -> set[asyncio.Task[Any]]:
@@ -112,7 +103,7 @@ async def test_a_generator_is_not_consumed_ahead_of_what_is_under_way(stage: Mod
     assert (made, sent, len(results)) == (50, 50, 50)
 
 
-async def test_progress_tells_every_message_once_with_its_result(stage: ModuleType) -> None:
+async def test_progress_is_called_once_for_every_message_with_its_result(stage: ModuleType) -> None:
     seen: dict[int, Result] = {}
     messages: list[Any] = [sms(), None, sms()]
 

@@ -14,7 +14,6 @@ from types import ModuleType
 from typing import Any, Never
 
 import pytest
-from tests.unit.delivery.results import receipt_of, receipts_of
 
 from postroom import (
     Email,
@@ -24,7 +23,6 @@ from postroom import (
     Postroom,
     PostroomError,
     Receipt,
-    Sms,
     Status,
     SyncPostroom,
 )
@@ -33,12 +31,10 @@ from postroom.outbox import MessageFilter, Outbox
 from postroom.plugin import CheckReport
 from postroom.receipts import Accepted
 from postroom.sync_client import SyncOutbox
+from tests.unit.delivery.results import receipt_of, receipts_of
+from tests.unit.delivery.sending import sms
 
 MEMORY = {"m": {"provider": "memory", "from": "post@example.org"}}
-
-
-def sms(body: str = "hello", **more: Any) -> Sms:
-    return Sms(to="+442079460958", body=body, **more)
 
 
 def room_of(stage: ModuleType, script: Any, **settings: Any) -> SyncPostroom:
@@ -221,7 +217,7 @@ def test_its_outbox_keeps_what_a_provider_reports(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", ["stop", "close"])
-def test_a_worker_ends_when_told_and_what_is_under_way_ends_first(
+def test_a_worker_ends_when_it_is_stopped_and_what_is_under_way_ends_first(
     stage: ModuleType, tmp_path: Path, ending: str
 ) -> None:
     entered, leave, stop = threading.Event(), threading.Event(), threading.Event()
@@ -251,7 +247,7 @@ def test_a_worker_ends_when_told_and_what_is_under_way_ends_first(
 
 
 def test_ctrl_c_ends_a_worker_once_what_is_under_way_has_ended(site: Any) -> None:
-    told = site.python(
+    printed = site.python(
         """
         import json, os, signal, threading, time
         from postroom import Sms, SyncPostroom
@@ -268,7 +264,7 @@ def test_ctrl_c_ends_a_worker_once_what_is_under_way_has_ended(site: Any) -> Non
                 print(json.dumps([room.outbox.stats().workers, len(room.memory)]))
         """
     )
-    assert told == [0, 1]
+    assert printed == [0, 1]
 
 
 def test_twenty_threads_enqueue_at_once_into_one_outbox(tmp_path: Path) -> None:
@@ -304,32 +300,32 @@ FORKED = """
     if not child:
         try:
             room.send(message)
-            told = "sent"
+            said = "sent"
         except PostroomError as error:
-            told = str(error)
+            said = str(error)
         room.close()
         with SyncPostroom(accounts={"m": {"provider": "memory"}}) as own:
-            told += f"; own {own.send(message).status}"
-        os.write(writing, told.encode())
+            said += f"; own {own.send(message).status}"
+        os.write(writing, said.encode())
         os._exit(0)
     os.waitpid(child, 0)
-    told = os.read(reading, 1000).decode()
+    said = os.read(reading, 1000).decode()
     status = room.send(message).status
     room.close()
-    print(json.dumps([told, status]))
+    print(json.dumps([said, status]))
 """
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_fork_gets_a_clear_error_and_cannot_hurt_its_parent(site: Any) -> None:
-    told, status = site.python(FORKED, warnings="default")
-    assert "before a fork; make one in each process" in told
-    assert told.endswith("own sent")
+    said, status = site.python(FORKED, warnings="default")
+    assert "before a fork; make one in each process" in said
+    assert said.endswith("own sent")
     assert status == "sent"
 
 
 def test_a_closed_room_leaves_nothing_behind(site: Any) -> None:
-    told = site.python(
+    printed = site.python(
         """
         import gc, json, threading, weakref
         from postroom import Email, SyncPostroom
@@ -342,11 +338,11 @@ def test_a_closed_room_leaves_nothing_behind(site: Any) -> None:
         print(json.dumps([gone() is None, threading.active_count()]))
         """
     )
-    assert told == [True, 1]
+    assert printed == [True, 1]
 
 
 def test_a_forgotten_room_does_not_keep_the_program_from_ending(site: Any) -> None:
-    told = site.python(
+    printed = site.python(
         """
         import json
         from postroom import Sms, SyncPostroom
@@ -355,4 +351,4 @@ def test_a_forgotten_room_does_not_keep_the_program_from_ending(site: Any) -> No
         """,
         warnings="default",
     )
-    assert told == "sent"
+    assert printed == "sent"

@@ -1,36 +1,48 @@
-"""What cannot be narrowed on the wire is never sent: nobody who was served or suppressed gets an e-mail again."""
+"""One attempt: prepared for its account, split as its transport needs it, and nobody written to who must not be."""
 
 from __future__ import annotations
 
 import asyncio
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Never
 
 import pytest
 
 from postroom import (
-    Accepted,
     Channel,
+    ContractViolation,
     DeliveryError,
     Email,
+    MessageError,
+    MessageRejected,
     Outcome,
+    OutcomeUnknown,
     Postroom,
     PostroomError,
     Receipt,
     RecipientResult,
+    Sms,
     Status,
+    UnsupportedFeature,
 )
 from postroom.delivery.dispatcher import AccountDispatcher, AttemptResult, Withdrawn
 from postroom.outbox.suppression import by_hand
 from postroom.plugin import Resources
+from postroom.receipts import Accepted
+from tests.unit.delivery.sending import (
+    email,
+    room_of,
+    route_of,
+    sms,
+)
 
 ANN, BOB, DEAD = "ann@example.org", "bob@example.org", "dead@example.org"
 WAYS = ["direct", "outbox"]
 KINDS = ["stage", "stage-whole", "stage-batch"]
 
 
-def room_of(stage: ModuleType, folder: Path, **accounts: Any) -> Postroom:
+def outbox_room(stage: ModuleType, folder: Path, **accounts: Any) -> Postroom:
     return Postroom(
         accounts=accounts,
         routes={"r": {"via": list(accounts)}},
@@ -45,8 +57,7 @@ async def sent(room: Postroom, email: Email, way: str) -> Receipt:
         try:
             return await room.send(email)
         except DeliveryError as error:
-            assert error.receipt
-            return error.receipt
+            return receipt_of(error)
     receipt = await room.enqueue(email)
     await room.work(until_empty=True)
     return (await room.outbox.get(receipt.id)).receipt
@@ -67,7 +78,7 @@ async def test_a_suppressed_recipient_is_left_out_and_the_others_are_served_on_e
     stage: ModuleType, tmp_path: Path, way: str, kind: str, field: str
 ) -> None:
     script = stage.Script()
-    async with room_of(
+    async with outbox_room(
         stage, tmp_path, a=stage.StageSettings(provider=kind, script=script, from_="p@example.org")
     ) as room:
         await room.outbox.suppressions.add(by_hand(Channel.EMAIL, DEAD, "", "asked us", lifted=False))
@@ -95,7 +106,7 @@ async def test_an_account_that_writes_to_all_is_not_tried_once_somebody_was_serv
     narrow = stage.StageSettings(script=stage.Script(takes_ann_only), from_="p@example.org")
     writes_to_all = stage.Script()
     whole = stage.StageSettings(provider="stage-whole", script=writes_to_all, from_="p@example.org")
-    async with room_of(stage, tmp_path, narrow=narrow, whole=whole) as room:
+    async with outbox_room(stage, tmp_path, narrow=narrow, whole=whole) as room:
         receipt = await sent(room, Email(to=[ANN, BOB], text="x"), way)
     assert writes_to_all.calls == []
     assert outcomes(receipt)[ANN] == (Outcome.ACCEPTED, None)
@@ -104,7 +115,7 @@ async def test_an_account_that_writes_to_all_is_not_tried_once_somebody_was_serv
 
 async def test_a_message_all_of_whose_recipients_are_suppressed_goes_nowhere(stage: ModuleType, tmp_path: Path) -> None:
     script = stage.Script()
-    async with room_of(stage, tmp_path, a=stage.StageSettings(script=script, from_="p@example.org")) as room:
+    async with outbox_room(stage, tmp_path, a=stage.StageSettings(script=script, from_="p@example.org")) as room:
         await room.outbox.suppressions.add(by_hand(Channel.EMAIL, DEAD, "", None, lifted=False))
         with pytest.raises(PostroomError, match="suppression list"):
             await room.send(Email(to=DEAD, text="x"))
@@ -131,3 +142,104 @@ async def test_what_is_withdrawn_from_a_batch_is_not_sent_with_the_others(stage:
     assert [type(error) for error in raised] == [type(None), Withdrawn, type(None)]
     assert sorted(script.recipients) == [ANN, BOB]
     assert len(results) == 2
+
+
+async def test_a_validation_that_breaks_is_the_plugins_fault_and_sends_nothing(stage: ModuleType) -> None:
+    def validate(message: Sms) -> Never:
+        raise KeyError("oh")
+
+    script = stage.Script(validate=validate)
+    async with room_of(stage, script) as room:
+        with pytest.raises(ContractViolation, match="KeyError"):
+            await room.send(sms())
+    assert script.calls == []
+
+
+async def test_an_sms_to_several_numbers_is_split_and_each_has_its_own_result(stage: ModuleType) -> None:
+    async def act(message: Sms) -> Accepted:
+        (number,) = message.recipients
+        if number.endswith("2"):
+            raise MessageRejected("no", provider_code="22")
+        if number.endswith("3"):
+            raise OutcomeUnknown("gone quiet")
+        return Accepted(provider_message_id=number)
+
+    script = stage.Script(act)
+    numbers = ["+442079460951", "+442079460952", "+442079460953", "+442079460954", "+442079460951"]
+    async with room_of(stage, script) as room:
+        receipt = await room.send(sms(to=numbers))
+    assert sorted(script.recipients) == sorted(set(numbers))
+    assert all(message.to == message.recipients for message in script.messages)
+    results = {
+        r.address[-1]: (r.outcome, r.provider_message_id and r.provider_message_id[-1]) for r in receipt.recipients
+    }
+    assert results == {
+        "1": (Outcome.ACCEPTED, "1"),
+        "2": (Outcome.PERMANENT, None),
+        "3": (Outcome.UNKNOWN, None),
+        "4": (Outcome.ACCEPTED, "4"),
+    }
+    assert [r.address for r in receipt.recipients] == numbers[:4]
+    assert receipt.status is Status.IN_DOUBT
+
+
+async def test_an_sms_is_split_as_finely_as_the_provider_needs(stage: ModuleType) -> None:
+    script = stage.Script()
+    numbers = [f"+44207946095{n}" for n in range(5)]
+    async with room_of(stage, script, "stage-pairs") as room:
+        await room.send(sms(to=numbers))
+    assert [message.to for message in script.messages] == [tuple(numbers[:2]), tuple(numbers[2:4]), tuple(numbers[4:])]
+
+
+async def test_the_unsupported_is_refused_or_warned_about_as_the_account_says(
+    stage: ModuleType, caplog: pytest.LogCaptureFixture
+) -> None:
+    email = Email(to="b@example.org", from_="a@example.org", html="<p>hello", tags=("x",))
+    script = stage.Script()
+    async with room_of(stage, script, "stage-plain") as room:
+        with pytest.raises(UnsupportedFeature, match="html, tags") as caught:
+            await room.send(email)
+    assert (caught.value.feature, caught.value.provider) == ("html", "stage-plain")
+    assert script.calls == []
+    async with room_of(stage, script, "stage-plain", unsupported="warn") as room:
+        assert (await room.send(email)).status is Status.SENT
+    assert "without html, tags" in caplog.text
+
+
+@pytest.mark.timeout(20)
+async def test_an_sms_to_thousands_is_split_in_no_time(stage: ModuleType) -> None:
+    script = stage.Script()
+    numbers = tuple(f"+4420{70000000 + n}" for n in range(3000))
+    message = sms(to=numbers)
+    started = asyncio.get_running_loop().time()
+    async with room_of(stage, script, "stage-batch") as room:
+        receipt = await room.send(message)
+    assert [result.address for result in receipt.recipients] == list(numbers)
+    assert sorted(script.recipients) == sorted(numbers)
+    assert asyncio.get_running_loop().time() - started < 5
+
+
+async def test_an_email_to_more_recipients_than_the_provider_takes_is_refused(stage: ModuleType) -> None:
+    script = stage.Script()
+    everyone = [f"a{number}@example.org" for number in range(3)]
+    async with route_of(stage, script, providers=["stage-pairs"], from_="post@example.org") as room:
+        with pytest.raises(MessageError, match="at most 2 recipients a message, this has 3; nothing was sent"):
+            await room.send(email(to=everyone))
+        await room.send(email(to=everyone[:2]))
+    assert len(script.calls) == 1
+
+
+async def test_the_message_own_sender_goes_before_the_accounts(stage: ModuleType) -> None:
+    script = stage.Script()
+    async with room_of(stage, script, from_="Post <post@example.org>") as room:
+        await room.send(email())
+        await room.send(email(from_="ann@example.org"))
+    assert [str(message.from_) for message in script.messages] == ["Post <post@example.org>", "ann@example.org"]
+
+
+async def test_an_email_without_any_sender_is_a_clear_error(stage: ModuleType) -> None:
+    script = stage.Script()
+    async with room_of(stage, script) as room:
+        with pytest.raises(MessageError, match=r"no sender: .* from_, or set from on account 'a'; nothing was sent"):
+            await room.send(email())
+    assert script.calls == []

@@ -11,60 +11,23 @@ from typing import Any, Never
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.unit.delivery.fake_clock import START, on_fake_clock
-from tests.unit.delivery.results import errors_of, receipt_of, receipts_of
 
 from postroom import (
-    ContractViolation,
-    Email,
     MessageRejected,
-    Outcome,
     OutcomeUnknown,
-    Postroom,
     ProviderUnavailable,
     Sms,
     Status,
 )
 from postroom.delivery.bulk import Result
-from postroom.delivery.rate_limiter import RateLimiter
-from postroom.errors import ConfigError, UnsupportedFeature
 from postroom.receipts import Accepted
-
-NUMBER = "+442079460958"
-
-
-def sms(body: str = "hello", **more: Any) -> Sms:
-    return Sms(to=more.pop("to", NUMBER), body=body, **more)
-
-
-def room_of(stage: ModuleType, script: Any, provider: str = "stage", **settings: Any) -> Postroom:
-    return Postroom(accounts={"a": stage.StageSettings(provider=provider, script=script, **settings)})
-
-
-class Turnstile:
-    """A transport's act that counts who is inside and lets them out one by one."""
-
-    def __init__(self) -> None:
-        self.inside = 0
-        self.most = 0
-        self.exit = asyncio.Event()
-
-    async def __call__(self, handed_over: object) -> Accepted:
-        self.inside += 1
-        self.most = max(self.most, self.inside)
-        await self.exit.wait()
-        self.inside -= 1
-        return Accepted()
-
-
-async def settled() -> None:
-    """Let everything that can run now, run."""
-    for _ in range(20):
-        await asyncio.sleep(0)
+from tests.unit.delivery.fake_clock import START, on_fake_clock
+from tests.unit.delivery.results import errors_of, receipt_of, receipts_of
+from tests.unit.delivery.sending import Turnstile, room_of, settled, sms
 
 
 @pytest.mark.parametrize("limit", [1, 3, 7])
-async def test_no_more_hand_overs_are_under_way_than_the_account_allows(stage: ModuleType, limit: int) -> None:
+async def test_no_more_sends_are_under_way_than_the_account_allows(stage: ModuleType, limit: int) -> None:
     act = Turnstile()
     script = stage.Script(act)
     async with room_of(stage, script, concurrency=limit) as room, asyncio.TaskGroup() as group:
@@ -96,67 +59,6 @@ async def test_no_more_batches_are_under_way_than_the_account_allows(stage: Modu
     assert [len(call) for call in script.calls] == [1000] * 5
 
 
-@pytest.mark.parametrize(("rate", "per_second"), [("10/s", 10), ("50/s", 50), ("300/m", 5), ("20/30s", 2 / 3)])
-@pytest.mark.parametrize("provider", ["stage", "stage-batch"])
-def test_a_rate_is_kept_in_every_second(stage: ModuleType, rate: str, per_second: float, provider: str) -> None:
-    moments = []
-
-    async def act(message: Sms) -> Accepted:
-        moments.append(asyncio.get_running_loop().time())
-        return Accepted()
-
-    async def many(batch: Sequence[Sms]) -> list[Accepted]:
-        return [await act(message) for message in batch]
-
-    async def work() -> None:
-        async with room_of(stage, stage.Script(act, many=many), provider, rate=rate) as room:
-            await room.send_many([sms() for _ in range(200)])
-            await asyncio.sleep(10)
-            await room.send_many([sms() for _ in range(200)])
-
-    on_fake_clock(work())
-    assert len(moments) == 400
-    for index, moment in enumerate(moments):
-        within = sum(1 for other in moments[index:] if other < moment + 1)
-        assert within <= per_second * 1.05 + 1
-    assert moments[199] - moments[0] <= 200 / per_second + 1.1
-
-
-@given(
-    rate=st.floats(0.5, 200),
-    bursts=st.lists(st.tuples(st.floats(0, 2), st.integers(1, 200)), min_size=1, max_size=60),
-)
-@settings(deadline=None, max_examples=60)
-def test_no_pattern_of_messages_outruns_the_rate(rate: float, bursts: list[tuple[float, int]]) -> None:
-    starts = []
-
-    async def work() -> None:
-        limiter = RateLimiter(rate)
-
-        async def one(count: int) -> None:
-            await limiter.acquire(count)
-            starts.append((asyncio.get_running_loop().time(), count))
-
-        async with asyncio.TaskGroup() as group:
-            for pause, count in bursts:
-                group.create_task(one(min(count, max(1, int(rate)))))
-                await asyncio.sleep(pause)
-
-    on_fake_clock(work())
-    for index, (start, _) in enumerate(starts):
-        within = sum(count for other, count in starts[index:] if other < start + 1 - 1e-6)
-        assert within <= rate * 1.05 + 1
-
-
-def test_an_account_without_a_rate_waits_for_nothing(stage: ModuleType) -> None:
-    async def work() -> float:
-        async with room_of(stage, stage.Script()) as room:
-            await room.send_many([sms() for _ in range(500)])
-        return asyncio.get_running_loop().time()
-
-    assert on_fake_clock(work()) == START
-
-
 @pytest.mark.parametrize("provider", ["stage", "stage-batch"])
 def test_a_transport_that_never_answers_is_unknown_when_its_time_is_up(stage: ModuleType, provider: str) -> None:
     async def hang(_: object) -> None:
@@ -185,30 +87,6 @@ async def test_a_thousand_concurrent_sends_become_one_call(stage: ModuleType) ->
     assert [len(call) for call in script.calls] == [1000]
     assert [m.body for m in script.messages] == [f"number {n}" for n in range(1000)]
     assert [r.provider_message_id for r in receipts] == [f"stage-{r.id}" for r in receipts]
-
-
-async def test_a_slow_opening_does_not_tear_the_first_batch_apart(stage: ModuleType) -> None:
-    opened = asyncio.Event()
-    script = stage.Script(opening=opened.wait)
-    async with room_of(stage, script, "stage-batch") as room, asyncio.TaskGroup() as group:
-        for _ in range(1000):
-            group.create_task(room.send(sms()))
-        await settled()
-        opened.set()
-    assert [len(call) for call in script.calls] == [1000]
-    assert (script.opened, script.closed) == (1, 1)
-
-
-async def test_a_slow_opening_keeps_no_other_account_waiting(stage: ModuleType) -> None:
-    never = asyncio.Event()
-    slow, quick = stage.Script(opening=never.wait), stage.Script()
-    accounts = {"slow": stage.StageSettings(script=slow), "quick": stage.StageSettings(script=quick)}
-    async with Postroom(accounts=accounts) as room:
-        waiting = asyncio.ensure_future(room.send(sms(provider="slow")))
-        await settled()
-        await asyncio.wait_for(room.send(sms(provider="quick")), 5)
-        never.set()
-        await waiting
 
 
 async def test_one_message_alone_is_sent_by_send(stage: ModuleType) -> None:
@@ -304,43 +182,6 @@ async def test_a_transport_that_cancels_its_own_work_leaves_the_message_in_doubt
     assert [type(result) for result in results] == [OutcomeUnknown] * 3
 
 
-async def test_a_validation_that_breaks_is_the_plugins_fault_and_sends_nothing(stage: ModuleType) -> None:
-    def validate(message: Sms) -> Never:
-        raise KeyError("oh")
-
-    script = stage.Script(validate=validate)
-    async with room_of(stage, script) as room:
-        with pytest.raises(ContractViolation, match="KeyError"):
-            await room.send(sms())
-    assert script.calls == []
-
-
-async def test_an_opening_that_breaks_is_the_plugins_fault_and_is_tried_again(stage: ModuleType) -> None:
-    async def opening() -> None:
-        if script.opened == 1:
-            raise RuntimeError("s3cret")
-
-    script = stage.Script(opening=opening)
-    async with room_of(stage, script) as room:
-        with pytest.raises(ContractViolation, match="RuntimeError.*nothing was sent") as caught:
-            await room.send(sms())
-        assert "s3cret" not in str(caught.value)
-        assert (await room.send(sms())).status is Status.SENT
-
-
-async def test_an_opening_that_cannot_reach_the_provider_is_an_attempt_like_any_other(stage: ModuleType) -> None:
-    async def opening() -> Never:
-        raise ProviderUnavailable("closed today", retry_after=60)
-
-    script = stage.Script(opening=opening)
-    async with room_of(stage, script) as room:
-        results = await room.send_many([sms(), sms()])
-    assert [type(result) for result in results] == [ProviderUnavailable] * 2
-    assert receipt_of(results[0]).id != receipt_of(results[1]).id
-    assert receipt_of(results[0]).attempts[0].retry_after == 60
-    assert script.calls == []
-
-
 @pytest.mark.parametrize("provider", ["stage", "stage-batch"])
 async def test_a_message_cancelled_while_it_waits_is_never_sent(stage: ModuleType, provider: str) -> None:
     act = Turnstile()
@@ -361,7 +202,7 @@ async def test_a_message_cancelled_while_it_waits_is_never_sent(stage: ModuleTyp
 
 
 @pytest.mark.parametrize("provider", ["stage", "stage-batch"])
-def test_a_message_cancelled_while_it_waits_for_its_turn_is_never_sent(stage: ModuleType, provider: str) -> None:
+def test_a_message_cancelled_while_it_waits_for_the_rate_is_never_sent(stage: ModuleType, provider: str) -> None:
     async def work() -> list[str]:
         script = stage.Script()
         async with room_of(stage, script, provider, rate="1/m") as room:
@@ -455,43 +296,9 @@ async def test_what_ends_a_program_passes_through_and_leaves_nobody_waiting(stag
 
     async with room_of(stage, stage.Script(act, many=act), provider) as room:
         tasks = [asyncio.ensure_future(room.send(sms())) for _ in range(2)]
-        _done, pending = await asyncio.wait(tasks, timeout=5)
+        _, pending = await asyncio.wait(tasks, timeout=5)
         assert not pending
         assert [type(task.exception()) for task in tasks] == [Stop, Stop]
-
-
-async def test_an_sms_to_several_numbers_is_split_and_told_apart(stage: ModuleType) -> None:
-    async def act(message: Sms) -> Accepted:
-        (number,) = message.recipients
-        if number.endswith("2"):
-            raise MessageRejected("no", provider_code="22")
-        if number.endswith("3"):
-            raise OutcomeUnknown("gone quiet")
-        return Accepted(provider_message_id=number)
-
-    script = stage.Script(act)
-    numbers = ["+442079460951", "+442079460952", "+442079460953", "+442079460954", "+442079460951"]
-    async with room_of(stage, script) as room:
-        receipt = await room.send(sms(to=numbers))
-    assert sorted(script.recipients) == sorted(set(numbers))
-    assert all(message.to == message.recipients for message in script.messages)
-    told = {r.address[-1]: (r.outcome, r.provider_message_id and r.provider_message_id[-1]) for r in receipt.recipients}
-    assert told == {
-        "1": (Outcome.ACCEPTED, "1"),
-        "2": (Outcome.PERMANENT, None),
-        "3": (Outcome.UNKNOWN, None),
-        "4": (Outcome.ACCEPTED, "4"),
-    }
-    assert [r.address for r in receipt.recipients] == numbers[:4]
-    assert receipt.status is Status.IN_DOUBT
-
-
-async def test_an_sms_is_split_as_finely_as_the_provider_needs(stage: ModuleType) -> None:
-    script = stage.Script()
-    numbers = [f"+44207946095{n}" for n in range(5)]
-    async with room_of(stage, script, "stage-pairs") as room:
-        await room.send(sms(to=numbers))
-    assert [message.to for message in script.messages] == [tuple(numbers[:2]), tuple(numbers[2:4]), tuple(numbers[4:])]
 
 
 async def test_closing_waits_for_what_is_under_way(stage: ModuleType) -> None:
@@ -530,58 +337,6 @@ async def test_closing_waits_for_batches_and_for_those_in_the_queue(stage: Modul
     assert [receipt.status for receipt in receipts_of(await sending)] == [Status.SENT] * 3000
 
 
-async def test_closing_while_an_account_opens_closes_it_too(stage: ModuleType) -> None:
-    gate = asyncio.Event()
-    script = stage.Script(opening=gate.wait)
-    room = room_of(stage, script)
-    sending = asyncio.ensure_future(room.send(sms()))
-    await settled()
-    closing = asyncio.ensure_future(room.close())
-    await settled()
-    gate.set()
-    await closing
-    await asyncio.wait([sending])
-    assert (script.opened, script.closed) == (1, 1)
-
-
-async def test_a_transport_that_fails_to_close_is_logged_and_the_others_are_closed(
-    stage: ModuleType, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def closing() -> Never:
-        raise RuntimeError("stuck")
-
-    bad, good = stage.Script(closing=closing), stage.Script()
-    accounts = {"bad": stage.StageSettings(script=bad), "good": stage.StageSettings(script=good)}
-    async with Postroom(accounts=accounts) as room:
-        await room.send(sms(provider="bad"))
-        await room.send(sms(provider="good"))
-    assert good.closed == 1
-    assert "bad: closing failed" in caplog.text
-
-
-async def test_a_wrong_sender_of_an_account_is_a_configuration_error_and_opens_nothing(stage: ModuleType) -> None:
-    script = stage.Script()
-    async with room_of(stage, script, from_="nobody at all") as room:
-        with pytest.raises(ConfigError, match=r"accounts\.a\.from"):
-            await room.send(Email(to="b@example.org", text="hello"))
-    assert script.opened == 0
-
-
-async def test_the_unsupported_is_refused_or_warned_about_as_the_account_says(
-    stage: ModuleType, caplog: pytest.LogCaptureFixture
-) -> None:
-    email = Email(to="b@example.org", from_="a@example.org", html="<p>hello", tags=("x",))
-    script = stage.Script()
-    async with room_of(stage, script, "stage-plain") as room:
-        with pytest.raises(UnsupportedFeature, match="html, tags") as caught:
-            await room.send(email)
-    assert (caught.value.feature, caught.value.provider) == ("html", "stage-plain")
-    assert script.calls == []
-    async with room_of(stage, script, "stage-plain", unsupported="warn") as room:
-        assert (await room.send(email)).status is Status.SENT
-    assert "without html, tags" in caplog.text
-
-
 async def test_a_message_cancelled_while_it_is_handed_over_says_so(
     stage: ModuleType, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -596,7 +351,7 @@ async def test_a_message_cancelled_while_it_is_handed_over_says_so(
     assert "outcome unknown" in caplog.text
 
 
-async def test_every_number_of_a_cancelled_sms_is_told_of_in_the_log(
+async def test_every_number_of_a_cancelled_sms_is_in_the_log(
     stage: ModuleType, caplog: pytest.LogCaptureFixture
 ) -> None:
     act = Turnstile()
@@ -606,19 +361,6 @@ async def test_every_number_of_a_cancelled_sms_is_told_of_in_the_log(
         sending.cancel()
         await asyncio.wait([sending])
     assert caplog.text.count("outcome unknown") == 2
-
-
-@pytest.mark.timeout(20)
-async def test_an_sms_to_thousands_is_split_in_no_time(stage: ModuleType) -> None:
-    script = stage.Script()
-    numbers = tuple(f"+4420{70000000 + n}" for n in range(3000))
-    message = sms(to=numbers)
-    started = asyncio.get_running_loop().time()
-    async with room_of(stage, script, "stage-batch") as room:
-        receipt = await room.send(message)
-    assert [result.address for result in receipt.recipients] == list(numbers)
-    assert sorted(script.recipients) == sorted(numbers)
-    assert asyncio.get_running_loop().time() - started < 5
 
 
 @given(data=st.data())

@@ -1,21 +1,17 @@
-"""Extensions: gates hold across the hand-over, observers are told after it, and neither harms a message."""
+"""Send middleware: holds across the send, sees the error of its own message, and harms none."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, Never
 
 import pytest
-from tests.unit.delivery.results import receipt_of, receipts_of
 
 from postroom import (
     Config,
     ExtensionNotFound,
     MessageRejected,
-    Outcome,
-    OutcomeUnknown,
     PluginError,
     Postroom,
     Receipt,
@@ -24,33 +20,20 @@ from postroom import (
     Suppressed,
 )
 from postroom.receipts import Accepted
-
-
-def sms(body: str = "hello", **more: Any) -> Sms:
-    return Sms(to="+442079460958", body=body, **more)
-
-
-def room_of(stage: ModuleType, script: Any, *extensions: str, provider: str = "stage") -> Postroom:
-    return Postroom(
-        Config.model_validate(
-            {
-                "accounts": {"a": stage.StageSettings(provider=provider, script=script)},
-                "plugins": {"extensions": [f"stage-{name}" for name in extensions]},
-            }
-        )
-    )
+from tests.unit.delivery.results import receipts_of
+from tests.unit.delivery.sending import room_with, sms
 
 
 def entered(stage: ModuleType) -> list[Any]:
     return [entry[:2] for entry in stage.LOG]
 
 
-async def test_gates_hold_across_the_hand_over_in_the_order_of_the_configuration(stage: ModuleType) -> None:
+async def test_middleware_holds_across_the_send_in_the_order_of_the_configuration(stage: ModuleType) -> None:
     async def act(message: Sms) -> Accepted:
         stage.LOG.append(("sent", message.body))
         return Accepted()
 
-    async with room_of(stage, stage.Script(act), "gate", "second-gate") as room:
+    async with room_with(stage, stage.Script(act), "gate", "second-gate") as room:
         await room.send(sms())
     assert entered(stage) == [
         ("gate", "enter"),
@@ -61,20 +44,20 @@ async def test_gates_hold_across_the_hand_over_in_the_order_of_the_configuration
     ]
 
 
-async def test_a_gate_sees_the_account_and_may_step_aside(stage: ModuleType) -> None:
-    async with room_of(stage, stage.Script(), "gate") as room:
+async def test_a_middleware_sees_the_account_and_may_step_aside(stage: ModuleType) -> None:
+    async with room_with(stage, stage.Script(), "gate") as room:
         await room.send(sms())
     assert stage.LOG[0] == ("gate", "enter", "a")
 
 
 @pytest.mark.parametrize("provider", ["stage", "stage-batch"])
 @pytest.mark.parametrize("error", [Suppressed("asked not to be written to"), RuntimeError("s3cret")])
-async def test_a_gate_that_does_not_open_keeps_the_message_and_leaves_those_already_open(
+async def test_a_middleware_that_does_not_open_keeps_the_message_and_leaves_those_already_open(
     stage: ModuleType, provider: str, error: Exception
 ) -> None:
     stage.VETO.update(second_gate=True, error=error)
     script = stage.Script()
-    async with room_of(stage, script, "gate", "second-gate", "observer", provider=provider) as room:
+    async with room_with(stage, script, "gate", "second-gate", "observer", provider=provider) as room:
         for result in await room.send_many([sms(), sms()]):
             assert isinstance(result, Suppressed if isinstance(error, Suppressed) else PluginError)
             assert "s3cret" not in str(result)
@@ -85,7 +68,7 @@ async def test_a_gate_that_does_not_open_keeps_the_message_and_leaves_those_alre
 async def test_a_veto_of_one_message_of_a_batch_leaves_the_others_alone(stage: ModuleType) -> None:
     stage.VETO.update(gate=lambda message: message.body == "2", error=Suppressed("not this one"))
     script = stage.Script()
-    async with room_of(stage, script, "gate", provider="stage-batch") as room:
+    async with room_with(stage, script, "gate", provider="stage-batch") as room:
         results = await room.send_many([sms(str(n)) for n in range(5)])
     assert [type(result).__name__ for result in results] == ["Receipt", "Receipt", "Suppressed", "Receipt", "Receipt"]
     assert [[m.body for m in call] for call in script.calls] == [["0", "1", "3", "4"]]
@@ -94,9 +77,9 @@ async def test_a_veto_of_one_message_of_a_batch_leaves_the_others_alone(stage: M
     ]
 
 
-async def test_gates_hold_around_a_batch_of_any_size(stage: ModuleType) -> None:
+async def test_middleware_holds_around_a_batch_of_any_size(stage: ModuleType) -> None:
     script = stage.Script()
-    async with room_of(stage, script, "gate", "second-gate", provider="stage-batch") as room:
+    async with room_with(stage, script, "gate", "second-gate", provider="stage-batch") as room:
         results = receipts_of(await room.send_many([sms() for _ in range(1000)]))
     assert [result.status for result in results] == [Status.SENT] * 1000
     assert [len(call) for call in script.calls] == [1000]
@@ -104,7 +87,7 @@ async def test_gates_hold_around_a_batch_of_any_size(stage: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("provider", ["stage", "stage-batch"])
-async def test_a_gate_sees_the_error_of_its_own_message(stage: ModuleType, provider: str) -> None:
+async def test_a_middleware_sees_the_error_of_its_own_message(stage: ModuleType, provider: str) -> None:
     async def act(message: Sms) -> Accepted:
         if message.body == "bad":
             raise MessageRejected("no")
@@ -113,7 +96,7 @@ async def test_a_gate_sees_the_error_of_its_own_message(stage: ModuleType, provi
     async def many(batch: Sequence[Sms]) -> list[Accepted | MessageRejected]:
         return [MessageRejected("no") if m.body == "bad" else Accepted() for m in batch]
 
-    async with room_of(stage, stage.Script(act, many=many), "gate", provider=provider) as room:
+    async with room_with(stage, stage.Script(act, many=many), "gate", provider=provider) as room:
         await room.send_many([sms("good"), sms("bad")])
     assert entered(stage).count(("gate", "error")) == 1
     assert entered(stage).count(("gate", "leave")) == 2
@@ -121,57 +104,32 @@ async def test_a_gate_sees_the_error_of_its_own_message(stage: ModuleType, provi
 
 
 @pytest.mark.parametrize("provider", ["stage", "stage-batch"])
-async def test_a_gate_that_breaks_afterwards_changes_nothing(
+async def test_a_middleware_that_breaks_afterwards_changes_nothing(
     stage: ModuleType, caplog: pytest.LogCaptureFixture, provider: str
 ) -> None:
     stage.VETO["after:gate"] = RuntimeError("broke on leaving")
-    async with room_of(stage, stage.Script(), "second-gate", "gate", provider=provider) as room:
+    async with room_with(stage, stage.Script(), "second-gate", "gate", provider=provider) as room:
         results = receipts_of(await room.send_many([sms(), sms()]))
     assert [result.status for result in results] == [Status.SENT] * 2
     assert "'stage-gate' failed after the send" in caplog.text
     assert entered(stage).count(("second_gate", "leave")) == 2
 
 
-async def test_an_error_that_passes_a_gate_is_not_logged_as_the_gates_own(
+async def test_an_error_that_passes_a_middleware_is_not_logged_as_the_middlewares_own(
     stage: ModuleType, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def act(_: object) -> Never:
         raise MessageRejected("no")
 
-    async with room_of(stage, stage.Script(act), "gate") as room:
+    async with room_with(stage, stage.Script(act), "gate") as room:
         with pytest.raises(MessageRejected):
             await room.send(sms())
     assert "failed after" not in caplog.text
 
 
-async def test_observers_are_told_of_every_end(stage: ModuleType) -> None:
-    async def act(message: Sms) -> Accepted:
-        if message.body == "no":
-            raise MessageRejected("no")
-        if message.body == "doubt":
-            raise OutcomeUnknown("doubt")
-        return Accepted()
-
-    async with room_of(stage, stage.Script(act), "observer") as room:
-        for body in ("yes", "no", "doubt"):
-            await room.send_many([sms(body)])
-    assert [entry[1] for entry in stage.LOG] == ["sent", "failed", "in_doubt"]
-
-
-async def test_an_observer_that_breaks_is_logged_and_the_next_is_told(
-    stage: ModuleType, caplog: pytest.LogCaptureFixture
-) -> None:
-    async with room_of(stage, stage.Script(), "deaf", "observer") as room:
-        receipt = await room.send(sms())
-    assert receipt.status is Status.SENT
-    assert [("observed", "sent", receipt.id)] == stage.LOG
-    with caplog.at_level(logging.ERROR):
-        assert "'stage-deaf' failed to observe" in caplog.text
-
-
 async def test_a_missing_extension_is_an_error_when_the_room_is_made(stage: ModuleType) -> None:
     with pytest.raises(ExtensionNotFound, match=r"'stage-gaet' is not installed; installed: .*stage-gate"):
-        room_of(stage, stage.Script(), "gaet")
+        room_with(stage, stage.Script(), "gaet")
 
 
 async def test_a_veto_lets_no_other_account_of_the_route_pass_either(stage: ModuleType) -> None:
@@ -188,14 +146,3 @@ async def test_a_veto_lets_no_other_account_of_the_route_pass_either(stage: Modu
         with pytest.raises(Suppressed):
             await room.send(sms(provider="both"))
     assert [script.calls for script in scripts] == [[], []]
-
-
-async def test_a_doubtful_message_is_in_doubt_for_its_observers_too(stage: ModuleType) -> None:
-    async def act(_: object) -> Never:
-        raise OutcomeUnknown("quiet")
-
-    async with room_of(stage, stage.Script(act), "observer") as room:
-        with pytest.raises(OutcomeUnknown) as caught:
-            await room.send(sms())
-    assert receipt_of(caught.value).recipients[0].outcome is Outcome.UNKNOWN
-    assert [("observed", "in_doubt", receipt_of(caught.value).id)] == stage.LOG

@@ -1,19 +1,19 @@
-"""Failover that is safe: who may be handed over again, and who never, whatever the accounts answer."""
+"""Delivery progress: who may be tried again elsewhere, and who never, whatever the accounts answer."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from types import ModuleType
-from typing import Any, Never
+from typing import Never
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.unit.delivery.results import receipt_of
 
 from postroom import (
     AuthenticationFailed,
@@ -38,11 +38,14 @@ from postroom.delivery.receipt_errors import raise_for_receipt
 from postroom.messages import Message
 from postroom.plugin.settings import OnUnknown
 from postroom.receipts import Accepted, Receipt
-
-Act = Callable[[Any], Awaitable[Accepted]]
+from tests.unit.delivery import sending
+from tests.unit.delivery.results import receipt_of
+from tests.unit.delivery.sending import Act, raising, route_of
 
 TO = ("one@example.org", "two@example.org", "three@example.org")
 NUMBERS = ("+442079460951", "+442079460952", "+442079460953")
+
+email = partial(sending.email, to=TO[:1], from_="post@example.org")
 
 GOES_ON = {
     (Outcome.TRANSIENT, Scope.RECIPIENT): True,
@@ -57,13 +60,6 @@ GOES_ON = {
 }
 
 
-def raising(error: Exception) -> Act:
-    async def act(_: object) -> Never:
-        raise error
-
-    return act
-
-
 def answering(**outcomes: Outcome) -> Act:
     """Answer with an outcome per recipient, by the word before its @."""
 
@@ -76,22 +72,6 @@ def answering(**outcomes: Outcome) -> Act:
         raise RecipientsRefused("nobody", outcome=Outcome.TRANSIENT, recipients=results)
 
     return act
-
-
-def route_of(
-    stage: ModuleType, *scripts: Any, providers: list[str] | None = None, on_unknown: OnUnknown = "hold"
-) -> Postroom:
-    names = [f"a{n}" for n in range(len(scripts))]
-    providers = providers or ["stage"] * len(scripts)
-    accounts = {
-        name: stage.StageSettings(provider=p, script=s, from_="post@example.org", on_unknown=on_unknown)
-        for name, s, p in zip(names, scripts, providers, strict=True)
-    }
-    return Postroom(accounts=accounts, routes={"r": {"via": names}}, defaults={"email": "r", "sms": "r"})
-
-
-def email(to: Sequence[str] = TO[:1], **more: Any) -> Email:
-    return Email(to=to, text="hello", **more)
 
 
 @pytest.mark.parametrize(("outcome", "scope"), GOES_ON)
@@ -122,7 +102,7 @@ async def test_only_those_refused_for_now_go_on_to_the_next_account(stage: Modul
     first = stage.Script(answering(one=Outcome.ACCEPTED, two=Outcome.TRANSIENT, three=Outcome.PERMANENT))
     second = stage.Script()
     async with route_of(stage, first, second) as room:
-        receipt = await room.send(email(TO))
+        receipt = await room.send(email(to=TO))
     (narrowed,) = second.messages
     assert narrowed.recipients == ("two@example.org",)
     assert [a.email for a in narrowed.to] == list(TO)
@@ -139,7 +119,7 @@ async def test_an_account_that_cannot_narrow_an_email_is_passed_over(stage: Modu
     first = stage.Script(answering(one=Outcome.ACCEPTED, two=Outcome.TRANSIENT))
     second, third = stage.Script(), stage.Script()
     async with route_of(stage, first, second, third, providers=["stage", "stage-whole", "stage"]) as room:
-        receipt = await room.send(email(TO[:2]))
+        receipt = await room.send(email(to=TO[:2]))
     assert second.calls == []
     assert third.recipients == ["two@example.org"]
     assert [r.outcome for r in receipt.recipients] == [Outcome.ACCEPTED] * 2
@@ -148,7 +128,7 @@ async def test_an_account_that_cannot_narrow_an_email_is_passed_over(stage: Modu
 async def test_a_whole_email_may_fail_over_to_an_account_that_cannot_narrow(stage: ModuleType) -> None:
     first, second = stage.Script(raising(ProviderUnavailable("later"))), stage.Script()
     async with route_of(stage, first, second, providers=["stage", "stage-whole"]) as room:
-        assert (await room.send(email(TO))).account == "a1"
+        assert (await room.send(email(to=TO))).account == "a1"
     assert second.recipients == list(TO)
 
 
@@ -200,7 +180,7 @@ async def test_a_yes_for_nobody_is_no_yes(stage: ModuleType) -> None:
 
     async with route_of(stage, stage.Script(act)) as room:
         with pytest.raises(RecipientsRefused) as caught:
-            await room.send(email(TO))
+            await room.send(email(to=TO))
     assert caught.value.outcome is Outcome.TRANSIENT
     assert receipt_of(caught.value).status is Status.FAILED
 
@@ -216,7 +196,7 @@ async def test_a_yes_for_nobody_with_a_doubt_in_it_is_unknown(stage: ModuleType)
 
     second = stage.Script()
     async with route_of(stage, stage.Script(act), second) as room:
-        receipt = await room.send(email(TO))
+        receipt = await room.send(email(to=TO))
     assert second.recipients == [TO[2]]
     assert receipt.status is Status.IN_DOUBT
 
@@ -227,7 +207,7 @@ async def test_an_error_that_admits_an_acceptance_is_not_raised(stage: ModuleTyp
         raise RecipientsRefused("some", recipients=tuple(results))
 
     async with route_of(stage, stage.Script(act)) as room:
-        receipt = await room.send(email(TO[:2]))
+        receipt = await room.send(email(to=TO[:2]))
     assert receipt.status is Status.SENT
     assert [r.outcome for r in receipt.recipients] == [Outcome.ACCEPTED, Outcome.PERMANENT]
 
@@ -237,7 +217,7 @@ async def test_a_doubt_outweighs_a_later_refusal(stage: ModuleType) -> None:
     second = stage.Script(raising(MessageRejected("no")))
     async with route_of(stage, first, second) as room:
         with pytest.raises(DeliveryError) as caught:
-            await room.send(email(TO[:2]))
+            await room.send(email(to=TO[:2]))
     assert caught.value.outcome is Outcome.UNKNOWN
     assert receipt_of(caught.value).status is Status.IN_DOUBT
 
@@ -250,7 +230,7 @@ async def test_an_account_with_wrong_settings_is_passed_over_and_the_receipt_kep
         "a2": stage.StageSettings(script=(third := stage.Script())),
     }
     async with Postroom(accounts=accounts, routes={"r": {"via": ["a0", "a1"]}, "s": {"via": ["a1", "a2"]}}) as room:
-        receipt = await room.send(email(TO[:2], provider="r"))
+        receipt = await room.send(email(to=TO[:2], provider="r"))
         assert [r.outcome for r in receipt.recipients] == [Outcome.ACCEPTED, Outcome.TRANSIENT]
         assert (await room.send(Sms(to=NUMBERS[0], body="x", provider="s"))).account == "a2"
         with pytest.raises(ConfigError, match=r"accounts\.a1\.token"):
@@ -300,9 +280,9 @@ class World:
             before = final.get(recipient)
             assert before not in (Outcome.ACCEPTED, Outcome.UNKNOWN), f"{recipient} was handed over twice"
             final[recipient] = self.fates[index][recipient][0]
-        told = {r.address: r.outcome for r in receipt.recipients}
+        recorded = {r.address: r.outcome for r in receipt.recipients}
         assert len(receipt.recipients) == len(set(recipients))
-        assert told == final
+        assert recorded == final
         assert (error is None) == (Outcome.ACCEPTED in final.values())
         in_doubt = Outcome.UNKNOWN in final.values()
         assert (receipt.status is Status.IN_DOUBT) == in_doubt
@@ -328,7 +308,7 @@ def test_nobody_is_ever_served_twice_and_everybody_ends_with_one_result(stage: M
     recipients = data.draw(st.sampled_from([NUMBERS[:1], NUMBERS, TO[:1], TO[:2], TO]))
     fate = st.fixed_dictionaries({r: st.sampled_from(FATES) for r in recipients})
     world = World(data.draw(st.lists(fate, min_size=1, max_size=3)))
-    message = Sms(to=recipients, body="hello") if recipients[0][0] == "+" else email(recipients)
+    message = Sms(to=recipients, body="hello") if recipients[0][0] == "+" else email(to=recipients)
     receipt, error = asyncio.run(fate_of(stage, world, message))
     world.judge(recipients, receipt, error)
 
@@ -356,7 +336,7 @@ def test_assuming_at_one_account_does_not_hide_a_doubt_at_another() -> None:
 
 
 def test_a_doubt_beside_an_acceptance_is_still_known_when_the_message_is_taken_up_again() -> None:
-    message = email(TO[:2], id="m")
+    message = email(to=TO[:2], id="m")
     doubtful = RecipientResult(address=TO[1], outcome=Outcome.UNKNOWN)
     progress = DeliveryProgress(message, "m")
     answer = Accepted(recipients=(RecipientResult.accepted(TO[0]), doubtful))

@@ -12,25 +12,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from postroom import Config, Email, Postroom, ProviderNotFound, Sms
+from postroom import Config, Postroom, ProviderNotFound
 from postroom.delivery.accounts import Target
 from postroom.delivery.routing import Router, country_of
 from postroom.messages import Message
 from postroom.registry.registry import Registry
+from tests.unit.delivery.sending import email, sms
 
 GB, US, IE, CA = "+442079460958", "+12025550123", "+353861234567", "+14165550123"
 
 
 def router_of(rng: random.Random | None = None, **values: Any) -> Router:
     return Router(Config.model_validate(values), Registry(), rng=rng)
-
-
-def sms(**more: Any) -> Sms:
-    return Sms(**{"to": GB, "body": "x", **more})
-
-
-def email(**more: Any) -> Email:
-    return Email(**{"to": "b@example.org", "text": "x", **more})
 
 
 def targets(router: Router, message: Message) -> list[Target]:

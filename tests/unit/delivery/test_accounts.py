@@ -1,0 +1,244 @@
+"""The account pool: opened once when first used, closed whatever happens; credentials that a message brings."""
+
+from __future__ import annotations
+
+import asyncio
+from types import ModuleType
+from typing import Any, Never
+
+import pytest
+
+from postroom import (
+    ConfigError,
+    ContractViolation,
+    Email,
+    InvalidOption,
+    MessageRejected,
+    MissingCredential,
+    Postroom,
+    ProviderUnavailable,
+    Sms,
+    Status,
+)
+from postroom.receipts import Accepted
+from tests.unit.delivery.results import receipt_of, receipts_of
+from tests.unit.delivery.sending import raising, room_of, settled, sms
+
+
+async def test_a_slow_opening_does_not_tear_the_first_batch_apart(stage: ModuleType) -> None:
+    opened = asyncio.Event()
+    script = stage.Script(opening=opened.wait)
+    async with room_of(stage, script, "stage-batch") as room, asyncio.TaskGroup() as group:
+        for _ in range(1000):
+            group.create_task(room.send(sms()))
+        await settled()
+        opened.set()
+    assert [len(call) for call in script.calls] == [1000]
+    assert (script.opened, script.closed) == (1, 1)
+
+
+async def test_a_slow_opening_keeps_no_other_account_waiting(stage: ModuleType) -> None:
+    never = asyncio.Event()
+    slow, quick = stage.Script(opening=never.wait), stage.Script()
+    accounts = {"slow": stage.StageSettings(script=slow), "quick": stage.StageSettings(script=quick)}
+    async with Postroom(accounts=accounts) as room:
+        waiting = asyncio.ensure_future(room.send(sms(provider="slow")))
+        await settled()
+        await asyncio.wait_for(room.send(sms(provider="quick")), 5)
+        never.set()
+        await waiting
+
+
+async def test_an_opening_that_breaks_is_the_plugins_fault_and_is_tried_again(stage: ModuleType) -> None:
+    async def opening() -> None:
+        if script.opened == 1:
+            raise RuntimeError("s3cret")
+
+    script = stage.Script(opening=opening)
+    async with room_of(stage, script) as room:
+        with pytest.raises(ContractViolation, match=r"RuntimeError.*nothing was sent") as caught:
+            await room.send(sms())
+        assert "s3cret" not in str(caught.value)
+        assert (await room.send(sms())).status is Status.SENT
+
+
+async def test_an_opening_that_cannot_reach_the_provider_is_an_attempt_like_any_other(stage: ModuleType) -> None:
+    async def opening() -> Never:
+        raise ProviderUnavailable("closed today", retry_after=60)
+
+    script = stage.Script(opening=opening)
+    async with room_of(stage, script) as room:
+        results = await room.send_many([sms(), sms()])
+    assert [type(result) for result in results] == [ProviderUnavailable] * 2
+    assert receipt_of(results[0]).id != receipt_of(results[1]).id
+    assert receipt_of(results[0]).attempts[0].retry_after == 60
+    assert script.calls == []
+
+
+async def test_closing_while_an_account_opens_closes_it_too(stage: ModuleType) -> None:
+    gate = asyncio.Event()
+    script = stage.Script(opening=gate.wait)
+    room = room_of(stage, script)
+    sending = asyncio.ensure_future(room.send(sms()))
+    await settled()
+    closing = asyncio.ensure_future(room.close())
+    await settled()
+    gate.set()
+    await closing
+    await asyncio.wait([sending])
+    assert (script.opened, script.closed) == (1, 1)
+
+
+async def test_a_transport_that_fails_to_close_is_logged_and_the_others_are_closed(
+    stage: ModuleType, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def closing() -> Never:
+        raise RuntimeError("stuck")
+
+    bad, good = stage.Script(closing=closing), stage.Script()
+    accounts = {"bad": stage.StageSettings(script=bad), "good": stage.StageSettings(script=good)}
+    async with Postroom(accounts=accounts) as room:
+        await room.send(sms(provider="bad"))
+        await room.send(sms(provider="good"))
+    assert good.closed == 1
+    assert "bad: closing failed" in caplog.text
+
+
+async def test_a_wrong_sender_of_an_account_is_a_configuration_error_and_opens_nothing(stage: ModuleType) -> None:
+    script = stage.Script()
+    async with room_of(stage, script, from_="nobody at all") as room:
+        with pytest.raises(ConfigError, match=r"accounts\.a\.from"):
+            await room.send(Email(to="b@example.org", text="hello"))
+    assert script.opened == 0
+
+
+class TestOptions:
+    """Credentials a message brings with it."""
+
+    def room(self, stage: ModuleType, script: Any, **settings: Any) -> Postroom:
+        return Postroom(accounts={"a": stage.StageSettings(script=script, **settings)})
+
+    @pytest.mark.parametrize("name", ["token", "stage_token", "stage_secret"])
+    async def test_are_taken_by_field_prefixed_field_or_the_providers_own_name(
+        self, stage: ModuleType, name: str
+    ) -> None:
+        script = stage.Script()
+        async with self.room(stage, script, token="base", from_="+15005550006", user="ann") as room:
+            await room.send(sms(options={name: "mine"}))
+        (seen,) = script.settings_seen
+        assert seen.token.get_secret_value() == "mine"
+        assert (seen.from_, seen.user) == ("+15005550006", "ann")
+
+    async def test_open_one_transport_for_each_set_and_keep_it(self, stage: ModuleType) -> None:
+        script = stage.Script()
+        async with self.room(stage, script, token="base") as room:
+            for token in ("one", "two", "one", "two", None):
+                await room.send(sms(options={"token": token} if token else {}))
+        assert script.opened == script.closed == 3
+        assert [s.token.get_secret_value() for s in script.settings_seen] == ["one", "two", "one", "two", "base"]
+
+    async def test_never_share_a_batch_with_other_credentials(self, stage: ModuleType) -> None:
+        script = stage.Script()
+        accounts = {"a": stage.StageSettings(provider="stage-batch", script=script)}
+        async with Postroom(accounts=accounts) as room:
+            await room.send_many([sms(options={"token": str(n % 3)}) for n in range(30)])
+        for call in script.calls:
+            assert len({m.options["token"].get_secret_value() for m in call}) == 1
+        assert len(script.messages) == 30
+
+    async def test_replace_all_credentials_of_the_account(self, stage: ModuleType) -> None:
+        script = stage.Script()
+        async with self.room(stage, script, token="base") as room:
+            await room.send(sms(options={"key": "mine"}))
+        assert (script.settings_seen[0].key.get_secret_value(), script.settings_seen[0].token) == ("mine", None)
+
+    async def test_cannot_change_a_setting_that_is_no_credential(self, stage: ModuleType) -> None:
+        script = stage.Script()
+        async with self.room(stage, script, token="base") as room:
+            with pytest.raises(InvalidOption, match="no such option"):
+                await room.send(sms(options={"user": "bob"}))
+        assert script.calls == []
+
+    async def test_complete_an_account_that_has_no_credentials_and_keep_its_sender(self, stage: ModuleType) -> None:
+        stage.STAGE.__init__()
+        account = {"provider": "stage", "from": "+15005550006", "token": {"env": "NOT_SET_AT_ALL"}}
+        async with Postroom(accounts={"a": account}) as room:
+            with pytest.raises(MissingCredential, match=r"accounts\.a\.token: .*NOT_SET_AT_ALL"):
+                await room.send(sms())
+            await room.send(sms(options={"token": "mine"}))
+        (seen,) = stage.STAGE.settings_seen
+        assert (seen.token.get_secret_value(), seen.from_) == ("mine", "+15005550006")
+
+    async def test_are_enough_for_a_provider_without_an_account(self, stage: ModuleType) -> None:
+        stage.STAGE.__init__()
+        async with Postroom() as room:
+            receipt = await room.send(sms(provider="stage", options={"stage_secret": "mine"}))
+        assert (receipt.account, receipt.provider) == ("stage", "stage")
+        assert stage.STAGE.settings_seen[0].token.get_secret_value() == "mine"
+
+    async def test_that_the_provider_does_not_know_are_refused_by_name_only(self, stage: ModuleType) -> None:
+        script = stage.Script()
+        async with self.room(stage, script) as room:
+            with pytest.raises(InvalidOption, match=r"options\.tokne: .*did you mean 'token'") as caught:
+                await room.send(sms(options={"tokne": "s3cret"}))
+        assert "s3cret" not in str(caught.value)
+        assert script.calls == []
+
+    @pytest.mark.parametrize(
+        "name", ["provider", "from", "timeout", "rate", "concurrency", "on_unknown", "unsupported", "base_url"]
+    )
+    async def test_cannot_change_the_limits_or_the_address_of_an_account(self, stage: ModuleType, name: str) -> None:
+        script = stage.Script()
+        async with self.room(stage, script) as room:
+            with pytest.raises(InvalidOption, match=rf"options\.{name}: .* no such option"):
+                await room.send(sms(options={name: "1"}))
+        assert script.calls == []
+
+    async def test_stay_out_of_errors_and_text(self, stage: ModuleType) -> None:
+        message = sms(options={"token": "s3cret"})
+        async with self.room(stage, stage.Script(raising(MessageRejected("no")))) as room:
+            with pytest.raises(MessageRejected) as caught:
+                await room.send(message)
+        shown = f"{caught.value!r} {receipt_of(caught.value)!r} {message!r} {room!r}"
+        assert "s3cret" not in shown
+
+    async def test_of_many_tenants_do_not_pile_up(self, stage: ModuleType) -> None:
+        script = stage.Script()
+        async with self.room(stage, script) as room:
+            for number in range(300):
+                await room.send(sms(options={"token": str(number)}))
+            assert script.opened - script.closed <= 256
+        assert script.opened == script.closed == 300
+
+    async def test_of_many_tenants_at_once_close_nobody_at_work(self, stage: ModuleType) -> None:
+        go = asyncio.Event()
+
+        async def act(message: Sms) -> Accepted:
+            await go.wait()
+            return Accepted()
+
+        script = stage.Script(act)
+        async with self.room(stage, script) as room:
+            sending = asyncio.ensure_future(room.send_many([sms(options={"token": str(n)}) for n in range(300)]))
+            while len(script.calls) < 300:
+                await asyncio.sleep(0)
+            assert script.closed == 0
+            go.set()
+            assert {receipt.status for receipt in receipts_of(await sending)} == {Status.SENT}
+
+
+async def test_a_providers_own_environment_variables_are_enough(
+    stage: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.STAGE.__init__()
+    monkeypatch.setenv("STAGE_TOKEN", "from the surroundings")
+    async with Postroom() as room:
+        await room.send(sms(provider="stage"))
+    assert stage.STAGE.settings_seen[0].token.get_secret_value() == "from the surroundings"
+
+
+def test_settings_of_another_provider_are_refused(stage: ModuleType) -> None:
+    from postroom.builtin.memory import MemorySettings
+
+    with pytest.raises(InvalidOption, match=r"accounts\.a: needs a StageSettings"):
+        Postroom(accounts={"a": MemorySettings(provider="stage")}).validate()

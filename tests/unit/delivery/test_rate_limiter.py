@@ -1,0 +1,80 @@
+"""The rate of an account: kept in every second, whatever comes in and however it is gathered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from types import ModuleType
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from postroom import (
+    Sms,
+)
+from postroom.delivery.rate_limiter import RateLimiter
+from postroom.receipts import Accepted
+from tests.unit.delivery.fake_clock import START, on_fake_clock
+from tests.unit.delivery.sending import room_of, sms
+
+
+@pytest.mark.parametrize(("rate", "per_second"), [("10/s", 10), ("50/s", 50), ("300/m", 5), ("20/30s", 2 / 3)])
+@pytest.mark.parametrize("provider", ["stage", "stage-batch"])
+def test_a_rate_is_kept_in_every_second(stage: ModuleType, rate: str, per_second: float, provider: str) -> None:
+    moments = []
+
+    async def act(message: Sms) -> Accepted:
+        moments.append(asyncio.get_running_loop().time())
+        return Accepted()
+
+    async def many(batch: Sequence[Sms]) -> list[Accepted]:
+        return [await act(message) for message in batch]
+
+    async def work() -> None:
+        async with room_of(stage, stage.Script(act, many=many), provider, rate=rate) as room:
+            await room.send_many([sms() for _ in range(200)])
+            await asyncio.sleep(10)
+            await room.send_many([sms() for _ in range(200)])
+
+    on_fake_clock(work())
+    assert len(moments) == 400
+    for index, moment in enumerate(moments):
+        within = sum(1 for other in moments[index:] if other < moment + 1)
+        assert within <= per_second * 1.05 + 1
+    assert moments[199] - moments[0] <= 200 / per_second + 1.1
+
+
+@given(
+    rate=st.floats(0.5, 200),
+    bursts=st.lists(st.tuples(st.floats(0, 2), st.integers(1, 200)), min_size=1, max_size=60),
+)
+@settings(deadline=None, max_examples=60)
+def test_no_pattern_of_messages_outruns_the_rate(rate: float, bursts: list[tuple[float, int]]) -> None:
+    starts = []
+
+    async def work() -> None:
+        limiter = RateLimiter(rate)
+
+        async def one(count: int) -> None:
+            await limiter.acquire(count)
+            starts.append((asyncio.get_running_loop().time(), count))
+
+        async with asyncio.TaskGroup() as group:
+            for pause, count in bursts:
+                group.create_task(one(min(count, max(1, int(rate)))))
+                await asyncio.sleep(pause)
+
+    on_fake_clock(work())
+    for index, (start, _) in enumerate(starts):
+        within = sum(count for other, count in starts[index:] if other < start + 1 - 1e-6)
+        assert within <= rate * 1.05 + 1
+
+
+def test_an_account_without_a_rate_waits_for_nothing(stage: ModuleType) -> None:
+    async def work() -> float:
+        async with room_of(stage, stage.Script()) as room:
+            await room.send_many([sms() for _ in range(500)])
+        return asyncio.get_running_loop().time()
+
+    assert on_fake_clock(work()) == START
