@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from postroom.delivery.attempt import check_sendable, prepare
+from postroom.delivery.attempt import check_sendable, prepare, split_for_transport
 from postroom.delivery.progress import DeliveryProgress
 from postroom.errors import PostroomError, UnsupportedFeature
 from postroom.messages import new_id
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 class AccountPreview:
     """What one account would make of a message.
 
-    `message` is what its transport would get, None where the account would refuse it, for `problem`. `unsupported`
-    are the features it would be refused for, `left_out` those it would be sent without. `sender` is the account's.
+    `message` is what its transport would get, None where the account would refuse it, for `problem`; an SMS to more
+    recipients than the provider takes goes as several. `unsupported` are the features it would be refused for,
+    `left_out` those it would be sent without. `sender` is the account's.
     """
 
     account: str
@@ -34,14 +35,17 @@ class AccountPreview:
 
 
 def preview(accounts: Accounts, router: Router, message: Email | Sms) -> list[AccountPreview]:
-    """Return what every account that `message` would be tried at now would make of it, in their order.
+    """Return what every account that `message` would be tried at now would make of its part of it, in their order.
 
     Raises what choosing an account raises, and MessageError for a message that has expired.
     """
     sendable = check_sendable(message)
     progress = DeliveryProgress(sendable, sendable.id or new_id())
-    targets = router.targets(router.route_for(sendable), sendable.channel_name)
-    return [_account_preview(accounts, target, sendable, progress) for target in targets]
+    return [
+        _account_preview(accounts, target, part, progress)
+        for part, _, targets in router.peek(sendable)
+        for target in targets
+    ]
 
 
 def _account_preview(
@@ -54,6 +58,7 @@ def _account_preview(
         sender = dispatcher.settings.from_
         missing = tuple(sorted(message.features - dispatcher.capabilities.features))
         prepared = prepare(message, dispatcher, progress)
+        split_for_transport(prepared, prepared.recipients, dispatcher)
     except UnsupportedFeature as error:
         return AccountPreview(target.name, target.provider, sender, unsupported=missing or (error.feature,))
     except PostroomError as error:

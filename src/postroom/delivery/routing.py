@@ -48,11 +48,21 @@ class Router:
         More than one way is planned only for an SMS to several recipients that the rules send different ways.
         Raises ProviderNotFound.
         """
-        ruled = not message.provider and bool(self._config.rules)
-        constant = None if ruled else self._constant.get((message.provider, message.channel_name))
-        if constant:  # what no rule, turn or draw can change is looked up once
+        constant = self._constant.get((message.provider, message.channel_name))
+        if constant:  # what no rule, rotation or draw can change is looked up once
             return [PlannedRoute(message, *constant)]
-        return [self._planned(part) for part in (self.split_by_route(message) if ruled else [message])]
+        planned = self.peek(message)
+        for part, name, targets in planned:
+            route = self._config.routes.get(name)
+            if route and route.strategy != "failover":
+                self._uses[name] += 1
+            elif message.provider or not self._config.rules:
+                self._constant[message.provider, part.channel_name] = name, targets
+        return planned
+
+    def peek(self, message: Message) -> list[PlannedRoute]:
+        """Return what `plan` would return now, and let no route go on."""
+        return [self._planned(part) for part in self.split_by_route(message)]
 
     def split_by_route(self, message: Message) -> list[Message]:
         """Split an SMS to several recipients where the rules send them different ways."""
@@ -112,14 +122,7 @@ class Router:
 
     def _planned(self, message: Message) -> PlannedRoute:
         name = self.route_for(message)
-        targets = self.targets(name, message.channel_name)
-        route = self._config.routes.get(name)
-        if not route or route.strategy == "failover":
-            if message.provider or not self._config.rules:
-                self._constant[message.provider, message.channel_name] = name, targets
-        else:
-            self._uses[name] += 1
-        return PlannedRoute(message, name, targets)
+        return PlannedRoute(message, name, self.targets(name, message.channel_name))
 
     def _ordered(self, name: str, route: RouteSettings) -> Sequence[str]:
         if route.strategy == "round_robin":

@@ -83,6 +83,17 @@ class TestRules:
     def test_a_message_that_names_its_provider_obeys_no_rule(self) -> None:
         assert planned(router_of(accounts=ABC, rules=[{"use": "a"}]), sms(provider="c")) == ["c"]
 
+    def test_are_asked_for_every_message_anew(self) -> None:
+        router = router_of(accounts=ABC, rules=[{"category": "marketing", "use": "a"}], defaults={"email": "b"})
+        orders = [planned(router, message) for message in (email(), email(category="marketing"), email())]
+        assert orders == [["b"], ["a"], ["b"]]
+
+    def test_do_not_split_an_sms_that_goes_one_way(self) -> None:
+        router = router_of(accounts=ABC, rules=[{"country": ["GB", "IE"], "use": "a"}], defaults={"sms": "b"})
+        message = sms(to=[GB, IE])
+        assert [way.message for way in router.plan(message)] == [message]
+        assert [way.message.recipients for way in router.plan(sms(to=[GB, US, IE]))] == [(GB, IE), (US,)]
+
     def test_a_category_chooses(self) -> None:
         router = router_of(accounts=ABC, rules=[{"category": "marketing", "use": "a"}, {"use": "b"}])
         assert planned(router, email(category="marketing")) == ["a"]
@@ -193,6 +204,31 @@ class TestStrategies:
         router = router_of(accounts=ABC, routes=routes)
         firsts = [planned(router, sms(provider=name))[0] for name in "rsrs"]
         assert firsts == ["a", "a", "b", "b"]
+
+    def test_a_default_that_is_round_robin_goes_on_with_every_message(self) -> None:
+        routes = {"r": {"strategy": "round_robin", "via": list("ab")}}
+        router = router_of(accounts=ABC, routes=routes, defaults={"sms": "r"})
+        assert [planned(router, sms())[0] for _ in range(4)] == list("abab")
+
+    def test_a_plan_that_cannot_change_is_made_once(self) -> None:
+        router = self.route("failover")
+        assert targets(router, sms(provider="r")) == targets(router, sms(provider="r"))
+        [first], [second] = router.plan(sms("1", provider="r")), router.plan(sms("2", provider="r"))
+        assert first.targets is second.targets
+        assert [first.message, second.message] == [sms("1", provider="r"), sms("2", provider="r")]
+        assert (first.name, second.name) == ("r", "r")
+
+    def test_a_route_of_both_channels_is_planned_for_each(self) -> None:
+        router = router_of(accounts=ABC, defaults={"sms": "a", "email": "b"})
+        orders = [planned(router, message) for message in (sms(), email(), sms(), email())]
+        assert orders == [["a"], ["b"], ["a"], ["b"]]
+
+    @pytest.mark.parametrize("strategy", ["failover", "round_robin"])
+    def test_what_is_peeked_at_is_planned_next(self, strategy: str) -> None:
+        router = self.route(strategy)
+        for _ in range(4):
+            seen = [router.peek(sms(provider="r")) for _ in range(3)]
+            assert seen == [router.plan(sms(provider="r"))] * 3
 
     @pytest.mark.parametrize("weights", [{}, {"a": 5, "b": 3, "c": 2}, {"a": 0.7, "b": 0.2, "c": 0.1}, {"b": 8}])
     def test_weighted_draws_the_first_by_weight(self, weights: dict[str, float]) -> None:
