@@ -51,23 +51,33 @@ class AttemptResult:
     answer: Answer
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _Waiting:
-    """A message that waits for its batch."""
+    """A message that waits for its batch, and then for its answer."""
 
     message: Message
     future: asyncio.Future[Answer]
     confirm: Confirm | None
+    handed_over: bool = False
 
-    async def is_wanted(self) -> bool:
-        """Whether somebody still waits for it, and it was not withdrawn."""
-        if self.confirm is not None and not self.future.done():
+    @property
+    def is_wanted(self) -> bool:
+        """Whether somebody still waits for it."""
+        return not self.future.done()
+
+    async def confirmed(self) -> bool:
+        """Whether it is still wanted, and was not withdrawn."""
+        if self.confirm is not None and self.is_wanted:
             try:
                 await self.confirm()
-            except Withdrawn as withdrawn:
-                if not self.future.done():
-                    self.future.set_exception(withdrawn)
-        return not self.future.done()
+            except Exception as error:  # noqa: BLE001 - whoever waits must get it
+                self.fail(error)
+        return self.is_wanted
+
+    def fail(self, error: BaseException) -> None:
+        """Give whoever still waits an error to raise."""
+        if self.is_wanted:
+            self.future.set_exception(error)
 
 
 class AccountDispatcher:
@@ -196,15 +206,15 @@ class AccountDispatcher:
         message that is alone waits for nobody.
         """
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[Answer] = loop.create_future()
-        self._waiting.append(_Waiting(message, future, confirm))
+        waiting = _Waiting(message, loop.create_future(), confirm)
+        self._waiting.append(waiting)
         if not self._gathering:
             self._gathering = True
             loop.call_soon(self._start_batches)
         try:
-            return await future
+            return await waiting.future
         except asyncio.CancelledError as cancelled:
-            if not any(waiting.future is future for waiting in self._waiting):
+            if waiting.handed_over:
                 note = f"{self.transport.account}: cancelled after it was handed over; outcome unknown"
                 mark_cancelled(cancelled, note, handed_over=True)
             raise
@@ -212,7 +222,7 @@ class AccountDispatcher:
     def _start_batches(self) -> None:
         self._gathering = False
         while self._waiting and len(self._batches) < self.settings.concurrency:
-            batch = [waiting for waiting in self._next_waiting() if not waiting.future.done()]
+            batch = [waiting for waiting in self._next_waiting() if waiting.is_wanted]
             if batch:
                 task = asyncio.create_task(self._run_batch(batch))
                 self._batches.add(task)
@@ -228,18 +238,20 @@ class AccountDispatcher:
     async def _run_batch(self, batch: list[_Waiting]) -> None:
         if self._rate_limiter:
             await self._rate_limiter.acquire(len(batch))
-        batch = [waiting for waiting in batch if await waiting.is_wanted()]
+        confirmed = [waiting for waiting in batch if await waiting.confirmed()]
+        batch = [waiting for waiting in confirmed if waiting.is_wanted]  # one may be cancelled while others confirm
         if not batch:
             return
+        for waiting in batch:
+            waiting.handed_over = True
         try:
             answers = await self._send_many([waiting.message for waiting in batch])
         except BaseException as error:  # noqa: BLE001 - whoever waits must get it
             for waiting in batch:
-                if not waiting.future.done():
-                    waiting.future.set_exception(error)
+                waiting.fail(error)
             return
         for waiting, answer in zip(batch, answers, strict=True):
-            if not waiting.future.done():
+            if waiting.is_wanted:
                 waiting.future.set_result(answer)
 
     async def _send_many(self, messages: list[Message]) -> Sequence[Answer]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Never
@@ -20,16 +21,18 @@ from postroom import (
     OutcomeUnknown,
     Postroom,
     PostroomError,
+    ProviderUnavailable,
     Receipt,
     RecipientResult,
     Sms,
     Status,
     UnsupportedFeature,
 )
-from postroom.delivery.dispatcher import AccountDispatcher, AttemptResult, Withdrawn
+from postroom.addresses import Address
+from postroom.delivery.attempt import check_sendable, message_id_for
 from postroom.outbox.suppression import by_hand
-from postroom.plugin import Resources
 from postroom.receipts import Accepted
+from tests.unit.delivery.results import receipt_of
 from tests.unit.delivery.sending import (
     email,
     room_of,
@@ -120,28 +123,6 @@ async def test_a_message_all_of_whose_recipients_are_suppressed_goes_nowhere(sta
         with pytest.raises(PostroomError, match="suppression list"):
             await room.send(Email(to=DEAD, text="x"))
     assert script.calls == []
-
-
-async def test_what_is_withdrawn_from_a_batch_is_not_sent_with_the_others(stage: ModuleType) -> None:
-    script = stage.Script()
-    transport = stage.batch.postroom_email_transport()("a", stage.StageSettings(script=script), Resources())
-    dispatcher = AccountDispatcher(transport)
-    results: list[AttemptResult] = []
-
-    async def withdraw() -> None:
-        raise Withdrawn
-
-    async def keep() -> None:
-        return
-
-    sends = [
-        dispatcher.send(Email(to=to, text="x", from_="p@example.org"), results.append, confirm)
-        for to, confirm in ((ANN, keep), (DEAD, withdraw), (BOB, keep))
-    ]
-    raised = await asyncio.gather(*sends, return_exceptions=True)
-    assert [type(error) for error in raised] == [type(None), Withdrawn, type(None)]
-    assert sorted(script.recipients) == [ANN, BOB]
-    assert len(results) == 2
 
 
 async def test_a_validation_that_breaks_is_the_plugins_fault_and_sends_nothing(stage: ModuleType) -> None:
@@ -243,3 +224,55 @@ async def test_an_email_without_any_sender_is_a_clear_error(stage: ModuleType) -
         with pytest.raises(MessageError, match=r"no sender: .* from_, or set from on account 'a'; nothing was sent"):
             await room.send(email())
     assert script.calls == []
+
+
+async def test_those_who_are_left_after_one_account_are_grouped_for_the_next(stage: ModuleType) -> None:
+    numbers = tuple(f"+44207946095{n}" for n in range(5))
+
+    async def act(message: Sms) -> Accepted:
+        if message.recipients[0] != numbers[1]:
+            raise ProviderUnavailable("later")
+        return Accepted()
+
+    first, second = stage.Script(act), stage.Script()
+    async with route_of(stage, first, second, providers=["stage", "stage-pairs"]) as room:
+        receipt = await room.send(sms(to=numbers))
+    assert sorted(first.recipients) == sorted(numbers)
+    assert [message.to for message in second.messages] == [(numbers[0], numbers[2]), (numbers[3], numbers[4])]
+    assert [message.recipients for message in second.messages] == [message.to for message in second.messages]
+    assert {message.id for message in second.messages} == {receipt.id}
+    assert [result.outcome for result in receipt.recipients] == [Outcome.ACCEPTED] * 5
+
+
+async def test_one_number_of_many_that_is_left_is_the_only_one_in_the_message(stage: ModuleType) -> None:
+    numbers = ("+442079460951", "+442079460952")
+
+    async def act(message: Sms) -> Accepted:
+        results = (
+            RecipientResult.accepted(numbers[0]),
+            RecipientResult(address=numbers[1], outcome=Outcome.TRANSIENT, code="x"),
+        )
+        return Accepted(recipients=results)
+
+    second = stage.Script()
+    async with route_of(stage, stage.Script(act), second, providers=["stage-pairs", "stage-pairs"]) as room:
+        await room.send(sms(to=numbers))
+    assert [message.to for message in second.messages] == [numbers[1:]]
+
+
+@pytest.mark.parametrize("before", [timedelta(0), timedelta(microseconds=1)])
+def test_a_message_expires_at_its_moment_and_is_due_at_its_moment(before: timedelta) -> None:
+    moment = datetime(2030, 1, 1, tzinfo=UTC)
+    due = sms(send_at=moment, expires_at=moment + timedelta(hours=1))
+    assert check_sendable(due, moment - before).send_at == (moment if before else None)
+    expiring = sms(expires_at=moment)
+    if before:
+        assert check_sendable(expiring, moment - before) is expiring
+    else:
+        with pytest.raises(MessageError, match=r"expired at 2030-01-01T00:00:00\+00:00; nothing was sent"):
+            check_sendable(expiring, moment)
+
+
+def test_a_message_id_is_the_same_whenever_it_is_made_and_has_the_senders_domain() -> None:
+    sender = Address(email="jörg@bücher.example")
+    assert message_id_for("m-1", sender) == message_id_for("m-1", sender) == "<m-1@xn--bcher-kva.example>"

@@ -20,10 +20,14 @@ from postroom import (
     Status,
 )
 from postroom.delivery.bulk import Result
+from postroom.delivery.dispatcher import AccountDispatcher, AttemptResult, Withdrawn
+from postroom.errors import OutboxError, PostroomError
+from postroom.plugin import Resources
+from postroom.plugin.cancellation import was_handed_over
 from postroom.receipts import Accepted
 from tests.unit.delivery.fake_clock import START, on_fake_clock
 from tests.unit.delivery.results import errors_of, receipt_of, receipts_of
-from tests.unit.delivery.sending import Turnstile, room_of, settled, sms
+from tests.unit.delivery.sending import Act, Turnstile, raising, room_of, settled, sms
 
 
 @pytest.mark.parametrize("limit", [1, 3, 7])
@@ -218,6 +222,78 @@ def test_a_message_cancelled_while_it_waits_for_the_rate_is_never_sent(stage: Mo
     assert on_fake_clock(work()) == ["first", "third"]
 
 
+def test_a_message_cancelled_while_its_batch_waits_for_the_rate_was_surely_not_sent(stage: ModuleType) -> None:
+    async def work() -> tuple[list[str], list[int]]:
+        script = stage.Script()
+        async with room_of(stage, script, "stage-batch", rate="2/s") as room:
+            tasks = [asyncio.ensure_future(room.send(sms(str(n)))) for n in range(6)]
+            await settled()
+            for task in (tasks[2], tasks[3], tasks[4]):  # a whole batch, and half of the next
+                task.cancel()
+            await asyncio.wait(tasks)
+            for task in (tasks[2], tasks[3], tasks[4]):
+                with pytest.raises(asyncio.CancelledError) as caught:
+                    await task
+                assert was_handed_over(caught.value) is None
+        return [message.body for message in script.messages], [len(call) for call in script.calls]
+
+    assert on_fake_clock(work()) == (["0", "1", "5"], [2, 1])
+
+
+def batching(stage: ModuleType, script: Any) -> AccountDispatcher:
+    return AccountDispatcher(stage.batch.postroom_sms_transport()("a", stage.StageSettings(script=script), Resources()))
+
+
+async def keep() -> None:
+    """Let the message go."""
+
+
+@pytest.mark.parametrize("reason", [Withdrawn(), OutboxError("the disk is full"), RuntimeError("anything else")])
+async def test_what_is_not_confirmed_is_not_sent_with_the_others_of_its_batch(
+    stage: ModuleType, reason: Exception
+) -> None:
+    async def refuse() -> None:
+        raise reason
+
+    script, results = stage.Script(), list[AttemptResult]()
+    dispatcher = batching(stage, script)
+    sends = [
+        dispatcher.send(sms(body), results.append, confirm)
+        for body, confirm in (("1", keep), ("2", refuse), ("3", keep))
+    ]
+    raised = await asyncio.wait_for(asyncio.gather(*sends, return_exceptions=True), 5)
+    assert [message.body for message in script.messages] == ["1", "3"]
+    answers = [result.answer for result in results]
+    if isinstance(reason, PostroomError):
+        assert raised == [None] * 3
+        assert [answer for answer in answers if not isinstance(answer, Accepted)] == [reason]
+    else:
+        assert raised == [None, reason, None]
+        assert len(answers) == 2
+
+
+async def test_a_message_cancelled_while_others_of_its_batch_are_confirmed_is_not_sent(stage: ModuleType) -> None:
+    asked, go = asyncio.Event(), asyncio.Event()
+
+    async def wait() -> None:
+        asked.set()
+        await go.wait()
+
+    script, results = stage.Script(), list[AttemptResult]()
+    dispatcher = batching(stage, script)
+    first = asyncio.ensure_future(dispatcher.send(sms("1"), results.append, keep))
+    second = asyncio.ensure_future(dispatcher.send(sms("2"), results.append, wait))
+    await asked.wait()
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await first
+    go.set()
+    await second
+    assert was_handed_over(caught.value) is None
+    assert [message.body for message in script.messages] == ["2"]
+    assert len(results) == 1
+
+
 async def test_cancelling_one_message_of_a_batch_in_flight_leaves_the_others_alone(
     stage: ModuleType, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -241,18 +317,34 @@ async def test_cancelling_one_message_of_a_batch_in_flight_leaves_the_others_alo
     assert len(script.calls) == 1
 
 
-async def test_each_message_of_a_failed_batch_has_an_error_and_a_receipt_of_its_own(stage: ModuleType) -> None:
+def raised_for_all(shared: ProviderUnavailable) -> Act:
+    return raising(shared)
+
+
+def answered_for_each(shared: ProviderUnavailable) -> Act:
+    async def many(batch: Sequence[Sms]) -> list[ProviderUnavailable]:
+        return [shared for _ in batch]
+
+    return many
+
+
+@pytest.mark.parametrize("sharing", [raised_for_all, answered_for_each])
+async def test_messages_that_share_an_error_have_each_an_error_and_a_receipt_of_their_own(
+    stage: ModuleType, sharing: Callable[[ProviderUnavailable], Act]
+) -> None:
     shared = ProviderUnavailable("the whole batch", retry_after=3, provider_code="X1")
-
-    async def many(batch: Sequence[Sms]) -> Never:
-        raise shared
-
-    async with room_of(stage, stage.Script(many=many), "stage-batch") as room:
-        results = errors_of(await room.send_many([sms(str(n)) for n in range(4)]))
-    assert len({id(result) for result in results}) == 4
-    assert len({receipt_of(result).id for result in results}) == 4
-    assert all(result.retry_after == 3 and result.provider_code == "X1" for result in results)
-    assert shared.receipt is None
+    before = dict(vars(shared))
+    numbers = [f"+44207946095{n}" for n in range(4)]
+    async with room_of(stage, stage.Script(many=sharing(shared)), "stage-batch") as room:
+        errors = errors_of(await room.send_many([sms(to=number) for number in numbers]))
+    assert len({id(error) for error in errors}) == 4
+    assert shared not in errors
+    assert len({receipt_of(error).id for error in errors}) == 4
+    for number, error in zip(numbers, errors, strict=True):
+        assert [result.address for result in receipt_of(error).recipients] == [number]
+        assert [attempt.recipients for attempt in receipt_of(error).attempts] == [(number,)]
+    assert all(error.retry_after == 3 and error.provider_code == "X1" for error in errors)
+    assert vars(shared) == before
 
 
 class Awkward(MessageRejected):
