@@ -98,9 +98,10 @@ class Failover:
             order = await shared.order()
         try:
             for part, _, target, recipients, is_last in candidates(self._router.plan(sendable), order):
+                alone = is_last and progress.untouched  # then what keeps it from being tried is raised
                 pending = recipients if progress.untouched else progress.pending(recipients)
                 error = await attempt(self._accounts, target, part, pending, progress) if pending else None
-                if error and not is_last:
+                if error and not alone:
                     level = logging.INFO if isinstance(error, MessageError) else logging.WARNING
                     _log.log(level, "message %s: passing over account %r: %s", progress.id, target.name, error)
         except asyncio.CancelledError as cancelled:

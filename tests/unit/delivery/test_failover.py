@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Never
 
+import pytest
+
 import postroom
-from postroom import Accepted, AuthenticationFailed, Email, Postroom
+from postroom import Accepted, AuthenticationFailed, ConfigError, Email, Postroom, ProviderUnavailable
+from tests.unit.delivery.sending import raising
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -107,3 +111,50 @@ async def test_a_process_that_sent_before_there_was_an_outbox_heeds_it_as_soon_a
         assert (await room.send(email())).account == "first"
         await pause(other, "first")
         assert (await room.send(email())).account == "second"
+
+
+def records_of(caplog: pytest.LogCaptureFixture) -> list[tuple[int, str]]:
+    return [(record.levelno, record.getMessage().partition(": ")[2]) for record in caplog.records]
+
+
+def accounts_of(stage: ModuleType, **accounts: Any) -> Postroom:
+    return Postroom(accounts=accounts, routes={"r": {"via": list(accounts)}}, defaults={"email": "r"})
+
+
+WRONG = {"provider": "stage", "tokne": "x"}
+
+
+async def test_the_only_account_that_cannot_be_tried_is_an_error_and_not_logged(
+    stage: ModuleType, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with accounts_of(stage, a=WRONG) as room:
+        with pytest.raises(ConfigError, match="tokne"):
+            await room.send(email())
+    assert records_of(caplog) == []
+
+
+@pytest.mark.parametrize("kind", ["wrong settings", "what it cannot express"])
+async def test_an_account_that_is_passed_over_is_logged_by_how_much_it_matters(
+    stage: ModuleType, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    first = WRONG if kind == "wrong settings" else stage.StageSettings(provider="stage-plain")
+    caplog.set_level(logging.INFO, "postroom")
+    async with accounts_of(stage, a=first, b=stage.StageSettings(script=stage.Script())) as room:
+        receipt = await room.send(email(html="<p>hello"))
+    assert receipt.account == "b"
+    [(level, text)] = records_of(caplog)
+    assert level == (logging.WARNING if kind == "wrong settings" else logging.INFO)
+    assert text.startswith("passing over account 'a': ")
+    assert receipt.id in caplog.text
+
+
+@pytest.mark.parametrize("first", ["tried and refused", "not tried either"])
+async def test_the_last_account_is_logged_when_what_is_raised_is_about_another(
+    stage: ModuleType, caplog: pytest.LogCaptureFixture, first: str
+) -> None:
+    refused = stage.StageSettings(script=stage.Script(raising(ProviderUnavailable("later"))))
+    async with accounts_of(stage, a=refused if first == "tried and refused" else WRONG, b=WRONG) as room:
+        with pytest.raises((ProviderUnavailable, ConfigError), match=r"later|accounts\.a\.tokne"):
+            await room.send(email())
+    passed_over = [text.partition("'")[2][0] for _, text in records_of(caplog)]
+    assert passed_over == (["b"] if first == "tried and refused" else ["a", "b"])
