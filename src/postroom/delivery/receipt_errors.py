@@ -62,6 +62,9 @@ def _made_from(receipt: Receipt) -> PostroomError:
 
 
 def _class_with_code(code: str, base: type[ErrorT]) -> type[ErrorT]:
-    """Return the class of `base` with that code whose constructor takes what `base` takes."""
-    classes = {kind.code: kind for kind in (base, *base.__subclasses__()) if kind.__init__ is base.__init__}
+    """Return the class of `base` with that code whose constructor takes what `base` takes.
+
+    `base` goes before a plugin's class that has inherited its code.
+    """
+    classes = {kind.code: kind for kind in (*base.__subclasses__(), base) if kind.__init__ is base.__init__}
     return classes.get(code, base)
