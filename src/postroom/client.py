@@ -139,12 +139,14 @@ class Postroom:
         `progress` is called with the index and the result of each as it is done; `at_once` bounds how many are in
         progress. What `progress` or the iterable raises stops the rest and is raised.
         """
+        self._check_usable()
         return await send_many(self.send, messages, progress, at_once=at_once)
 
     async def send_each(
         self, messages: Iterable[Email | Sms], report: Callable[[int, Result], None], *, at_once: int = MOST_AT_ONCE
     ) -> None:
         """Like `send_many`, for streams too long to keep: each result goes to `report` and is forgotten."""
+        self._check_usable()
         await send_each(self.send, messages, report, at_once=at_once)
 
     async def enqueue(self, message: Email | Sms) -> Receipt:
@@ -185,8 +187,12 @@ class Postroom:
         return self._accounts.settings(target, channel)
 
     def targets(self, message: Email | Sms) -> tuple[Target, ...]:
-        """Return the accounts `message` would be tried at now, in order; nothing is opened or sent."""
-        return tuple(self._router.targets(self._router.route_for(message), message.channel_name))
+        """Return the accounts `message` would be tried at now, in order; nothing is opened or sent.
+
+        They are those of every way it would go, for an SMS that the rules send different ways.
+        """
+        ways = self._router.peek(message)
+        return tuple(dict.fromkeys(target for planned in ways for target in planned.targets))
 
     def preview(self, message: Email | Sms) -> list[AccountPreview]:
         """Return what each of these accounts would make of `message`; nothing is opened or sent."""

@@ -1,4 +1,4 @@
-"""`SyncPostroom`: the same room, and its outbox, for code without an event loop; it runs one of its own in a thread."""
+"""`SyncPostroom`, the blocking client: `Postroom` and its outbox in an event loop of their own, in a thread."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar
 
 from postroom.client import Postroom
 from postroom.delivery.bulk import MOST_AT_ONCE
-from postroom.errors import PostroomError
+from postroom.errors import PostroomClosed, PostroomError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
@@ -231,24 +231,24 @@ class SyncPostroom:
             problem = self._unusable()
             if problem:
                 work.close()
-                raise PostroomError(problem)
+                raise problem
             call = asyncio.run_coroutine_threadsafe(work, self._loop)
             self._calls.add(call)
         call.add_done_callback(self._calls.discard)
         return call
 
-    def _unusable(self) -> str | None:
+    def _unusable(self) -> PostroomError | None:
         if self._process != os.getpid():
-            return "this SyncPostroom was made before a fork; make one in each process"
+            return PostroomError("this SyncPostroom was made before a fork; make one in each process")
         if self._closing:
-            return "this SyncPostroom is closed; make a new one to send again"
+            return PostroomClosed("this SyncPostroom is closed; make a new one to send again")
         if threading.current_thread() is self._thread:
-            return "a SyncPostroom cannot be called from its own callbacks; return first"
+            return PostroomError("a SyncPostroom cannot be called from its own callbacks; return first")
         return None
 
 
 class _Run(Protocol):
-    """Runs a coroutine in the room's loop and waits for its answer."""
+    """Runs a coroutine in the client's loop and waits for its answer."""
 
     def __call__(self, work: Coroutine[Any, Any, R]) -> R: ...
 

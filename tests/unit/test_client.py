@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
@@ -19,13 +20,15 @@ from postroom import (
     MessageRejected,
     Outcome,
     Postroom,
-    PostroomError,
+    PostroomClosed,
     ProviderNotFound,
     ProviderUnavailable,
     Scope,
     Status,
     UnsupportedFeature,
+    WrongEventLoop,
 )
+from postroom.plugin import WebhookRequest
 from tests.unit.delivery.results import receipt_of, receipts_of
 from tests.unit.delivery.sending import NUMBER, Act, email, raising, route_of, sms
 
@@ -195,32 +198,82 @@ async def test_a_time_that_is_past_is_now_and_one_to_come_needs_the_feature(stag
             await room.send(email(send_at=now + timedelta(minutes=1)))
 
 
-@pytest.mark.parametrize("thing", [None, "text", {"to": "a@example.org"}, 7, Email, object()])
-async def test_anything_but_a_message_is_refused(stage: ModuleType, thing: Any) -> None:
-    async with route_of(stage, stage.Script()) as room:
-        with pytest.raises(TypeError, match="takes an Email or an Sms"):
-            await room.send(thing)
+NO_MESSAGES = [None, "text", {"to": "a@example.org"}, 7, Email, object()]
 
 
-async def test_a_closed_room_sends_nothing(stage: ModuleType) -> None:
+@pytest.mark.parametrize("thing", NO_MESSAGES)
+async def test_anything_but_a_message_is_a_type_error(stage: ModuleType, tmp_path: Path, thing: Any) -> None:
+    async with kept_room(stage, tmp_path, stage.Script()) as room:
+        for use in (room.send, room.enqueue):
+            with pytest.raises(TypeError, match="takes an Email or an Sms, not "):
+                await use(thing)
+        with pytest.raises(TypeError, match="takes an Email or an Sms, not "):
+            room.preview(thing)
+
+
+@pytest.mark.parametrize("thing", NO_MESSAGES)
+async def test_anything_but_a_message_among_many_is_its_own_result(
+    stage: ModuleType, tmp_path: Path, thing: Any
+) -> None:
+    async with kept_room(stage, tmp_path, stage.Script()) as room:
+        for use in (room.send_many, room.enqueue_many):
+            before, wrong, after = await use([sms(), thing, sms()])
+            assert isinstance(wrong, MessageError)
+            assert "takes an Email or an Sms, not " in str(wrong)
+            receipts_of([before, after])
+
+
+USES: dict[str, Callable[[Postroom], Awaitable[object]]] = {
+    "send": lambda room: room.send(sms()),
+    "send, required": lambda room: room.send(sms(required=True)),
+    "send_many": lambda room: room.send_many([sms()]),
+    "send_each": lambda room: room.send_each([sms()], lambda *_: None),
+    "enqueue": lambda room: room.enqueue(sms()),
+    "enqueue_many": lambda room: room.enqueue_many([sms()]),
+    "work": lambda room: room.work(until_empty=True),
+    "receive": lambda room: room.receive(
+        "a", WebhookRequest(method="POST", url="https://x.example/", headers={}, body=b"")
+    ),
+    "check": lambda room: room.check(),
+    "async with": lambda room: room.__aenter__(),
+}
+
+
+@pytest.mark.parametrize("use", USES)
+async def test_a_closed_client_does_nothing_more(stage: ModuleType, tmp_path: Path, use: str) -> None:
     script = stage.Script()
-    room = route_of(stage, script)
+    room = kept_room(stage, tmp_path, script)
     await room.send(sms())
     await room.close()
     await room.close()
-    for use in (room.send(sms()), room.check(), room.__aenter__()):
-        with pytest.raises(PostroomError, match="closed; make a new one"):
-            await use
+    with pytest.raises(PostroomClosed, match="closed; make a new one"):
+        await USES[use](room)
     assert (len(script.calls), script.opened, script.closed) == (1, 1, 1)
 
 
-def test_a_room_belongs_to_one_loop(stage: ModuleType) -> None:
+@pytest.mark.parametrize("use", USES)
+def test_a_client_belongs_to_one_loop(stage: ModuleType, tmp_path: Path, use: str) -> None:
     script = stage.Script()
-    room = route_of(stage, script)
-    asyncio.run(room.send(sms()))
-    with pytest.raises(PostroomError, match="another event loop"):
-        asyncio.run(room.send(sms()))
+    room = kept_room(stage, tmp_path, script)
+    asyncio.run(sent(room))
+    with pytest.raises(WrongEventLoop, match="another event loop; make one in each loop"):
+        asyncio.run(awaited(USES[use](room)))
     assert len(script.calls) == 1
+
+
+async def sent(room: Postroom) -> None:
+    await room.send(sms())
+
+
+async def awaited(use: Awaitable[object]) -> None:
+    await use
+
+
+async def test_a_client_that_was_never_used_closes(stage: ModuleType) -> None:
+    room = Postroom()
+    await room.close()
+    with pytest.raises(PostroomClosed):
+        await room.send(sms())
 
 
 async def test_rules_that_lead_nowhere_send_nothing_to_anybody(stage: ModuleType) -> None:

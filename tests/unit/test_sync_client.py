@@ -21,6 +21,7 @@ from postroom import (
     MessageRejected,
     OutboxError,
     Postroom,
+    PostroomClosed,
     PostroomError,
     Receipt,
     Status,
@@ -87,7 +88,7 @@ def test_after_close_sends_nothing_and_close_again_is_harmless(stage: ModuleType
     room.close()
     room.close()
     for use in (lambda: room.send(sms()), lambda: room.send_many([sms()]), room.check):
-        with pytest.raises(PostroomError, match="is closed; make a new one"):
+        with pytest.raises(PostroomClosed, match="is closed; make a new one"):
             use()
     assert script.calls == []
 
