@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, Never
@@ -14,14 +15,15 @@ from postroom import (
     MessageRejected,
     PluginError,
     Postroom,
+    ProviderUnavailable,
     Receipt,
     Sms,
     Status,
     Suppressed,
 )
 from postroom.receipts import Accepted
-from tests.unit.delivery.results import receipts_of
-from tests.unit.delivery.sending import room_with, sms
+from tests.unit.delivery.results import errors_of, receipts_of
+from tests.unit.delivery.sending import raising, room_with, sms
 
 
 def entered(stage: ModuleType) -> list[Any]:
@@ -146,3 +148,48 @@ async def test_a_veto_lets_no_other_account_of_the_route_pass_either(stage: Modu
         with pytest.raises(Suppressed):
             await room.send(sms(provider="both"))
     assert [script.calls for script in scripts] == [[], []]
+
+
+@pytest.mark.parametrize("error", [ProviderUnavailable("later"), RuntimeError("a fault of the plugin")])
+async def test_the_error_of_a_whole_batch_is_seen_around_each_of_its_messages(
+    stage: ModuleType, error: Exception
+) -> None:
+    seen = "ProviderUnavailable" if isinstance(error, ProviderUnavailable) else "OutcomeUnknown"
+    script = stage.Script(many=raising(error))
+    async with room_with(stage, script, "gate", "second-gate", provider="stage-batch") as room:
+        errors_of(await room.send_many([sms(), sms()]))
+    assert entered(stage).count(("gate", "enter")) == 2
+    for name in ("gate", "second_gate"):
+        assert stage.LOG.count((name, "error", seen)) == 2
+        assert entered(stage).count((name, "leave")) == 2
+
+
+async def test_what_ends_a_program_leaves_every_context_of_a_batch(stage: ModuleType) -> None:
+    class Stop(BaseException):
+        """Stands for KeyboardInterrupt, which asyncio treats on its own."""
+
+    script = stage.Script(many=raising(Stop()))
+    async with room_with(stage, script, "gate", provider="stage-batch") as room:
+        tasks = [asyncio.ensure_future(room.send(sms())) for _ in range(3)]
+        await asyncio.wait(tasks, timeout=5)
+    assert [type(task.exception()) for task in tasks] == [Stop] * 3
+    assert entered(stage).count(("gate", "leave")) == 3
+
+
+async def test_a_middleware_that_steps_aside_for_one_message_of_a_batch_holds_around_the_others(
+    stage: ModuleType,
+) -> None:
+    script = stage.Script()
+    account = stage.StageSettings(provider="stage-batch", script=script)
+    config = {"accounts": {"ungated": account}, "plugins": {"extensions": "stage-gate"}}
+    async with Postroom(Config.model_validate(config)) as room:
+        receipts_of(await room.send_many([sms(provider="ungated"), sms()]))
+    assert [len(call) for call in script.calls] == [2]
+    assert entered(stage).count(("gate", "enter")) == 1
+    assert entered(stage).count(("gate", "leave")) == 1
+
+
+async def test_a_message_of_one_account_alone_in_its_batch_passes_the_middleware_once(stage: ModuleType) -> None:
+    async with room_with(stage, stage.Script(), "gate", provider="stage-batch") as room:
+        await room.send(sms())
+    assert entered(stage) == [("gate", "enter"), ("gate", "leave")]
