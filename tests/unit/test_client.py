@@ -10,6 +10,8 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from tests.unit.delivery.results import receipt_of, receipts_of
+from tests.unit.delivery.sending import NUMBER, Act, email, raising, route_of, sms
 
 from postroom import (
     Config,
@@ -29,8 +31,6 @@ from postroom import (
     WrongEventLoop,
 )
 from postroom.plugin import WebhookRequest
-from tests.unit.delivery.results import receipt_of, receipts_of
-from tests.unit.delivery.sending import NUMBER, Act, email, raising, route_of, sms
 
 
 def later() -> Act:

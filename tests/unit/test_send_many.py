@@ -10,12 +10,12 @@ from types import ModuleType
 from typing import Any, Never
 
 import pytest
+from tests.unit.delivery.results import receipts_of
+from tests.unit.delivery.sending import room_of, sms
 
 from postroom import Email, MessageError, MessageRejected, Postroom, PostroomError, Receipt, Sms, Status
 from postroom.delivery.bulk import Result
 from postroom.receipts import Accepted
-from tests.unit.delivery.results import receipts_of
-from tests.unit.delivery.sending import room_of, sms
 
 
 def others() -> set[asyncio.Task[Any]]:

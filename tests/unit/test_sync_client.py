@@ -14,6 +14,8 @@ from types import ModuleType
 from typing import Any, Never
 
 import pytest
+from tests.unit.delivery.results import receipt_of, receipts_of
+from tests.unit.delivery.sending import sms
 
 from postroom import (
     Email,
@@ -32,8 +34,6 @@ from postroom.outbox import MessageFilter, Outbox
 from postroom.plugin import CheckReport
 from postroom.receipts import Accepted
 from postroom.sync_client import SyncOutbox
-from tests.unit.delivery.results import receipt_of, receipts_of
-from tests.unit.delivery.sending import sms
 
 MEMORY = {"m": {"provider": "memory", "from": "post@example.org"}}
 

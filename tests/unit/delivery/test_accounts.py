@@ -7,6 +7,8 @@ from types import ModuleType
 from typing import Any, Never
 
 import pytest
+from tests.unit.delivery.results import receipt_of, receipts_of
+from tests.unit.delivery.sending import raising, room_of, settled, sms
 
 from postroom import (
     ConfigError,
@@ -21,8 +23,6 @@ from postroom import (
     Status,
 )
 from postroom.receipts import Accepted
-from tests.unit.delivery.results import receipt_of, receipts_of
-from tests.unit.delivery.sending import raising, room_of, settled, sms
 
 
 async def test_a_slow_opening_does_not_tear_the_first_batch_apart(stage: ModuleType) -> None:

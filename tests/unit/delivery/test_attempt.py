@@ -9,6 +9,13 @@ from types import ModuleType
 from typing import Any, Never
 
 import pytest
+from tests.unit.delivery.results import receipt_of
+from tests.unit.delivery.sending import (
+    email,
+    room_of,
+    route_of,
+    sms,
+)
 
 from postroom import (
     Channel,
@@ -32,13 +39,6 @@ from postroom.addresses import Address
 from postroom.delivery.attempt import check_sendable, message_id_for
 from postroom.outbox.suppression import by_hand
 from postroom.receipts import Accepted
-from tests.unit.delivery.results import receipt_of
-from tests.unit.delivery.sending import (
-    email,
-    room_of,
-    route_of,
-    sms,
-)
 
 ANN, BOB, DEAD = "ann@example.org", "bob@example.org", "dead@example.org"
 WAYS = ["direct", "outbox"]

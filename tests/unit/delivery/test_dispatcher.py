@@ -11,6 +11,9 @@ from typing import Any, Never
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.unit.delivery.fake_clock import START, on_fake_clock
+from tests.unit.delivery.results import errors_of, receipt_of, receipts_of
+from tests.unit.delivery.sending import Act, Turnstile, raising, room_of, settled, sms
 
 from postroom import (
     MessageRejected,
@@ -25,9 +28,6 @@ from postroom.errors import OutboxError, PostroomError
 from postroom.plugin import Resources
 from postroom.plugin.cancellation import was_handed_over
 from postroom.receipts import Accepted
-from tests.unit.delivery.fake_clock import START, on_fake_clock
-from tests.unit.delivery.results import errors_of, receipt_of, receipts_of
-from tests.unit.delivery.sending import Act, Turnstile, raising, room_of, settled, sms
 
 
 @pytest.mark.parametrize("limit", [1, 3, 7])

@@ -9,10 +9,10 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Never
 
 import pytest
+from tests.unit.delivery.sending import raising
 
 import postroom
 from postroom import Accepted, AuthenticationFailed, ConfigError, Email, Postroom, ProviderUnavailable
-from tests.unit.delivery.sending import raising
 
 if TYPE_CHECKING:
     from types import ModuleType

@@ -8,6 +8,8 @@ from types import ModuleType
 from typing import Any, Never
 
 import pytest
+from tests.unit.delivery.results import errors_of, receipts_of
+from tests.unit.delivery.sending import raising, room_with, sms
 
 from postroom import (
     Config,
@@ -22,8 +24,6 @@ from postroom import (
     Suppressed,
 )
 from postroom.receipts import Accepted
-from tests.unit.delivery.results import errors_of, receipts_of
-from tests.unit.delivery.sending import raising, room_with, sms
 
 
 def entered(stage: ModuleType) -> list[Any]:

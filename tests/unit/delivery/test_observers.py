@@ -7,6 +7,8 @@ from types import ModuleType
 from typing import Never
 
 import pytest
+from tests.unit.delivery.results import receipt_of
+from tests.unit.delivery.sending import room_with, sms
 
 from postroom import (
     MessageRejected,
@@ -16,8 +18,6 @@ from postroom import (
     Status,
 )
 from postroom.receipts import Accepted
-from tests.unit.delivery.results import receipt_of
-from tests.unit.delivery.sending import room_with, sms
 
 
 async def test_observers_hear_of_every_end(stage: ModuleType) -> None:

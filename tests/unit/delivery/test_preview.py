@@ -7,9 +7,9 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from tests.unit.delivery.sending import NUMBER, email, room_of, route_of, sms
 
 from postroom import Attachment, Config, Email, MessageError, Postroom, Sms, UnsupportedFeature
-from tests.unit.delivery.sending import NUMBER, email, room_of, route_of, sms
 
 US = "+12025550123"
 

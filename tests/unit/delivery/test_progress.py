@@ -14,6 +14,9 @@ from typing import Never
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.unit.delivery import sending
+from tests.unit.delivery.results import receipt_of
+from tests.unit.delivery.sending import Act, raising, route_of
 
 from postroom import (
     AuthenticationFailed,
@@ -38,9 +41,6 @@ from postroom.delivery.receipt_errors import raise_for_receipt
 from postroom.messages import Message
 from postroom.plugin.settings import OnUnknown
 from postroom.receipts import Accepted, Receipt
-from tests.unit.delivery import sending
-from tests.unit.delivery.results import receipt_of
-from tests.unit.delivery.sending import Act, raising, route_of
 
 TO = ("one@example.org", "two@example.org", "three@example.org")
 NUMBERS = ("+442079460951", "+442079460952", "+442079460953")

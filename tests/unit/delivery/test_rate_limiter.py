@@ -9,14 +9,14 @@ from types import ModuleType
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.unit.delivery.fake_clock import START, on_fake_clock
+from tests.unit.delivery.sending import room_of, sms
 
 from postroom import (
     Sms,
 )
 from postroom.delivery.rate_limiter import RateLimiter
 from postroom.receipts import Accepted
-from tests.unit.delivery.fake_clock import START, on_fake_clock
-from tests.unit.delivery.sending import room_of, sms
 
 
 @pytest.mark.parametrize(("rate", "per_second"), [("10/s", 10), ("50/s", 50), ("300/m", 5), ("20/30s", 2 / 3)])

@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from tests.unit.delivery.results import receipt_of
+from tests.unit.delivery.sending import NUMBER
 
 from postroom import (
     AuthenticationFailed,
@@ -28,8 +30,6 @@ from postroom import (
 )
 from postroom.delivery.receipt_errors import raise_for_receipt
 from postroom.receipts import Attempt
-from tests.unit.delivery.results import receipt_of
-from tests.unit.delivery.sending import NUMBER
 
 FAILED = [Status.FAILED, Status.EXPIRED, Status.CANCELLED, Status.SUPPRESSED]
 GOOD = [status for status in Status if status not in {*FAILED, Status.IN_DOUBT}]

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.unit.delivery.sending import email, sms
 
 from postroom import Config, Postroom, ProviderNotFound
 from postroom.delivery.accounts import Target
 from postroom.delivery.routing import Router, country_of
 from postroom.messages import Message
 from postroom.registry.registry import Registry
-from tests.unit.delivery.sending import email, sms
 
 GB, US, IE, CA = "+442079460958", "+12025550123", "+353861234567", "+14165550123"
 
