@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from types import ModuleType
+from typing import Any
 
 import pytest
 from engines.process import MakeOutbox
@@ -14,7 +15,7 @@ from postroom.receipts import Accepted
 HOUR = 3600.0
 
 
-def email(**more):
+def email(**more: Any) -> Email:
     return Email(**{"to": "ann@example.org", "subject": "hello", "text": "hello", **more})
 
 
@@ -24,7 +25,7 @@ class Once:
     def __init__(self) -> None:
         self.calls = 0
 
-    async def __call__(self, message):
+    async def __call__(self, message: Email) -> Accepted:
         self.calls += 1
         if self.calls == 1:
             raise ProviderUnavailable("a0: come back later")
@@ -74,7 +75,7 @@ async def test_a_message_to_be_tried_again_is_tried_once_and_not_before_its_time
 
 
 @pytest.mark.parametrize("step", [-HOUR, HOUR])
-async def test_an_account_with_a_rate_goes_on(make_outbox: MakeOutbox, stage: ModuleType, step) -> None:
+async def test_an_account_with_a_rate_goes_on(make_outbox: MakeOutbox, stage: ModuleType, step: float) -> None:
     script = stage.Script()
     async with make_outbox(script, rate="1/s") as post:
         await post.add(email())

@@ -10,14 +10,14 @@ from postroom import Email, Postroom, Status
 from postroom.receipts import Accepted
 
 
-def emails(many):
+def emails(many: int) -> list[Email]:
     return [Email(to=f"n{n}@example.org", subject="x", text="x") for n in range(many)]
 
 
 async def test_closing_a_room_ends_its_work_and_loses_nothing(stage: ModuleType, tmp_path: Path) -> None:
     begun, go_on = asyncio.Event(), asyncio.Event()
 
-    async def act(message):
+    async def act(message: Email) -> Accepted:
         begun.set()
         await go_on.wait()
         return Accepted(provider_message_id="1")
@@ -43,7 +43,7 @@ async def test_work_stops_at_its_own_signal_too(stage: ModuleType, tmp_path: Pat
     async with Postroom(accounts={"a": account}, outbox={"url": f"sqlite:///{tmp_path}/outbox.db"}) as room:
         stop = asyncio.Event()
         working = asyncio.create_task(room.work(stop=stop))
-        [queued] = await room.enqueue_many(emails(1))
+        queued = await room.enqueue(emails(1)[0])
         while (await room.outbox.get(queued.id)).receipt.status is not Status.SENT:
             await asyncio.sleep(0.01)
         stop.set()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
-from typing import Never
+from typing import Any, Never
 
 import pytest
 from engines.process import MakeOutbox
@@ -28,28 +28,29 @@ from postroom import (
 from postroom.receipts import Accepted
 
 
-def email(**more):
+def email(**more: Any) -> Email:
     return Email(**{"to": "ann@example.org", "subject": "hello", "text": "hello", **more})
 
 
-def sms(**more):
+def sms(**more: Any) -> Sms:
     return Sms(**{"to": "+442079460958", "body": "hello", **more})
 
 
-def script_of(stage: ModuleType, *acts):
+def script_of(stage: ModuleType, *acts: Exception | None) -> Any:
     """A script whose hand-overs end as `acts` say, one after the other; the last one repeats."""
     left = list(acts)
 
-    async def act(message):
+    async def act(message: Email | Sms) -> Accepted:
         now = left.pop(0) if len(left) > 1 else left[0]
         if isinstance(now, Exception):
             raise now
-        return await stage.accept(message)
+        accepted: Accepted = await stage.accept(message)
+        return accepted
 
     return stage.Script(act)
 
 
-def down():
+def down() -> ProviderUnreachable:
     return ProviderUnreachable("cannot reach it")
 
 
@@ -130,7 +131,9 @@ async def test_an_unknown_outcome_is_neither_retried_nor_failed_over(
 @pytest.mark.parametrize(
     ("as_", "status", "sent"), [("sent", Status.SENT, 1), ("failed", Status.FAILED, 1), ("retry", Status.SENT, 2)]
 )
-async def test_a_person_settles_what_is_in_doubt(make_outbox: MakeOutbox, stage: ModuleType, as_, status, sent) -> None:
+async def test_a_person_settles_what_is_in_doubt(
+    make_outbox: MakeOutbox, stage: ModuleType, as_: Any, status: Status, sent: int
+) -> None:
     script = script_of(stage, OutcomeUnknown("no answer"), OK)
     async with make_outbox(script) as post:
         accepted = await post.add(email())
@@ -168,9 +171,9 @@ async def test_with_assume_sent_an_unknown_outcome_is_taken_for_sent(
 
 
 async def test_only_recipients_who_were_not_served_are_tried_again(make_outbox: MakeOutbox, stage: ModuleType) -> None:
-    calls = []
+    calls: list[tuple[str, ...]] = []
 
-    async def act(message):
+    async def act(message: Email) -> Accepted:
         calls.append(message.recipients)
         if len(calls) > 1:
             return Accepted()
@@ -363,7 +366,7 @@ async def test_a_message_without_a_sender_fails_with_the_reason(make_outbox: Mak
         await post.work()
         receipt = await post.receipt(accepted)
     assert receipt.status is Status.FAILED
-    assert "no sender" in receipt.recipients[0].detail
+    assert "no sender" in (receipt.recipients[0].detail or "")
 
 
 async def test_a_waiting_message_can_be_cancelled_held_and_let_go(make_outbox: MakeOutbox, stage: ModuleType) -> None:
@@ -396,7 +399,7 @@ async def test_observers_hear_of_every_settled_message(stage: ModuleType, tmp_pa
 async def test_a_plugin_that_raises_something_foreign_leaves_the_outcome_unknown(
     make_outbox: MakeOutbox, stage: ModuleType
 ) -> None:
-    async def act(_) -> Never:
+    async def act(_: Email) -> Never:
         raise RuntimeError("a bug")
 
     async with make_outbox(stage.Script(act)) as post:
@@ -406,7 +409,7 @@ async def test_a_plugin_that_raises_something_foreign_leaves_the_outcome_unknown
 
 
 async def test_credentials_of_a_message_pause_nobody_else(make_outbox: MakeOutbox, stage: ModuleType) -> None:
-    async def act(message):
+    async def act(message: Email) -> Accepted:
         if message.options:
             raise AuthenticationFailed("401")
         return Accepted()

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from pathlib import Path
+from typing import Any, Protocol, cast
 
 import pytest
 from engines.holding import Holding
 from engines.process import Clock, Engine, Process
 
-from postroom import Sms
+from postroom import Sms, Status
+from postroom.outbox.outbox import Outbox
+from postroom.outbox.records import EnqueueResult
 from postroom.outbox.retry_policy import QUESTIONS
-from postroom.testing.http import Answer, Drop, Hang, HttpRecorder
+from postroom.outbox.storage import Store
+from postroom.testing.http import Answer, Drop, Hang, HttpRecorder, RecordedRequest, Step
 
 SMS = Sms(to="+447700900000", body="Hi")
 
@@ -24,13 +30,13 @@ class Twilio(HttpRecorder):
 
     def __init__(self) -> None:
         super().__init__()
-        self.takes = []
-        self.log = []
+        self.takes: list[Step] = []
+        self.log: list[dict[str, str]] = []
         self.answers_questions = True
         self._asks = asyncio.Semaphore(0)
         self.answer_with(self._step)
 
-    def _step(self, request: pytest.FixtureRequest):
+    def _step(self, request: RecordedRequest) -> Step:
         if request.method == "GET":
             self._asks.release()
             if not self.answers_questions:
@@ -38,78 +44,105 @@ class Twilio(HttpRecorder):
             return Answer(200, {"messages": self.log, "next_page_uri": None})
         return self.takes.pop(0)
 
-    def keep(self, sid) -> None:
+    def keep(self, sid: str) -> None:
         about = {"to": "+447700900000", "from": "+15005550006", "body": "Hi", "direction": "outbound-api"}
         self.log.append({"sid": sid, "status": "queued", "date_created": format_datetime(datetime.now(UTC)), **about})
 
-    async def asked_often(self, times) -> None:
+    async def asked_often(self, times: int) -> None:
         """Wait for that many more questions."""
         for _ in range(times):
             await self._asks.acquire()
 
     @property
-    def methods(self):
+    def methods(self) -> list[str]:
         return [request.method for request in self.requests]
 
 
 @pytest.fixture
-async def twilio():
+async def twilio() -> AsyncIterator[Twilio]:
     async with Twilio() as server:
         yield server
 
 
-@pytest.fixture
-def process(twilio, tmp_path: Path, engine: Engine):
-    """A process that works on the outbox, its clock in the test's hands; it knows nothing of the one before."""
-    clock = Clock()
+class Work(Protocol):
+    """Works until there is nothing to do, and then until the provider has been asked that often in all."""
+
+    async def __call__(self, *, after: float = 0.0, asks: int = 0) -> None: ...
+
+
+@dataclass
+class Processes:
+    """Makes processes that work on the outbox, their clock in the test's hands; none knows of the one before."""
+
+    engine: Engine
+    twilio: Twilio
+    url: str
+    clock: Clock = field(default_factory=Clock)
 
     @asynccontextmanager
-    async def running(outbox=None, **settings):
+    async def __call__(
+        self, outbox: dict[str, Any] | None = None, **settings: Any
+    ) -> AsyncIterator[tuple[Outbox, Work]]:
         account = {"provider": "twilio", "account_sid": "AC1", "auth_token": "token", "from": "+15005550006"}
-        given = {"it": {**account, "base_url": twilio.url, **settings}}
-        url = {"url": f"sqlite:///{tmp_path}/outbox.db", "lease": 5}
-        async with Process({"accounts": given, "outbox": url | (outbox or {})}, engine, clock) as post:
+        given = {"it": {**account, "base_url": self.twilio.url, **settings}}
+        kept = {"url": self.url, "lease": 5, **(outbox or {})}
+        async with Process({"accounts": given, "outbox": kept}, self.engine, self.clock) as post:
 
-            async def work(*, after=0.0, asks=0) -> None:
-                """Work until there is nothing to do, and then until the provider has been asked that often in all."""
+            async def work(*, after: float = 0.0, asks: int = 0) -> None:
                 await post.work(after)
-                stop = asyncio.Event()
-                working = asyncio.create_task(post.outbox.work(stop=stop))
-                async with asyncio.timeout(20):
-                    await twilio.asked_often(asks)
-                stop.set()
-                await working
+                await until_asked(post.outbox, self.twilio, asks)
 
             yield post.outbox, work
 
-    running.clock = clock
-    return running
+
+@pytest.fixture
+def process(twilio: Twilio, tmp_path: Path, engine: Engine) -> Processes:
+    return Processes(engine, twilio, f"sqlite:///{tmp_path}/outbox.db")
 
 
-async def status(outbox, stored):
-    return (await outbox.get(stored.receipt.id)).receipt.status
+async def until_asked(outbox: Outbox, twilio: Twilio, asks: int = 1) -> None:
+    """Work until the provider is asked that often, and stop in the middle of it."""
+    stop = asyncio.Event()
+    working = asyncio.create_task(outbox.work(stop=stop))
+    async with asyncio.timeout(20):
+        await twilio.asked_often(asks)
+    stop.set()
+    await working
 
 
-async def test_a_message_that_the_provider_has_is_sent_after_all_and_only_once(process, twilio) -> None:
+async def enqueued(outbox: Outbox) -> str:
+    """Store the message, and return its id."""
+    [stored] = await outbox.add([SMS])
+    assert isinstance(stored, EnqueueResult)
+    return stored.receipt.id
+
+
+async def status(outbox: Outbox, id_: str) -> Status:
+    return (await outbox.get(id_)).receipt.status
+
+
+async def test_a_message_that_the_provider_has_is_sent_after_all_and_only_once(
+    process: Processes, twilio: Twilio
+) -> None:
     twilio.takes = [Drop("request")]
     async with process() as (outbox, work):
-        [stored] = await outbox.add([SMS])
+        stored = await enqueued(outbox)
         await work()
         assert await status(outbox, stored) == "in_doubt"
         twilio.keep("SM1")
         await work(after=QUESTIONS[0] + 1, asks=1)
-        shown = await outbox.get(stored.receipt.id)
+        shown = await outbox.get(stored)
     assert (shown.receipt.status, shown.receipt.provider_message_id) == ("sent", "SM1")
     assert twilio.methods == ["POST", "GET"]
 
 
 @pytest.mark.parametrize(("on_unknown", "sent_again"), [("hold", []), ("retry", ["POST"])])
 async def test_a_message_that_is_not_found_is_asked_about_until_the_accounts_policy_decides(
-    process, twilio, on_unknown, sent_again
+    process: Processes, twilio: Twilio, on_unknown: str, sent_again: list[str]
 ) -> None:
     twilio.takes = [Drop("request"), Answer(201, {"sid": "SM2"})]
     async with process(on_unknown=on_unknown) as (outbox, work):
-        [stored] = await outbox.add([SMS])
+        stored = await enqueued(outbox)
         await work()
         for after in QUESTIONS:
             assert await status(outbox, stored) == "in_doubt"
@@ -119,28 +152,33 @@ async def test_a_message_that_is_not_found_is_asked_about_until_the_accounts_pol
     assert twilio.methods == ["POST", *["GET"] * len(QUESTIONS), *sent_again]
 
 
-async def test_the_id_of_an_equal_message_is_not_taken_for_it_by_another_process(process, twilio) -> None:
+async def test_the_id_of_an_equal_message_is_not_taken_for_it_by_another_process(
+    process: Processes, twilio: Twilio
+) -> None:
     twilio.takes = [Answer(201, {"sid": "SM1"}), Drop("request")]
     async with process() as (outbox, work):
-        [first] = await outbox.add([SMS])
+        first = await enqueued(outbox)
         await work()
         twilio.keep("SM1")
     async with process() as (outbox, work):
-        [second] = await outbox.add([SMS])
+        second = await enqueued(outbox)
         await work()
         await work(after=QUESTIONS[0] + 1, asks=1)
         assert (await status(outbox, first), await status(outbox, second)) == ("sent", "in_doubt")
 
 
-async def test_a_message_that_is_claimed_while_the_worker_ends_is_asked_about_all_the_same(process, twilio) -> None:
+async def test_a_message_that_is_claimed_while_the_worker_ends_is_asked_about_all_the_same(
+    process: Processes, twilio: Twilio
+) -> None:
     twilio.takes = [Drop("request")]
     async with process() as (outbox, work):
-        [stored] = await outbox.add([SMS])
+        stored = await enqueued(outbox)
         await work()
         twilio.keep("SM1")
         await work(after=QUESTIONS[0] - 1)
         process.clock.now += 2
-        outbox.store = holding = Holding(outbox.store, "claim_in_doubt")
+        holding = Holding(outbox.store, "claim_in_doubt")
+        outbox.store = cast("Store", holding)
         stop = asyncio.Event()
         working = asyncio.create_task(outbox.work(stop=stop))
         async with asyncio.timeout(20):
@@ -153,10 +191,10 @@ async def test_a_message_that_is_claimed_while_the_worker_ends_is_asked_about_al
         assert (await outbox.stats()).workers == 0
 
 
-async def test_a_question_that_is_cut_off_is_asked_again_at_once(process, twilio) -> None:
+async def test_a_question_that_is_cut_off_is_asked_again_at_once(process: Processes, twilio: Twilio) -> None:
     twilio.takes = [Drop("request")]
     async with process(outbox={"grace": 0.01}) as (outbox, work):
-        [stored] = await outbox.add([SMS])
+        stored = await enqueued(outbox)
         await work()
         process.clock.now += QUESTIONS[0] + 1
         twilio.answers_questions = False
@@ -167,13 +205,3 @@ async def test_a_question_that_is_cut_off_is_asked_again_at_once(process, twilio
     async with process() as (outbox, work):
         await until_asked(outbox, twilio)
         assert await status(outbox, stored) == "sent"
-
-
-async def until_asked(outbox, twilio) -> None:
-    """Work until the provider is asked, and stop in the middle of it."""
-    stop = asyncio.Event()
-    working = asyncio.create_task(outbox.work(stop=stop))
-    async with asyncio.timeout(20):
-        await twilio.asked_often(1)
-    stop.set()
-    await working

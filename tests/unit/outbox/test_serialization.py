@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from postroom.addresses import Address
 from postroom.errors import OutboxError
-from postroom.messages import Attachment, Email, Sms
+from postroom.messages import Attachment, Email, Message, Sms
 from postroom.outbox.serialization import dump_message, load_message
 
 lines = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=30)
@@ -66,25 +67,25 @@ texting = st.builds(
 )
 
 
-def there_and_back(message):
+def there_and_back(message: Email | Sms) -> Message:
     files = message.attachments if isinstance(message, Email) else ()
     options = {name: secret.get_secret_value() for name, secret in message.options.items()}
     return load_message(message.channel_name, dump_message(message), lambda n: files[n].content, options, "m1")
 
 
 @given(emails | texting)
-def test_a_message_reads_back_as_it_was_written(message) -> None:
+def test_a_message_reads_back_as_it_was_written(message: Email | Sms) -> None:
     assert there_and_back(message) == message.stamped(id="m1")
 
 
 @given(emails | texting)
-def test_what_reads_back_asks_the_same_of_a_transport(message) -> None:
+def test_what_reads_back_asks_the_same_of_a_transport(message: Email | Sms) -> None:
     back = there_and_back(message)
     assert (back.recipients, back.features) == (message.recipients, message.features)
 
 
 @given(emails | texting)
-def test_no_credential_and_no_content_of_a_file_is_in_the_text(message) -> None:
+def test_no_credential_and_no_content_of_a_file_is_in_the_text(message: Email | Sms) -> None:
     canary = {"key": "canary-credential"}
     email = isinstance(message, Email)
     more = {"attachments": (Attachment(filename="f", content=b"canary-content"),)} if email else {}
@@ -93,7 +94,7 @@ def test_no_credential_and_no_content_of_a_file_is_in_the_text(message) -> None:
 
 
 @given(st.text(max_size=60) | json_values.map(json.dumps))
-def test_a_damaged_text_is_reported_as_such(text) -> None:
+def test_a_damaged_text_is_reported_as_such(text: str) -> None:
     try:
         load_message(Email.channel_name, text, lambda _: b"", {}, "m1")
     except OutboxError as error:
@@ -101,10 +102,10 @@ def test_a_damaged_text_is_reported_as_such(text) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"subject": "x", "colour": 1}', '{"to": ["ann@example.org"]}', "7"])
-def test_what_was_never_written_is_not_read(text) -> None:
+def test_what_was_never_written_is_not_read(text: str) -> None:
     with pytest.raises(OutboxError, match="m1 cannot be read back"):
         load_message(Email.channel_name, text, lambda _: b"", {}, "m1")
 
 
-def _given(message):
+def _given(message: Message) -> dict[str, Any]:
     return {name: getattr(message, name) for name in message.model_fields_set}

@@ -43,7 +43,7 @@ def test_every_state_that_is_not_settled_can_be_left() -> None:
 
 @pytest.mark.parametrize("move", Transition)
 @pytest.mark.parametrize("status", Status)
-def test_a_move_is_made_from_its_own_states_only(move, status) -> None:
+def test_a_move_is_made_from_its_own_states_only(move: Transition, status: Status) -> None:
     allowed, to = TRANSITIONS[move]
     if status in allowed:
         assert apply(status, move) is to
@@ -53,7 +53,7 @@ def test_a_move_is_made_from_its_own_states_only(move, status) -> None:
 
 
 @pytest.mark.parametrize("move", sorted(set(Transition) - OF_EVENTS - {Transition.REQUEUE}))
-def test_what_is_settled_stays_so_unless_a_person_or_the_provider_says_otherwise(move) -> None:
+def test_what_is_settled_stays_so_unless_a_person_or_the_provider_says_otherwise(move: Transition) -> None:
     assert not allowed_from(move) & SETTLED
 
 

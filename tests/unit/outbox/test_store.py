@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime
 from types import ModuleType
+from typing import Any
 
 import pytest
-from engines.process import MakeOutbox
+from engines.process import MakeOutbox, Process
 
 from postroom import (
     Attachment,
@@ -20,12 +21,14 @@ from postroom import (
     Sms,
     Status,
 )
+from postroom.outbox.records import EnqueueResult
 from postroom.outbox.views import MessageFilter
+from postroom.receipts import Channel
 
 CANARY = "canary-0123456789abcdef"
 
 
-def email(**more):
+def email(**more: Any) -> Email:
     return Email(**{"to": "ann@example.org", "subject": "hello", "text": "hello", **more})
 
 
@@ -129,7 +132,9 @@ class TestIdempotency:
             {"message_id": "<mine@example.org>"},
         ],
     )
-    async def test_the_same_key_with_another_message_is_refused(self, make_outbox: MakeOutbox, other) -> None:
+    async def test_the_same_key_with_another_message_is_refused(
+        self, make_outbox: MakeOutbox, other: dict[str, Any]
+    ) -> None:
         async with make_outbox() as post:
             first = await post.add(email(idempotency_key="k"))
             with pytest.raises(IdempotencyConflict, match=f"'k' was used for another message .{first.id}"):
@@ -145,7 +150,7 @@ class TestIdempotency:
     async def test_within_one_batch_too(self, make_outbox: MakeOutbox) -> None:
         async with make_outbox() as post:
             answers = await post.outbox.add([email(idempotency_key="k"), email(idempotency_key="k")])
-            assert [answer.replayed for answer in answers] == [False, True]
+            assert [isinstance(answer, EnqueueResult) and answer.replayed for answer in answers] == [False, True]
 
     async def test_tenants_have_keys_of_their_own(self, make_outbox: MakeOutbox) -> None:
         async with make_outbox() as post:
@@ -184,7 +189,7 @@ class TestListing:
         [
             (MessageFilter(status=(Status.CANCELLED,)), {"cancelled"}),
             (MessageFilter(status=(Status.QUEUED, Status.SCHEDULED)), {"mail", "text", "later"}),
-            (MessageFilter(channel="sms"), {"text"}),
+            (MessageFilter(channel=Channel.SMS), {"text"}),
             (MessageFilter(account="a1"), {"text"}),
             (MessageFilter(account="a"), set()),
             (MessageFilter(to="bob"), {"later"}),
@@ -193,7 +198,9 @@ class TestListing:
             (MessageFilter(until=1_800_000_010.0), {"mail", "text", "cancelled"}),
         ],
     )
-    async def test_by_what_is_asked_for(self, make_outbox: MakeOutbox, stage: ModuleType, choice, found) -> None:
+    async def test_by_what_is_asked_for(
+        self, make_outbox: MakeOutbox, stage: ModuleType, choice: MessageFilter, found: set[str]
+    ) -> None:
         async with make_outbox(stage.Script(), stage.Script()) as post:
             await post.add(email(subject="mail"), tenant="t")
             await post.add(Sms(to="+442079460958", body="text", provider="a1"))
@@ -207,7 +214,7 @@ class TestListing:
 class TestReports:
     """What providers report later (`Outbox.record`)."""
 
-    def event(self, type_, **more):
+    def event(self, type_: EventType, **more: Any) -> Event:
         return Event(
             **{
                 "type": type_,
@@ -218,7 +225,7 @@ class TestReports:
             }
         )
 
-    async def sent(self, post):
+    async def sent(self, post: Process) -> Receipt:
         accepted = await post.add(email())
         await post.work()
         return await post.receipt(accepted)
@@ -237,21 +244,28 @@ class TestReports:
         async with make_outbox() as post:
             receipt = await self.sent(post)
             event = self.event(EventType.BOUNCED, provider_message_id=receipt.provider_message_id)
-            assert (await post.outbox.record(event)).status is Status.BOUNCED
+            moved = await post.outbox.record(event)
+            assert moved is not None
+            assert moved.status is Status.BOUNCED
 
     @pytest.mark.parametrize("other", [{"account": "a9"}, {"channel": "sms"}], ids=["account", "channel"])
-    async def test_a_report_of_another_account_or_channel_moves_nothing(self, make_outbox: MakeOutbox, other) -> None:
+    async def test_a_report_of_another_account_or_channel_moves_nothing(
+        self, make_outbox: MakeOutbox, other: dict[str, Any]
+    ) -> None:
         async with make_outbox() as post:
             receipt = await self.sent(post)
             for name in ({"message_id": receipt.id}, {"provider_message_id": receipt.provider_message_id}):
                 assert await post.outbox.record(self.event(EventType.BOUNCED, **name, **other)) is None
             assert (await post.receipt(receipt)).status is Status.SENT
             told = self.event(EventType.DELIVERED, message_id=receipt.id, account="a0")
-            assert (await post.outbox.record(told)).status is Status.DELIVERED
+            moved = await post.outbox.record(told)
+            assert moved is not None
+            assert moved.status is Status.DELIVERED
 
     async def test_a_late_report_does_not_move_a_message_back(self, make_outbox: MakeOutbox) -> None:
         async with make_outbox() as post:
             receipt = await self.sent(post)
             await post.outbox.record(self.event(EventType.BOUNCED, message_id=receipt.id))
             late = await post.outbox.record(self.event(EventType.DELIVERED, message_id=receipt.id))
+            assert late is not None
             assert late.status is Status.BOUNCED

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from engines.process import MakeOutbox
@@ -16,15 +17,15 @@ from postroom.receipts import Channel
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 
-def event(type_, *, at=0, channel=Channel.EMAIL, **more):
+def event(type_: EventType, *, at: float = 0, channel: Channel = Channel.EMAIL, **more: Any) -> Event:
     return Event(type=type_, channel=channel, provider="stage", occurred_at=NOON + timedelta(minutes=at), **more)
 
 
-def text(said, *, at=0, sender="+447700900123"):
+def text(said: str, *, at: float = 0, sender: str = "+447700900123") -> Event:
     return event(EventType.INBOUND, at=at, channel=Channel.SMS, sender=sender, recipient="+447700900001", text=said)
 
 
-def email(to="ann@example.org", **more):
+def email(to: str | list[str] = "ann@example.org", **more: Any) -> Email:
     return Email(**{"to": to, "subject": "x", "text": "x", **more})
 
 
@@ -40,7 +41,7 @@ def email(to="ann@example.org", **more):
     ids=["complaint", "unsubscribe", "soft bounce", "bounce of a mail nobody knows", "delivery"],
 )
 async def test_a_report_keeps_the_messages_back_that_it_should(
-    make_outbox: MakeOutbox, report, transactional, marketing
+    make_outbox: MakeOutbox, report: Event, transactional: bool, marketing: bool
 ) -> None:
     async with make_outbox() as post:
         await post.outbox.record(report)
@@ -59,7 +60,7 @@ async def test_a_bounce_of_a_message_of_ours_ends_mail_to_a_dead_address(make_ou
 
 
 @pytest.mark.parametrize("permanent", [False, None], ids=["soft", "of unknown kind"])
-async def test_a_bounce_that_may_pass_keeps_nothing_back(make_outbox: MakeOutbox, permanent) -> None:
+async def test_a_bounce_that_may_pass_keeps_nothing_back(make_outbox: MakeOutbox, permanent: bool | None) -> None:
     async with make_outbox() as post:
         receipt = await post.add(email())
         await post.work()
@@ -73,7 +74,7 @@ async def test_a_bounce_that_may_pass_keeps_nothing_back(make_outbox: MakeOutbox
 
 
 @pytest.mark.parametrize("word", ["STOP", " stop. ", "Unsubscribe!", "stop all", "QUIT"])
-async def test_a_stop_word_alone_ends_every_sms(make_outbox: MakeOutbox, word) -> None:
+async def test_a_stop_word_alone_ends_every_sms(make_outbox: MakeOutbox, word: str) -> None:
     async with make_outbox() as post:
         await post.outbox.record(text(word))
         assert await post.outbox.suppressed(Sms(to="+447700900123", body="x"))
@@ -81,14 +82,14 @@ async def test_a_stop_word_alone_ends_every_sms(make_outbox: MakeOutbox, word) -
 
 
 @pytest.mark.parametrize("said", ["please stop calling me names", "", "stopp", "don't stop"])
-async def test_a_stop_word_within_a_text_is_just_a_word(make_outbox: MakeOutbox, said) -> None:
+async def test_a_stop_word_within_a_text_is_just_a_word(make_outbox: MakeOutbox, said: str) -> None:
     async with make_outbox() as post:
         await post.outbox.record(text(said))
         assert not await post.outbox.suppressed(Sms(to="+447700900123", body="x"))
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
-async def test_what_was_said_later_counts_whatever_comes_first(make_outbox: MakeOutbox, order) -> None:
+async def test_what_was_said_later_counts_whatever_comes_first(make_outbox: MakeOutbox, order: tuple[int, int]) -> None:
     said = [text("STOP", at=0), text("START", at=5)]
     async with make_outbox() as post:
         for index in order:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from types import ModuleType
+from typing import Any
 
 import pytest
 from engines.holding import Failing, Holding
@@ -25,7 +26,7 @@ async def test_a_result_that_could_not_be_written_is_written_later_and_nothing_i
     script = stage.Script()
     async with make_outbox(script) as post:
         sent = await post.add(email())
-        errors = []
+        errors: list[Exception] = []
 
         async def act(message: Email) -> Accepted:
             errors.append(OutboxError("the disk is full"))
@@ -48,10 +49,10 @@ async def test_while_it_is_not_known_who_must_not_be_written_to_nothing_is_sent(
     script = stage.Script()
     async with make_outbox(script) as post:
         await post.add(email())
-        calls_then = []
+        calls_then: list[int] = []
 
         class Unsure(Failing):
-            def __getattr__(self, name: str) -> object:
+            def __getattr__(self, name: str) -> Any:
                 if name == "match_suppressions":
                     calls_then.append(len(script.calls))
                 return super().__getattr__(name)
