@@ -96,10 +96,10 @@ class SqliteStore:
             writer, self._writer = self._writer, None
             if writer is not None:
                 await asyncio.to_thread(writer.close)
-            for reader in (self._reader, self._quick_reader):
-                if reader is not None:
-                    reader.close()
-            self._reader = self._quick_reader = None
+            await asyncio.to_thread(self._close_reader)
+            if self._quick_reader is not None:
+                self._quick_reader.close()
+                self._quick_reader = None
 
     async def write(self, operation: Callable[[sqlite3.Connection], T]) -> T:
         """Run `operation` in a transaction of the writer; see `Writer.run`."""
@@ -290,8 +290,9 @@ class SqliteStore:
 
     def _read(self, query: Callable[[sqlite3.Connection], T]) -> T:
         with self._reading:
-            if self._writer is not None:
-                self._writer.check_file()
+            if self._writer is None:
+                raise OutboxError(f"{self.path} was closed meanwhile")
+            self._writer.check_file()
             try:
                 if self._reader is None:
                     self._reader = connect(self.path, any_thread=True)
@@ -299,6 +300,13 @@ class SqliteStore:
                 return query(self._reader)
             except sqlite3.Error as error:
                 raise explained(error, self.path) from error
+
+    def _close_reader(self) -> None:
+        # A query goes on in its thread though whoever asked was cancelled; to close under it would crash the process.
+        with self._reading:
+            if self._reader is not None:
+                self._reader.close()
+                self._reader = None
 
     def _announce(self) -> None:
         """Wake whoever waits for a change in this process at once; the others see it when they look."""

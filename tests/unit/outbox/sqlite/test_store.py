@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import stat
+import threading
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -286,3 +287,22 @@ async def test_nothing_is_accepted_into_a_file_that_was_removed_or_replaced(make
         path.with_name("moved.db").rename(path)
         await post.add(email())
         assert (await post.outbox.stats()).states == {Status.QUEUED: 2}
+
+
+async def test_closing_waits_for_a_query_whose_caller_was_cancelled(make_outbox: MakeOutbox) -> None:
+    began, ended = threading.Event(), threading.Event()
+
+    def long(connection: sqlite3.Connection) -> None:
+        began.set()
+        connection.execute(
+            "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000000) SELECT max(i) FROM n"
+        ).fetchone()
+        ended.set()
+
+    async with make_outbox() as post:
+        asking = asyncio.create_task(post.store.read(long))
+        await asyncio.to_thread(began.wait)
+        asking.cancel()
+        await asyncio.wait([asking])
+        await post.store.close()
+        assert ended.is_set()
