@@ -1,4 +1,4 @@
-"""The worker inside the service: it sends what the service accepts, until the service ends."""
+"""The embedded worker: it sends what the service accepts, until the service ends."""
 
 from __future__ import annotations
 
@@ -51,15 +51,15 @@ class EmbeddedWorker:
         while not self._stop.is_set():
             try:
                 await self._room.work(stop=self._stop)
-            except Exception as error:  # noqa: BLE001 - whatever it was, it is told and the work goes on
+            except Exception as error:  # noqa: BLE001 - whatever it was, it is shown and the work goes on
                 self._failure = f"{type(error).__name__}: {error}"
                 _log.exception("the worker failed; it starts again in %s seconds", _AGAIN_AFTER)
-                await _either(self._stop, _AGAIN_AFTER)
+                await _stopped_within(self._stop, _AGAIN_AFTER)
             else:
                 self._failure = ""
 
 
-async def _either(stop: asyncio.Event, seconds: float) -> None:
+async def _stopped_within(stop: asyncio.Event, seconds: float) -> None:
     try:
         async with asyncio.timeout(seconds):
             await stop.wait()

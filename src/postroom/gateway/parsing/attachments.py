@@ -1,4 +1,4 @@
-"""Attachments and images of the wire -> `Attachment`: text, encoded text, or a Node Buffer."""
+"""Parsing attachments and images into `Attachment`: text, encoded text, or a Node Buffer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An e-mail of the wire -> `Email`."""
+"""Parsing an e-mail of a request into an `Email`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fields that e-mail and SMS of the wire share."""
+"""Parsing the fields that e-mail and SMS of the API share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one list `to` of the wire, with a `type` for each recipient -> to, cc and bcc."""
+"""Parsing recipients: the one list `to`, with a `type` for each, into to, cc and bcc."""
 
 from __future__ import annotations
 

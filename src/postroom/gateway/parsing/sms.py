@@ -1,4 +1,4 @@
-"""An SMS of the wire -> `Sms`."""
+"""Parsing an SMS of a request into an `Sms`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""One client's connection: cut when it is slow on purpose, or sends a head without end.
+"""HTTP protocol of one connection: cut when its client is slow on purpose, or sends a head without end.
 
 uvicorn times idle connections only; a client that sends a byte a minute, or never reads its answer, would keep a
-connection for as long as it likes ("slowloris"). The time of a body is `reading`'s.
+connection for as long as it likes ("slowloris"). The time of a body is watched by `http.body`.
 """
 
 from __future__ import annotations

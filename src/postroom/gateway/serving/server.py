@@ -1,4 +1,4 @@
-"""Running the service: one process, or several that share its socket."""
+"""The server: uvicorn in one process, or in several that share its socket."""
 
 from __future__ import annotations
 
