@@ -116,12 +116,14 @@ def test_a_request_whose_body_is_on_its_way_when_the_service_is_asked_to_end_is_
 ) -> None:
     gateway = serve_process(CONFIG)
     body = json.dumps(one_email()).encode()
-    with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=30) as client:
         head = f"POST /v1/communicate/email HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
-        client.sendall(head.encode() + b"Auth-token: " + gateway.key.encode() + b"\r\n\r\n" + body[:10])
-        time.sleep(0.3)
+        head += f"Expect: 100-continue\r\nAuth-token: {gateway.key}\r\n\r\n"
+        client.sendall(head.encode())
+        assert client.recv(65536).startswith(b"HTTP/1.1 100 ")  # it reads the body
+        client.sendall(body[:10])
         gateway.process.send_signal(signal.SIGTERM)
-        time.sleep(0.3)
+        wait_until_nobody_listens(gateway.port)
         client.sendall(body[10:])
         answer = client.recv(65536)
     assert answer.startswith(b"HTTP/1.1 202 ")
@@ -166,12 +168,16 @@ def test_several_processes_share_one_socket_and_one_file_and_a_dead_one_is_repla
 def test_processes_end_with_the_one_that_started_them_even_if_that_is_killed(serve_process: ServeProcess) -> None:
     gateway = serve_process(CONFIG, "--workers", "2")
     assert gateway.stop(signal.SIGKILL) == -signal.SIGKILL
-    for _ in range(200):
+    wait_until_nobody_listens(gateway.port)
+
+
+def wait_until_nobody_listens(port: int) -> None:
+    for _ in range(1000):
         try:
-            socket.create_connection(("127.0.0.1", gateway.port)).close()
+            socket.create_connection(("127.0.0.1", port)).close()
         except OSError:
             return
-        time.sleep(0.05)
+        time.sleep(0.02)
     raise AssertionError("somebody still listens")
 
 

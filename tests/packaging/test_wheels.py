@@ -24,7 +24,7 @@ BUILT_IN = ["console", "file", "memory", "postroom"]
 OVER_HTTP = "postroom"
 """The built-in provider that needs the extra `http`."""
 
-OF_GATEWAY = {"fastapi", "httptools", "prometheus_client", "starlette", "uvicorn"}
+OF_GATEWAY = {"httptools", "prometheus_client", "starlette", "uvicorn"}
 
 SMALL = {
     "annotated-doc",

@@ -99,7 +99,7 @@ async def test_a_cookie_is_not_taken_from_a_page_of_another_site(
     assert (error is None) is taken
     if error:
         assert (error.status, error.code) == (403, "forbidden")
-        assert "send Auth-token instead" in error.message
+        assert error.message == "A cookie is not taken from pages of another site; send Auth-token instead."
 
 
 async def test_a_header_is_taken_from_any_page(storage: AccessStorage) -> None:

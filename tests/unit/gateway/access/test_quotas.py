@@ -102,6 +102,7 @@ async def test_a_number_gets_so_many_from_one_key_and_is_kept_as_a_fingerprint(
     ("prices", "messages", "expected"),
     [
         ({"GB": 0.5, "*": 0.1}, [sms(GB), sms(GB), sms(GB)], [False, False, True]),
+        ({"GB": 0.9, "*": 0.1}, [sms(FR), sms(FR), sms(FR)], [False, False, False]),
         ({"GB": 0.1, "*": 0.5}, [sms(FR), sms(FR), sms(FR)], [False, False, True]),
         ({"GB": 0.1, "US": 0.5}, [sms(FR), sms(FR), sms(FR)], [False, False, True]),  # as the dearest
         ({"GB": 0.1, "*": 0.5}, [sms(SHIP), sms(SHIP), sms(SHIP)], [False, False, True]),  # of no country

@@ -105,3 +105,7 @@ def test_a_window_is_forgotten_once_nothing_of_it_counts() -> None:
     window.add(1_000_000.0)
     assert window.used(window.stale_at()) == 0
     assert window.stale_at() < 1_000_000.0 + 70
+    window = SlidingWindow(Limit(5, 60))
+    window.add(1_000_000.0)
+    window.add(1_000_030.0)
+    assert 1_000_030.0 + 60 < window.stale_at() < 1_000_030.0 + 70
