@@ -228,6 +228,7 @@ def test_samples_count_in_their_order_and_equal_ones_together() -> None:
     bad = HealthSample(0.1, attempt_of(Outcome.UNKNOWN, Scope.ACCOUNT))
     assert observed(fresh("a/email"), [bad, bad, good], NOW, rng).consecutive_failures == 0
     assert observed(fresh("a/email"), [good, bad, bad], NOW, rng).consecutive_failures == 2
+    assert observed(fail(fresh("a/email"), times=2), [bad], NOW, rng).consecutive_failures == 3
     once = record_success(record_success(fail(fresh("a/email")), NOW, 0.1), NOW, 0.3)
     together = observed(fail(fresh("a/email")), [HealthSample(0.1), HealthSample(0.3)], NOW, rng)
     assert together.failure_rate == pytest.approx(once.failure_rate)
@@ -298,3 +299,5 @@ def test_a_slow_account_is_one_that_takes_four_times_as_long_and_over_half_a_sec
     assert 0.4 < at(1.6) < 0.6
     healths = {name: record_success(fresh(f"{name}/email"), NOW, each) for name, each in (("a", 0.5), ("b", 0.01))}
     assert first_choices(healths) == 1.0, "half a second is never slow"
+    healths["a"] = record_success(fresh("a/email"), NOW, 0.6)
+    assert first_choices(healths) < 0.2
