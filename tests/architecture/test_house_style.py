@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SOURCES = [*ROOT.glob("src/**/*.py"), *ROOT.glob("plugins/*/src/**/*.py")]
-TOP_LEVEL = {"conftest.py", "pyproject.toml", "README.md", "LICENSE", "src", "plugins", "tests", "docs"}
+TOP_LEVEL = {"pyproject.toml", "README.md", "LICENSE", "src", "plugins", "tests", "docs"}
 OF_A_PLUGIN = {"pyproject.toml", "README.md", "LICENSE", "src", "tests"}
 DRAWERS = {"utils", "util", "helpers", "common", "misc"}
 FOREIGN = re.compile(

@@ -45,7 +45,7 @@ NEEDS: dict[str, tuple[str, Callable[[], bool]]] = {
     "mount": ("a full disk, as root", may_mount),
     "setpriv": ("missing rights, as root", lambda: os.geteuid() != 0 or installed("setpriv")),
     "proc": ("the processes of Linux", lambda: Path("/proc/self/task").exists()),
-    "git": ("a git checkout", lambda: installed("git") and Path(__file__).with_name(".git").exists()),
+    "git": ("a git checkout", lambda: installed("git") and Path(__file__).parents[1].joinpath(".git").exists()),
     "node": ("Node", lambda: installed("node")),
     "twilio": ("Twilio's contract", lambda: listens(4060)),
     "sendgrid": ("SendGrid's contract", lambda: listens(4061)),
