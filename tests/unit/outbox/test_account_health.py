@@ -301,3 +301,38 @@ def test_a_slow_account_is_one_that_takes_four_times_as_long_and_over_half_a_sec
     assert first_choices(healths) == 1.0, "half a second is never slow"
     healths["a"] = record_success(fresh("a/email"), NOW, 0.6)
     assert first_choices(healths) < 0.2
+
+
+def test_every_account_of_a_route_stays_in_its_order() -> None:
+    dead = {"a/email": fail(fresh("a/email"), times=30)}
+    for number in range(200):
+        order = ordered([A, B], Channel.EMAIL, dead, f"m{number}", NOW)
+        assert sorted(target.name for target in order) == ["a", "b"]
+
+
+def test_a_rest_that_was_asked_for_is_not_shortened_by_a_later_failure() -> None:
+    asked = fail(fresh("a/email"), retry_after=120.0)
+    assert fail(asked, NOW + 1).cooldown_until == NOW + 120
+    assert fail(asked, NOW - 3600, retry_after=5.0).cooldown_until == NOW - 3595, "its end was by a clock set back"
+
+
+def test_a_paused_account_is_wholly_in_trouble_and_the_rest_of_a_trouble_is_forgotten() -> None:
+    assert paused(fresh("a/email"), NOW, reason="bad credentials").failure_rate == 1.0
+    faint = AccountHealth(queue="a/email", failure_rate=0.00124, observed_at=NOW)
+    assert record_success(faint, NOW, 0.1).failure_rate == 0.0
+    assert record_success(faint.model_copy(update={"failure_rate": 0.5}), NOW, 0.1).failure_rate == pytest.approx(0.4)
+
+
+def test_concurrency_falls_with_the_square_of_what_succeeds() -> None:
+    half = AccountHealth(queue="a/email", failure_rate=0.5, observed_at=NOW)
+    assert most_at_once(half, 100, NOW) == 25
+
+
+def test_the_reason_is_what_the_provider_said_or_else_what_the_error_is() -> None:
+    rng = random.Random(1)
+    attempt = attempt_of(Outcome.UNKNOWN, Scope.ACCOUNT)
+    said = attempt.model_copy(update={"detail": "421 go away", "error": "provider_unavailable"})
+    silent = attempt.model_copy(update={"error": "provider_unavailable"})
+    assert observed(fresh("a/email"), [HealthSample(0.1, said)], NOW, rng).reason == "421 go away"
+    assert observed(fresh("a/email"), [HealthSample(0.1, silent)], NOW, rng).reason == "provider_unavailable"
+    assert observed(fresh("a/email"), [HealthSample(0.0, ConfigError("no password"))], NOW, rng).reason == "no password"
