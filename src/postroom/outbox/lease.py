@@ -53,6 +53,7 @@ class Lease:
         self._store = store
         self._renewed_at = float("-inf")
         self._renewing = asyncio.Lock()
+        self._signed_off = False
 
     @property
     def is_fresh(self) -> bool:
@@ -67,7 +68,10 @@ class Lease:
 
     async def sign_off(self) -> None:
         """Leave; what is still in this worker's hands, others will rescue."""
-        await self._store.sign_off(self.worker)
+        # Under the lock: a heartbeat that found this worker gone would register it anew, and nobody would sign that off.
+        async with self._renewing:
+            self._signed_off = True
+            await self._store.sign_off(self.worker)
 
     async def keep(self) -> None:
         """Renew the lease until cancelled, whatever else this worker does or waits for."""
@@ -83,6 +87,8 @@ class Lease:
     async def renew(self) -> None:
         """Show one sign of life; a worker that the others gave up becomes a new one."""
         async with self._renewing:
+            if self._signed_off:
+                return
             begun = self.clock()
             alive = await self._store.heartbeat(self.worker)
             if self.clock() - begun > self.seconds / _RENEWALS or begun - self._renewed_at > self.seconds:

@@ -200,3 +200,13 @@ async def test_a_frozen_worker_that_wakes_sends_nothing_that_others_have_taken_o
         await working
     assert len(script.calls) == calls
     assert accepted.id
+
+
+async def test_a_worker_that_signed_off_is_not_entered_again_by_its_own_heartbeat() -> None:
+    workers = Workers(Time())
+    lease = Lease(workers, SECONDS, clock=workers.time)
+    await lease.register()
+    await lease.sign_off()
+    workers.gone = {lease.worker}
+    await lease.renew()
+    assert (workers.numbers, workers.heartbeats) == (1, 0)
