@@ -68,7 +68,7 @@ class Lease:
 
     async def sign_off(self) -> None:
         """Leave; what is still in this worker's hands, others will rescue."""
-        # Under the lock: a heartbeat that found this worker gone would register it anew, and nobody would sign that off.
+        # Under the lock: a heartbeat that found this worker gone would register it anew, for nobody to sign off.
         async with self._renewing:
             self._signed_off = True
             await self._store.sign_off(self.worker)
