@@ -28,6 +28,7 @@ from ordeal.processes import Crew
 from ordeal.servers import MailServer, PhoneServer
 
 from postroom import Email, Postroom, Sms
+from postroom.delivery.bulk import receipt_or_raise
 from postroom.outbox.views import MessageFilter
 from postroom.receipts import Status
 
@@ -38,7 +39,7 @@ GIVES_UP = 5.0
 
 async def trial(folder: Path, *, kills: int, messages: int, seed: int, lease: str = "1s") -> dict[str, Any]:
     """Return what was seen, as a flat record."""
-    dice = random.Random(seed)
+    generator = random.Random(seed)
     async with MailServer() as mail, MailServer() as careful, PhoneServer() as phones:
         accounts = {
             "mail": smtp(mail, on_unknown="retry"),
@@ -49,7 +50,7 @@ async def trial(folder: Path, *, kills: int, messages: int, seed: int, lease: st
         expected = await _enqueue(config, messages)
         begun = time.monotonic()
         async with Crew(config) as crew:
-            killed = await _kill(crew, (mail, careful, phones), kills, messages, dice)
+            killed = await _kill(crew, (mail, careful, phones), kills, messages, generator)
             await (await crew.worker("until-settled")).ended(300)
         report = {"seed": seed, "kills": killed, "messages": messages, "seconds": round(time.monotonic() - begun, 1)}
         return report | await _found(config, expected, {"mail": mail, "careful": careful, "texts": phones})
@@ -57,12 +58,15 @@ async def trial(folder: Path, *, kills: int, messages: int, seed: int, lease: st
 
 async def _enqueue(config: Path, messages: int) -> dict[str, dict[str, str]]:
     """Fill the outbox; returns for each account the name a message has at the server -> its id."""
-    names = {"mail": {}, "careful": {}, "texts": {}}
+    names: dict[str, dict[str, str]] = {"mail": {}, "careful": {}, "texts": {}}
     async with Postroom.from_config(config) as room:
         for first in range(0, messages, BATCH):
             batch = [_message(number) for number in range(first, min(first + BATCH, messages))]
-            for message, receipt in zip(batch, await room.enqueue_many(batch), strict=True):
+            for message, result in zip(batch, await room.enqueue_many(batch), strict=True):
+                receipt = receipt_or_raise(result)
                 name = message.recipients[0] if isinstance(message, Sms) else receipt.message_id
+                assert message.provider
+                assert name
                 names[message.provider][name] = receipt.id
     return names
 
@@ -75,17 +79,17 @@ def _message(number: int) -> Email | Sms:
 
 
 async def _kill(
-    crew: Crew, servers: tuple[MailServer, MailServer, PhoneServer], kills: int, messages: int, dice: Random
+    crew: Crew, servers: tuple[MailServer, MailServer, PhoneServer], kills: int, messages: int, generator: Random
 ) -> int:
     """Start a worker and kill it after a random number of messages and some more milliseconds, again and again."""
-    for turn in range(kills):
+    for killed in range(kills):
         arrived = sum(len(server.arrivals) for server in servers)
-        quota = arrived + dice.uniform(0, 2 * max(0, messages - arrived) / (kills - turn))
+        quota = arrived + generator.uniform(0, 2 * max(0, messages - arrived) / (kills - killed))
         worker = await crew.worker()
         deadline = time.monotonic() + GIVES_UP
         while sum(len(server.arrivals) for server in servers) < quota and time.monotonic() < deadline:
             await asyncio.sleep(0.001)
-        await asyncio.sleep(dice.uniform(0, 0.03))
+        await asyncio.sleep(generator.uniform(0, 0.03))
         await worker.kill()
     return kills
 
@@ -97,7 +101,12 @@ async def _found(config: Path, expected: dict[str, dict[str, str]], servers: dic
             line.id for line in await room.outbox.list(MessageFilter(status=(Status.IN_DOUBT,), limit=10_000_000))
         }
     statuses = {line.id: line.status for line in lines}
-    report = {"statuses": dict(Counter(map(str, statuses.values()))), "missing": 0, "lost": 0, "unlisted": 0}
+    report: dict[str, Any] = {
+        "statuses": dict(Counter(map(str, statuses.values()))),
+        "missing": 0,
+        "lost": 0,
+        "unlisted": 0,
+    }
     for account, names in expected.items():
         counts = servers[account].counts
         ids = names.values()

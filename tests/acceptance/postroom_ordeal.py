@@ -6,6 +6,7 @@ import asyncio
 import os
 from typing import Any
 
+from postroom.messages import Email
 from postroom.plugin import EMAIL_FEATURES, AccountSettings, Capabilities, EmailTransport, hookimpl
 from postroom.receipts import Accepted
 
@@ -21,7 +22,7 @@ class Sink(EmailTransport[SinkSettings]):
     settings_model = SinkSettings
     capabilities = Capabilities(features=EMAIL_FEATURES, partial_envelope=True)
 
-    async def send(self, email, /):
+    async def send(self, email: Email, /) -> Accepted:
         if self.settings.delay:
             await asyncio.sleep(self.settings.delay)
         return Accepted(provider_message_id=email.id)
@@ -38,7 +39,7 @@ class Deadly(EmailTransport[DeadlySettings]):
     settings_model = DeadlySettings
     capabilities = Capabilities(features=EMAIL_FEATURES, partial_envelope=True)
 
-    async def send(self, email, /):
+    async def send(self, email: Email, /) -> Accepted:
         with open(self.settings.log, "a", encoding="utf-8") as log:
             log.write(f"{email.subject}\n")
         if email.subject.startswith(POISON):

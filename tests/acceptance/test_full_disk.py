@@ -43,7 +43,7 @@ def stored_ids(path: Path) -> set[str]:
 
 async def fill(room: Postroom) -> tuple[set[str], OutboxError]:
     """Enqueue until there is no more room; returns what was acknowledged, and the error."""
-    acknowledged = set()
+    acknowledged: set[str] = set()
     while True:
         try:
             receipt = await room.enqueue(Email(to="ann@example.org", subject="Hello", text="x" * 4000))

@@ -25,13 +25,12 @@ KILLS = int(os.environ.get("POSTROOM_KILLS", "5"))
 @pytest.mark.timeout(60 + 5 * KILLS)
 async def test_every_message_acknowledged_before_a_kill_is_there(tmp_path: Path) -> None:
     config = written(tmp_path, {"post": sink()})
-    dice = random.Random()
     acknowledged = set()
     async with Crew(config) as crew:
         for _ in range(KILLS):
             process = await crew.start("enqueuer", CALLERS)
             acknowledged.add(await process.line())
-            await asyncio.sleep(dice.uniform(0.05, 0.5))
+            await asyncio.sleep(random.uniform(0.05, 0.5))
             process.signal(9)
             acknowledged.update(await process.rest())
             assert await process.ended() == -9

@@ -79,4 +79,5 @@ async def test_a_workers_memory_stays_level_while_it_drains(tmp_path: Path) -> N
 
 def sent(outbox: Path) -> int:
     with closing(sqlite3.connect(outbox, timeout=5)) as connection:
-        return connection.execute("SELECT count(*) FROM messages WHERE status = 'sent'").fetchone()[0]
+        [count] = connection.execute("SELECT count(*) FROM messages WHERE status = 'sent'").fetchone()
+    return int(count)

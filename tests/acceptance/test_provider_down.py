@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from ordeal.configuration import smtp, twilio, written
 from ordeal.processes import Crew
@@ -16,7 +15,7 @@ from postroom.outbox import MessageFilter
 from postroom.receipts import Status
 
 
-async def until(truth: Callable[..., Any]) -> None:
+async def until(truth: Callable[[], object]) -> None:
     async with asyncio.timeout(50):
         while not truth():
             await asyncio.sleep(0.005)

@@ -18,7 +18,7 @@ def smtp(server: MailServer, **settings: Any) -> dict[str, Any]:
     return {"provider": "smtp", "host": "127.0.0.1", "port": server.port, "tls": "none", "from": SENDER, **settings}
 
 
-def twilio(server: PhoneServer, **settings: Any) -> dict[str, str]:
+def twilio(server: PhoneServer, **settings: Any) -> dict[str, Any]:
     """An account at a recording Twilio."""
     return {
         "provider": "twilio", "account_sid": "AC" + "0" * 32, "auth_token": "t" * 32, "from": NUMBER,
@@ -26,16 +26,15 @@ def twilio(server: PhoneServer, **settings: Any) -> dict[str, str]:
     }  # fmt: skip
 
 
-def sink(**settings: Any) -> dict[str, str]:
+def sink(**settings: Any) -> dict[str, Any]:
     return {"provider": "sink", "from": SENDER, **settings}
 
 
-def written(folder: Path, accounts: dict[str, Any], *, routes: None = None, **outbox: Any) -> Path:
+def written(folder: Path, accounts: dict[str, dict[str, Any]], **outbox: Any) -> Path:
     """Write `postroom.toml` into `folder`, with the outbox beside it, and return its path."""
-    path = Path(folder) / "postroom.toml"
-    tables = {"outbox": {"url": f"sqlite:///{Path(folder) / 'outbox.db'}", **outbox}}
+    path = folder / "postroom.toml"
+    tables = {"outbox": {"url": f"sqlite:///{folder / 'outbox.db'}", **outbox}}
     tables |= {f"accounts.{name}": table for name, table in accounts.items()}
-    tables |= {f"routes.{name}": {"via": via} for name, via in (routes or {}).items()}
     path.write_text("\n".join(line for name, table in tables.items() for line in _lines(name, table)))
     return path
 
@@ -44,7 +43,7 @@ def _lines(name: str, table: dict[str, Any]) -> list[str]:
     return [f"[{name}]", *(f"{key} = {_value(value)}" for key, value in table.items()), ""]
 
 
-def _value(value: int | str) -> str:
+def _value(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_value, value))}]"
     return f'"{value}"' if isinstance(value, str) else str(value).lower()

@@ -9,10 +9,10 @@ import sys
 from postroom import Email, Postroom
 
 
-async def main(config, callers) -> None:
+async def main(config: str, callers: str) -> None:
     async with Postroom.from_config(config) as room:
 
-        async def caller(name) -> None:
+        async def caller(name: int) -> None:
             number = 0
             while True:
                 number += 1

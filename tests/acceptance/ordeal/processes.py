@@ -21,7 +21,6 @@ class Process:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.lines = []
 
     async def start(self, module: str, *arguments: Any, before: tuple[str, ...] = (), **environment: Any) -> Process:
         surroundings = {name: value for name, value in os.environ.items() if not name.startswith("POSTROOM_")}
@@ -39,20 +38,23 @@ class Process:
         return self._process.pid
 
     @property
-    def code(self) -> int:
+    def code(self) -> int | None:
+        """None while it runs."""
         return self._process.returncode
 
-    async def line(self, timeout: float = STARTS_IN) -> dict[str, str] | str:
-        """The next line it prints; None once it has ended."""
+    async def line(self, timeout: float = STARTS_IN) -> Any:
+        """What the next line it prints says; None once it has ended."""
+        assert self._process.stdout
         text = await asyncio.wait_for(self._process.stdout.readline(), timeout)
         return json.loads(text) if text.endswith(b"\n") else None
 
-    async def ask(self, text: str, timeout: float = STARTS_IN) -> dict[str, str]:
+    async def ask(self, text: str, timeout: float = STARTS_IN) -> Any:
         """Write a line to it, and return its answer."""
+        assert self._process.stdin
         self._process.stdin.write(f"{text}\n".encode())
         return await self.line(timeout)
 
-    async def rest(self) -> list[str]:
+    async def rest(self) -> list[Any]:
         """Every whole line still to come."""
         found = []
         while (line := await self.line(60)) is not None:
@@ -72,10 +74,10 @@ class Process:
             self._process.terminate()
         return await self.ended()
 
-    async def ended(self, timeout: int = 60) -> int:
+    async def ended(self, timeout: float = 60) -> int:
         code = await asyncio.wait_for(self._process.wait(), timeout)
         self.errors.close()
-        self._process._transport.close()
+        self._process._transport.close()  # type: ignore[attr-defined]  # nothing public closes its pipes
         return code
 
     def memory(self) -> int:
@@ -88,8 +90,8 @@ class Crew:
     """Starts processes for one configuration and ends what is left."""
 
     def __init__(self, config: Path) -> None:
-        self.config = Path(config)
-        self.members = []
+        self.config = config
+        self.members: list[Process] = []
 
     async def start(
         self, module: str, *arguments: int | str, before: tuple[str, ...] = (), **environment: Any
@@ -104,7 +106,7 @@ class Crew:
         assert await process.line() == "working", self.log("worker")
         return process
 
-    def log(self, module):
+    def log(self, module: str) -> str:
         return (self.config.parent / f"{module}.log").read_text()
 
     async def __aenter__(self) -> Self:

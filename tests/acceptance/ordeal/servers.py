@@ -8,10 +8,15 @@ import re
 import time
 from collections import Counter, deque
 from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self, TypeAlias, cast
 from urllib.parse import parse_qs
 
 _MESSAGE_ID = re.compile(rb"^Message-ID:\s*(<[^>]+>)", re.IGNORECASE | re.MULTILINE)
 _SUBJECT = re.compile(rb"^Subject: ?(.*?)\r?$", re.IGNORECASE | re.MULTILINE)
+
+
+Reply: TypeAlias = tuple[int, dict[str, str], dict[str, Any]]
+"""A status, headers and an answer, which goes out as JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,20 +32,22 @@ class Arrival:
 class Server:
     """Something that listens on a port of 127.0.0.1 which stays its own while it is down."""
 
+    conversation: ClassVar[type[_Conversation]]
+
     arrivals: list[Arrival] = field(default_factory=list)
     port: int = 0
     delay: float = 0.0
 
-    def __post_init__(self):
-        self._listening = None
-        self._open = set()
+    def __post_init__(self) -> None:
+        self._listening: asyncio.Server | None = None
+        self._open: set[asyncio.Transport] = set()
 
     @property
-    def counts(self):
+    def counts(self) -> Counter[str]:
         return Counter(arrival.name for arrival in self.arrivals)
 
     @property
-    def repeated(self):
+    def repeated(self) -> dict[str, int]:
         return {name: count for name, count in self.counts.items() if count > 1}
 
     async def start(self) -> None:
@@ -51,6 +58,7 @@ class Server:
         self.port = self._listening.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
+        assert self._listening
         self._listening.close()
         for transport in list(self._open):
             transport.abort()
@@ -58,28 +66,28 @@ class Server:
             await asyncio.sleep(0.001)
         await self._listening.wait_closed()
 
-    async def __aenter__(self):
+    async def __aenter__(self) -> Self:
         await self.start()
         return self
 
-    async def __aexit__(self, *failure):
+    async def __aexit__(self, *failure: object) -> None:
         await self.stop()
 
 
 class _Conversation(asyncio.Protocol):
-    def __init__(self, server) -> None:
+    def __init__(self, server: Server) -> None:
         self.server = server
         self.buffer = bytearray()
-        self.unsent = deque()
+        self.unsent: deque[tuple[float, bytes]] = deque()
 
-    def connection_made(self, transport) -> None:
-        self.transport = transport
-        self.server._open.add(transport)
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        self.server._open.add(self.transport)
 
-    def connection_lost(self, error) -> None:
+    def connection_lost(self, error: Exception | None) -> None:
         self.server._open.discard(self.transport)
 
-    def answer(self, data, delay=0.0) -> None:
+    def answer(self, data: bytes, delay: float = 0.0) -> None:
         """Write an answer, later if there is a delay, and never before the answers to what came first."""
         loop = asyncio.get_running_loop()
         due = max(loop.time() + delay, self.unsent[-1][0] if self.unsent else 0.0)
@@ -89,7 +97,7 @@ class _Conversation(asyncio.Protocol):
         else:
             self._write(data)
 
-    def _write(self, data) -> None:
+    def _write(self, data: bytes) -> None:
         if not self.transport.is_closing():
             self.transport.write(data)
 
@@ -97,11 +105,11 @@ class _Conversation(asyncio.Protocol):
 class _Smtp(_Conversation):
     in_content = False
 
-    def connection_made(self, transport) -> None:
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self.answer(b"220 ordeal ESMTP\r\n")
 
-    def data_received(self, data) -> None:
+    def data_received(self, data: bytes) -> None:
         self.buffer += data
         while self._content() if self.in_content else self._command():
             pass
@@ -124,7 +132,9 @@ class _Smtp(_Conversation):
             return False
         self.buffer, self.in_content = rest, False
         subject = _SUBJECT.search(content)
-        name = _MESSAGE_ID.search(content)[1].decode()
+        message_id = _MESSAGE_ID.search(content)
+        assert message_id
+        name = message_id[1].decode()
         self.server.arrivals.append(Arrival(time.monotonic(), name, subject[1].decode() if subject else ""))
         self.answer(b"250 2.0.0 Ok\r\n", self.server.delay)
         return True
@@ -144,7 +154,9 @@ class MailServer(Server):
 
 
 class _Http(_Conversation):
-    def data_received(self, data) -> None:
+    server: PhoneServer
+
+    def data_received(self, data: bytes) -> None:
         self.buffer += data
         while (end := self.buffer.find(b"\r\n\r\n")) >= 0:
             head = self.buffer[:end].decode("latin-1")
@@ -167,35 +179,35 @@ class _Http(_Conversation):
 class PhoneServer(Server):
     """Twilio's `Messages.json`: `arrivals` are named by recipient.
 
-    `script` answers the next requests otherwise, `always` all of them: each a status, headers and an answer. `refusals`
-    are the times of those. Lists are answered 404, as for an account that may not read them.
+    `script` answers the next requests otherwise, `always` all of them; `refusals` are the times of those. Lists are
+    answered 404, as for an account that may not read them.
     """
 
     conversation = _Http
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
-        self.script = deque()
-        self.always = None
-        self.refusals = []
+        self.script: deque[Reply] = deque()
+        self.always: Reply | None = None
+        self.refusals: list[float] = []
 
-    def reply(self, head, body):
+    def reply(self, head: str, body: bytes) -> Reply:
         now = time.monotonic()
         if head.startswith("GET"):
             return 404, {}, {"code": 20404, "message": "not found", "status": 404}
-        if self.script or self.always:
+        if answer := self.script.popleft() if self.script else self.always:
             self.refusals.append(now)
-            return self.script.popleft() if self.script else self.always
+            return answer
         fields = parse_qs(body.decode())
         self.arrivals.append(Arrival(now, fields["To"][0], fields["Body"][0]))
         return 201, {}, {"sid": f"SM{len(self.arrivals):032x}", "status": "queued", "num_segments": "1"}
 
 
-def unauthorised():
+def unauthorised() -> Reply:
     """What Twilio says to credentials that were revoked."""
     return 401, {}, {"code": 20003, "message": "Authenticate", "status": 401}
 
 
-def overloaded(seconds):
+def overloaded(seconds: int) -> Reply:
     """What Twilio says when it is asked too often."""
     return 429, {"Retry-After": str(seconds)}, {"code": 20429, "message": "Too Many Requests", "status": 429}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import resource
 import sys
 
@@ -14,17 +15,17 @@ from postroom import Email, Postroom
 from postroom.errors import PostroomError
 
 
-async def main(config, most=None) -> None:
+async def main(config: str, most: str = "") -> None:
     if most:
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(most), resource.RLIM_INFINITY))
     async with Postroom.from_config(config) as room:
         while line := (await asyncio.to_thread(sys.stdin.readline)).strip():
             if line == "room":
                 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-            print(json.dumps(await tried(room)), flush=True)
+            os.write(1, f"{json.dumps(await tried(room))}\n".encode())
 
 
-async def tried(room):
+async def tried(room: Postroom) -> dict[str, str]:
     try:
         receipt = await room.enqueue(Email(to="ann@example.org", subject="Hello", text="x" * 4000))
     except PostroomError as error:

@@ -7,27 +7,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import sys
-from typing import Any
 
 from postroom import Postroom
 from postroom.outbox.states import WAITING
 from postroom.receipts import Status
 
 
-async def main(config, *wishes: Any) -> None:
+async def main(config: str, *wishes: str) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     async with Postroom.from_config(config) as room:
         watch = asyncio.create_task(_until_settled(room, stop)) if "until-settled" in wishes else None
-        print('"working"', flush=True)
+        os.write(1, b'"working"\n')
         await room.work(stop=stop, until_empty="until-empty" in wishes)
         if watch:
             await watch
 
 
-async def _until_settled(room, stop) -> None:
+async def _until_settled(room: Postroom, stop: asyncio.Event) -> None:
     while not stop.is_set():
         states = (await room.outbox.stats()).states
         if not any(states.get(status) for status in WAITING | {Status.SENDING}):
