@@ -29,7 +29,7 @@ from tests.conftest import CommandLine, Finished
 
 from postroom.client import Postroom
 from postroom.gateway.app import open_gateway
-from postroom.gateway.serving.server import configured
+from postroom.gateway.serving.server import bound, configured
 
 G = TypeVar("G", bound="Gateway")
 
@@ -129,7 +129,7 @@ class LocalGateway(Gateway):
 
     async def _serve(self, *, work: bool) -> None:
         self._loop = asyncio.get_running_loop()
-        with self._logging(), socket.create_server(("127.0.0.1", self.port)) as listening:
+        with self._logging(), bound("127.0.0.1", self.port) as listening:
             self.port = listening.getsockname()[1]
             async with open_gateway(Postroom.from_config(self.folder / "serve.toml"), work=work) as gateway:
                 self._server = ReadyServer(configured(gateway), self._ready)
