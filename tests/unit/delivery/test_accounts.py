@@ -11,6 +11,8 @@ from tests.unit.delivery.results import receipt_of, receipts_of
 from tests.unit.delivery.sending import raising, room_of, settled, sms
 
 from postroom import (
+    Channel,
+    Config,
     ConfigError,
     ContractViolation,
     Email,
@@ -22,7 +24,10 @@ from postroom import (
     Sms,
     Status,
 )
+from postroom.delivery.accounts import MOST_AD_HOC, Accounts, Target
+from postroom.delivery.middleware import SendMiddleware
 from postroom.receipts import Accepted
+from postroom.registry.registry import Registry
 
 
 async def test_a_slow_opening_does_not_tear_the_first_batch_apart(stage: ModuleType) -> None:
@@ -242,3 +247,87 @@ def test_settings_of_another_provider_are_refused(stage: ModuleType) -> None:
 
     with pytest.raises(InvalidOption, match=r"accounts\.a: needs a StageSettings"):
         Postroom(accounts={"a": MemorySettings(provider="stage")}).validate()
+
+
+def accounts_of(**accounts: Any) -> Accounts:
+    return Accounts(Config.model_validate({"accounts": accounts}), Registry(), SendMiddleware())
+
+
+async def test_a_policy_for_unknown_outcomes_is_the_accounts_or_its_providers_default(stage: ModuleType) -> None:
+    accounts = accounts_of(
+        risky={"provider": "stage", "on_unknown": "retry"},
+        incomplete={"provider": "stage", "token": {"env": "NOT_SET_AT_ALL"}},
+    )
+    policies = [accounts.on_unknown(Target(name, "stage"), Channel.SMS) for name in ("risky", "incomplete")]
+    assert policies == ["retry", "hold"]
+
+
+class Shared:
+    """What the transports of one client share."""
+
+    def __init__(self) -> None:
+        self.closed = 0
+
+    async def close(self) -> None:
+        self.closed += 1
+
+
+async def test_what_accounts_share_is_closed_after_them(stage: ModuleType) -> None:
+    order = []
+
+    async def closing() -> None:
+        order.append(shared.closed)
+
+    accounts = accounts_of(a=stage.StageSettings(script=stage.Script(closing=closing)))
+    shared = accounts.resources.shared(Shared)
+    await accounts.own_dispatcher(Target("a", "stage"), Channel.SMS)
+    await accounts.close()
+    assert (order, shared.closed) == ([0], 1)
+
+
+async def test_an_account_is_ready_once_it_is_open_and_only_for_messages_without_credentials(stage: ModuleType) -> None:
+    accounts = accounts_of(a=stage.StageSettings(script=stage.Script()))
+    target = Target("a", "stage")
+    assert accounts.ready(target, sms()) is None
+    assert accounts.opened(target, Channel.SMS) is None
+    opened = await accounts.dispatcher_for(target, sms())
+    assert accounts.ready(target, sms()) is accounts.opened(target, Channel.SMS) is opened
+    assert accounts.ready(target, sms(options={"token": "mine"})) is None
+    assert accounts.opened(target, Channel.EMAIL) is None
+    await accounts.close()
+
+
+async def test_whether_a_provider_reports_is_known_from_its_open_transport(stage: ModuleType) -> None:
+    accounts = accounts_of(a=stage.StageSettings(script=stage.Script()), quiet={"provider": "memory"})
+    assert accounts.reports("quiet", Channel.SMS)
+    for name, provider in (("a", "stage"), ("quiet", "memory")):
+        await accounts.own_dispatcher(Target(name, provider), Channel.SMS)
+    assert [accounts.reports(name, Channel.SMS) for name in ("a", "quiet")] == [True, False]
+    await accounts.close()
+
+
+async def test_of_accounts_that_messages_brought_the_one_idle_longest_makes_room(stage: ModuleType) -> None:
+    script = stage.Script()
+    accounts = accounts_of(a=stage.StageSettings(script=script))
+    messages = [sms(options={"token": str(number)}) for number in range(MOST_AD_HOC + 1)]
+    target = Target("a", "stage")
+    opened = [await accounts.dispatcher_for(target, message) for message in messages[:-1]]
+    assert await accounts.dispatcher_for(target, messages[0]) is opened[0]
+    assert script.closed == 0
+    await accounts.dispatcher_for(target, messages[-1])
+    assert script.closed == 1
+    assert await accounts.dispatcher_for(target, messages[0]) is opened[0]
+    assert await accounts.dispatcher_for(target, messages[1]) is not opened[1]
+    await accounts.close()
+    assert script.opened == script.closed == MOST_AD_HOC + 2
+
+
+async def test_credentials_are_kept_apart_by_name_and_value(stage: ModuleType) -> None:
+    accounts = accounts_of(a=stage.StageSettings(script=stage.Script()))
+    options: list[dict[str, str]] = [{"token": "ab"}, {"token": "a"}, {"key": "ab"}, {"token": "a", "key": "b"}]
+    target = Target("a", "stage")
+    dispatchers = {id(await accounts.dispatcher_for(target, sms(options=given))) for given in options}
+    again = await accounts.dispatcher_for(target, sms(options={"key": "b", "token": "a"}))
+    assert len(dispatchers) == 4
+    assert id(again) in dispatchers
+    await accounts.close()

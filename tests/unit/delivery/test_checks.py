@@ -53,6 +53,7 @@ class TestValidate:
             ({"defaults": {"sms": "textz"}}, "textz"),
             ({"rules": [{"channel": "sms", "use": "nobody"}]}, "nobody"),
             ({"rules": [{"country": "GB", "use": "nobody"}]}, "nobody"),
+            ({"rules": [{"domain": "example.org", "use": "nobody"}]}, "nobody"),
         ],
     )
     def test_a_name_that_nothing_answers_to_is_found(self, parts: dict[str, Any], said: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from types import ModuleType
 from typing import Any, Never
 
@@ -13,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.unit.delivery.fake_clock import START, on_fake_clock
 from tests.unit.delivery.results import errors_of, receipt_of, receipts_of
-from tests.unit.delivery.sending import Act, Turnstile, raising, room_of, settled, sms
+from tests.unit.delivery.sending import NUMBER, Act, Turnstile, raising, room_of, settled, sms
 
 from postroom import (
     MessageRejected,
@@ -240,23 +241,24 @@ def test_a_message_cancelled_while_its_batch_waits_for_the_rate_was_surely_not_s
     assert on_fake_clock(work()) == (["0", "1", "5"], [2, 1])
 
 
-def batching(stage: ModuleType, script: Any) -> AccountDispatcher:
-    return AccountDispatcher(stage.batch.postroom_sms_transport()("a", stage.StageSettings(script=script), Resources()))
+def dispatcher_of(provider: Any, settings: Any) -> AccountDispatcher:
+    return AccountDispatcher(provider.postroom_sms_transport()("a", settings, Resources()))
 
 
 async def keep() -> None:
     """Let the message go."""
 
 
+@pytest.mark.parametrize("provider", ["full", "batch"])
 @pytest.mark.parametrize("reason", [Withdrawn(), OutboxError("the disk is full"), RuntimeError("anything else")])
-async def test_what_is_not_confirmed_is_not_sent_with_the_others_of_its_batch(
-    stage: ModuleType, reason: Exception
+async def test_what_is_not_confirmed_is_not_sent_with_the_others(
+    stage: ModuleType, reason: Exception, provider: str
 ) -> None:
     async def refuse() -> None:
         raise reason
 
     script, results = stage.Script(), list[AttemptResult]()
-    dispatcher = batching(stage, script)
+    dispatcher = dispatcher_of(getattr(stage, provider), stage.StageSettings(script=script))
     sends = [
         dispatcher.send(sms(body), results.append, confirm)
         for body, confirm in (("1", keep), ("2", refuse), ("3", keep))
@@ -280,7 +282,7 @@ async def test_a_message_cancelled_while_others_of_its_batch_are_confirmed_is_no
         await go.wait()
 
     script, results = stage.Script(), list[AttemptResult]()
-    dispatcher = batching(stage, script)
+    dispatcher = dispatcher_of(stage.batch, stage.StageSettings(script=script))
     first = asyncio.ensure_future(dispatcher.send(sms("1"), results.append, keep))
     second = asyncio.ensure_future(dispatcher.send(sms("2"), results.append, wait))
     await asked.wait()
@@ -441,6 +443,40 @@ async def test_a_message_cancelled_while_it_is_handed_over_says_so(
             await sending
     assert caught.value.__notes__ == ["a: cancelled while it was handed over; outcome unknown"]
     assert "outcome unknown" in caplog.text
+
+
+@pytest.mark.parametrize("provider", ["full", "batch"])
+async def test_a_cancelled_attempt_is_recorded_with_what_is_known_of_it(stage: ModuleType, provider: str) -> None:
+    entered = asyncio.Event()
+
+    async def hang(_: object) -> None:
+        entered.set()
+        await asyncio.Event().wait()
+
+    script, results = stage.Script(hang, many=hang), list[AttemptResult]()
+    dispatcher = dispatcher_of(getattr(stage, provider), stage.StageSettings(script=script))
+    sends = [asyncio.ensure_future(dispatcher.send(sms(str(n)), results.append)) for n in range(2)]
+    await entered.wait()
+    sends[0].cancel()
+    await asyncio.wait(sends[:1])
+    [result] = results
+    assert isinstance(result.answer, OutcomeUnknown)
+    assert "outcome unknown" in str(result.answer.detail)
+    assert "look for it at the provider" in str(result.answer)
+    assert result.recipients == (NUMBER,)
+    assert 0 <= result.duration < 60
+    for batch in [*dispatcher._batches, sends[1]]:
+        batch.cancel()
+    await asyncio.wait(sends)
+
+
+async def test_an_attempt_is_timed_in_seconds_from_its_start(stage: ModuleType) -> None:
+    before = datetime.now(UTC)
+    async with room_of(stage, stage.Script()) as room:
+        receipt = await room.send(sms())
+    [attempt] = receipt.attempts
+    assert before <= attempt.started_at <= datetime.now(UTC)
+    assert 0 <= attempt.duration < 60
 
 
 async def test_every_number_of_a_cancelled_sms_is_in_the_log(

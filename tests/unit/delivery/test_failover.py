@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 from pathlib import Path
@@ -9,10 +10,23 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Never
 
 import pytest
-from tests.unit.delivery.sending import raising
+from tests.unit.delivery.sending import raising, route_of, sms
 
 import postroom
-from postroom import Accepted, AuthenticationFailed, ConfigError, Email, Postroom, ProviderUnavailable
+from postroom import (
+    Accepted,
+    AuthenticationFailed,
+    ConfigError,
+    Email,
+    OutcomeUnknown,
+    Postroom,
+    ProviderUnavailable,
+    Sms,
+)
+from postroom.delivery.accounts import Target
+from postroom.delivery.failover import candidates
+from postroom.delivery.routing import PlannedRoute
+from postroom.plugin.cancellation import was_handed_over
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -158,3 +172,73 @@ async def test_the_last_account_is_logged_when_what_is_raised_is_about_another(
             await room.send(email())
     passed_over = [text.partition("'")[2][0] for _, text in records_of(caplog)]
     assert passed_over == (["b"] if first == "tried and refused" else ["a", "b"])
+
+
+ONE, TWO, THREE = (Target(name, "stage") for name in ("one", "two", "three"))
+
+
+def way(*recipients: str) -> list[PlannedRoute]:
+    return [PlannedRoute(sms(to=list(recipients)), "r", [ONE, TWO, THREE])]
+
+
+NUMBERS = ("+442079460951", "+442079460952")
+
+
+def test_an_account_is_not_a_candidate_for_those_it_was_tried_for() -> None:
+    found = list(candidates(way(*NUMBERS), tried={"one": NUMBERS, "two": NUMBERS[:1]}))
+    assert [(candidate.target, candidate.recipients) for candidate in found] == [(TWO, NUMBERS[1:]), (THREE, NUMBERS)]
+
+
+def test_a_recipient_in_doubt_has_one_candidate_the_account_that_may_have_served_them() -> None:
+    found = list(candidates(way(*NUMBERS), doubted_at={NUMBERS[0]: "two"}))
+    assert [(candidate.target, candidate.recipients) for candidate in found] == [
+        (ONE, NUMBERS[1:]),
+        (TWO, NUMBERS),
+        (THREE, NUMBERS[1:]),
+    ]
+
+
+def test_candidates_come_in_the_order_that_is_given_and_the_last_is_known() -> None:
+    found = list(candidates(way(*NUMBERS), order=lambda targets, _: targets[::-1]))
+    assert [(candidate.target, candidate.is_last) for candidate in found] == [
+        (THREE, False),
+        (TWO, False),
+        (ONE, True),
+    ]
+    for candidate in found:
+        assert (candidate.route, candidate.message, candidate.recipients) == ("r", sms(to=list(NUMBERS)), NUMBERS)
+
+
+@pytest.mark.parametrize(
+    ("first", "handed_over"),
+    [(Accepted, True), (OutcomeUnknown("quiet"), True), (ProviderUnavailable("later"), None)],
+    ids=["accepted", "unknown", "refused"],
+)
+async def test_a_send_cancelled_at_its_second_account_says_what_the_first_has_done(
+    stage: ModuleType, first: Any, handed_over: bool | None
+) -> None:
+    opening = asyncio.Event()
+
+    async def never() -> None:
+        opening.set()
+        await asyncio.Event().wait()
+
+    async def act(message: Sms) -> Accepted:
+        if message.recipients == NUMBERS[1:]:
+            raise ProviderUnavailable("later")
+        if first is Accepted:
+            return Accepted()
+        raise first
+
+    scripts = stage.Script(act), stage.Script(opening=never)
+    async with route_of(stage, *scripts) as room:
+        sending = asyncio.ensure_future(room.send(sms(to=list(NUMBERS))))
+        await opening.wait()
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await sending
+        assert was_handed_over(caught.value) is handed_over
+        notes = getattr(caught.value, "__notes__", [])
+        assert notes == (["a0: some recipients were served already"] if handed_over else [])
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()

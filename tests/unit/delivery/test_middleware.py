@@ -23,6 +23,7 @@ from postroom import (
     Status,
     Suppressed,
 )
+from postroom.delivery.middleware import SendMiddleware
 from postroom.receipts import Accepted
 
 
@@ -193,3 +194,23 @@ async def test_a_message_of_one_account_alone_in_its_batch_passes_the_middleware
     async with room_with(stage, stage.Script(), "gate", provider="stage-batch") as room:
         await room.send(sms())
     assert entered(stage) == [("gate", "enter"), ("gate", "leave")]
+
+
+class RaisesAgain:
+    """A context that lets the error of the send out by raising it again, which some write out."""
+
+    async def __aenter__(self) -> None: ...
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error:
+            raise error
+
+
+async def test_an_error_that_a_context_raises_again_is_not_logged_as_its_own(caplog: pytest.LogCaptureFixture) -> None:
+    middleware = SendMiddleware([("again", lambda **_: RaisesAgain())])
+    error = MessageRejected("no")
+    with pytest.raises(MessageRejected) as caught:
+        async with middleware.around(sms(), "a"):
+            raise error
+    assert caught.value is error
+    assert caplog.records == []

@@ -86,6 +86,15 @@ async def test_an_account_without_a_sender_and_one_with_wrong_settings_say_what_
     assert (nameless.message, wrong.message, wrong.sender) == (None, None, None)
 
 
+async def test_credentials_that_a_message_brings_complete_its_account(stage: ModuleType) -> None:
+    incomplete = {"provider": "stage", "from": "+15005550006", "token": {"env": "NOT_SET_AT_ALL"}}
+    async with Postroom(accounts={"a": incomplete}) as room:
+        [without] = room.preview(sms())
+        [completed] = room.preview(sms(options={"token": "mine"}))
+    assert "NOT_SET_AT_ALL" in str(without.problem)
+    assert (completed.problem, completed.sender) == (None, "+15005550006")
+
+
 async def test_an_email_to_more_recipients_than_the_provider_takes_is_shown_as_refused(stage: ModuleType) -> None:
     everyone = [f"a{number}@example.org" for number in range(3)]
     async with room_of(stage, None, "stage-pairs", from_="p@example.org") as room:

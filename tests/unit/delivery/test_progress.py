@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from types import ModuleType
-from typing import Never
+from typing import Any, Never
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -27,12 +27,14 @@ from postroom import (
     Outcome,
     OutcomeUnknown,
     Postroom,
+    PostroomError,
     ProviderUnavailable,
     RecipientResult,
     RecipientsRefused,
     Scope,
     Sms,
     Status,
+    Suppressed,
 )
 from postroom.delivery.accounts import Target
 from postroom.delivery.dispatcher import AttemptResult
@@ -346,3 +348,93 @@ def test_a_doubt_beside_an_acceptance_is_still_known_when_the_message_is_taken_u
     assert resumed.doubted_at == progress.doubted_at == {TO[1]: "one"}
     assert resumed.in_doubt == TO[1:2]
     assert resumed.status is Status.IN_DOUBT
+
+
+def attempted(progress: DeliveryProgress, answer: Accepted | PostroomError, *, at: datetime, **more: Any) -> None:
+    recipients = more.pop("recipients", progress.message.recipients)
+    progress.record(Target("one", "stage"), AttemptResult(recipients, at, 0.1, answer), **more)
+
+
+def test_a_message_that_nobody_has_tried_yet_has_not_been_suppressed() -> None:
+    progress = DeliveryProgress(email(to=TO), "m")
+    assert (progress.status, progress.untouched, progress.results) == (Status.FAILED, True, ())
+    assert progress.pending(TO[:2]) == TO[:2]
+    assert progress.last_attempt is None
+
+
+def test_a_doubt_dates_from_the_last_attempt_that_left_it() -> None:
+    progress = DeliveryProgress(email(to=TO), "m")
+    first, second, third = (datetime(2030, 1, day, tzinfo=UTC) for day in (1, 2, 3))
+    assert progress.unknown_since(TO) is None
+    attempted(progress, OutcomeUnknown("quiet"), at=first)
+    attempted(progress, OutcomeUnknown("quiet"), at=second, recipients=TO[:1])
+    attempted(progress, ProviderUnavailable("later"), at=third)
+    assert [progress.unknown_since((recipient,)) for recipient in TO] == [second, first, first]
+    assert progress.unknown_since(TO) == second
+
+
+def test_what_a_provider_is_found_to_have_is_served_and_in_doubt_no_more() -> None:
+    progress = DeliveryProgress(email(to=TO[:2]), "m")
+    attempted(progress, OutcomeUnknown("quiet"), at=datetime.now(UTC))
+    progress.record_found(Target("one", "stage"), TO[:1], Accepted(provider_message_id="p"))
+    assert progress.in_doubt == TO[1:2]
+    found = progress.result(TO[0])
+    assert found
+    assert (found.outcome, found.provider_message_id) == (Outcome.ACCEPTED, "p")
+    assert (progress.receipt().account, progress.receipt().provider_message_id) == ("one", "p")
+
+
+def test_what_a_provider_has_nothing_of_may_be_tried_anywhere() -> None:
+    progress = DeliveryProgress(email(to=TO[:2]), "m")
+    attempted(progress, OutcomeUnknown("quiet"), at=datetime.now(UTC))
+    progress.record_not_taken(TO[:1])
+    assert (progress.pending(TO[:2]), progress.in_doubt, progress.doubted_at) == (TO[:1], TO[1:2], {TO[1]: "one"})
+    found = progress.result(TO[0])
+    assert found
+    assert (found.outcome, found.detail) == (Outcome.TRANSIENT, "the provider has nothing of it")
+
+
+def test_a_doubt_that_is_released_may_be_tried_again_and_one_that_is_held_may_not() -> None:
+    progress = DeliveryProgress(email(to=TO[:2]), "m")
+    attempted(progress, OutcomeUnknown("quiet"), at=datetime.now(UTC))
+    progress.release(TO[:2])
+    progress.hold(TO[1:2])
+    assert (progress.pending(TO[:2]), progress.in_doubt) == (TO[:1], TO[1:2])
+
+
+def test_a_doubt_that_is_taken_for_served_is_sent() -> None:
+    progress = DeliveryProgress(email(to=TO[:1]), "m")
+    attempted(progress, OutcomeUnknown("quiet"), at=datetime.now(UTC))
+    progress.assume_sent(TO[:1])
+    assert (progress.status, progress.in_doubt) == (Status.SENT, ())
+
+
+def test_only_a_message_all_of_whose_recipients_are_suppressed_is() -> None:
+    progress = DeliveryProgress(email(to=TO[:2]), "m")
+    progress.suppress({TO[0]: Suppressed("asked us to stop"), "nobody@example.org": Suppressed("not of this message")})
+    assert (progress.pending(TO[:2]), progress.untouched) == (TO[1:2], False)
+    assert [result.address for result in progress.results] == [TO[0]]
+    attempted(progress, MessageRejected("no"), at=datetime.now(UTC), recipients=TO[1:2])
+    assert progress.status is Status.FAILED
+    assert [result.code for result in progress.results] == ["suppressed", "message_rejected"]
+
+
+def test_an_account_that_did_not_try_takes_no_result_away() -> None:
+    progress = DeliveryProgress(email(to=TO[:1]), "m")
+    attempted(progress, ProviderUnavailable("later"), at=datetime.now(UTC))
+    progress.skip(TO[:1], ConfigError("no token"))
+    assert [result.code for result in progress.results] == ["provider_unavailable"]
+    assert [error.code for error in progress.errors] == ["provider_unavailable", "config_error"]
+    assert progress.receipt(Status.RETRYING).status is Status.RETRYING
+
+
+def test_a_message_taken_up_again_goes_on_where_its_receipt_ends() -> None:
+    message = email(to=TO, id="m")
+    progress = DeliveryProgress(message, "m")
+    progress.message_id = "<m@example.org>"
+    attempted(progress, Accepted(provider_message_id="p"), at=datetime.now(UTC), recipients=TO[:1])
+    attempted(progress, ProviderUnavailable("later"), at=datetime.now(UTC), recipients=TO[1:2])
+    resumed = DeliveryProgress.resumed(message, progress.receipt(), TO[1:2])
+    assert resumed.receipt() == progress.receipt()
+    assert (resumed.untouched, resumed.pending(TO), resumed.last_attempt) == (False, TO[1:2], progress.last_attempt)
+    assert DeliveryProgress.resumed(message, progress.receipt(), None).pending(TO) == TO

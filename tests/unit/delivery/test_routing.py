@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.unit.delivery.sending import email, sms
 
-from postroom import Config, Postroom, ProviderNotFound
+from postroom import Channel, Config, Postroom, ProviderNotFound
 from postroom.delivery.accounts import Target
 from postroom.delivery.routing import Router, country_of
 from postroom.messages import Message
@@ -270,3 +270,38 @@ class TestStrategies:
         async with Postroom(accounts=accounts, routes=routes, defaults={"sms": "r"}) as room:
             await room.send_many([sms()] * 99)
         assert {name: len(script.calls) for name, script in scripts.items()} == {"a": 33, "b": 33, "c": 33}
+
+
+class TestNames:
+    def test_an_account_goes_before_a_provider_used_on_its_own(self) -> None:
+        router = router_of(accounts={"memory": {"provider": "console"}})
+        assert router.account("memory") == Target("memory", "console")
+        assert router.account("console") == Target("console", "console", configured=False)
+
+    def test_what_is_neither_lists_the_accounts_and_the_nearest(self) -> None:
+        with pytest.raises(ProviderNotFound, match=r"no account 'primry'; accounts: primary, second; did you mean"):
+            router_of(accounts={"second": MEMORY, "primary": MEMORY}).account("primry")
+        with pytest.raises(ProviderNotFound, match=r"no account 'x'; accounts: none$"):
+            router_of().account("x")
+
+    def test_a_name_is_used_for_each_channel_it_carries(self) -> None:
+        router = router_of(accounts={"a": MEMORY})
+        assert router.uses("a") == [(Target("a", "memory"), channel) for channel in Channel]
+        unconfigured = Target("console", "console", configured=False)
+        assert router.uses("console") == [(unconfigured, channel) for channel in Channel]
+        assert list(router.accounts) == ["a"]
+
+    def test_names_in_use_are_those_of_defaults_and_rules_by_channel(self) -> None:
+        rules = [
+            {"channel": "sms", "use": "a"},
+            {"country": "GB", "use": "b"},
+            {"domain": "example.org", "use": "c"},
+            {"category": "marketing", "use": "a"},
+        ]
+        router = router_of(accounts=ABC, defaults={"email": "a"}, rules=rules)
+        assert router.names_in_use() == [
+            ("a", Channel.EMAIL),
+            ("a", Channel.SMS),
+            ("b", Channel.SMS),
+            ("c", Channel.EMAIL),
+        ]
