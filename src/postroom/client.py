@@ -187,10 +187,7 @@ class Postroom:
         return self._accounts.settings(target, channel)
 
     def targets(self, message: Email | Sms) -> tuple[Target, ...]:
-        """Return the accounts `message` would be tried at now, in order; nothing is opened or sent.
-
-        They are those of every way it would go, for an SMS that the rules send different ways.
-        """
+        """Return the accounts that `message`, or its parts by the rules, would be tried at now, in order; opens none."""
         ways = self._router.peek(message)
         return tuple(dict.fromkeys(target for planned in ways for target in planned.targets))
 

@@ -79,3 +79,10 @@ def _text(path: Path) -> str:
         return path.read_text()
     except UnicodeDecodeError:
         return ""
+
+
+def test_the_client_stays_a_facade() -> None:
+    tree = ast.parse((ROOT / "src/postroom/client.py").read_text())
+    [client] = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    assert client.name == "Postroom"
+    assert (client.end_lineno or 0) - client.lineno + 1 < 180
