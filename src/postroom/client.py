@@ -164,9 +164,9 @@ class Postroom:
         return await self.outbox.enqueue(messages)
 
     async def work(self, *, stop: asyncio.Event | None = None, until_empty: bool = False) -> None:
-        """Deliver what is in the outbox: until `stop`, or with `until_empty` until nothing is due.
+        """Deliver what is in the outbox until `stop`, or with `until_empty` until nothing is due; any number may.
 
-        Any number of processes may. What is in progress when `stop` is set, or when this is cancelled, ends first.
+        What is in progress when `stop` is set, or when this is cancelled, ends first.
         """
         self._check_usable()
         await self.outbox.work(stop=stop, until_empty=until_empty)
@@ -174,8 +174,8 @@ class Postroom:
     async def receive(self, account: str, request: WebhookRequest) -> list[Event]:
         """Verify what a provider reports, and keep what is new; returns all that the request reports.
 
-        Moves messages (delivered, bounced), suppresses addresses, notifies observers. Raises WebhookError (for a wrong
-        signature SignatureInvalid, for one that cannot be read PayloadInvalid), ProviderNotFound and OutboxError.
+        Moves messages, suppresses addresses, notifies observers. Raises SignatureInvalid, PayloadInvalid, WebhookError,
+        ProviderNotFound and OutboxError.
         """
         self._check_usable()
         events = await read_reports(self._accounts, self._router, account, request)
@@ -187,7 +187,7 @@ class Postroom:
         return self._accounts.settings(target, channel)
 
     def targets(self, message: Email | Sms) -> tuple[Target, ...]:
-        """Return the accounts that `message`, or its parts by the rules, would be tried at now, in order; opens none."""
+        """Return the accounts that `message`, or its parts by the rules, would be tried at now, in order."""
         ways = self._router.peek(message)
         return tuple(dict.fromkeys(target for planned in ways for target in planned.targets))
 
@@ -200,10 +200,7 @@ class Postroom:
         validate_accounts(self._accounts, self._router)
 
     async def check(self, account: str | None = None) -> dict[str, CheckReport | PostroomError]:
-        """Try the credentials and reachability of one account, or of all; sends nothing.
-
-        Returns a report, or the error, for each (`name (email)` and so on for one of two channels).
-        """
+        """Try the credentials and reachability of one account, or of all; returns a report or error for each."""
         self._check_usable()
         return await check_accounts(self._accounts, self._router, account)
 
