@@ -12,6 +12,7 @@ TESTS = sorted(path.relative_to(UNIT) for path in UNIT.rglob("test_*.py"))
 
 OF_SEVERAL_MODULES = {
     "cli/test_send_enqueue.py",
+    "delivery/test_cancelled_sends.py",
     "gateway/parsing/test_messages.py",
     "outbox/test_clock.py",
     "outbox/test_closing.py",

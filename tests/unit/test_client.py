@@ -198,6 +198,16 @@ async def test_a_time_that_is_past_is_now_and_one_to_come_needs_the_feature(stag
             await room.send(email(send_at=now + timedelta(minutes=1)))
 
 
+async def test_what_can_never_be_sent_is_raised_by_enqueue_for_one_and_is_a_result_for_many(
+    stage: ModuleType, tmp_path: Path
+) -> None:
+    async with kept_room(stage, tmp_path, stage.Script()) as room:
+        with pytest.raises(ProviderNotFound, match="nobody"):
+            await room.enqueue(sms(provider="nobody"))
+        wrong, _ = await room.enqueue_many([sms(provider="nobody"), sms()])
+    assert isinstance(wrong, ProviderNotFound)
+
+
 NO_MESSAGES = [None, "text", {"to": "a@example.org"}, 7, Email, object()]
 
 

@@ -8,6 +8,8 @@ from types import ModuleType
 from typing import Any, Never
 
 from postroom import Accepted, Config, Email, Postroom, Sms
+from postroom.delivery.dispatcher import AccountDispatcher
+from postroom.plugin import Resources
 
 NUMBER = "+442079460958"
 
@@ -45,6 +47,11 @@ def room_with(stage: ModuleType, script: Any, *extensions: str, provider: str = 
         "plugins": {"extensions": [f"stage-{name}" for name in extensions]},
     }
     return Postroom(Config.model_validate(config))
+
+
+def dispatcher_of(provider: Any, settings: Any) -> AccountDispatcher:
+    """Return the dispatcher of an account `a` for SMS, of one of the stage's providers."""
+    return AccountDispatcher(provider.postroom_sms_transport()("a", settings, Resources()))
 
 
 def raising(error: BaseException) -> Act:

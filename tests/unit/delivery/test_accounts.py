@@ -8,7 +8,7 @@ from typing import Any, Never
 
 import pytest
 from tests.unit.delivery.results import receipt_of, receipts_of
-from tests.unit.delivery.sending import raising, room_of, settled, sms
+from tests.unit.delivery.sending import NUMBER, Turnstile, raising, room_of, settled, sms
 
 from postroom import (
     Channel,
@@ -76,7 +76,8 @@ async def test_an_opening_that_cannot_reach_the_provider_is_an_attempt_like_any_
         results = await room.send_many([sms(), sms()])
     assert [type(result) for result in results] == [ProviderUnavailable] * 2
     assert receipt_of(results[0]).id != receipt_of(results[1]).id
-    assert receipt_of(results[0]).attempts[0].retry_after == 60
+    [attempt] = receipt_of(results[0]).attempts
+    assert (attempt.retry_after, attempt.duration, attempt.recipients) == (60, 0, (NUMBER,))
     assert script.calls == []
 
 
@@ -320,6 +321,29 @@ async def test_of_accounts_that_messages_brought_the_one_idle_longest_makes_room
     assert await accounts.dispatcher_for(target, messages[1]) is not opened[1]
     await accounts.close()
     assert script.opened == script.closed == MOST_AD_HOC + 2
+
+
+async def test_an_account_at_work_makes_no_room_for_another(stage: ModuleType) -> None:
+    act, script = Turnstile(), stage.Script()
+    script.act = act
+    accounts = accounts_of(a=stage.StageSettings(script=script))
+    messages = [sms(options={"token": str(number)}) for number in range(MOST_AD_HOC + 1)]
+    target = Target("a", "stage")
+    opened = [await accounts.dispatcher_for(target, message) for message in messages[:-1]]
+    sending = asyncio.ensure_future(opened[0].send(messages[0], lambda _: None))
+    await settled()
+    await accounts.dispatcher_for(target, messages[-1])
+    assert await accounts.dispatcher_for(target, messages[0]) is opened[0]
+    assert await accounts.dispatcher_for(target, messages[2]) is opened[2]
+    act.exit.set()
+    await sending
+    await accounts.close()
+
+
+async def test_a_provider_that_needs_no_credentials_needs_no_account() -> None:
+    async with Postroom() as room:
+        receipt = await room.send(sms(provider="memory"))
+    assert (receipt.account, receipt.provider) == ("memory", "memory")
 
 
 async def test_credentials_are_kept_apart_by_name_and_value(stage: ModuleType) -> None:

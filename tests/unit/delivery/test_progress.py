@@ -438,3 +438,30 @@ def test_a_message_taken_up_again_goes_on_where_its_receipt_ends() -> None:
     assert resumed.receipt() == progress.receipt()
     assert (resumed.untouched, resumed.pending(TO), resumed.last_attempt) == (False, TO[1:2], progress.last_attempt)
     assert DeliveryProgress.resumed(message, progress.receipt(), None).pending(TO) == TO
+
+
+def test_a_recipient_in_doubt_who_is_tried_again_there_and_accepted_is_served() -> None:
+    progress = DeliveryProgress(email(to=TO[:1]), "m")
+    attempted(progress, OutcomeUnknown("quiet"), at=datetime.now(UTC))
+    progress.release(TO[:1])
+    attempted(progress, Accepted(), at=datetime.now(UTC))
+    assert (progress.status, progress.doubted_at, progress.pending(TO[:1])) == (Status.SENT, {}, ())
+
+
+def test_a_refusal_does_not_take_an_earlier_copy_back() -> None:
+    progress = DeliveryProgress(email(to=TO[:1]), "m")
+    attempted(progress, OutcomeUnknown("first"), at=datetime.now(UTC))
+    progress.release(TO[:1])
+    attempted(progress, MessageRejected("no"), at=datetime.now(UTC))
+    [result] = progress.results
+    assert (result.outcome, result.code) == (Outcome.UNKNOWN, "outcome_unknown")
+    assert (progress.status, progress.in_doubt) == (Status.IN_DOUBT, TO[:1])
+
+
+def test_a_second_doubt_stays_at_the_account_of_the_first_and_has_the_words_of_the_last() -> None:
+    progress = DeliveryProgress(email(to=TO[:1]), "m")
+    attempted(progress, OutcomeUnknown("first", detail="first"), at=datetime.now(UTC))
+    again = AttemptResult(TO[:1], datetime.now(UTC), 0.1, OutcomeUnknown("second", detail="second"))
+    progress.record(Target("two", "stage"), again)
+    assert progress.doubted_at == {TO[0]: "one"}
+    assert [result.detail for result in progress.results] == ["second"]

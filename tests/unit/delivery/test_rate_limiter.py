@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.delivery.fake_clock import START, on_fake_clock
-from tests.unit.delivery.sending import room_of, sms
+from tests.unit.delivery.sending import room_of, settled, sms
 
 from postroom import (
     Sms,
@@ -78,3 +78,19 @@ def test_an_account_without_a_rate_waits_for_nothing(stage: ModuleType) -> None:
         return asyncio.get_running_loop().time()
 
     assert on_fake_clock(work()) == START
+
+
+def test_a_message_cancelled_in_the_queue_takes_nothing_of_the_rate(stage: ModuleType) -> None:
+    async def work() -> tuple[list[str], float]:
+        script = stage.Script()
+        async with room_of(stage, script, "stage-batch", rate="2/s", concurrency=1) as room:
+            tasks = [asyncio.ensure_future(room.send(sms(str(n)))) for n in range(20)]
+            await settled()
+            for task in tasks[4:18]:
+                task.cancel()
+            await asyncio.wait(tasks)
+        return [message.body for message in script.messages], asyncio.get_running_loop().time() - START
+
+    bodies, took = on_fake_clock(work())
+    assert bodies == ["0", "1", "2", "3", "18", "19"]
+    assert took <= 3
