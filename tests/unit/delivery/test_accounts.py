@@ -81,11 +81,12 @@ async def test_an_opening_that_cannot_reach_the_provider_is_an_attempt_like_any_
     assert script.calls == []
 
 
-async def test_closing_while_an_account_opens_closes_it_too(stage: ModuleType) -> None:
+@pytest.mark.parametrize("options", [{}, {"token": "mine"}])
+async def test_closing_while_an_account_opens_closes_it_too(stage: ModuleType, options: dict[str, str]) -> None:
     gate = asyncio.Event()
     script = stage.Script(opening=gate.wait)
     room = room_of(stage, script)
-    sending = asyncio.ensure_future(room.send(sms()))
+    sending = asyncio.ensure_future(room.send(sms(options=options)))
     await settled()
     closing = asyncio.ensure_future(room.close())
     await settled()
@@ -271,6 +272,12 @@ class Shared:
 
     async def close(self) -> None:
         self.closed += 1
+
+
+async def test_the_settings_of_an_account_are_validated_once() -> None:
+    accounts = accounts_of(a={"provider": "memory"})
+    target = Target("a", "memory")
+    assert accounts.settings(target, Channel.SMS) is accounts.settings(target, Channel.SMS)
 
 
 async def test_what_accounts_share_is_closed_after_them(stage: ModuleType) -> None:

@@ -94,3 +94,33 @@ def test_a_message_cancelled_in_the_queue_takes_nothing_of_the_rate(stage: Modul
     bodies, took = on_fake_clock(work())
     assert bodies == ["0", "1", "2", "3", "18", "19"]
     assert took <= 3
+
+
+@pytest.mark.parametrize(("rate", "together"), [(100, 5), (40, 2), (20, 1), (2, 1), (0.5, 1)])
+def test_a_pause_lets_a_twentieth_of_a_seconds_worth_start_at_once_and_the_rest_evenly(
+    rate: float, together: int
+) -> None:
+    async def work() -> list[float]:
+        limiter, loop = RateLimiter(rate), asyncio.get_running_loop()
+        moments = []
+        for _ in range(2):
+            began = loop.time()
+            for _ in range(together + 3):
+                await limiter.acquire()
+                moments.append(loop.time() - began)
+            await asyncio.sleep(100)
+        return moments
+
+    once = [0.0] * together + [number / rate for number in (1, 2, 3)]
+    assert on_fake_clock(work()) == pytest.approx(once + once, abs=1e-6)
+
+
+def test_a_batch_waits_until_its_second_has_room_for_all_of_it() -> None:
+    async def work() -> list[float]:
+        limiter, moments = RateLimiter(10), []
+        for count in (6, 6, 4):
+            await limiter.acquire(count)
+            moments.append(asyncio.get_running_loop().time() - START)
+        return moments
+
+    assert on_fake_clock(work()) == pytest.approx([0, 1, 1.6], abs=1e-6)
