@@ -20,6 +20,7 @@ from postroom import (
     MessageRejected,
     MissingCredential,
     Postroom,
+    PostroomClosed,
     ProviderUnavailable,
     Sms,
     Status,
@@ -362,3 +363,13 @@ async def test_credentials_are_kept_apart_by_name_and_value(stage: ModuleType) -
     assert len(dispatchers) == 4
     assert id(again) in dispatchers
     await accounts.close()
+
+
+async def test_a_pool_that_was_closed_opens_nothing_more(stage: ModuleType) -> None:
+    script = stage.Script()
+    accounts = accounts_of(a=stage.StageSettings(script=script))
+    await accounts.close()
+    for message in (sms(), sms(options={"token": "mine"})):
+        with pytest.raises(PostroomClosed, match="make a new one"):
+            await accounts.dispatcher_for(Target("a", "stage"), message)
+    assert script.opened == 0

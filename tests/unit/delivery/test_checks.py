@@ -67,3 +67,17 @@ class TestValidate:
     def test_a_table_instead_of_a_config_says_what_to_do(self) -> None:
         with pytest.raises(TypeError, match="from_config"):
             Postroom({"accounts": {}})  # type: ignore[arg-type]  # what is under test
+
+
+async def test_an_account_of_one_channel_is_checked_under_its_own_name() -> None:
+    async with Postroom(accounts={"texts": {"provider": "twilio"}, "both": {"provider": "memory"}}) as room:
+        assert set(await room.check()) == {"texts", "both (email)", "both (sms)"}
+        assert set(await room.check("both")) == {"both (email)", "both (sms)"}
+
+
+async def test_an_account_that_is_named_and_cannot_be_used_is_raised() -> None:
+    async with Postroom(accounts={"gone": {"provider": "not-there"}}) as room:
+        with pytest.raises(ProviderNotFound, match="not-there"):
+            await room.check("gone")
+        with pytest.raises(ProviderNotFound, match="nobody"):
+            await room.check("nobody")

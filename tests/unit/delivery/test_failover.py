@@ -20,6 +20,7 @@ from postroom import (
     Email,
     OutcomeUnknown,
     Postroom,
+    PostroomError,
     ProviderUnavailable,
     Sms,
 )
@@ -210,12 +211,17 @@ def test_candidates_come_in_the_order_that_is_given_and_the_last_is_known() -> N
 
 
 @pytest.mark.parametrize(
-    ("first", "handed_over"),
-    [(Accepted, True), (OutcomeUnknown("quiet"), True), (ProviderUnavailable("later"), None)],
-    ids=["accepted", "unknown", "refused"],
+    ("first", "note"),
+    [
+        (None, "a0: some recipients were served already"),
+        (OutcomeUnknown("quiet"), "a0: some recipients were served already"),
+        (OutcomeUnknown("quiet", detail="the line went dead"), "the line went dead"),
+        (ProviderUnavailable("later"), None),
+    ],
+    ids=["accepted", "unknown", "unknown, with a detail", "refused"],
 )
 async def test_a_send_cancelled_at_its_second_account_says_what_the_first_has_done(
-    stage: ModuleType, first: Any, handed_over: bool | None
+    stage: ModuleType, first: PostroomError | None, note: str | None
 ) -> None:
     opening = asyncio.Event()
 
@@ -226,7 +232,7 @@ async def test_a_send_cancelled_at_its_second_account_says_what_the_first_has_do
     async def act(message: Sms) -> Accepted:
         if message.recipients == NUMBERS[1:]:
             raise ProviderUnavailable("later")
-        if first is Accepted:
+        if first is None:
             return Accepted()
         raise first
 
@@ -237,8 +243,7 @@ async def test_a_send_cancelled_at_its_second_account_says_what_the_first_has_do
         sending.cancel()
         with pytest.raises(asyncio.CancelledError) as caught:
             await sending
-        assert was_handed_over(caught.value) is handed_over
-        notes = getattr(caught.value, "__notes__", [])
-        assert notes == (["a0: some recipients were served already"] if handed_over else [])
+        assert was_handed_over(caught.value) is (True if note else None)
+        assert getattr(caught.value, "__notes__", []) == ([note] if note else [])
         for task in asyncio.all_tasks() - {asyncio.current_task()}:
             task.cancel()

@@ -465,3 +465,15 @@ def test_a_second_doubt_stays_at_the_account_of_the_first_and_has_the_words_of_t
     progress.record(Target("two", "stage"), again)
     assert progress.doubted_at == {TO[0]: "one"}
     assert [result.detail for result in progress.results] == ["second"]
+
+
+def test_the_first_account_that_took_the_message_stands_in_the_receipt() -> None:
+    progress = DeliveryProgress(email(to=TO), "m")
+    taken = Accepted(provider_message_id="p", request_id="req-1", detail="queued")
+    attempted(progress, taken, at=datetime.now(UTC), recipients=TO[:1])
+    attempted(progress, OutcomeUnknown("quiet"), at=datetime.now(UTC), recipients=TO[1:2])
+    progress.record_found(Target("two", "stage"), TO[1:2], Accepted(provider_message_id="q"))
+    receipt = progress.receipt()
+    assert (receipt.account, receipt.provider_message_id) == ("one", "p")
+    assert (receipt.attempts[0].request_id, receipt.attempts[0].detail) == ("req-1", "queued")
+    assert [result.provider_message_id for result in receipt.recipients] == ["p", "q"]

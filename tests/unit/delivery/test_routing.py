@@ -230,6 +230,13 @@ class TestStrategies:
             seen = [router.peek(sms(provider="r")) for _ in range(3)]
             assert seen == [router.plan(sms(provider="r"))] * 3
 
+    def test_weighted_draws_from_the_chance_it_is_given_or_from_its_own(self) -> None:
+        one, other = (self.route("weighted", random.Random(7)) for _ in range(2))
+        own = self.route("weighted")
+        draws = [[planned(router, sms(provider="r")) for _ in range(30)] for router in (one, other, own)]
+        assert draws[0] == draws[1]
+        assert all(sorted(order) == list("abc") for order in draws[2])
+
     @pytest.mark.parametrize("weights", [{}, {"a": 5, "b": 3, "c": 2}, {"a": 0.7, "b": 0.2, "c": 0.1}, {"b": 8}])
     def test_weighted_draws_the_first_by_weight(self, weights: dict[str, float]) -> None:
         draws = 10_000
