@@ -142,6 +142,7 @@ class TestRules:
             (IE, "IE"),
             ("+15005550006", "US"),
             ("+447400123456", "GB"),
+            ("+441111111111", "GB"),  # of no area: the country code says whose it is
             ("+8821612345678", "001"),
         ],
     )
