@@ -199,7 +199,7 @@ async def test_a_message_that_kills_its_worker_is_set_aside_and_the_others_flow(
         "on_unknown": "retry",
         "concurrency": 2,
     }
-    config = written(tmp_path, {"post": account}, lease="300ms", crashes=3, retry_first="10ms")
+    config = written(tmp_path, {"post": account}, lease="300ms", crashes=3, repeats=10, retry_first="10ms")
     good = emails(20)
     [poison, *_] = await filled(config, [Email(to="a@example.org", subject="poison", text="x", priority="high"), *good])
     deaths = 0

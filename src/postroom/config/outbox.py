@@ -36,20 +36,22 @@ Seconds = Annotated[
 class OutboxSettings(Section):
     """Where messages wait, and how they are tried again.
 
-    `url` names the SQLite file; three slashes make a path relative to the working directory, four an absolute
-    one. A round of attempts that fails is followed by another after a random time of at most `retry_first`,
-    doubled each time up to `retry_most`. A message is given up after `attempts` rounds, or when `expires_after`
-    has passed since it was accepted (unless it says so itself); with these defaults that comes first. `crashes`
-    is how many workers may die over one message before it is set aside. `lease` is how long a worker may be
-    silent before its work is taken over; `grace` how long one that is asked to stop waits for answers. Bodies,
-    attachments and idempotency keys are removed `retention` after the message was settled; the receipt stays
-    until `postroom outbox purge`.
+    `url` names the SQLite file; three slashes make a path relative to the working directory, four an absolute one.
+    A round of attempts that fails is followed by another after a random time of at most `retry_first`, doubled each
+    time up to `retry_most`. A message is given up after `attempts` rounds, or when `expires_after` has passed since
+    it was accepted (unless it says so itself); with these defaults that comes first. `repeats` is how often a
+    message of unknown outcome is sent again where the account's `on_unknown` is `retry`; then it is in doubt, and
+    waits for a person, since every repeat may be one more copy. `crashes` is how many workers may die over one
+    message before it is set aside. `lease` is how long a worker may be silent before its work is taken over;
+    `grace` how long one that is asked to stop waits for answers. Bodies, attachments and idempotency keys are
+    removed `retention` after the message was settled; the receipt stays until `postroom outbox purge`.
     """
 
     url: Annotated[str, AfterValidator(_engine_url)] = "sqlite:///postroom.db"
     retry_first: Seconds = 5.0
     retry_most: Seconds = 3600.0
     attempts: int = Field(default=200, ge=1, le=1_000_000)
+    repeats: int = Field(default=1, ge=0, le=1_000_000)
     crashes: int = Field(default=10, ge=1, le=1_000_000)
     expires_after: Seconds = 259_200.0
     lease: Seconds = 10.0

@@ -93,6 +93,10 @@ class DeliveryProgress:
         """Those of `recipients` who may still be tried."""
         return tuple(recipient for recipient in recipients if recipient in self._pending)
 
+    def unknown_attempts(self, recipient: str) -> int:
+        """How many attempts may have given `recipient` a copy."""
+        return sum(a.outcome is Outcome.UNKNOWN and recipient in a.recipients for a in self._attempts)
+
     def unknown_since(self, recipients: tuple[str, ...]) -> datetime | None:
         """When the last attempt of unknown outcome for any of `recipients` began."""
         wanted = set(recipients)

@@ -83,6 +83,8 @@ class OutcomePolicy:
             return ()
         if not self.may_resend(entry):
             return ()
+        if not self._capabilities(entry).deduplicates:
+            doubted = tuple(r for r in doubted if delivery.unknown_attempts(r) <= self.settings.repeats)
         delivery.release(doubted)
         return doubted
 

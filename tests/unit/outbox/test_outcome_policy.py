@@ -170,3 +170,34 @@ async def test_a_message_that_expires_with_a_doubt_is_in_doubt(make_outbox: Make
     async with make_outbox(first, on_unknown="retry", outbox={"expires_after": 1000}) as post:
         receipt = await rounds(post, await post.add(email()))
     assert receipt.status is Status.IN_DOUBT
+
+
+@pytest.mark.parametrize("repeats", [0, 1, 3])
+async def test_a_message_whose_answers_are_lost_is_repeated_as_often_as_the_outbox_says_and_then_held(
+    make_outbox: MakeOutbox, stage: ModuleType, repeats: int
+) -> None:
+    script = script_of(stage, OutcomeUnknown("no answer"))
+    async with make_outbox(script, on_unknown="retry", outbox={"repeats": repeats}) as post:
+        receipt = await rounds(post, await post.add(email()), count=12)
+    assert len(script.calls) == 1 + repeats
+    assert receipt.status is Status.IN_DOUBT
+
+
+async def test_two_copies_are_the_most_by_default(make_outbox: MakeOutbox, stage: ModuleType) -> None:
+    script = script_of(stage, OutcomeUnknown("no answer"))
+    async with make_outbox(script, on_unknown="retry") as post:
+        receipt = await rounds(post, await post.add(email()), count=12)
+    assert len(script.calls) == 2
+    assert receipt.status is Status.IN_DOUBT
+
+
+async def test_a_provider_that_drops_copies_itself_may_be_asked_as_often_as_need_be(
+    make_outbox: MakeOutbox, stage: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = stage.full.postroom_email_transport()
+    monkeypatch.setattr(kind, "capabilities", replace(kind.capabilities, deduplicates=True))
+    script = script_of(stage, *(OutcomeUnknown("no answer") for _ in range(5)), None)
+    async with make_outbox(script) as post:
+        receipt = await rounds(post, await post.add(email()), count=12)
+    assert len(script.calls) == 6
+    assert receipt.status is Status.SENT
