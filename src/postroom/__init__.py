@@ -3,10 +3,9 @@
 Names load when they are first used, so that `import postroom` costs a program that sends nothing next to nothing.
 """
 
-from typing import TYPE_CHECKING
-
 from postroom import _lazy
 
+TYPE_CHECKING = False  # type checkers take it for true; the module `typing` would be most of this import
 if TYPE_CHECKING:
     from postroom.addresses import Address
     from postroom.client import Postroom
