@@ -31,6 +31,10 @@ _log = logging.getLogger("postroom.gateway")
 _BATCHES = 2000
 """A limit of 2,000 or more is taken in batches, so that not every request writes: what is left of one is lost."""
 
+MOST_REPEATED = 25
+REPEATED_FOR = 1.0
+"""How often, and for how many seconds, a process refuses a key without a look at what others have counted."""
+
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
@@ -46,13 +50,15 @@ class Allowed:
 class Exceeded:
     """The decision "no": `limit` is used up until `free_at` (Unix time, or infinity).
 
-    `flag` and `suspend` say whether the key has been over its limits often enough for that.
+    `flag` and `suspend` say whether the key has been over its limits often enough for that; `spare` how many more
+    times change neither.
     """
 
     limit: Limit
     free_at: float
     flag: bool
     suspend: bool
+    spare: int
 
 
 class RateLimiter:
@@ -65,6 +71,7 @@ class RateLimiter:
         self._settings = settings
         self._clock = clock
         self._batches = TokenBatches(clock)
+        self._overruns = KnownOverruns(clock)
 
     async def consume(self, key: ApiKey, unit: Unit, cost: int = 1) -> dict[str, str]:
         """Count `cost` requests or messages; return the RateLimit headers, none when nothing limits them.
@@ -75,21 +82,30 @@ class RateLimiter:
         limits = self._settings.rate_limit if unit == "requests" else self._settings.message_limit
         if not limits:
             return {}
-        decision: Allowed | Exceeded | None = self._batches.use(key.id, unit, cost)
+        decision = self._known(key, unit, cost)
         if decision is None:
             async with self._batches.lock(key.id, unit):
-                decision = self._batches.use(key.id, unit, cost) or await self._decide(key.id, unit, limits, cost)
+                decision = self._known(key, unit, cost) or await self._decide(key, unit, limits, cost)
         if isinstance(decision, Exceeded):
             raise await self._over_limit(key, unit, decision)
         return _rate_headers(decision)
 
-    async def _decide(self, key_id: str, unit: Unit, limits: Sequence[Limit], cost: int) -> Allowed | Exceeded:
-        now = self._clock()
+    def _known(self, key: ApiKey, unit: Unit, cost: int) -> Allowed | Exceeded | None:
+        """The decision, where it needs no look into the storage."""
+        return self._batches.use(key.id, unit, cost) or self._overruns.repeat(key, unit, cost)
+
+    async def _decide(self, key: ApiKey, unit: Unit, limits: Sequence[Limit], cost: int) -> Allowed | Exceeded:
+        now, unwritten = self._clock(), self._overruns.unwritten(key.id, unit)
         thresholds = Counter("flag", self._settings.flag_after), Counter("suspend", self._settings.suspend_after)
         counters = [*(Counter(unit, limit) for limit in limits), *thresholds]
-        decision = await self._storage.update_windows(key_id, counters, lambda windows: decide(windows, now, cost))
+        decision = await self._storage.update_windows(
+            key.id, counters, lambda windows: decide(windows, now, cost, unwritten=unwritten)
+        )
         if isinstance(decision, Allowed):
-            self._batches.keep(key_id, unit, decision, cost)
+            self._overruns.forget(key.id, unit)
+            self._batches.keep(key.id, unit, decision, cost)
+        else:
+            self._overruns.keep(key, unit, cost, decision)
         return decision
 
     async def _over_limit(self, key: ApiKey, unit: Unit, exceeded: Exceeded) -> ApiError:
@@ -109,20 +125,24 @@ class RateLimiter:
         return _too_many(exceeded, unit, now, flagged=flagged, explained_at=f"{self._settings.public_url or ''}/docs")
 
 
-def decide(windows: Sequence[SlidingWindow], now: float, cost: int) -> Allowed | Exceeded:
+def decide(windows: Sequence[SlidingWindow], now: float, cost: int, *, unwritten: int = 0) -> Allowed | Exceeded:
     """Count `cost` against every limit, or none; being over one is counted too.
 
     `windows` are those of the limits, one at least, then those that count how often a key was over one: the first
-    flags it, the second suspends it.
+    flags it, the second suspends it. `unwritten` is how often it was since this was last asked.
     """
     *limited, flag, suspend = windows
+    if unwritten:
+        for overruns in (flag, suspend):
+            overruns.add(now, unwritten)
     times = [window.free_at(now, cost) for window in limited]
     latest = max(range(len(times)), key=times.__getitem__)
     if times[latest] > now:
         for overruns in (flag, suspend):
             overruns.add(now)
-        reached = [overruns.remaining(now) <= 0 for overruns in (flag, suspend)]
-        return Exceeded(limited[latest].limit, times[latest], *reached)
+        left = [overruns.remaining(now) for overruns in (flag, suspend)]
+        spare = min((each - 1 for each in left if each > 0), default=0)
+        return Exceeded(limited[latest].limit, times[latest], flag=left[0] <= 0, suspend=left[1] <= 0, spare=spare)
     tokens = max(cost, min(min(window.limit.count // _BATCHES, window.remaining(now)) for window in limited))
     for window in limited:
         window.add(now, tokens)
@@ -159,6 +179,52 @@ class TokenBatches:
     def lock(self, key_id: str, unit: Unit) -> AbstractAsyncContextManager[object]:
         """Wait for whoever is taking a batch for the same key: there may be enough for all in it."""
         return self._locks.setdefault((key_id, unit), asyncio.Lock())
+
+
+class KnownOverruns:
+    """Answers "over the limit" that this process repeats by itself: whoever goes on regardless costs next to nothing.
+
+    None changes anything in the storage but how often the key was over its limit, which is written with the next look
+    there: after MOST_REPEATED of them, REPEATED_FOR seconds, or when the next one would flag or suspend the key.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._kept: dict[tuple[str, Unit], _Overrun] = {}
+
+    def repeat(self, key: ApiKey, unit: Unit, cost: int) -> Exceeded | None:
+        """The decision the storage would make again; None where it must be asked."""
+        found = self._kept.get((key.id, unit))
+        if found is None or found.repeated >= found.most or (found.key, found.cost) != (key, cost):
+            return None
+        if not found.at <= self._clock() < min(found.exceeded.free_at, found.at + REPEATED_FOR):
+            return None
+        found.repeated += 1
+        return found.exceeded
+
+    def keep(self, key: ApiKey, unit: Unit, cost: int, exceeded: Exceeded) -> None:
+        """Keep a decision of the storage, which knows of all overruns now."""
+        most = min(exceeded.spare, MOST_REPEATED)
+        self._kept[key.id, unit] = _Overrun(key, cost, exceeded, self._clock(), most)
+
+    def unwritten(self, key_id: str, unit: Unit) -> int:
+        """How many overruns the storage does not know of."""
+        found = self._kept.get((key_id, unit))
+        return found.repeated if found else 0
+
+    def forget(self, key_id: str, unit: Unit) -> None:
+        """The key is within its limit again."""
+        self._kept.pop((key_id, unit), None)
+
+
+@dataclass(slots=True)
+class _Overrun:
+    key: ApiKey
+    cost: int
+    exceeded: Exceeded
+    at: float
+    most: int
+    repeated: int = 0
 
 
 def _too_many(exceeded: Exceeded, unit: Unit, now: float, *, flagged: bool, explained_at: str) -> ApiError:

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from postroom.config.gateway import GatewaySettings, Limit
-from postroom.gateway.access.rate_limits import Allowed, Exceeded, RateLimiter, TokenBatches, decide
+from postroom.gateway.access.rate_limits import (
+    MOST_REPEATED,
+    REPEATED_FOR,
+    Allowed,
+    Exceeded,
+    RateLimiter,
+    TokenBatches,
+    decide,
+)
 from postroom.gateway.access.sliding_window import SlidingWindow
 from postroom.gateway.access.storage import AccessStorage
 from postroom.gateway.http.errors import ApiError
@@ -41,7 +49,7 @@ def test_what_is_over_one_limit_counts_against_none_but_is_remembered() -> None:
     given = windows(Limit(5, 60), Limit(3, 3600))
     decide(given, NOW, 3)
     exceeded = decide(given, NOW, 1)
-    assert exceeded == Exceeded(Limit(3, 3600), given[1].free_at(NOW), flag=False, suspend=False)
+    assert exceeded == Exceeded(Limit(3, 3600), given[1].free_at(NOW), flag=False, suspend=False, spare=0)
     assert slots(given) == [3, 3, 1, 1]
 
 
@@ -240,3 +248,65 @@ async def test_requests_of_one_key_at_once_share_a_batch(
     wide, key = limiter(counting, clock, rate_limit="20000/m"), make_key()
     await asyncio.gather(*(wide.consume(key, "requests") for _ in range(20)))
     assert counting.updates == 2
+
+
+async def test_refusals_are_repeated_without_the_storage_and_all_counted_in_the_end(
+    storage: AccessStorage, clock: Clock, make_key: MakeKey
+) -> None:
+    counting = Counting(storage)
+    strict = limiter(counting, clock, rate_limit="1/m", flag_after="60/m", suspend_after="100/m")
+    key = make_key()
+    await storage.add_key(key)
+    await strict.consume(key, "requests")
+    answers = []
+    for _ in range(100):
+        known = await storage.find_key(key.digest)
+        assert known
+        answers.append(await refused(strict, known, "requests"))
+    assert [answer.status for answer in answers] == [429] * 99 + [403]
+    assert ["flagged" in answer.message for answer in answers[:99]] == [False] * 59 + [True] * 40
+    assert counting.updates <= 10
+
+
+async def test_two_processes_suspend_a_key_together_and_not_much_later_than_one_would(
+    storage: AccessStorage, clock: Clock, make_key: MakeKey
+) -> None:
+    both = [limiter(storage, clock, rate_limit="1/h", flag_after="50/h", suspend_after="200/h") for _ in range(2)]
+    key = make_key()
+    await storage.add_key(key)
+    await both[0].consume(key, "requests")
+    refusals = 0
+    while (await refused(both[refusals % 2], key, "requests")).status == 429:
+        refusals += 1
+    assert 199 <= refusals < 199 + 2 * MOST_REPEATED
+
+
+async def test_a_refusal_is_not_repeated_beyond_its_time_nor_for_another_cost_or_a_changed_key(
+    storage: AccessStorage, clock: Clock, make_key: MakeKey
+) -> None:
+    counting = Counting(storage)
+    twice, key = limiter(counting, clock, message_limit="3/10s", flag_after="500/h"), make_key()
+    await twice.consume(key, "messages", 2)
+    await refused(twice, key, "messages", 2)
+    await refused(twice, key, "messages", 2)
+    assert counting.updates == 2
+    await refused(twice, key, "messages", 3)
+    await twice.consume(key, "messages", 1)
+    assert counting.updates == 4
+    await refused(twice, key, "messages", 1)
+    clock.now += REPEATED_FOR
+    await refused(twice, key, "messages", 1)
+    await refused(twice, key.model_copy(update={"flagged_at": datetime(2026, 1, 1, tzinfo=UTC)}), "messages", 1)
+    assert counting.updates == 7
+    clock.now += 10.5 - REPEATED_FOR
+    await twice.consume(key, "messages", 1)
+
+
+async def test_a_clock_that_is_set_back_lets_no_refusal_stay(
+    storage: AccessStorage, clock: Clock, make_key: MakeKey
+) -> None:
+    once, key = limiter(storage, clock, rate_limit="1/m"), make_key()
+    await once.consume(key, "requests")
+    await refused(once, key, "requests")
+    clock.now -= 3600
+    await once.consume(key, "requests")
