@@ -123,16 +123,14 @@ class Message(CheckedModel):
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Return a copy, with `update` that is not checked; what was worked out from what it replaces goes."""
         copied = super().model_copy(update=update, deep=deep)
-        if update:
-            copied.__dict__.pop("features", None)
-            if not update.keys().isdisjoint(("to", "cc", "bcc")):
-                copied.__dict__.pop("recipients", None)
+        if update and not update.keys().isdisjoint(("to", "cc", "bcc")):
+            copied.__dict__.pop("recipients", None)
         return copied
 
     def _all_recipients(self) -> Iterable[str]:
         raise NotImplementedError
 
-    @cached_property
+    @property
     def features(self) -> frozenset[str]:
         """What this message asks of a transport beyond a plain text, in the words of `postroom.plugin`."""
         raise NotImplementedError
@@ -231,7 +229,7 @@ class Email(Message):
     def _all_recipients(self) -> Iterable[str]:
         return (address.email for group in (self.to, self.cc, self.bcc) for address in group)
 
-    @cached_property
+    @property
     def features(self) -> frozenset[str]:
         """What this e-mail uses, in the words of `postroom.plugin.EMAIL_FEATURES`."""
         used = {name for name in _EMAIL_FEATURE_FIELDS & self.__pydantic_fields_set__ if self.__dict__[name]}
@@ -312,7 +310,7 @@ class Sms(Message):
     def _all_recipients(self) -> Iterable[str]:
         return self.to
 
-    @cached_property
+    @property
     def features(self) -> frozenset[str]:
         """What this SMS uses, in the words of `postroom.plugin.SMS_FEATURES`."""
         used = {name for name in _SMS_FEATURE_FIELDS & self.__pydantic_fields_set__ if getattr(self, name)}

@@ -41,7 +41,6 @@ class CheckedModel(BaseModel):
         # outbox, pays for some copies. One of an e-mail takes 1.1 µs so and 1.7 by model_copy, one of an address 0.7
         # and 1.3 by model_construct (best of 60 runs, pydantic 2.14).
         fields = {**self.__dict__, **values}
-        fields.pop("features", None)  # which Message has worked out from them
         stamped = type(self).__new__(type(self))
         object.__setattr__(stamped, "__dict__", fields)
         object.__setattr__(stamped, "__pydantic_fields_set__", self.__pydantic_fields_set__ | values.keys())

@@ -78,7 +78,7 @@ class DeliveryProgress:
     @property
     def status(self) -> Status:
         """The status that a direct send ends with."""
-        if self.doubted_at.keys() - self._assumed:
+        if self.doubted_at and self.doubted_at.keys() - self._assumed:
             return Status.IN_DOUBT
         if self._assumed or any(result.outcome is Outcome.ACCEPTED for result in self._results.values()):
             return Status.SENT
