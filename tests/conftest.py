@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 from asyncio.subprocess import Process
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import dedent
@@ -28,6 +28,15 @@ ROOT = Path(__file__).parent.parent
 
 collect_ignore = ["plugins"]
 """Distributions that tests install; test_authors_example.py runs the tests of the one that has some."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ctrl_c_reaches_processes() -> Iterator[None]:
+    """A suite that is started in the background ignores Ctrl-C, and so would every process it starts."""
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
@@ -93,7 +102,7 @@ class Site:
             text=True,
             env=surroundings,
             cwd=self.folder,
-            timeout=50,
+            timeout=100,
             check=False,
         )
         assert done.returncode == 0, done.stderr
@@ -154,7 +163,7 @@ class CommandLine:
         return await asyncio.to_thread(self, *arguments, stdin=stdin, env=env)
 
     def process(
-        self, *arguments: str, stdin: str = "", env: dict[str, str] | None = None, timeout: float = 50
+        self, *arguments: str, stdin: str = "", env: dict[str, str] | None = None, timeout: float = 100
     ) -> Finished:
         """Run it as a process of its own."""
         done = subprocess.run(

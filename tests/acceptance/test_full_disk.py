@@ -154,7 +154,7 @@ async def test_a_worker_waits_for_a_lock_and_sends_everything_once(tmp_path: Pat
             worker = await crew.worker("until-settled")
             while len(mail.arrivals) < 50:
                 await asyncio.sleep(0.001)
-            with closing(sqlite3.connect(tmp_path / "outbox.db", isolation_level=None, timeout=20)) as other:
+            with closing(sqlite3.connect(tmp_path / "outbox.db", isolation_level=None, timeout=60)) as other:
                 other.execute("BEGIN EXCLUSIVE")
                 await asyncio.sleep(2)
                 other.execute("COMMIT")

@@ -22,7 +22,7 @@ CALLERS = 20
 KILLS = int(os.environ.get("POSTROOM_KILLS", "5"))
 
 
-@pytest.mark.timeout(60 + 5 * KILLS)
+@pytest.mark.timeout(120 + 5 * KILLS)
 async def test_every_message_acknowledged_before_a_kill_is_there(tmp_path: Path) -> None:
     config = written(tmp_path, {"post": sink()})
     acknowledged = set()

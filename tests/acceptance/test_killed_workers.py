@@ -16,7 +16,7 @@ KILLS = int(os.environ.get("POSTROOM_KILLS", "10"))
 MESSAGES = int(os.environ.get("POSTROOM_MESSAGES", "2000"))
 
 
-@pytest.mark.timeout(60 + 5 * KILLS)
+@pytest.mark.timeout(120 + 5 * KILLS)
 async def test_killed_workers_lose_nothing_and_repeat_only_what_may_be_repeated(tmp_path: Path) -> None:
     report = await kill_workers.trial(tmp_path, kills=KILLS, messages=MESSAGES, seed=random.randrange(2**32))
     assert kill_workers.broken(report) == [], report

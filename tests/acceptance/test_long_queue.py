@@ -78,6 +78,6 @@ async def test_a_workers_memory_stays_level_while_it_drains(tmp_path: Path) -> N
 
 
 def sent(outbox: Path) -> int:
-    with closing(sqlite3.connect(outbox, timeout=5)) as connection:
+    with closing(sqlite3.connect(outbox, timeout=60)) as connection:
         [count] = connection.execute("SELECT count(*) FROM messages WHERE status = 'sent'").fetchone()
     return int(count)

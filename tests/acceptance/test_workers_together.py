@@ -46,7 +46,7 @@ def emails(many: int, **more: Any) -> list[Email]:
 
 
 async def until(truth: Callable[[], object]) -> None:
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(90):
         while not truth():
             await asyncio.sleep(0.005)
 
@@ -68,7 +68,7 @@ async def freeze(worker: Process, outbox: Path) -> None:
 
 def numbers(outbox: Path) -> set[int]:
     """The workers that are listed."""
-    with closing(sqlite3.connect(outbox, timeout=5)) as connection:
+    with closing(sqlite3.connect(outbox, timeout=60)) as connection:
         return {number for (number,) in connection.execute("SELECT number FROM workers")}
 
 
@@ -110,7 +110,7 @@ async def test_a_worker_that_wakes_while_messages_wait_goes_on_and_leaves_none_b
             frozen.signal(signal.SIGCONT)
             await until(lambda: len(mail.arrivals) >= min(200, arrived + 20))
             assert await frozen.stop() == 0, crew.log("worker")
-            assert await (await crew.worker("until-settled")).ended(20) == 0, crew.log("worker")
+            assert await (await crew.worker("until-settled")).ended() == 0, crew.log("worker")
         assert mail.repeated == {}
         found = await states(config)
         assert found.keys() <= {Status.SENT, Status.IN_DOUBT}
@@ -143,7 +143,7 @@ async def test_a_foreign_lock_longer_than_the_lease_declares_no_living_worker_de
         async with Crew(config) as crew:
             workers = [await crew.worker("until-settled") for _ in range(2)]
             await until(lambda: len(mail.arrivals) >= 20)
-            with closing(sqlite3.connect(outbox, isolation_level=None, timeout=20)) as foreign:
+            with closing(sqlite3.connect(outbox, isolation_level=None, timeout=60)) as foreign:
                 foreign.execute("BEGIN IMMEDIATE")
                 await asyncio.sleep(3)  # three leases in which nobody can write a heartbeat
                 foreign.execute("ROLLBACK")

@@ -64,7 +64,7 @@ def test_the_changelogs_page_lists_the_kinds_that_there_are() -> None:
 
 def test_the_fragments_make_a_changelog() -> None:
     command = [sys.executable, "-m", "towncrier", "build", "--draft", "--version", "0.1.0"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=50)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     for fragment in FRAGMENTS:
         assert fragment.read_text().split("\n")[0] in done.stdout, fragment

@@ -79,7 +79,7 @@ def test_a_python_block_runs(block: Block, tmp_path: Path, secrets: None) -> Non
     assert kind == "run", f"{block} has no <!-- run: … --> before it"
     (tmp_path / "postroom.toml").write_text(CONFIGURATIONS[name])
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", block.code], cwd=tmp_path, capture_output=True, text=True, timeout=50
+        [sys.executable, "-W", "error", "-c", block.code], cwd=tmp_path, capture_output=True, text=True, timeout=100
     )
     assert done.returncode == 0, done.stderr
 
@@ -133,7 +133,7 @@ def run_postroom(arguments: list[str], folder: Path) -> None:
     if "recipients.csv" in arguments and not (folder / "recipients.csv").exists():
         (folder / "recipients.csv").write_text("to,subject,text\nann@example.org,Hello,Hi\n")
     done = subprocess.run(
-        [sys.executable, "-m", "postroom", *arguments], cwd=folder, capture_output=True, text=True, timeout=50
+        [sys.executable, "-m", "postroom", *arguments], cwd=folder, capture_output=True, text=True, timeout=100
     )
     assert done.returncode == 0, f"{arguments}\n{done.stderr}"
 

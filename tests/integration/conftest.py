@@ -64,7 +64,7 @@ class Gateway:
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         if data is not None:
             sent["Content-Type"] = "application/json"
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=90)
         try:
             connection.request(method, path, data, {**sent, **(headers or {})})
             answer = connection.getresponse()
@@ -80,7 +80,7 @@ class Gateway:
 
     def settled(self, message_id: str, *, but_not: tuple[str, ...] = ("queued", "sending")) -> dict[str, Any]:
         """Wait until a message has moved on, and return what is known of it."""
-        for _ in range(1500):
+        for _ in range(4500):
             shown: dict[str, Any] = self.get(f"/v1/messages/{message_id}").json
             if shown["status"] not in but_not:
                 return shown
@@ -116,7 +116,7 @@ class LocalGateway(Gateway):
         self._ready = threading.Event()
         self._thread = threading.Thread(target=asyncio.run, args=[self._serve(work=work)], name=f"gateway {self.port}")
         self._thread.start()
-        assert self._ready.wait(30), self.log
+        assert self._ready.wait(90), self.log
 
     def stop(self) -> None:
         if self._thread.is_alive():
@@ -222,7 +222,7 @@ class GatewayProcess(Gateway):
     def stop(self, signal_number: int = signal.SIGTERM) -> int:
         if self.process.poll() is None:
             self.process.send_signal(signal_number)
-        return self.process.wait(30)
+        return self.process.wait(90)
 
     @property
     def log(self) -> str:
@@ -230,7 +230,7 @@ class GatewayProcess(Gateway):
 
     def _listening(self) -> int:
         """Wait for the line that says where it listens; from then on the socket takes connections."""
-        for _ in range(3000):
+        for _ in range(4500):
             if found := re.search(r"listening on http://.*:(\d+)\n", self.log):
                 return int(found[1])
             assert self.process.poll() is None, self.log
@@ -269,7 +269,7 @@ class Mailbox:
     envelopes: list[Envelope]
 
     def wait(self, count: int = 1) -> list[Envelope]:
-        for _ in range(400):
+        for _ in range(1800):
             if len(self.envelopes) >= count:
                 return self.envelopes
             time.sleep(0.05)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tests.conftest import CommandLine
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_an_email_provider_passes_its_tests_as_it_is(command: CommandLine) -> None:
     """tests/packaging does the same for SMS, in an environment of its own."""
     assert command("new-provider", "acme-mail", "--channel", "email").code == 0

@@ -55,7 +55,7 @@ def test_a_person_is_asked_before_many_are_changed(box: CommandLine, answer: str
     with started(box, "cancel", "--channel", "email", stdin=its, stdout=subprocess.DEVNULL) as process:
         os.close(its)
         os.write(ours, f"{answer}\n".encode())
-        _, said = process.communicate(timeout=30)
+        _, said = process.communicate(timeout=100)
     os.close(ours)
     assert b"cancel 1 message? [y/N]" in said
     assert process.returncode == code

@@ -53,7 +53,7 @@ def run_kit(tmp_path_factory: pytest.TempPathFactory) -> RunKit:
             text=True,
             env={**os.environ, "PYTHONPATH": os.pathsep.join([str(WRONG), os.environ.get("PYTHONPATH", "")])},
             cwd=folder,
-            timeout=55,
+            timeout=100,
             check=False,
         )
         return Run(*_results(report), done.returncode, done.stdout + done.stderr)
@@ -185,7 +185,7 @@ def test_the_page_on_testing_your_code_runs_under_pytest(tmp_path: Path) -> None
         "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\nfilterwarnings = error\n"
     )
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=50, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=100, check=False)
     assert done.returncode == 0, done.stdout
     assert "4 passed" in done.stdout
 

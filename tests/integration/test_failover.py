@@ -68,11 +68,14 @@ BREAKS: dict[str, tuple[Answer | Drop | Hang, Outcome, bool]] = {
     "a 201 without an id": (Answer(status=201, body={}), Outcome.UNKNOWN, False),
     "a redirect": (Answer(status=302, headers={"Location": "http://127.0.0.1:1/"}), Outcome.PERMANENT, True),
     "no answer in time": (Hang("request"), Outcome.UNKNOWN, False),
-    "an answer too late": (Answer(status=201, body={"id": "late"}, delay=5), Outcome.UNKNOWN, False),
+    "an answer too late": (Answer(status=201, body={"id": "late"}, delay=50), Outcome.UNKNOWN, False),
     "closed after the request": (Drop("request"), Outcome.UNKNOWN, False),
     "reset after the request": (Drop("request", reset=True), Outcome.UNKNOWN, False),
     "closed within the answer": (Drop("answer"), Outcome.UNKNOWN, False),
 }
+
+
+TOO_LATE = {"no answer in time", "an answer too late"}
 
 
 @pytest.mark.parametrize("case", BREAKS)
@@ -81,7 +84,7 @@ async def test_the_second_provider_is_asked_only_when_the_first_surely_did_not_t
     async with HttpRecorder() as first, HttpRecorder() as second:
         first.answer(step)
         second.answer(YES)
-        async with room_of(first.url, second.url, timeout=0.5) as room:
+        async with room_of(first.url, second.url, timeout=0.5 if case in TOO_LATE else 50) as room:
             receipt, error = await sent(room)
     assert (error is None) == goes_on
     if error:
@@ -101,7 +104,7 @@ async def test_a_connection_closed_before_the_request_was_whole_makes_at_most_on
     async with HttpRecorder() as first, HttpRecorder() as second:
         first.answer(Drop(at))
         second.answer(YES)
-        async with room_of(first.url, second.url, timeout=2) as room:
+        async with room_of(first.url, second.url, timeout=50) as room:
             receipt, _ = await sent(room)
     assert receipt.attempts[0].outcome in (Outcome.UNKNOWN, Outcome.TRANSIENT)
     assert len(second.requests) == (receipt.attempts[0].outcome is Outcome.TRANSIENT)
@@ -149,7 +152,7 @@ async def test_cancelled_mid_send_is_one_request_and_no_failover() -> None:
         second.answer(YES)
         async with room_of(first.url, second.url) as room:
             sending = asyncio.ensure_future(room.send(Sms(to=NUMBER, body="hello")))
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 while not first.requests:
                     await asyncio.sleep(0.005)
             sending.cancel()

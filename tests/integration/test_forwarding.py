@@ -58,7 +58,7 @@ async def hub(cli: Callable[..., Finished], tmp_path: Path, clean_environment: d
 
 
 async def _address_in(log: Path, server: subprocess.Popen[bytes]) -> str:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while not (found := re.search(r"listening on (http://\S+)", log.read_text())):
             assert server.poll() is None, log.read_text()
             await asyncio.sleep(0.05)
@@ -115,14 +115,14 @@ def device(port: int, key: str, tmp_path: Path, **outbox: Any) -> Postroom:
 
 
 async def _settled(room: Postroom, receipt: Receipt) -> Receipt:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while (shown := await room.outbox.get(receipt.id)).receipt.status != "sent":
             await asyncio.sleep(0.02)
     return shown.receipt
 
 
 async def _arrived(folder: Path, many: int) -> list[Path]:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while not folder.is_dir() or len([f for f in folder.iterdir() if not f.name.startswith(".")]) < many:
             await asyncio.sleep(0.02)
     return sorted(folder.iterdir())

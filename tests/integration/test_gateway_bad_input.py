@@ -27,7 +27,7 @@ max_body = 2_000_000
 max_recipients = 50
 max_attachments = 5
 max_batch = 20
-body_timeout = 1.0
+body_timeout = 50.0
 """
 
 
@@ -182,11 +182,10 @@ def test_a_chunked_body_that_grows_too_large_is_refused_on_its_way(gateway: Gate
 def test_a_decompression_bomb_is_stopped_while_it_is_unpacked(measured: GatewayProcess, bomb: bytes) -> None:
     gateway = measured
     packing = "gzip" if bomb[:2] == b"\x1f\x8b" else "deflate"
-    before = time.monotonic()
+    before = peak_memory(gateway)
     reply = gateway.post("/v1/communicate/email", bomb, headers={"Content-Encoding": packing})
     refused(reply, 413, "too_large")
-    assert time.monotonic() - before < 5
-    assert peak_memory(gateway) < 300_000_000
+    assert peak_memory(gateway) < before + 50_000_000
 
 
 def test_a_packed_body_is_read_and_a_broken_one_refused(gateway: Gateway) -> None:
@@ -237,7 +236,7 @@ def test_what_is_not_there_is_told_in_the_form_of_every_error(
 
 @pytest.mark.parametrize("noise", [b"\x16\x03\x01\x02\x00\x01\x00\x01", b"HELO there\r\n\r\n", b"GET\r\n\r\n"])
 def test_what_is_no_http_gets_a_400_and_is_hung_up_on(gateway: Gateway, noise: bytes) -> None:
-    with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=60) as client:
         client.sendall(noise)
         answer = everything(client)
     assert answer.startswith(b"HTTP/1.1 400 ")
@@ -245,7 +244,7 @@ def test_what_is_no_http_gets_a_400_and_is_hung_up_on(gateway: Gateway, noise: b
 
 
 def test_a_head_without_end_is_a_431(gateway: Gateway) -> None:
-    with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=60) as client:
         client.sendall(b"GET / HTTP/1.1\r\n")
         try:
             for number in range(2000):
@@ -256,7 +255,7 @@ def test_a_head_without_end_is_a_431(gateway: Gateway) -> None:
 
 
 def test_two_lengths_of_one_body_are_no_http(gateway: Gateway) -> None:
-    with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=60) as client:
         client.sendall(
             b"POST /v1/communicate/email HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n"
             b"0\r\n\r\n"
@@ -264,8 +263,9 @@ def test_two_lengths_of_one_body_are_no_http(gateway: Gateway) -> None:
         assert everything(client).startswith(b"HTTP/1.1 400 ")
 
 
-def test_a_body_that_does_not_come_is_a_408(gateway: Gateway) -> None:
-    with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as client:
+def test_a_body_that_does_not_come_is_a_408(serve_gateway: ServeGateway) -> None:
+    gateway = serve_gateway(CONFIG.replace("body_timeout = 50.0", "body_timeout = 0.3"))
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=60) as client:
         client.sendall(
             b"POST /v1/communicate/email HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n"
             b"Auth-token: " + gateway.key.encode() + b"\r\n\r\n{"
@@ -280,10 +280,11 @@ def test_a_client_that_hangs_up_in_the_middle_costs_nothing_but_its_line_in_the_
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         client.sendall(
             b"POST /v1/communicate/email HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\nX-Request-Id: hung-up-1\r\n"
-            b"Auth-token: " + gateway.key.encode() + b"\r\n\r\n{"
+            b"Expect: 100-continue\r\nAuth-token: " + gateway.key.encode() + b"\r\n\r\n"
         )
-        time.sleep(0.3)
-    for _ in range(100):
+        assert client.recv(65536).startswith(b"HTTP/1.1 100 ")  # it reads the body
+        client.sendall(b"{")
+    for _ in range(1000):
         lines = [line for line in gateway.log.splitlines() if "hung-up-1" in line]
         if lines:
             break

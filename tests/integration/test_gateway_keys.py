@@ -216,7 +216,7 @@ def test_without_a_key_it_listens_to_this_machine_only_and_says_how_to_make_one(
         said = [process.stderr.readline() for _ in range(3)]
     finally:
         process.terminate()
-        process.communicate(timeout=30)
+        process.communicate(timeout=100)
     assert "postroom keys create" in said[0]
     assert "127.0.0.1 instead of 0.0.0.0" in said[1]
     assert "listening on http://127.0.0.1:" in said[2]

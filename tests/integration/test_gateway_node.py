@@ -27,7 +27,7 @@ rate_limit = "3/2s"
 def test_a_client_in_javascript_sends_is_limited_waits_and_gets_everything_through(serve_gateway: ServeGateway) -> None:
     gateway = serve_gateway(CONFIG)
     command = ["node", str(CLIENT), f"http://127.0.0.1:{gateway.port}", gateway.key, "7"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=50)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert said["limited"] >= 2

@@ -105,7 +105,7 @@ class Postfix:
         """Wait for the message and take it out of the mailbox; Maildir has no event to wait for."""
         assert message_id
         folder = self.home / "mail" / "inbox" / "new"
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(90):
             while True:
                 for path in folder.glob("*"):
                     content = path.read_bytes()
@@ -156,7 +156,7 @@ def _write_configuration(instance: Postfix) -> None:
 
 
 def _run(*command: str, given: str = "") -> None:
-    done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=90, check=False)
     assert done.returncode == 0, f"{command[0]} failed: {done.stdout}{done.stderr}"
 
 
@@ -175,7 +175,7 @@ async def open_account(postfix: Postfix, monkeypatch: pytest.MonkeyPatch) -> Asy
 
     async def open_account(tls: str, password: str = PASSWORD) -> SmtpEmail:
         settings = SmtpSettings(
-            host="127.0.0.1", port=postfix.port(tls), tls=tls, username=f"{USER}@{REALM}", password=password, timeout=10
+            host="127.0.0.1", port=postfix.port(tls), tls=tls, username=f"{USER}@{REALM}", password=password, timeout=60
         )
         account = SmtpEmail("post", settings, Resources())
         await account.open()

@@ -60,7 +60,7 @@ class Installed:
             capture_output=True,
             text=True,
             env=clean,
-            timeout=60,
+            timeout=150,
             check=False,
         )
 

@@ -180,7 +180,7 @@ def test_the_gateway_sends_through_the_new_provider(author: Author, acme: Acme) 
             data=json.dumps(body).encode(),
             headers={"Content-Type": "application/json", "Auth-token": json.loads(made)["key"]},
         )
-        with urllib.request.urlopen(request, timeout=20) as answered:
+        with urllib.request.urlopen(request, timeout=90) as answered:
             assert answered.status == 202
         assert acme.texts() == ["by gateway"]
 
@@ -208,4 +208,4 @@ def gateway(author: Author) -> Iterator[str]:
                 pytest.fail(f"the service did not start: {''.join(lines)}")
         finally:
             process.terminate()
-            process.communicate(timeout=30)
+            process.communicate(timeout=90)

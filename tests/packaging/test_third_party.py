@@ -54,7 +54,7 @@ class Python:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
-        out, err = await asyncio.wait_for(process.communicate(), 60)
+        out, err = await asyncio.wait_for(process.communicate(), 200)
         assert process.returncode == 0, f"{out.decode()}\n{err.decode()}"
         return json.loads(out.splitlines()[-1])
 

@@ -50,7 +50,7 @@ SMALL = {
 
 SMS = ("send", "sms", "--to", "+442079460958", "--body", "x")
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 
 def project(name: str) -> dict[str, Any]:

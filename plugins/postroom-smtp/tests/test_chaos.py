@@ -54,7 +54,7 @@ async def test_no_copy_is_lost_or_made(
         told = {result.address: result.outcome for result in accepted.recipients}
         return {address: told.get(address, Outcome.ACCEPTED) for address in email.recipients}
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         outcomes = await asyncio.gather(*(outcome_of(email) for email in emails))
     copies = Counter(
         (message.data.split(b"Subject: ")[1].split(b"\r\n")[0].decode(), recipient)

@@ -39,7 +39,7 @@ async def listen() -> AsyncIterator[Callable[..., Awaitable[SmtpEmail]]]:
         server = await asyncio.start_server(handle, "127.0.0.1", 0)
         servers.append(server)
         port = server.sockets[0].getsockname()[1]
-        settings = {"timeout": 0.5, **settings}
+        settings = {"timeout": 50, **settings}
         account = SmtpEmail("post", SmtpSettings(host="127.0.0.1", port=port, tls="none", **settings), Resources())
         await account.open()
         accounts.append(account)
@@ -88,10 +88,10 @@ async def test_endless_talk_is_left_in_bounded_time_and_memory(
             await _up_to_mail(reader, writer)
         await _endless(writer, piece, pause)
 
-    account = await listen(talk)
+    account = await listen(talk, timeout=0.5)
     tracemalloc.start()
     try:
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(50):
             with pytest.raises(DeliveryError) as caught:
                 await account.send(make_email())
         assert tracemalloc.get_traced_memory()[1] < 20_000_000
@@ -139,9 +139,9 @@ async def test_a_refusal_in_the_middle_of_the_content_stands(
         writer.write(b"250 ok\r\n250 ok\r\n354 go\r\n")
         await reader.readexactly(1000)
         writer.write(b"552 5.3.4 Too big\r\n")
-        await asyncio.sleep(30)
+        await asyncio.sleep(60)
 
-    account = await listen(talk, timeout=5)
+    account = await listen(talk, timeout=50)
     with pytest.raises(DeliveryError) as caught:
         await account.send(make_email(text=("y" * 70 + "\n") * 300_000))
     assert (caught.value.outcome, caught.value.provider_code) == (Outcome.PERMANENT, "5.3.4")

@@ -13,7 +13,7 @@ from signal import Signals
 from typing import Any, Self
 
 HERE = Path(__file__).parent
-STARTS_IN = 20.0
+STARTS_IN = 60.0
 
 
 class Process:
@@ -57,7 +57,7 @@ class Process:
     async def rest(self) -> list[Any]:
         """Every whole line still to come."""
         found = []
-        while (line := await self.line(60)) is not None:
+        while (line := await self.line(100)) is not None:
             found.append(line)
         return found
 
@@ -74,7 +74,7 @@ class Process:
             self._process.terminate()
         return await self.ended()
 
-    async def ended(self, timeout: float = 60) -> int:
+    async def ended(self, timeout: float = 100) -> int:
         code = await asyncio.wait_for(self._process.wait(), timeout)
         self.errors.close()
         self._process._transport.close()  # type: ignore[attr-defined]  # nothing public closes its pipes

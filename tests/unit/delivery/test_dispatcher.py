@@ -200,7 +200,7 @@ async def test_what_is_not_confirmed_is_not_sent_with_the_others(
         dispatcher.send(sms(body), results.append, confirm)
         for body, confirm in (("1", keep), ("2", refuse), ("3", keep))
     ]
-    raised = await asyncio.wait_for(asyncio.gather(*sends, return_exceptions=True), 5)
+    raised = await asyncio.wait_for(asyncio.gather(*sends, return_exceptions=True), 60)
     assert [message.body for message in script.messages] == ["1", "3"]
     answers = [result.answer for result in results]
     if isinstance(reason, PostroomError):
@@ -251,7 +251,7 @@ async def test_an_error_class_with_its_own_constructor_reaches_every_message(sta
         raise Awkward("one", "two")
 
     async with room_of(stage, stage.Script(many=many), "stage-batch") as room:
-        results = await asyncio.wait_for(room.send_many([sms(), sms()]), 5)
+        results = await asyncio.wait_for(room.send_many([sms(), sms()]), 60)
     assert [type(result) for result in results] == [Awkward, Awkward]
     assert str(results[0]) == "one two"
 
@@ -282,7 +282,7 @@ async def test_what_ends_a_program_passes_through_and_leaves_nobody_waiting(stag
 
     async with room_of(stage, stage.Script(act, many=act), provider) as room:
         tasks = [asyncio.ensure_future(room.send(sms())) for _ in range(2)]
-        _, pending = await asyncio.wait(tasks, timeout=5)
+        _, pending = await asyncio.wait(tasks, timeout=60)
         assert not pending
         assert [type(task.exception()) for task in tasks] == [Stop, Stop]
 

@@ -172,7 +172,7 @@ async def test_what_ends_a_program_leaves_every_context_of_a_batch(stage: Module
     script = stage.Script(many=raising(Stop()))
     async with room_with(stage, script, "gate", provider="stage-batch") as room:
         tasks = [asyncio.ensure_future(room.send(sms())) for _ in range(3)]
-        await asyncio.wait(tasks, timeout=5)
+        await asyncio.wait(tasks, timeout=60)
     assert [type(task.exception()) for task in tasks] == [Stop] * 3
     assert entered(stage).count(("gate", "leave")) == 3
 

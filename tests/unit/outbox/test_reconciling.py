@@ -104,7 +104,7 @@ async def until_asked(outbox: Outbox, twilio: Twilio, asks: int = 1) -> None:
     """Work until the provider is asked that often, and stop in the middle of it."""
     stop = asyncio.Event()
     working = asyncio.create_task(outbox.work(stop=stop))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await twilio.asked_often(asks)
     stop.set()
     await working
@@ -181,7 +181,7 @@ async def test_a_message_that_is_claimed_while_the_worker_ends_is_asked_about_al
         outbox.store = cast("Store", holding)
         stop = asyncio.Event()
         working = asyncio.create_task(outbox.work(stop=stop))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await holding.reached.wait()
         stop.set()
         await asyncio.wait([working], timeout=0.05)

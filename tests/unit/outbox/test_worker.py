@@ -72,7 +72,7 @@ async def test_a_worker_that_is_cancelled_while_it_claims_hands_over_what_it_got
         sent = await post.add(email())
         post.outbox.store = holding = Holding(post.store, "exchange")
         working = asyncio.create_task(post.outbox.work())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await holding.reached.wait()
         working.cancel()
         await asyncio.wait([working], timeout=0.05)
@@ -93,7 +93,7 @@ async def test_what_does_not_end_within_the_grace_is_in_doubt(make_outbox: MakeO
         hung = await post.add(email())
         stop = asyncio.Event()
         working = asyncio.create_task(post.outbox.work(stop=stop))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await begun.wait()
             stop.set()
             await working
@@ -127,7 +127,7 @@ async def test_a_hand_over_that_is_interrupted_halfway_serves_nobody_twice(
         hung = await post.add(Sms(to=numbers, body="x"))
         stop = asyncio.Event()
         working = asyncio.create_task(post.outbox.work(stop=stop))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await begun.wait()
             stop.set()
             await working
@@ -163,7 +163,7 @@ async def test_large_messages_of_a_slow_account_leave_room_for_those_of_others(
             await post.add(message)
         stop = asyncio.Event()
         working = asyncio.create_task(post.outbox.work(stop=stop))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(fast.calls) < 21:
                 await asyncio.sleep(0.005)
         in_hand = len(slow.calls) - 1

@@ -13,7 +13,7 @@ from postroom.testing.smtp import SmtpRecorder
 
 
 def _send(port: int, *, context: ssl.SSLContext | None = None, login: tuple[str, str] | None = None) -> None:
-    with smtplib.SMTP("127.0.0.1", port, local_hostname="client.test", timeout=5) as client:
+    with smtplib.SMTP("127.0.0.1", port, local_hostname="client.test", timeout=60) as client:
         if context:
             client.starttls(context=context)
         if login:

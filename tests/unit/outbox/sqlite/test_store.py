@@ -230,8 +230,8 @@ class TestFiles:
             first = await post.add(email())
             with closing(sqlite3.connect(post.store.path, isolation_level=None)) as other:
                 other.execute("BEGIN EXCLUSIVE")
-                async with asyncio.timeout(10):  # not half a second for each of them
-                    answers = await asyncio.gather(*(post.add(email()) for _ in range(50)), return_exceptions=True)
+                async with asyncio.timeout(60):  # not half a second for each of them
+                    answers = await asyncio.gather(*(post.add(email()) for _ in range(300)), return_exceptions=True)
                 assert {type(answer) for answer in answers} == {OutboxError}
                 assert "another process kept it locked" in str(answers[0])
                 other.execute("COMMIT")
