@@ -254,6 +254,24 @@ def test_a_head_without_end_is_a_431(gateway: Gateway) -> None:
         assert everything(client).startswith(b"HTTP/1.1 431 ")
 
 
+LARGE_HEADS = {
+    "many headers in one packet": b"".join(b"X-%d: %s\r\n" % (number, b"x" * 900) for number in range(100)),
+    "more headers than anybody needs": b"".join(b"X-%d: x\r\n" % number for number in range(300)),
+    "one long header": b"Cookie: auth_token=" + b"x" * 70_000 + b"\r\n",
+}
+
+
+@pytest.mark.parametrize("headers", LARGE_HEADS.values(), ids=LARGE_HEADS)
+def test_a_large_head_is_a_431_also_when_it_comes_whole(gateway: Gateway, headers: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as client:
+        try:
+            client.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n" + headers + b"\r\n")
+            answer = everything(client)
+        except OSError:
+            return  # it was cut while it was still talking
+    assert answer.startswith(b"HTTP/1.1 431 ") or (not answer and len(headers) > 65_536)
+
+
 def test_two_lengths_of_one_body_are_no_http(gateway: Gateway) -> None:
     with socket.create_connection(("127.0.0.1", gateway.port), timeout=60) as client:
         client.sendall(

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from postroom.errors import MessageNotFound, OutboxError, StateConflict
+from postroom.gateway.access.keys import QUERY
 from postroom.gateway.http.errors import ApiError, Problem, from_postroom_error
+from postroom.gateway.http.requests import query_of, query_pairs
 from postroom.gateway.http.responses import JsonResponse
 from postroom.outbox.views import MessageFilter
 from postroom.receipts import Channel, Status
@@ -157,12 +159,13 @@ class MessagesApi:
 
 def query_parameters(request: Request) -> dict[str, str]:
     """Return the parameters of a query, but for the key. Raises ApiError (400) for one that is given twice."""
-    given = [(name, value) for name, value in request.query_params.multi_items() if name != "auth_token"]
-    query = dict(given)
-    if len(query) < len(given):
-        twice = next(name for name in query if sum(name == other for other, _ in given) > 1)
-        problem = Problem(twice[:100], "is given twice; several statuses stand with commas between them")
-        raise ApiError(400, "invalid_request", f"{problem.field}: {problem.message}", (problem,))
+    query: dict[str, str] = {}
+    for name, value in query_pairs(query_of(request.scope)):
+        if name in query:
+            problem = Problem(name[:100], "is given twice; several statuses stand with commas between them")
+            raise ApiError(400, "invalid_request", f"{problem.field}: {problem.message}", (problem,))
+        query[name] = value
+    query.pop(QUERY, None)
     return query
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
+from itertools import islice
 from typing import Any
 
 from postroom.gateway.http.errors import ApiError, bad_request
@@ -12,6 +15,11 @@ DEEPEST = 32
 
 MOST_OBJECTS = 1_000_000
 """Lists and objects in a body, counted by their brackets, since each takes far more memory than its two characters."""
+
+MOST_NAMES = 500_000
+"""Names in all objects of a body together: a batch of 1,000 e-mails to 150 people each, with three names for each."""
+
+_NAME = re.compile(rb'"[ \t\r\n]*:')
 
 _HINTS = {
     "'": "JSON text stands in double quotes, not single quotes",
@@ -31,6 +39,8 @@ def parse_json(body: bytes) -> dict[str, Any]:
     brackets = body.count(b"{") + body.count(b"[")
     if brackets > MOST_OBJECTS:
         raise bad_request("invalid_json", f"The body holds more than {MOST_OBJECTS:,} lists and objects.")
+    if sum(1 for _ in islice(_NAME.finditer(body), MOST_NAMES + 1)) > MOST_NAMES:
+        raise bad_request("invalid_json", f"The body holds more than {MOST_NAMES:,} names.")
     text = _text(body)
     try:
         found = json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant)
@@ -57,8 +67,8 @@ def _text(body: bytes) -> str:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        counts = Counter(name for name, _ in pairs)
+        twice = next(name for name, count in counts.items() if count > 1)
         raise bad_request("invalid_json", f"The name {twice[:100]!r} is given twice in one object; give it once.")
     return found
 

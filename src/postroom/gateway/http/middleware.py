@@ -9,6 +9,7 @@ import re
 import secrets
 import time
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from starlette.requests import ClientDisconnect
 
@@ -32,7 +33,11 @@ _UNSUBSCRIBE = re.compile(r"(/v1/unsubscribe/).+", re.DOTALL)
 _WEBHOOK = re.compile("/v1/webhooks/")
 """Reports by GET have numbers and texts of people in the query."""
 
-_QUERY_TOKEN = re.compile(r"((?:^|&)auth_token=)[^&]*", re.IGNORECASE)
+_SECRET_NAME = re.compile("auth|token|key|secret|password", re.IGNORECASE)
+"""Parameters whose values are never logged: `auth_token`, and what people write in its place."""
+
+_LONGEST_LOGGED = 1000
+"""Characters of a path or a query in the log; whoever asks chooses how long they are."""
 
 
 class RequestMiddleware:
@@ -96,8 +101,8 @@ class _RequestLog:
             "request_id": state.id,
             "client": client[0] if client else None,
             "method": scope["method"],
-            "path": _UNSUBSCRIBE.sub(r"\1***", scope["path"]),
-            "query": "***" if query and _WEBHOOK.match(scope["path"]) else masked(query),
+            "path": _UNSUBSCRIBE.sub(r"\1***", scope["path"])[:_LONGEST_LOGGED],
+            "query": "***" if query and _WEBHOOK.match(scope["path"]) else masked(query)[:_LONGEST_LOGGED],
             "status": self.status,
             "ms": round(self.seconds * 1000, 2),
             "bytes": self._bytes_out,
@@ -111,8 +116,15 @@ class _RequestLog:
 
 
 def masked(query: str) -> str:
-    """Return a query string without the key it may hold."""
-    return _QUERY_TOKEN.sub(r"\1***", query) if query else ""
+    """Return a query string without the key it may hold, under whatever spelling of its name."""
+    if "=" not in query:
+        return query
+    return "&".join(_masked_pair(pair) for pair in query.split("&"))
+
+
+def _masked_pair(pair: str) -> str:
+    name, equals, _ = pair.partition("=")
+    return f"{name}=***" if equals and _SECRET_NAME.search(unquote(name)) else pair
 
 
 def _request_id(scope: Scope) -> str:

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl
+
+from postroom.gateway.http.errors import bad_request
 
 if TYPE_CHECKING:
     from starlette.types import Scope
+
+MOST_PARAMETERS = 100
+"""Parameters of a query: no endpoint knows more than eight, and a provider's report by GET has 30."""
 
 _STATE = "postroom"
 
@@ -42,6 +48,14 @@ def state_of(scope: Scope) -> RequestState:
 def query_of(scope: Scope) -> str:
     query: str = scope["query_string"].decode("latin-1")
     return query
+
+
+def query_pairs(query: str) -> list[tuple[str, str]]:
+    """Return the names and values of a query, decoded. Raises ApiError (400) for more than `MOST_PARAMETERS`."""
+    try:
+        return parse_qsl(query, keep_blank_values=True, max_num_fields=MOST_PARAMETERS)
+    except ValueError:
+        raise bad_request("invalid_request", f"The query has more than {MOST_PARAMETERS} parameters.") from None
 
 
 def headers_of(scope: Scope) -> dict[str, str]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import itertools
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.growth import MOST, growth
 
 from postroom import Email, Sms
 from postroom.gateway.access.keys import KEY, ApiKey, KeyScope, check_scope, presented_key
@@ -56,6 +58,52 @@ def test_each_of_the_four_ways(headers: dict[str, str], query: str, way: str) ->
 
 def test_the_page_of_the_apis_own_base64_example() -> None:
     assert presented_key({"authorization": "Bearer ZXUtLWFiY2RlZmcxMjM0NTY3ODk="}, "") == (ONE, "bearer")
+
+
+@pytest.mark.parametrize(
+    ("cookie", "found"),
+    [
+        (f'auth_token="{ONE}"', ONE),
+        (f"auth_token={ONE}", ONE),
+        (f"a=1;auth_token={ONE};b", ONE),
+        (f"auth_token={ONE}; auth_token={OTHER}", ONE),
+        (f"my_auth_token={ONE}", None),
+        (f"AUTH_TOKEN={ONE}", None),
+        ("auth_token", None),
+        ("auth_token=", None),
+        (f'a="; auth_token={ONE}', ONE),
+    ],
+)
+def test_a_cookie_is_found_by_its_whole_name(cookie: str, found: str | None) -> None:
+    assert presented_key({"cookie": cookie}, "") == (found and (found, "cookie"))
+
+
+COSTLY_HEADERS = {
+    "quotes that a backslash takes back": lambda size: {"cookie": 'auth_token="' + "\\" * size + '"'},
+    "quotes without end": lambda size: {"cookie": 'auth_token="' + '\\"' * size},
+    "cookies without a name": lambda size: {"cookie": "auth_token" + ";" * size},
+    "spaces": lambda size: {"cookie": "auth_token=" + " " * size + "x"},
+    "a token that is no base64": lambda size: {"authorization": "Bearer " + "=" * size},
+    "a key": lambda size: {"auth-token": "eu--" + "a" * size},
+}
+
+
+@pytest.mark.parametrize("make", COSTLY_HEADERS.values(), ids=COSTLY_HEADERS)
+def test_a_header_twice_as_long_costs_twice_as_much(make: Callable[[int], dict[str, str]]) -> None:
+    assert growth(make, lambda headers: presented_key(headers, ""), 4000) < MOST
+
+
+@pytest.mark.parametrize("query", ["auth_token={}&auth_token={}", "auth%5Ftoken={}&auth_token={}"])
+def test_a_key_given_twice_in_a_query_lets_nobody_in(query: str) -> None:
+    for one, two in ((ONE, OTHER), (OTHER, ONE), (ONE, "x"), ("x", ONE), ("", ONE)):
+        with pytest.raises(ApiError, match="twice") as caught:
+            presented_key({}, query.format(one, two))
+        assert caught.value.status == 400
+
+
+def test_a_query_of_more_parameters_than_any_caller_needs_is_refused() -> None:
+    with pytest.raises(ApiError, match="more than 100 parameters"):
+        presented_key({}, "a&" * 200 + f"auth_token={ONE}")
 
 
 @pytest.mark.parametrize("token", ["ZXUt!LWFiY2RlZmcxMjM0NTY3ODk=", "bm8ga2V5", "w7w=", "x"])

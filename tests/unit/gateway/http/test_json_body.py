@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.growth import MOST, growth
 
 from postroom.gateway.http.errors import ApiError
-from postroom.gateway.http.json_body import DEEPEST, MOST_OBJECTS, parse_json
+from postroom.gateway.http.json_body import DEEPEST, MOST_NAMES, MOST_OBJECTS, parse_json
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 
@@ -131,4 +134,37 @@ def test_a_number_too_large_for_a_float_does_not_fail_the_reading() -> None:
 def test_more_lists_and_objects_than_memory_is_meant_for_are_refused_before_they_are_made() -> None:
     body = b'{"a": [' + b"[]," * MOST_OBJECTS + b"1]}"
     with pytest.raises(ApiError, match="more than 1,000,000 lists and objects"):
+        parse_json(body)
+
+
+def _ignoring_mistakes(body: bytes) -> None:
+    with contextlib.suppress(ApiError):
+        parse_json(body)
+
+
+def _names(size: int) -> bytes:
+    return b"{" + b", ".join(b'"%d": 1' % number for number in range(size)) + b', "%d": 1}' % (size - 1)
+
+
+COSTLY_BODIES = {
+    "many names and the last one twice": _names,
+    "many objects with a name twice": lambda size: b'{"a": [' + b'{"b": 1, "b": 1},' * size + b"1]}",
+    "lists": lambda size: b'{"a": [' + b"[]," * size + b"1]}",
+    "a text without end": lambda size: b'{"a": "' + b"\\\\" * size,
+    "spaces after a name": lambda size: b'{"a"' + b" " * size + b"1}",
+    "quotes": lambda size: b'{"a": ' + b'"' * size,
+    "a long number": lambda size: b'{"a": ' + b"9" * size + b"}",
+    "lines before a mistake": lambda size: b"{" + b"\n" * size + b"'",
+}
+
+
+@pytest.mark.parametrize("make", COSTLY_BODIES.values(), ids=COSTLY_BODIES)
+def test_a_body_twice_as_long_costs_twice_as_much(make: Callable[[int], bytes]) -> None:
+    assert growth(make, _ignoring_mistakes, 4000) < MOST
+
+
+@pytest.mark.parametrize("colon", [b":", b" :", b"\n\t :"])
+def test_more_names_than_memory_is_meant_for_are_refused_before_they_are_made(colon: bytes) -> None:
+    body = b'{"a": 1' + b', "b"' + colon + b"1" + (b',"c"' + colon + b"1") * MOST_NAMES + b"}"
+    with pytest.raises(ApiError, match="more than 500,000 names"):
         parse_json(body)
