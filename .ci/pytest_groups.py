@@ -63,6 +63,12 @@ def unmet(item: pytest.Item) -> list[str]:
     return [need for mark in item.iter_markers("system") for need in mark.args if not met(need)]
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Twice the cores: half of the time tests wait for a disk, a clock or another process."""
+    return 2 * (os.cpu_count() or 1)
+
+
 def pytest_itemcollected(item: pytest.Item) -> None:
     if item.nodeid.startswith(SLOW_FOLDERS) or SLOW_FIXTURES.intersection(getattr(item, "fixturenames", ())):
         item.add_marker("slow")

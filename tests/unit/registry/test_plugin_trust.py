@@ -177,14 +177,15 @@ def test_a_plugin_that_is_slow_to_load_is_named_and_every_other_works_meanwhile(
         registry.transport("good", Channel.SMS)
         early = list(said)
         seconds = {i.name: i.load_seconds for i in registry.describe()}
-        print(json.dumps([said, [seconds["good"], seconds["slow"]], early]))
+        print(json.dumps([said, seconds, early]))
         """
     )
-    assert early == []
-    (warning,) = [text for text in warned if "to load" in text]
-    assert "'slow' (slow-sms, slow_sms) took 1." in warning
+    assert not [text for text in early if "'slow'" in text]
+    (warning,) = [text for text in warned if "'slow' (slow-sms, slow_sms) took " in text]
     assert "import what is heavy only where it is used" in warning
-    assert seconds[0] < 1 < seconds[1]
+    assert seconds["slow"] > 1
+    # A machine may be busy enough to make any other slow too, and only then is that one named.
+    assert any("'good'" in text for text in warned) == (seconds["good"] > 1)
 
 
 def test_a_broken_plugin_shows_its_file_and_no_time(site: Site) -> None:

@@ -13,11 +13,12 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
 
-LONGEST_STALL = 0.15
+LONGEST_STALL = 0.25
 """Seconds a loop may stand still during a send, on a busy machine; a blocking send stands at least ANSWER_AFTER."""
 
 ANSWER_AFTER = 0.4
-ROUNDS = 3
+ROUNDS = 8
+"""Tries: other work on the machine may stall a loop in some of them, a send that blocks does in each."""
 
 
 class EventLoop(Conformance[FakeT, SettingsT]):
