@@ -63,9 +63,11 @@ def unmet(item: pytest.Item) -> list[str]:
     return [need for mark in item.iter_markers("system") for need in mark.args if not met(need)]
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
+@pytest.hookimpl(optionalhook=True, tryfirst=True)
+def pytest_xdist_auto_num_workers() -> int | None:
     """Twice the cores: half of the time tests wait for a disk, a clock or another process."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None  # xdist takes it from there
     return 2 * (os.cpu_count() or 1)
 
 
