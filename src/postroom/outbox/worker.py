@@ -15,6 +15,8 @@ from postroom.outbox.maintenance import Maintenance
 from postroom.outbox.records import MOST_BYTES, NEVER, ClaimLimit, account_of, brings_credentials
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from postroom.delivery.dispatcher import Confirm
     from postroom.outbox.executor import MessageExecutor, SuppressedRecipients
     from postroom.outbox.records import AccountHealth, ClaimedMessage, Settlement
@@ -124,8 +126,12 @@ class Worker:
 
     async def _tick(self) -> bool:
         """Write what is done, and take what may be started now, in one transaction; False when neither was any."""
-        health = await self._observed()
-        limits = await self._limits()
+        await self._refresh_health()
+        due_queues = await self._store.due_queues()
+        # From here to the exchange nothing waits: a result is never written, and its slot given away, without what it
+        # says of its account.
+        health = self._observed()
+        limits = self._limits(due_queues)
         done = self._in_flight.take_settlements()
         self._nothing_due = not (limits or done)
         if not (limits or done or health):
@@ -167,18 +173,21 @@ class Worker:
         if settlement is not None:
             self._in_flight.settle(settlement)
 
-    async def _observed(self) -> list[AccountHealth]:
-        """Bring what is known of accounts up to date; returns those of whom there is news."""
-        samples = self._in_flight.take_samples()
+    async def _refresh_health(self) -> None:
+        """Learn how accounts do from what all workers have written."""
         if self._health_is_old:
             self._health_is_old = False
             self._in_flight.health |= await self._store.health()
+
+    def _observed(self) -> list[AccountHealth]:
+        """Add what this worker has seen of accounts; returns those of whom there is news."""
+        samples = self._in_flight.take_samples()
         now, rng, health = self._executor.clock(), self._executor.rng, self._in_flight.health
         news = {queue: observed(health.get(queue) or fresh(queue), given, now, rng) for queue, given in samples.items()}
         health |= news
         return list(news.values())
 
-    async def _limits(self) -> dict[str, ClaimLimit]:
+    def _limits(self, due_queues: Mapping[str, float]) -> dict[str, ClaimLimit]:
         """What to claim: only queues where a message is due, so that an idle worker does not write."""
         now = self._executor.clock()
         limits: dict[str, ClaimLimit] = {}
@@ -186,7 +195,7 @@ class Worker:
         free_bytes = MOST_BYTES - self._in_flight.size
         if self._stopping or free_bytes <= 0:
             return limits
-        for queue, due_at in (await self._store.due_queues()).items():
+        for queue, due_at in due_queues.items():
             # Half of what is free, and of the whole: a slow account with large messages leaves room for all others.
             size = min(free_bytes // 2, MOST_BYTES // 2 - self._in_flight.size_of(queue))
             limit = self._limit(queue, now, size)

@@ -7,10 +7,10 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from engines.holding import Failing, Holding
+from engines.holding import Failing, Holding, Unhurried
 from engines.process import MakeOutbox
 
-from postroom import Email, OutboxError, Outcome, Sms, Status
+from postroom import AuthenticationFailed, Email, OutboxError, Outcome, Sms, Status
 from postroom.outbox import worker as worker_module
 from postroom.receipts import Accepted
 
@@ -181,3 +181,17 @@ async def test_a_message_larger_than_all_the_room_there_is_still_goes(
         sent = await post.add(Email(to="ann@example.org", text="x" * 1_000))
         await post.work()
         assert (await post.receipt(sent)).status is Status.SENT
+
+
+async def test_no_slot_is_given_away_before_it_is_known_what_the_last_hand_over_says_of_the_account(
+    make_outbox: MakeOutbox, stage: ModuleType
+) -> None:
+    async def refused(message: Email) -> None:
+        raise AuthenticationFailed("401")
+
+    script = stage.Script(refused)
+    async with make_outbox(script, concurrency=1) as post:
+        await post.outbox.add([email() for _ in range(5)])
+        post.outbox.store = Unhurried(post.store)
+        await post.work()
+    assert len(script.calls) == 1, "the account was paused, and tried again all the same"

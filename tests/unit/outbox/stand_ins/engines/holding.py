@@ -53,3 +53,20 @@ class Failing:
             return await method(*arguments)
 
         return failing
+
+
+class Unhurried:
+    """Gives everybody else a go before each answer, as a storage behind a network does."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._store, name)
+
+        async def later(*arguments: Any, **named: Any) -> Any:
+            for _ in range(10):
+                await asyncio.sleep(0)
+            return await method(*arguments, **named)
+
+        return later
