@@ -34,7 +34,7 @@ FLOORS: dict[str, list[str]] = {
         "__main__",
     ],
     "postroom.plugin": [
-        "demonstration cancellation settings",
+        "demonstration cancellation files settings",
         "resources",
         "transport",
         "http_session http",

@@ -26,7 +26,8 @@ from vonage_jwt import JwtClient
 
 from postroom import MissingCredential
 from postroom.testing.http import HttpRecorder
-from postroom_vonage.auth import LIFETIME, RENEWED_AFTER, Tokens, basic, parse_private_key, signed
+from postroom_vonage.auth import LIFETIME, RENEWED_AFTER, Tokens, basic, signed
+from postroom_vonage.private_keys import check_key_text, parse_private_key
 
 from .conftest import YES
 
@@ -94,6 +95,16 @@ async def test_a_key_may_be_pkcs1_or_pkcs8_text_or_a_path(pem: str, pkcs1: str, 
         path.write_text(text)
         for key in (text, f"\n{text}\n", text.replace("\n", "\\n"), str(path)):
             assert parse_private_key(key).private_numbers() == numbers
+
+
+def test_the_text_of_a_key_is_told_from_anything_else(pem: str, pkcs1: str, tmp_path: Path) -> None:
+    (tmp_path / "good.key").write_text(pem)
+    for text in (pem, pkcs1, pem.replace("\n", "\\n")):
+        check_key_text(text)
+    for kind, text in {**bad_keys(), "path": str(tmp_path / "good.key")}.items():
+        with pytest.raises(ValueError, match="names no file"):
+            check_key_text(text)
+            pytest.fail(kind)
 
 
 def bad_keys() -> dict[str, str]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from postroom.config.fields import is_secret, setting_names
 from postroom.config.urls import URL_PARTS
 from postroom.config.validation import validated
 from postroom.errors import InvalidOption, MissingCredential
-from postroom.plugin.settings import AccountSettings
+from postroom.plugin.files import read_secret_file
+from postroom.plugin.settings import FROM_MESSAGE, AccountSettings
 from postroom.validation import did_you_mean
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def settings_for_message(
     provider = str(values["provider"])
     for option, secret in options.items():
         values[_option_field(provider, model, option)] = secret.get_secret_value()
-    return validated(model, values, "options")
+    return validated(model, values, "options", context={FROM_MESSAGE: True})
 
 
 def _option_field(provider: str, model: type[AccountSettings], name: str) -> str:
@@ -107,7 +107,7 @@ def _fetched(value: object, path: str) -> object:
         return os.environ[where]
     if kind == "file" and isinstance(where, str):
         try:
-            return Path(where).read_text(encoding="utf-8").rstrip("\r\n")
+            return read_secret_file(where).rstrip("\r\n")
         except (OSError, ValueError) as error:
             raise MissingCredential(f"cannot read {where}: {error}", path=path) from error
     return value

@@ -11,18 +11,24 @@ from postroom.errors import ConfigError, InvalidOption, MissingCredential
 from postroom.validation import did_you_mean
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pydantic_core import ErrorDetails
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
-def validated(model: type[ModelT], values: object, path: str = "") -> ModelT:
+def validated(
+    model: type[ModelT], values: object, path: str = "", *, context: Mapping[str, object] | None = None
+) -> ModelT:
     """Validate `values`; a problem becomes a ConfigError that names the setting below `path`.
+
+    `context` is what validators of the model are told besides.
 
     A missing secret is a MissingCredential, everything else an InvalidOption. Values are never shown.
     """
     try:
-        return model.model_validate(values)
+        return model.model_validate(values, context=dict(context or {}))
     except ConfigError as error:
         if not path:
             raise

@@ -1,9 +1,10 @@
 """Plugin interface: hooks, transport bases, settings. The base for HTTP is `postroom.plugin.http`."""
 
 from postroom.plugin.cancellation import mark_cancelled
+from postroom.plugin.files import read_secret_file
 from postroom.plugin.hookspecs import hookimpl
 from postroom.plugin.resources import Resources
-from postroom.plugin.settings import AccountSettings, BaseUrl, HttpAccountSettings, OnUnknown
+from postroom.plugin.settings import AccountSettings, BaseUrl, HttpAccountSettings, OnUnknown, brought_by_message
 from postroom.plugin.transport import (
     EMAIL_FEATURES,
     INTERFACE_VERSION,
@@ -34,7 +35,9 @@ __all__ = [
     "Transport",
     "UnknownAttempt",
     "WebhookRequest",
+    "brought_by_message",
     "did_you_mean",
     "hookimpl",
     "mark_cancelled",
+    "read_secret_file",
 ]

@@ -5,10 +5,22 @@ from __future__ import annotations
 import re
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationInfo,
+)
 
 from postroom.addresses import refuse_breaks
 from postroom.notation import read_rate
+
+FROM_MESSAGE = "postroom: from a message"
+"""Key of the validation context under which settings are known to be made of what a message brought."""
 
 OnUnknown = Literal["hold", "retry", "assume_sent"]
 Unsupported = Literal["error", "warn"]
@@ -77,6 +89,15 @@ class AccountSettings(BaseModel):
     def rate_per_second(self) -> float | None:
         found = read_rate(self.rate or "")
         return found[0] / found[1] if found else None
+
+
+def brought_by_message(info: ValidationInfo) -> bool:
+    """Whether the settings being validated are made of credentials that a message brought (`Message.options`).
+
+    Whoever may send wrote those, so a validator takes them for nothing but what they are: never for the name of a
+    file, a host or a command, which only the configuration may give.
+    """
+    return bool(info.context and info.context.get(FROM_MESSAGE))
 
 
 class HttpAccountSettings(AccountSettings):

@@ -12,11 +12,10 @@ import hashlib
 import hmac
 import time
 from base64 import b64encode
-from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from postroom.errors import MissingCredential
+from postroom_vonage.private_keys import parse_private_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -76,27 +75,6 @@ class Tokens:
         claims = {"application_id": self._application_id, "iat": int(now), "jti": str(uuid4())}
         self._token = encode({**claims, "exp": int(now) + LIFETIME}, self._key, algorithm="RS256")
         self._issued_at = now
-
-
-def parse_private_key(text: str) -> RSAPrivateKey:
-    r"""Return the key in `text`, which is PEM or the path of a PEM file.
-
-    A PEM that came through an environment variable may have `\n` for its line ends. Raises MissingCredential.
-    """
-    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey  # noqa: PLC0415 - loaded when used
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key  # noqa: PLC0415 - loaded when used
-
-    try:
-        pem = text if "-----BEGIN" in text else Path(text).expanduser().read_text(encoding="ascii")
-        key = load_pem_private_key(pem.replace("\\n", "\n").strip().encode(), password=None)
-    except (OSError, ValueError, TypeError, RuntimeError):
-        raise MissingCredential(
-            "private_key is neither the text nor the path of an unencrypted PEM key; Vonage's dashboard makes one when "
-            "you generate the application's keys"
-        ) from None
-    if not isinstance(key, RSAPrivateKey):
-        raise MissingCredential("private_key must be an RSA key, as Vonage's dashboard makes them")
-    return key
 
 
 def signed(fields: Mapping[str, str], secret: str, method: SignatureMethod, *, timestamp: int) -> dict[str, str]:

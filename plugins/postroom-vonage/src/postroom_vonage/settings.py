@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 
 from postroom.errors import MissingCredential
 from postroom.messages import Line
-from postroom.plugin import HttpAccountSettings
+from postroom.plugin import HttpAccountSettings, brought_by_message
+from postroom_vonage.private_keys import check_key_text
 
 SignatureMethod = Literal["md5hash", "md5", "sha1", "sha256", "sha512"]
 
@@ -22,10 +23,10 @@ _WAYS = {
 class VonageSettings(HttpAccountSettings):
     """One of Vonage's two APIs for texts, and the credentials it takes.
 
-    `api = "messages"` takes `application_id` and `private_key` (PEM text, or the path of a PEM file), else
-    `api_key` and `api_secret`. `api = "sms"` takes `api_key` and `signature_secret`, else `api_key` and
-    `api_secret`; `signature_method` must be the one chosen in Vonage's dashboard: `md5hash` (there "MD5 hash", the
-    default) or an HMAC with the digest named.
+    `api = "messages"` takes `application_id` and `private_key` (PEM text, or in the configuration the path of a PEM
+    file; a message brings the text), else `api_key` and `api_secret`. `api = "sms"` takes `api_key` and
+    `signature_secret`, else `api_key` and `api_secret`; `signature_method` must be the one chosen in Vonage's
+    dashboard: `md5hash` (there "MD5 hash", the default) or an HMAC with the digest named.
 
     With `signature_secret` an account of either API takes webhooks, signed at most `webhook_max_age` seconds ago.
     """
@@ -48,6 +49,14 @@ class VonageSettings(HttpAccountSettings):
     application_id: Line | None = None
     private_key: SecretStr | None = None
     webhook_max_age: float = Field(default=300.0, gt=0, allow_inf_nan=False)
+
+    @field_validator("private_key")
+    @classmethod
+    def _text_from_messages(cls, key: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        """A path in a message would have the server read, and sign with, a file that its sender cannot read."""
+        if key is not None and brought_by_message(info):
+            check_key_text(key.get_secret_value())
+        return key
 
     @model_validator(mode="after")
     def _can_authenticate(self) -> Self:
