@@ -36,9 +36,10 @@ SMS = Sms(to="+447700900000", body="Hi")
 def by_sendgrid(message_id: str, what: str) -> WebhookRequest:
     told = [{"email": "ann@example.com", "event": what, "timestamp": 1_700_000_000, "postroom_id": message_id}]
     body = json.dumps(told).encode()
-    signature = b64encode(KEY.sign(b"1700000000" + body, ec.ECDSA(SHA256()))).decode()
+    now = str(int(time.time()))
+    signature = b64encode(KEY.sign(now.encode() + body, ec.ECDSA(SHA256()))).decode()
     name = "x-twilio-email-event-webhook"
-    return WebhookRequest("POST", URL, {f"{name}-signature": signature, f"{name}-timestamp": "1700000000"}, body)
+    return WebhookRequest("POST", URL, {f"{name}-signature": signature, f"{name}-timestamp": now}, body)
 
 
 def by_twilio(_: str, what: str) -> WebhookRequest:

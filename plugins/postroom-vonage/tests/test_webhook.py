@@ -312,6 +312,32 @@ def test_what_is_not_signed_as_it_stands_is_refused(read: Callable[..., Any], re
     assert SECRET not in str(caught.value)
 
 
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("hidden", sorted({*DLR, "timestamp"}))
+def test_no_field_can_be_hidden_in_the_name_of_another_under_the_same_signature(method: str, hidden: str) -> None:
+    whole = {**DLR, "timestamp": "1500000000"}
+    names = sorted(whole)
+    whole["sig"] = signature(whole, SECRET, method)  # type: ignore[arg-type]
+    place = names.index(hidden)
+    carrier = names[place + 1] if place + 1 < len(names) else names[place - 1]
+    first, second = sorted((hidden, carrier))
+    folded = {name: value for name, value in whole.items() if name not in {first, second}}
+    folded[f"{first}={whole[first]}&{second}"] = whole[second]
+    assert signature({n: v for n, v in folded.items() if n != "sig"}, SECRET, method) == whole["sig"]  # type: ignore[arg-type]
+    taken = transport_of(signature_method=method, webhook_max_age=1e12)
+    for kind, body in ((FORM, urlencode(folded).encode()), ("application/json", json.dumps(folded).encode())):
+        with pytest.raises(SignatureInvalid, match="in its name"):
+            taken.parse_webhook(WebhookRequest("POST", URL, {"content-type": kind}, body))
+
+
+@pytest.mark.parametrize("moment", [None, "", "now", "-5", "1.5e9", "2026-01-01 14:00:00"])
+def test_a_form_that_is_signed_without_its_time_is_refused(read: Callable[..., Any], moment: str | None) -> None:
+    whole = DLR if moment is None else {**DLR, "timestamp": moment}
+    signed_ = {**whole, "sig": signature(whole, SECRET, "sha256")}
+    with pytest.raises(SignatureInvalid, match="timestamp"):
+        read(WebhookRequest("POST", URL, {"content-type": FORM}, urlencode(signed_).encode()))
+
+
 def test_another_application_is_refused() -> None:
     ours = transport_of(application_id="app-2")
     with pytest.raises(SignatureInvalid, match="application_id"):

@@ -14,6 +14,11 @@ HOSTS = {"global": "https://api.sendgrid.com", "eu": "https://api.eu.sendgrid.co
 """The API's address by region: twilio.com/docs/sendgrid/api-reference/mail-send, "Base URL"."""
 
 
+LONGEST_REPEATED = 90_000.0
+"""Seconds, 25 hours: SendGrid repeats for up to 24 what was not answered with 2xx (twilio.com/docs/sendgrid, "Event
+Webhook", troubleshooting), and does not say that it signs anew; a shorter time could lose reports."""
+
+
 def _key(value: SecretStr) -> SecretStr:
     key = value.get_secret_value()
     if not re.fullmatch(r"[!-~]+", key):
@@ -45,7 +50,7 @@ class SendGridSettings(HttpAccountSettings):
 
     `region` is where the account's data lives (`global` or `eu`). With `sandbox` SendGrid checks every request and
     sends nothing. `webhook_public_key` is the verification key of the account's Event Webhook, without which no events
-    are taken; `webhook_max_age` is how many seconds ago one may have been signed.
+    are taken; `webhook_max_age` is how many seconds ago one may have been signed, 25 hours unless it says otherwise.
     """
 
     env_vars: ClassVar[dict[str, str]] = {"api_key": "SENDGRID_API_KEY"}
@@ -56,4 +61,4 @@ class SendGridSettings(HttpAccountSettings):
     region: Literal["global", "eu"] = "global"
     sandbox: bool = False
     webhook_public_key: Annotated[str, AfterValidator(_verification_key)] | None = None
-    webhook_max_age: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    webhook_max_age: float | None = Field(default=LONGEST_REPEATED, gt=0, allow_inf_nan=False)

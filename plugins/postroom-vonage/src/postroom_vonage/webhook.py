@@ -92,6 +92,10 @@ def _check_signature(account: str, settings: VonageSettings, secret: str, fields
         )
     if not all(isinstance(value, (str, int, float)) for value in fields.values()):
         raise SignatureInvalid(f"{account}: the webhook has a sig, and fields that no signature covers")
+    if any("&" in name or "=" in name for name in fields):
+        raise SignatureInvalid(
+            f"{account}: the webhook has a field with & or = in its name, so that other fields have the same signature"
+        )
     signed = {name: str(value) for name, value in fields.items() if name != "sig"}
     if not _same(given, signature(signed, secret, settings.signature_method)):
         raise SignatureInvalid(
@@ -99,7 +103,11 @@ def _check_signature(account: str, settings: VonageSettings, secret: str, fields
             "chosen in Vonage's dashboard"
         )
     moment = signed.get("timestamp", "")
-    age = time.time() - int(moment) if re.fullmatch(r"[0-9]{1,12}", moment) else 0.0
+    if not re.fullmatch(r"[0-9]{1,12}", moment):
+        raise SignatureInvalid(
+            f"{account}: the webhook is signed without a timestamp in whole seconds, so that anybody could repeat it"
+        )
+    age = time.time() - int(moment)
     if not -LEEWAY <= age <= settings.webhook_max_age:
         raise SignatureInvalid(
             f"{account}: the webhook was signed more than {settings.webhook_max_age:g} s ago or in the future; check "
