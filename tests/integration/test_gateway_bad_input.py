@@ -332,3 +332,29 @@ def peak_memory(gateway: GatewayProcess) -> int:
     with open(f"/proc/{gateway.process.pid}/status") as status:
         line = next(line for line in status if line.startswith("VmHWM"))
     return int(line.split()[1]) * 1024
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"twilio_sid": "AC1", "twilio_auth_tokn": "x"}, "options.twilio_auth_tokn"),
+        ({"twilio_sid": f"AC{'0' * 32}"}, "options"),
+        ({"vonage_application_id": "a", "vonage_private_key": "/etc/passwd"}, "options.private_key"),
+        (
+            {"vonage_application_id": "a", "vonage_private_key": "-----BEGIN PRIVATE KEY-----\nAA"},
+            "options.private_key",
+        ),
+    ],
+)
+def test_credentials_in_a_form_that_the_provider_does_not_take_are_refused_at_acceptance(
+    gateway: Gateway, options: dict[str, str], field: str
+) -> None:
+    provider = next(iter(options)).partition("_")[0]
+    body = {
+        "provider": provider,
+        "options": options,
+        "data": {"to": "+447700900123", "from": "+15005550006", "body": "Hi"},
+    }
+    reply = gateway.post("/v1/communicate/sms", body)
+    assert reply.status == 400, reply.body
+    assert [problem["field"] for problem in reply.json["details"]] == [field]

@@ -59,11 +59,16 @@ class HealthSample:
 def health_sample_of(
     skipped: PostroomError | None, before: Attempt | None, delivery: DeliveryProgress
 ) -> HealthSample | None:
-    """What the hand-over says of the account: nothing when it was the message that could not go."""
+    """What the hand-over says of the account: nothing when it was the message that could not go.
+
+    Nor when the message brought the credentials: whoever wrote them would stop everybody else's messages.
+    """
+    if delivery.message.options:
+        return None
     if skipped is not None:
         return None if isinstance(skipped, MessageError) else HealthSample(0.0, skipped)
     attempt = delivery.last_attempt
-    if attempt is None or attempt is before or delivery.message.options:
+    if attempt is None or attempt is before:
         return None
     blamed = attempt.outcome is Outcome.UNKNOWN or (
         attempt.outcome is not Outcome.ACCEPTED and attempt.scope is Scope.ACCOUNT

@@ -263,6 +263,7 @@ class Outbox:
         hop = next_hop(self._router, identified, self._health, now)
         assert hop
         self._refuse_impossible(identified, hop)
+        self._refuse_unfit_credentials(identified, hop)
         later = message.send_at.timestamp() if message.send_at else 0.0
         held = held_until > max(now, later)
         due_at = max(later, held_until) if held or later > now else NOW
@@ -294,6 +295,23 @@ class Outbox:
             if not missing or lenient:
                 return
         raise unsupported(targets[-1].name, targets[-1].provider, missing)
+
+    def _refuse_unfit_credentials(self, message: Message, hop: Hop) -> None:
+        """Raise ConfigError when the credentials that a message brings have the form of no account of its route."""
+        unfit: ConfigError | None = None
+        for target in self._router.targets(hop.route, message.channel_name) if message.options else ():
+            try:
+                self._accounts.settings_for(target, message)
+            except ConfigError as error:
+                if (error.path or "").partition(".")[0] != "options":
+                    return  # only workers need to have the account's own settings
+                unfit = unfit or error
+            except PluginError:
+                return  # only workers need to have the plugin
+            else:
+                return
+        if unfit is not None:
+            raise unfit
 
     def _named(self, message: Message, hop: Hop) -> Message:
         """Give an e-mail the Message-ID that stays, whoever sends it in the end."""

@@ -219,7 +219,8 @@ class Worker:
                 self._unusable[queue] = str(error)
                 _log.warning("messages for %s wait: %s", account_of(queue), error)
             return None
-        health = self._in_flight.health.get(queue)
+        # Messages with credentials of their own have nothing in common that could do well or badly.
+        health = None if brings_credentials(queue) else self._in_flight.health.get(queue)
         # One message finds out whether an account works that has no history.
         most = most_at_once(health, at_once, now) if health else at_once if brings_credentials(queue) else 1
         half = (most + 1) // 2  # while one half is written, the other is handed over

@@ -216,6 +216,8 @@ def test_what_says_nothing_of_the_account_is_no_sample() -> None:
     assert health_sample_of(None, attempt, delivery_of(attempt, {})) is None, "that was an earlier attempt"
     assert sample(Outcome.UNKNOWN, options={"token": "t"}) is None, "the credentials were the message's own"
     assert health_sample_of(MessageError("too long"), None, delivery_of(None, {})) is None
+    unfit = ConfigError("no such option", path="options.token")
+    assert health_sample_of(unfit, None, delivery_of(None, {"token": "t"})) is None, "the message's own, unfit"
 
 
 def test_an_account_that_cannot_be_opened_is_blamed() -> None:

@@ -13,7 +13,9 @@ from engines.process import MakeOutbox
 from postroom import (
     AuthenticationFailed,
     Email,
+    InvalidOption,
     MessageRejected,
+    MissingCredential,
     Outcome,
     OutcomeUnknown,
     ProviderNotFound,
@@ -421,3 +423,40 @@ async def test_credentials_of_a_message_pause_nobody_else(make_outbox: MakeOutbo
         await post.work()
         assert (await post.receipt(own)).status is Status.FAILED
         assert (await post.outbox.stats()).states == {Status.FAILED: 1, Status.SENT: 1}
+
+
+async def test_credentials_that_cannot_be_opened_stop_no_other_message_that_brings_its_own(
+    make_outbox: MakeOutbox, stage: ModuleType
+) -> None:
+    async def opening() -> None:
+        if script.opened == 1:
+            raise MissingCredential("the key is none", path="accounts.a0")
+
+    script = stage.Script(opening=opening)
+    async with make_outbox(script, outbox={"attempts": 1}) as post:
+        bad = await post.add(email(options={"token": "no key"}))
+        await post.work()
+        good = await post.add(email(options={"token": "a key"}))
+        await post.work()
+        assert (await post.receipt(bad)).status is Status.FAILED
+        assert (await post.receipt(good)).status is Status.SENT
+        assert await post.outbox.store.health() == {}
+
+
+async def test_credentials_in_a_form_that_no_account_of_the_route_takes_are_refused_at_acceptance(
+    make_outbox: MakeOutbox,
+) -> None:
+    async with make_outbox() as post:
+        with pytest.raises(InvalidOption) as caught:
+            await post.add(email(options={"tokn": "a key"}))
+        assert caught.value.path == "options.tokn"
+        assert (await post.outbox.stats()).states == {}
+
+
+async def test_credentials_are_accepted_for_the_account_of_a_route_that_takes_them(
+    make_outbox: MakeOutbox, stage: ModuleType
+) -> None:
+    async with make_outbox(accounts={"a1": {"provider": "memory"}}) as post:
+        accepted = await post.add(email(options={"token": "a key"}))
+        await post.work()
+        assert (await post.receipt(accepted)).status is Status.SENT
