@@ -96,9 +96,11 @@ class Conformance(Generic[FakeT, SettingsT]):
     # --- what the tests use
 
     def account(self, fake: FakeT, **changed: Any) -> SettingsT:
-        """Validated settings; `changed` replaces or adds."""
+        """Validated settings; `changed` replaces or adds. What else is named a timeout is as long as `timeout`."""
+        model = self.transport.settings_model
         given = {"provider": self.provider, "timeout": DEADLINE, **self.settings(fake), **changed}
-        return cast("SettingsT", self.transport.settings_model.model_validate(given))
+        others = {name: given["timeout"] for name in model.model_fields if name.endswith("_timeout")}
+        return cast("SettingsT", model.model_validate({**others, **given}))
 
     @asynccontextmanager
     async def opened(self, fake: FakeT, **changed: Any) -> AsyncIterator[Transport[SettingsT, Any]]:
