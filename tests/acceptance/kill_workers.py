@@ -46,7 +46,8 @@ async def trial(folder: Path, *, kills: int, messages: int, seed: int, lease: st
             "careful": smtp(careful, on_unknown="hold"),
             "texts": twilio(phones, on_unknown="hold"),
         }
-        config = written(folder, accounts, lease=lease, retry_first="200ms", crashes=1000, repeats=1000, attempts=1000)
+        again = {"retry_first": "200ms", "repeat_after": "1ms", "crashes": 1000, "repeats": 1000, "attempts": 1000}
+        config = written(folder, accounts, lease=lease, **again)
         expected = await _enqueue(config, messages)
         begun = time.monotonic()
         async with Crew(config) as crew:

@@ -41,7 +41,9 @@ class OutboxSettings(Section):
     time up to `retry_most`. A message is given up after `attempts` rounds, or when `expires_after` has passed since
     it was accepted (unless it says so itself); with these defaults that comes first. `repeats` is how often a
     message of unknown outcome is sent again where the account's `on_unknown` is `retry`; then it is in doubt, and
-    waits for a person, since every repeat may be one more copy. `crashes` is how many workers may die over one
+    waits for a person, since every repeat may be one more copy. It begins `repeat_after` the answer was missed, and
+    that random time: ten minutes by default, which RFC 5321 section 4.5.3.2.6 gives a server for its last answer, so
+    that no provider is still at work on the copy before. `crashes` is how many workers may die over one
     message before it is set aside. `lease` is how long a worker may be silent before its work is taken over;
     `grace` how long one that is asked to stop waits for answers. Bodies, attachments and idempotency keys are
     removed `retention` after the message was settled; the receipt stays until `postroom outbox purge`.
@@ -52,6 +54,7 @@ class OutboxSettings(Section):
     retry_most: Seconds = 3600.0
     attempts: int = Field(default=200, ge=1, le=1_000_000)
     repeats: int = Field(default=1, ge=0, le=1_000_000)
+    repeat_after: Seconds = 600.0
     crashes: int = Field(default=10, ge=1, le=1_000_000)
     expires_after: Seconds = 259_200.0
     lease: Seconds = 10.0

@@ -108,6 +108,8 @@ class OutcomePolicy:
         if entry.single_round or rounds >= self.settings.attempts or self._never_deliverable(entry, delivery, left):
             return self.settled(entry, delivery, delivery.status)
         wait = backoff(self.settings, rounds, self.rng, _asked_to_wait(delivery))
+        if again and not self._capabilities(entry).deduplicates:
+            wait += self.settings.repeat_after  # the provider may be working on the first copy still
         hop = self._same_hop(entry, again) if again else self._next_hop(entry, delivery, left, {}, health)
         if hop is None:  # no account of the route is left for them; whose doubt is another account's must not go here
             delivery.hold(tuple(r for r in left if delivery.doubted_at.get(r, account) != account))

@@ -191,6 +191,36 @@ async def test_two_copies_are_the_most_by_default(make_outbox: MakeOutbox, stage
     assert receipt.status is Status.IN_DOUBT
 
 
+@pytest.mark.parametrize(("outbox", "seconds"), [({}, 600), ({"repeat_after": "2h"}, 7200)], ids=["default", "set"])
+async def test_a_repeat_waits_until_no_provider_is_at_work_on_the_copy_before(
+    make_outbox: MakeOutbox, stage: ModuleType, outbox: dict[str, Any], seconds: int
+) -> None:
+    script = script_of(stage, OutcomeUnknown("no answer"), None)
+    async with make_outbox(script, on_unknown="retry", outbox=outbox) as post:
+        receipt = await post.add(email())
+        await post.work()
+        await post.work(after=seconds - 1)
+        assert len(script.calls) == 1
+        assert (await post.receipt(receipt)).status is Status.RETRYING
+        await post.work(after=11)  # the random time of a retry, of 10 s at most here
+        assert len(script.calls) == 2
+        assert (await post.receipt(receipt)).status is Status.SENT
+
+
+async def test_a_repeat_at_a_provider_that_drops_copies_itself_waits_no_longer_than_a_retry(
+    make_outbox: MakeOutbox, stage: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = stage.full.postroom_email_transport()
+    monkeypatch.setattr(kind, "capabilities", replace(kind.capabilities, deduplicates=True))
+    script = script_of(stage, OutcomeUnknown("no answer"), None)
+    async with make_outbox(script) as post:
+        receipt = await post.add(email())
+        await post.work()
+        await post.work(after=11)
+        assert len(script.calls) == 2
+        assert (await post.receipt(receipt)).status is Status.SENT
+
+
 async def test_a_provider_that_drops_copies_itself_may_be_asked_as_often_as_need_be(
     make_outbox: MakeOutbox, stage: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
