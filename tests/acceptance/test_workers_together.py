@@ -134,6 +134,26 @@ async def test_a_rolling_deploy_with_a_slow_provider_makes_neither_a_second_copy
         assert await states(config) == {Status.SENT: 4}
 
 
+async def test_a_last_reply_that_takes_its_ten_minutes_holds_no_worker_beyond_its_grace(tmp_path: Path) -> None:
+    async with MailServer(delay=3600.0) as mail:
+        account = smtp(mail, on_unknown="hold", concurrency=4)
+        config = written(tmp_path, {"post": account}, lease="1s", grace="3s")
+        [queued] = await filled(config, emails(1))
+        async with Crew(config) as crew:
+            old = await crew.worker()
+            await until(lambda: len(mail.arrivals) >= 1)
+            new = await crew.worker("until-settled")
+            old.signal(signal.SIGTERM)
+            assert await old.ended() == 0, crew.log("worker")
+            assert await new.ended() == 0, crew.log("worker")
+        assert mail.repeated == {}
+        assert await states(config) == {Status.IN_DOUBT: 1}
+    async with Postroom.from_config(config) as room:
+        [attempt] = (await room.outbox.get(queued.id)).receipt.attempts
+    # Its own word for what it gave up: it showed life to the end, and nobody took it for dead.
+    assert attempt.detail == "post: cancelled after the message was handed over; its outcome is unknown"
+
+
 async def test_a_foreign_lock_longer_than_the_lease_declares_no_living_worker_dead(tmp_path: Path) -> None:
     outbox = tmp_path / "outbox.db"
     async with MailServer(delay=0.05) as mail:
@@ -202,7 +222,8 @@ async def test_a_message_that_kills_its_worker_is_set_aside_and_the_others_flow(
         "on_unknown": "retry",
         "concurrency": 2,
     }
-    config = written(tmp_path, {"post": account}, lease="300ms", crashes=3, repeats=10, retry_first="10ms")
+    again = {"repeats": 10, "repeat_after": "1ms", "retry_first": "10ms"}
+    config = written(tmp_path, {"post": account}, lease="300ms", crashes=3, **again)
     good = emails(20)
     [poison, *_] = await filled(config, [Email(to="a@example.org", subject="poison", text="x", priority="high"), *good])
     deaths = 0

@@ -82,7 +82,7 @@ async def postroom_wire(port: int, messages: list[PreparedMessage]) -> float:
     """The same without making MIME, as aiosmtplib below."""
     from postroom_smtp.connector import Connector
     from postroom_smtp.pool import Pool
-    from postroom_smtp.session import Timeouts
+    from postroom_smtp.timeouts import Timeouts
 
     settings = SmtpSettings(host=HOST, port=port, tls="none", pool=POOL)
     errors = SmtpErrors("post", settings)

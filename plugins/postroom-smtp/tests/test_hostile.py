@@ -88,7 +88,7 @@ async def test_endless_talk_is_left_in_bounded_time_and_memory(
             await _up_to_mail(reader, writer)
         await _endless(writer, piece, pause)
 
-    account = await listen(talk, timeout=0.5)
+    account = await listen(talk, timeout=0.5, final_timeout=0.5)
     tracemalloc.start()
     try:
         async with asyncio.timeout(50):

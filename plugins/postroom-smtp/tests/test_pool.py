@@ -16,8 +16,8 @@ from postroom_smtp.connector import Connector
 from postroom_smtp.envelope import prepare
 from postroom_smtp.errors import SmtpErrors
 from postroom_smtp.pool import Pool
-from postroom_smtp.session import Timeouts
 from postroom_smtp.settings import SmtpSettings
+from postroom_smtp.timeouts import Timeouts
 from postroom_smtp.transport import SmtpEmail
 
 if TYPE_CHECKING:

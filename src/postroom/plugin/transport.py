@@ -74,7 +74,7 @@ class UnknownAttempt(Generic[MessageT]):
     """What `reconcile` is asked about: a hand-over that nobody heard the end of.
 
     `message` is what was handed over, as the transport saw it: its `recipients` are those of this attempt.
-    `started_at` is when the hand-over began (UTC); it ended, or its process did, within `settings.timeout`.
+    `started_at` is when the hand-over began (UTC); it ended, or its process did, within the time limits of the account.
     """
 
     message: MessageT
@@ -93,7 +93,10 @@ class Transport(ABC, Generic[SettingsT, MessageT]):
     capabilities: ClassVar[Capabilities] = Capabilities()
     channel: ClassVar[Channel]
     keeps_timeout: ClassVar[bool] = False
-    """True when `send` itself ends within `settings.timeout` and so knows where the time ran out."""
+    """True when `send` bounds its own waiting, and so knows where the time ran out; else the core ends it.
+
+    The bound is `settings.timeout`, or what the plugin documents, such as SMTP's ten minutes for the last reply.
+    """
     deviations: ClassVar[Mapping[str, str]] = {}
     """Tests of the conformance kit that this provider cannot pass -> why; `postroom providers` shows them."""
 

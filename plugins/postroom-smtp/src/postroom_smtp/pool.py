@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 from postroom.errors import PostroomError
 from postroom.plugin import mark_cancelled
 from postroom_smtp.delivery import Delivery
-from postroom_smtp.session import Session, Timeouts
+from postroom_smtp.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from postroom_smtp.connector import Connection
     from postroom_smtp.envelope import PreparedMessage
     from postroom_smtp.errors import SmtpErrors
+    from postroom_smtp.timeouts import Timeouts
 
 RECONNECT_SECONDS = 5.0
 """How long no further connection is tried after one failed, while others still work."""
@@ -63,7 +64,10 @@ class Pool:
             raise
 
     async def close(self) -> None:
-        """Let what is on the wire end, refuse what waits, and say QUIT; takes a timeout and a bit at most."""
+        """Let what is on the wire end, refuse what waits, and say QUIT; takes the longest timeout and a bit at most.
+
+        An answer that nobody waits for any more, since the message was cancelled, is not waited for either.
+        """
         self._closed = True
         while self._connecting:
             for task in self._connecting:
@@ -73,9 +77,13 @@ class Pool:
         self._fail_waiting(self._errors.unreachable("was not tried: the account was closed"))
         for session in list(self._idle):
             session.quit()
+        for session in list(self._unclosed):
+            if session.is_abandoned:
+                session.abort()
         closing = [session.closed for session in self._unclosed]
         if closing:
-            await asyncio.wait(closing, timeout=self._timeouts.message + 2 * self._timeouts.quit)
+            longest = max(self._timeouts.message, self._timeouts.final)
+            await asyncio.wait(closing, timeout=longest + 2 * self._timeouts.quit)
         for session in list(self._unclosed):
             session.abort()
 

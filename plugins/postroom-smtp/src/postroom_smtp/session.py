@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from postroom.errors import MessageError
 from postroom_smtp.delivery import Delivery, Transaction
 from postroom_smtp.replies import ReplyReader, SmtpReply
+from postroom_smtp.timeouts import LOOKS, unsent
 
 if TYPE_CHECKING:
     from postroom_smtp.envelope import Extensions
     from postroom_smtp.errors import SmtpErrors
-
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """Seconds: for one message, for an idle session (RFC 5321 section 4.5.3.2.7 allows 5 minutes), for QUIT."""
-
-    message: float
-    idle: float = 30.0
-    quit: float = 5.0
-
+    from postroom_smtp.timeouts import Timeouts
 
 CHUNK = 65_536
 """Octets written at once. The final dot of anything longer waits until all before it has left the process."""
@@ -48,6 +39,9 @@ class Session(asyncio.Protocol):
 
     A message is handed over at the moment its final dot is written: until then the end of the session
     costs it nothing, afterwards its outcome is unknown.
+
+    Its time runs only while nothing moves: each reply, each octet that comes or leaves begins it anew, but for a
+    single reply that never ends.
     """
 
     def __init__(
@@ -76,8 +70,9 @@ class Session(asyncio.Protocol):
         self._used = False
         self._ended = False
         self._quitting = False
-        self._deadline = self._loop.time() + timeouts.message
-        self._timer = self._loop.call_at(self._deadline, self._look_at_clock)
+        self._waiting_since = self._moved_at = self._loop.time()
+        self._unsent = (0, 0)
+        self._timer = self._loop.call_at(self._moved_at + timeouts.message / LOOKS, self._look_at_clock)
         transport.set_write_buffer_limits(high=1, low=0)
         transport.set_protocol(self)
 
@@ -88,12 +83,17 @@ class Session(asyncio.Protocol):
         if self._ended:
             return
         opening = self._opening()
+        self._restart_clock()
         if opening:
-            self._extend_deadline(self._timeouts.message)
             self._transport.write(opening)
         else:
-            self._extend_deadline(self._timeouts.idle)
             self._owner.rest(self)
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether nobody waits any more for what it is busy with."""
+        busy_with = [transaction for transaction in (self._asking, self._writing) if transaction is not None]
+        return bool(busy_with) and all(transaction.delivery.over for transaction in busy_with)
 
     def withdraw(self, delivery: Delivery) -> None:
         """Forget a cancelled message.
@@ -113,7 +113,7 @@ class Session(asyncio.Protocol):
             return
         self._quitting = True
         self._owner.leaving(self)
-        self._extend_deadline(self._timeouts.quit)
+        self._restart_clock()
         self._transport.write(b"QUIT\r\n")
 
     def abort(self) -> None:
@@ -124,6 +124,9 @@ class Session(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         replies = self._reader.feed(data)
+        self._moved_at = self._loop.time()
+        if replies:
+            self._waiting_since = self._moved_at
         last = len(replies) - 1
         for position, reply in enumerate(replies):
             if self._ended:
@@ -179,8 +182,6 @@ class Session(asyncio.Protocol):
             self._end("announced that it closes", reply)
         elif self._asking is None:
             self.proceed()
-        else:
-            self._extend_deadline(self._timeouts.message)
 
     def _on_early_reply(self, transaction: Transaction, reply: SmtpReply) -> None:
         """A refusal in the middle of the content stands; nothing else may come before the final dot."""
@@ -279,6 +280,7 @@ class Session(asyncio.Protocol):
         """Write the last piece of the content, and with it the envelope of the next message."""
         self._unwritten = memoryview(b"")
         transaction.handed_over = True
+        self._restart_clock()
         self._transport.write(ending + self._opening() if self._server.pipelining else ending)
         if self._transport.is_closing():
             # asyncio closes at once when a write to an empty buffer fails: none of it left.
@@ -307,25 +309,44 @@ class Session(asyncio.Protocol):
         before = self._errors.unreachable(why)
         transaction.break_off(self._errors.unknown(why) if transaction.handed_over else before, before)
 
-    def _extend_deadline(self, seconds: float) -> None:
-        self._deadline = self._loop.time() + seconds
-        if self._deadline < self._timer.when():
+    # --- time
+
+    def _restart_clock(self) -> None:
+        self._waiting_since = self._moved_at = self._loop.time()
+        due = self._moved_at + self._limit
+        if due < self._timer.when():
             self._timer.cancel()
-            self._timer = self._loop.call_at(self._deadline, self._look_at_clock)
+            self._timer = self._loop.call_at(due, self._look_at_clock)
+
+    @property
+    def _limit(self) -> float:
+        """Seconds in which nothing may move, by what the session waits for."""
+        if self._quitting or self._ended:
+            return self._timeouts.quit
+        if self._writing is not None and self._writing.handed_over:
+            return self._timeouts.final
+        busy = self._asking is not None or self._writing is not None
+        return self._timeouts.message if busy else self._timeouts.idle
 
     def _look_at_clock(self) -> None:
-        if self._loop.time() < self._deadline:
-            self._timer = self._loop.call_at(self._deadline, self._look_at_clock)
+        now, limit = self._loop.time(), self._limit
+        if self._writing is not None and (waiting := unsent(self._transport)) != self._unsent:
+            self._unsent, self._moved_at, self._waiting_since = waiting, now, now
+        due = min(self._moved_at + limit, self._waiting_since + max(limit, self._timeouts.final))
+        if now < due:
+            self._timer = self._loop.call_at(min(due, now + self._timeouts.message / LOOKS), self._look_at_clock)
         elif self._ended or self._quitting:
             self._end("did not close after QUIT")
             self._transport.abort()
         elif self._asking is None and self._writing is None:
             self.quit()
         else:
-            self._time_out()
+            self._time_out(limit)
 
-    def _time_out(self) -> None:
-        asking = self._asking
-        if asking is not None and self._server.pipelining and asking.replies and self._writing is None:
+    def _time_out(self, limit: float) -> None:
+        asking, writing = self._asking, self._writing
+        if asking is not None and self._server.pipelining and asking.replies and writing is None:
             self._owner.not_pipelining()
-        self._end(f"gave no answer within {self._timeouts.message:g} s", timed_out=True)
+        stuck = writing is not None and not writing.handed_over
+        what = "took no more of the message" if stuck else "gave no answer"
+        self._end(f"{what} within {limit:g} s", timed_out=True)

@@ -47,8 +47,12 @@ class SmtpSettings(AccountSettings):
     async callable that returns a fresh one, called once for each connection. Credentials never travel
     unencrypted except to a loopback address. `local_hostname` is the name given in EHLO. `pool` is the most
     connections open at once; further messages wait for one. `timeout` (seconds) bounds getting a
-    connection ready, and then each message, from its first command to the server's last word. `bounce_secret` is what
-    a mail server presents with the bounces that it passes on; without it none are taken.
+    connection ready, and then each wait in which nothing moves: for a reply, or for more of the content to leave.
+    `final_timeout` (seconds) is for the reply to the final dot, before which nobody knows whether the message was
+    taken; 600, which RFC 5321 section 4.5.3.2.6 gives it, and no single reply may take longer in all. The RFC's other
+    minima (2 to 5 minutes) are longer than the 60 of `timeout`: a message given up there was surely not sent, and may
+    go elsewhere at once. `bounce_secret` is what a mail server presents with the bounces that it passes on; without it
+    none are taken.
     """
 
     env_vars: ClassVar[dict[str, str]] = {
@@ -73,6 +77,7 @@ class SmtpSettings(AccountSettings):
     local_hostname: Annotated[str, AfterValidator(_ehlo_name)] | None = None
     pool: int = Field(default=5, ge=1, le=1000)
     timeout: float = Field(default=60.0, gt=0, le=3600)
+    final_timeout: float = Field(default=600.0, gt=0, le=86_400)
     concurrency: int = Field(default=1000, ge=1, le=10_000)
     on_unknown: OnUnknown = "retry"
     bounce_secret: SecretStr | None = Field(default=None, min_length=16)

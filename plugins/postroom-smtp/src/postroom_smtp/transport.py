@@ -11,8 +11,8 @@ from postroom_smtp.envelope import PreparedMessage, prepare
 from postroom_smtp.errors import SmtpErrors
 from postroom_smtp.options import read_dsn
 from postroom_smtp.pool import Pool
-from postroom_smtp.session import Timeouts
 from postroom_smtp.settings import SmtpSettings
+from postroom_smtp.timeouts import Timeouts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -93,7 +93,8 @@ class SmtpEmail(EmailTransport[SmtpSettings]):
         return report
 
     def _new_pool(self, connector: Connector) -> Pool:
-        return Pool(self.settings.pool, connector.connect, self._errors, Timeouts(self.settings.timeout))
+        timeouts = Timeouts(self.settings.timeout, self.settings.final_timeout)
+        return Pool(self.settings.pool, connector.connect, self._errors, timeouts)
 
     async def _prepare(self, email: Email) -> PreparedMessage:
         dsn = read_dsn(self.account, email.provider_options) if email.provider_options else None
