@@ -124,6 +124,26 @@ def test_a_key_of_one_account_may_not_use_another(gateway: Gateway) -> None:
     assert gateway.post("/v1/communicate/email", {**EMAIL, "provider": "other"}, key=key).status == 403
 
 
+def test_a_key_of_one_account_may_not_reach_another_by_the_rules_or_a_route(serve_gateway: ServeGateway) -> None:
+    gateway = serve_gateway(
+        CONFIG
+        + '[routes.safe]\nvia = ["texts", "abroad"]\n[accounts.abroad]\nprovider = "memory"\nfrom = "+15005550007"\n'
+        + '[[rules]]\nchannel = "sms"\ncountry = ["FR"]\nuse = "abroad"\n'
+    )
+    key = made(gateway, "--account", "texts")["key"]
+
+    def answer(to: Any, **data: Any) -> int:
+        return gateway.post("/v1/communicate/sms", {"data": {"to": to, "body": "Hi", **data}}, key=key).status
+
+    british, french = "+447700900123", "+33612345678"
+    assert answer(british) == 202
+    assert answer(french) == 403  # the rules send it through the other account
+    assert answer([british, french]) == 403  # and of this a part
+    reply = gateway.post("/v1/communicate/sms", {**SMS, "provider": "safe"}, key=key)
+    assert reply.status == 403  # where the first account fails, the route goes on to the other
+    assert gateway.get("/v1/messages", key=key).json["messages"][0]["account"] == "texts"
+
+
 def test_a_key_of_one_sender_may_not_send_as_another(gateway: Gateway) -> None:
     key = made(gateway, "--sender", "+15005550006")["key"]
     one, other = ({"data": {**SMS["data"], "from": number}} for number in ("+15005550006", "+15005550007"))

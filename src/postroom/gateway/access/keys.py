@@ -145,12 +145,13 @@ def key_suspended() -> ApiError:
 def check_scope(scope: KeyScope, message: Email | Sms, accounts: tuple[str, ...]) -> None:
     """Raise ApiError (403) unless a key of `scope` may send `message`.
 
-    `accounts` are the names that stand for where it would go: the route or provider it names, and each account
-    of its route.
+    `accounts` are all that it, or a part of it, might go through: the key must be allowed each of them, or the route
+    or provider that the message names itself.
     """
     if scope.channels and message.channel_name not in scope.channels:
         raise _forbidden(f"This key may not send {message.channel_name}.")
-    if scope.accounts and not set(accounts) & set(scope.accounts):
+    own = {*scope.accounts}
+    if own and message.provider not in own and not (accounts and own.issuperset(accounts)):
         raise _forbidden("This key may not use that provider or account.")
     sender = message.from_
     if sender is None:

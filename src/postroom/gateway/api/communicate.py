@@ -141,7 +141,7 @@ class CommunicateApi:
             targets = self._room.targets(message)
         except PostroomError as error:
             raise from_postroom_error(error) from None
-        return (*((message.provider,) if message.provider else ()), *(target.name for target in targets))
+        return tuple(target.name for target in targets)
 
     async def _store(self, messages: Sequence[Email | Sms], key: ApiKey) -> list[EnqueueResult | ApiError]:
         held_until = await self._quotas.reserve(key, messages)

@@ -161,8 +161,16 @@ def test_a_scope_limits_channels_and_accounts() -> None:
     assert not refused(KeyScope(), EMAIL)
     assert refused(KeyScope(channels=("sms",)), EMAIL)
     assert not refused(KeyScope(channels=("sms",)), SMS)
-    assert not refused(KeyScope(accounts=("sg",)), EMAIL, ("careful", "sg"))
+    assert not refused(KeyScope(accounts=("sg",)), EMAIL, ("sg",))
     assert refused(KeyScope(accounts=("sg",)), EMAIL, ("main",))
+
+
+def test_every_account_a_message_might_go_through_must_be_the_keys_own() -> None:
+    assert refused(KeyScope(accounts=("sg",)), EMAIL, ("sg", "main"))
+    assert not refused(KeyScope(accounts=("sg", "main", "other")), EMAIL, ("sg", "main"))
+    careful = Email(to="a@example.org", text="x", provider="careful")
+    assert refused(KeyScope(accounts=("sg",)), careful, ("sg", "main"))
+    assert not refused(KeyScope(accounts=("careful",)), careful, ("sg", "main"))
 
 
 def test_an_sms_may_choose_its_sender_unless_the_key_lists_others() -> None:
