@@ -70,7 +70,7 @@ def test_watching_writes_a_line_for_each_change_and_ends_with_ctrl_c(box: Comman
         enqueue(box)
         assert b"workers=0 queued=2" in process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 0
+        assert process.wait(100) == 0
         assert process.stderr.read() == b""
 
 
@@ -79,7 +79,7 @@ def test_watching_answers_in_lines_of_json(box: CommandLine) -> None:
         assert process.stdout
         assert json.loads(process.stdout.readline())["states"] == {"queued": 1}
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 0
+        assert process.wait(100) == 0
 
 
 def test_watching_draws_on_a_terminal(box: CommandLine) -> None:
@@ -88,10 +88,10 @@ def test_watching_draws_on_a_terminal(box: CommandLine) -> None:
         os.close(its)
         seen = b""
         while b"workers" not in seen:
-            assert select.select([ours], [], [], 10)[0], seen
+            assert select.select([ours], [], [], 90)[0], seen
             seen += os.read(ours, 4096)
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 0
+        assert process.wait(100) == 0
     os.close(ours)
     assert re.search(rb"queued\s+1", seen)
     assert re.search(rb"waiting for box/email\s+1", seen)

@@ -54,7 +54,7 @@ async def hub(cli: Callable[..., Finished], tmp_path: Path, clean_environment: d
             yield await _address_in(tmp_path / "serve.log", server), tmp_path / "sent", key
         finally:
             server.send_signal(signal.SIGTERM)
-            server.wait(20)
+            server.wait(100)
 
 
 async def _address_in(log: Path, server: subprocess.Popen[bytes]) -> str:

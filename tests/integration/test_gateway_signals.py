@@ -19,7 +19,7 @@ CONFIG = """
 provider = "memory"
 from = "desk@example.org"
 """
-PATIENCE = 40
+PATIENCE = 100
 """Seconds that even a busy machine has done with ending in; a signal that is lost is waited for in vain."""
 
 

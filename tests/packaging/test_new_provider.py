@@ -98,16 +98,16 @@ class Acme:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        assert self._started.wait(10)
+        assert self._started.wait(90)
         return self
 
     def __exit__(self, *failure: object) -> None:
         self._ended.set()
-        self._thread.join(10)
+        self._thread.join(90)
 
     def texts(self) -> list[str]:
         """The texts of what has come, once the first has."""
-        asyncio.run_coroutine_threadsafe(self.server.received(1), self._loop).result(20)
+        asyncio.run_coroutine_threadsafe(self.server.received(1), self._loop).result(90)
         return [request.json()["text"] for request in self.server.requests]
 
     async def _serve(self) -> None:

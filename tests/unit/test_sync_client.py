@@ -104,12 +104,12 @@ def test_closing_lets_the_calls_under_way_end(stage: ModuleType) -> None:
     room = room_of(stage, stage.Script(act))
     with ThreadPoolExecutor(3) as pool:
         sending = pool.submit(room.send, sms())
-        assert entered.wait(5)
+        assert entered.wait(60)
         closing = [pool.submit(room.close), pool.submit(room.close)]
         leave.set()
-        assert sending.result(5).status is Status.SENT
+        assert sending.result(60).status is Status.SENT
         for close in closing:
-            close.result(5)
+            close.result(60)
 
 
 def test_threads_that_send_while_another_closes_all_get_an_answer(stage: ModuleType) -> None:
@@ -118,7 +118,7 @@ def test_threads_that_send_while_another_closes_all_get_an_answer(stage: ModuleT
         start = threading.Barrier(9)
 
         def send(room: SyncPostroom = room, start: threading.Barrier = start) -> list[Result] | PostroomError:
-            start.wait(5)
+            start.wait(60)
             try:
                 return room.send_many([sms(), sms()])
             except PostroomError as error:
@@ -126,10 +126,10 @@ def test_threads_that_send_while_another_closes_all_get_an_answer(stage: ModuleT
 
         with ThreadPoolExecutor(9) as pool:
             answers = [pool.submit(send) for _ in range(8)]
-            start.wait(5)
+            start.wait(60)
             room.close()
             for answer in answers:
-                found = answer.result(10)
+                found = answer.result(60)
                 assert isinstance(found, PostroomError) or len(found) == 2
 
 
@@ -233,15 +233,15 @@ def test_a_worker_ends_when_it_is_stopped_and_what_is_under_way_ends_first(
     with ThreadPoolExecutor(2) as pool:
         sent = room.enqueue(sms())
         working = pool.submit(room.work, stop=stop)
-        assert entered.wait(5)
+        assert entered.wait(60)
         if ending == "stop":
             stop.set()
         else:
             closing = pool.submit(room.close)
         leave.set()
-        working.result(5)
+        working.result(60)
         if ending == "close":
-            closing.result(5)
+            closing.result(60)
     room.close()
     with SyncPostroom(accounts=MEMORY, outbox=outbox) as later:
         assert later.outbox.get(sent.id).receipt.status is Status.SENT
