@@ -18,7 +18,7 @@ from postroom.delivery.middleware import SendMiddleware
 from postroom.delivery.observers import Observers
 from postroom.delivery.preview import preview
 from postroom.delivery.receipt_errors import raise_for_receipt
-from postroom.delivery.reports import read_reports
+from postroom.delivery.reports import check_report_head, read_reports
 from postroom.delivery.routing import Router
 from postroom.errors import PostroomClosed, PostroomError, WrongEventLoop
 from postroom.messages import Message
@@ -171,15 +171,17 @@ class Postroom:
         self._check_usable()
         await self.outbox.work(stop=stop, until_empty=until_empty)
 
-    async def receive(self, account: str, request: WebhookRequest) -> list[Event]:
-        """Verify what a provider reports, and keep what is new; returns all that the request reports.
+    async def check_webhook_head(self, account: str, head: WebhookRequest) -> bool:
+        """Return whether a webhook's head alone proves who sends it; raises as `receive` when it cannot be genuine."""
+        return await check_report_head(self._accounts, self._router, account, head)
 
-        Moves messages, suppresses addresses, notifies observers. Raises SignatureInvalid, PayloadInvalid, WebhookError,
-        ProviderNotFound and OutboxError.
+    async def receive(self, account: str, request: WebhookRequest) -> list[Event]:
+        """Verify what a provider reports; returns all of it, keeps what is new, tells observers.
+
+        Raises SignatureInvalid, PayloadInvalid, WebhookError, ProviderNotFound and OutboxError.
         """
         self._check_usable()
-        events = await read_reports(self._accounts, self._router, account, request)
-        await self.outbox.record_all(events)
+        await self.outbox.record_all(events := await read_reports(self._accounts, self._router, account, request))
         return events
 
     def settings(self, target: Target, channel: Channel) -> AccountSettings:

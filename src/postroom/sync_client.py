@@ -103,6 +103,10 @@ class SyncPostroom:
         """See `Postroom.enqueue_many`."""
         return self._run(self._room.enqueue_many(messages))
 
+    def check_webhook_head(self, account: str, head: WebhookRequest) -> bool:
+        """See `Postroom.check_webhook_head`."""
+        return self._run(self._room.check_webhook_head(account, head))
+
     def receive(self, account: str, request: WebhookRequest) -> list[Event]:
         """See `Postroom.receive`."""
         return self._run(self._room.receive(account, request))

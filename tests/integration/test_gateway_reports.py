@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import gzip
 import hashlib
 import hmac
 import re
+import select
+import socket
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -16,6 +19,7 @@ import pytest
 
 from postroom.client import Postroom
 from postroom.gateway.app import open_gateway
+from postroom.gateway.http.body import STRANGERS_TOGETHER
 from postroom.messages import Email
 
 if TYPE_CHECKING:
@@ -132,10 +136,67 @@ def test_a_report_without_a_signature_is_refused(gateway: Gateway, trusted: str)
     assert "+447700900444" not in suppressed(gateway, trusted)
 
 
-@pytest.mark.parametrize("account", ["nobody", "box"])
-def test_an_account_that_takes_no_reports_is_not_found(gateway: Gateway, account: str) -> None:
-    answer = report(gateway, inbound("STOP"), account=account)
-    assert (answer.status, answer.json["error"]) == (404, "not_found")
+def test_a_stranger_is_not_told_which_accounts_exist(gateway: Gateway) -> None:
+    there, not_there = "texts", ("nobody", "box", "texts2")
+    answers = [
+        report(gateway, inbound("STOP"), token="wrong"),
+        gateway.post(f"/v1/webhooks/{there}", b"a=b", key=None),
+        *(report(gateway, inbound("STOP"), account=account) for account in not_there),
+        *(gateway.post(f"/v1/webhooks/{account}", b"a=b", key=None) for account in not_there),
+    ]
+    assert {(answer.status, answer.body) for answer in answers} == {(403, answers[0].body)}
+    large = [
+        gateway.post(f"/v1/webhooks/{account}", b"x" * 1_100_000, key=None, headers={"X-Twilio-Signature": "x"})
+        for account in (there, *not_there)
+    ]
+    assert {(answer.status, answer.body) for answer in large} == {(413, large[0].body)}
+
+
+def half_a_report(gateway: Gateway, account: str, body: bytes, **headers: str) -> socket.socket:
+    """Send a report whose body never ends."""
+    client = socket.create_connection(("127.0.0.1", gateway.port), timeout=30)
+    lines = {"Host": "x", "Content-Length": "1048576", "X-Twilio-Signature": "x"} | headers
+    head = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in lines.items())
+    client.sendall(f"POST /v1/webhooks/{account} HTTP/1.1\r\n{head}\r\n".encode() + body)
+    return client
+
+
+def test_a_stranger_who_holds_a_body_back_learns_nothing_either(gateway: Gateway) -> None:
+    with contextlib.ExitStack() as stack:
+        clients = [
+            stack.enter_context(contextlib.closing(half_a_report(gateway, account, b"a=b")))
+            for account in ("texts", "nobody", "box")
+        ]
+        for _ in range(3):
+            assert gateway.get("/healthz").status == 200  # an answer that was there already would have come by now
+        assert select.select(clients, [], [], 0)[0] == []
+
+
+SMALL = CONFIG.replace("rate_limit = []", "rate_limit = []\nmax_body = 2_000_000\nmax_bodies = 4_000_000")
+
+
+def test_bodies_that_strangers_hold_open_take_nothing_from_callers(serve_gateway: ServeGateway) -> None:
+    gateway = serve_gateway(SMALL, work=False)
+    packed = gzip.compress(b"\0" * 1_000_000)[:-8]
+    with contextlib.ExitStack() as stack:
+        for account in ["anything"] * 5 + ["texts"] * 5:
+            stack.enter_context(contextlib.closing(half_a_report(gateway, account, packed, Content_Encoding="gzip")))
+        assert gateway.get("/healthz").status == 200
+        body = {"to": [{"email": "ann@example.org"}], "subject": "Hi", "text": "x" * 1_500_000}
+        assert gateway.post("/v1/communicate/email", body).status == 202
+
+
+def test_where_strangers_hold_all_that_is_for_them_open_a_report_still_gets_in(serve_gateway: ServeGateway) -> None:
+    gateway = serve_gateway(CONFIG, work=False)
+    with contextlib.ExitStack() as stack:
+        clients = [
+            stack.enter_context(contextlib.closing(half_a_report(gateway, "texts", b"x" * 1_000_000)))
+            for _ in range(STRANGERS_TOGETHER // 1_000_000 + 5)
+        ]
+        answered = select.select(clients, [], [], 30)[0]
+        assert answered, "none of them was cut"
+        assert answered[0].recv(100).startswith(b"HTTP/1.1 408 ")
+        assert report(gateway, inbound("hello", sid="SM" + "7" * 32)).status == 200
 
 
 def marketing(gateway: Gateway, to: Any) -> str:
@@ -255,7 +316,7 @@ def test_the_log_holds_no_link_no_text_of_anybody_and_no_line_that_a_path_forged
     link = token_for(gateway, "secret@example.org")
     assert gateway.get(f"/v1/unsubscribe/{link}", key=None).status == 200
     assert gateway.get("/v1/webhooks/texts?Body=private+words", key=None).status == 403
-    assert gateway.post("/v1/webhooks/no%0Aforged%20line", b"x", key=None).status == 404
+    assert gateway.post("/v1/webhooks/no%0Aforged%20line", b"x", key=None).status == 403
     assert "/v1/unsubscribe/***" in gateway.log
     assert "/v1/webhooks/texts" in gateway.log
     for hidden in (link, "private", "\nforged line"):
@@ -273,6 +334,6 @@ auth_token = { env = "NOT_SET_ANYWHERE" }
 def test_what_is_wrong_with_an_account_is_told_to_the_log_and_not_to_who_calls(serve_gateway: ServeGateway) -> None:
     gateway = serve_gateway(HALF, work=False)  # which is not stopped by what only workers need
     answer = report(gateway, inbound("STOP"), account="half")
-    assert (answer.status, answer.json["error"]) == (503, "missing_credential")
+    assert (answer.status, answer.json["error"]) == (403, "signature_invalid")
     assert "half" not in answer.json["message"]
     assert "accounts.half.auth_token" in gateway.log

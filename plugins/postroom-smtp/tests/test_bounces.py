@@ -264,6 +264,48 @@ def test_parts_nested_without_end_are_refused_or_ignored(read: Callable[..., Any
         read(posted(mail))
 
 
+def nested(levels: int) -> bytes:
+    opened = b"".join(
+        b'Content-Type: multipart/mixed; boundary="b%d"\n\n--b%d\n' % (level, level) for level in range(levels)
+    )
+    return b"From: a@example.org\n" + opened + b"\n" * 1_000_000
+
+
+MANY_PARTS = {
+    "ninety levels of parts": nested(90),
+    "ninety levels of mails": b"From: a@example.org\n" + b"Content-Type: message/rfc822\n\n" * 90,
+    "levels whose type stands on the next line": nested(90).replace(b"Type: ", b"Type:\n\t "),
+    "many parts": b'Content-Type: multipart/mixed; boundary="b"\n\n' + b"--b\n\n" * 50_000,
+    "many parts parted by carriage returns": b'Content-Type: multipart/mixed; boundary="b"\r\r' + b"--b\r\r" * 50_000,
+}
+
+
+@pytest.mark.parametrize("mail", MANY_PARTS.values(), ids=MANY_PARTS)
+def test_more_parts_than_a_report_has_are_refused_before_they_are_parsed(read: Callable[..., Any], mail: bytes) -> None:
+    with pytest.raises(PayloadInvalid, match="more parts"):
+        read(posted(mail))
+
+
+ODD = st.sampled_from(["(" * 2000, "@@" * 40, "<" * 300, '"', "Mon, 01 Jan 0001 00:00:00 +2359", "1 Jan 9999 23:59 -2359",
+                       "Thu, 32 Dec 99999999999999999999 00:00:00 +99999999999", "\udcff", "=?utf-8?q?=28?="])  # fmt: skip
+
+
+@given(ODD | st.text(max_size=30), ODD | st.text(max_size=30))
+def test_a_mail_with_any_from_and_date_is_taken(sender: str, date: str) -> None:
+    lines = [f"From: {sender}", f"Date: {date}", "Subject: out of office", "", "away"]
+    mail = "\n".join(line.replace("\n", " ").replace("\r", " ") for line in lines[:3]) + "\n\naway"
+    [event] = transport_of().parse_webhook(posted(mail.encode("utf-8", "surrogatepass")))
+    assert event.type is EventType.OTHER
+    assert event.occurred_at.astimezone(UTC).timestamp() > 0
+    assert event.model_dump_json()
+
+
+def test_the_fields_that_an_event_keeps_are_bounded(read: Callable[..., Any]) -> None:
+    many = "".join(f"X-{number}: {'x' * 5000}\n" for number in range(90))
+    events = read(posted(COMPLAINT.replace("Version: 1\n", f"Version: 1\n{many}")))
+    assert all(len(event.model_dump_json()) < 50_000 for event in events)
+
+
 def test_a_mail_is_read_to_a_bound_and_its_report_is_before_that(read: Callable[..., Any]) -> None:
     mail = POSTFIX.replace("Hello\n--", "x" * 5_000_000 + "\n--")
     assert [event.type for event in read(posted(mail))] == [EventType.BOUNCED, EventType.DEFERRED]

@@ -129,6 +129,18 @@ class Accounts:
             events = transport.parse_webhook(request)
         return [event.model_copy(update={"account": target.name}) for event in events]
 
+    async def check_report_head(self, target: Target, channel: Channel, head: WebhookRequest) -> bool | None:
+        """Return whether the head of a report proves who sends it; None when the account's provider never reports.
+
+        Raises SignatureInvalid, and what `dispatcher_for` raises.
+        """
+        kind = self._registry.transport(target.provider, channel)
+        if kind.parse_webhook is Transport.parse_webhook:
+            return None
+        transport = (await self.own_dispatcher(target, channel)).transport
+        with _plugin_faults(target, "reading the head of a report"):
+            return transport.check_webhook_head(head)
+
     def on_unknown(self, target: Target, channel: Channel) -> OnUnknown:
         """Return the account's policy for unknown outcomes; its provider's when its settings are incomplete.
 

@@ -22,4 +22,20 @@ async def read_reports(accounts: Accounts, router: Router, account: str, request
         events = await accounts.read_report(target, channel, request)
         if events is not None:
             return events
-    raise WebhookError(f"the provider of account {account!r} sends no reports that postroom can read")
+    raise _never_reports(account)
+
+
+async def check_report_head(accounts: Accounts, router: Router, account: str, head: WebhookRequest) -> bool:
+    """Return whether the head of a request to `account` proves who sends it.
+
+    Raises SignatureInvalid, WebhookError for a provider that never reports, and ProviderNotFound.
+    """
+    for target, channel in router.uses(account):
+        proven = await accounts.check_report_head(target, channel, head)
+        if proven is not None:
+            return proven
+    raise _never_reports(account)
+
+
+def _never_reports(account: str) -> WebhookError:
+    return WebhookError(f"the provider of account {account!r} sends no reports that postroom can read")

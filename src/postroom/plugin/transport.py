@@ -27,6 +27,9 @@ EMAIL_FEATURES = frozenset(
 ) | {"merge_data", "calendar", "amp", "send_at", "priority", "provider_options", "international_addresses"}
 SMS_FEATURES = frozenset({"media", "send_at", "provider_options", "whatsapp"})
 
+LARGEST_WEBHOOK = 1_048_576
+"""Bytes of a webhook that nothing but its body proves; the largest known (SendGrid's) have 768 kB."""
+
 SettingsT = TypeVar("SettingsT", bound=AccountSettings)
 MessageT = TypeVar("MessageT", bound=Message)
 
@@ -146,6 +149,15 @@ class Transport(ABC, Generic[SettingsT, MessageT]):
 
         For limits that `Capabilities` cannot say; called after they were checked.
         """
+
+    def check_webhook_head(self, head: WebhookRequest, /) -> bool:
+        """Refuse, before its body is read, what cannot be the provider's; raise SignatureInvalid.
+
+        `head.body` is empty. Returns True when the head alone proves who sends it, such as by a secret; else False,
+        and the body may have up to `LARGEST_WEBHOOK` bytes.
+        """
+        del head
+        return False
 
     def parse_webhook(self, request: WebhookRequest, /) -> list[Event]:
         """Verify the signature on the raw body first, then read the events."""

@@ -66,6 +66,11 @@ class SendGridEmail(HttpEmailTransport[SendGridSettings]):
         await self._settle_all(calls_for(batch, sandbox=self.settings.sandbox), answers)
         return [answers[index] for index in range(len(batch))]
 
+    def check_webhook_head(self, head: WebhookRequest, /) -> bool:
+        """Refuse what is not signed before its body is read; raises SignatureInvalid."""
+        webhook.signature_of(self.account, self.settings, head)
+        return False
+
     def parse_webhook(self, request: WebhookRequest, /) -> list[Event]:
         """Read the events of an Event Webhook; raises SignatureInvalid or PayloadInvalid."""
         return webhook.read(self.account, self.settings, request)

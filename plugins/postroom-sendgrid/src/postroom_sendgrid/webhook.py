@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from postroom.plugin import WebhookRequest
     from postroom_sendgrid.settings import SendGridSettings
 
-LARGEST = 8_388_608
+LARGEST = 1_048_576
 """Bytes of a body; SendGrid gathers events to 768 kB (Event Webhook Reference, "Event Webhook FAQ")."""
 
 SIGNATURE, TIMESTAMP = "x-twilio-email-event-webhook-signature", "x-twilio-email-event-webhook-timestamp"
@@ -67,13 +67,19 @@ def read(account: str, settings: SendGridSettings, request: WebhookRequest) -> l
     return [_event(account, entry) for entry in entries]
 
 
-def _verify(account: str, settings: SendGridSettings, request: WebhookRequest) -> None:
+def signature_of(account: str, settings: SendGridSettings, request: WebhookRequest) -> tuple[str, str, str]:
+    """Return the account's key, and signature and timestamp of a request's head; raises SignatureInvalid."""
     if not settings.webhook_public_key:
         raise SignatureInvalid(f"{account}: takes no webhooks; set webhook_public_key, which SendGrid's settings show")
     signature, timestamp = (request.headers.get(name, "") for name in (SIGNATURE, TIMESTAMP))
     if not signature or not timestamp:
         raise SignatureInvalid(f"{account}: the webhook is not signed; switch Signature Verification on in SendGrid")
-    if not _signed(settings.webhook_public_key, signature, timestamp, request.body):
+    return settings.webhook_public_key, signature, timestamp
+
+
+def _verify(account: str, settings: SendGridSettings, request: WebhookRequest) -> None:
+    key, signature, timestamp = signature_of(account, settings, request)
+    if not _signed(key, signature, timestamp, request.body):
         raise SignatureInvalid(
             f"{account}: the webhook's signature does not fit; check that webhook_public_key is the verification key "
             "of this webhook, and that nothing on the way changes the body"

@@ -14,6 +14,7 @@ from email import message_from_bytes
 from email.message import Message as Part
 from email.parser import BytesHeaderParser
 from email.utils import parseaddr, parsedate_to_datetime
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from postroom.errors import PayloadInvalid, SignatureInvalid
@@ -28,8 +29,25 @@ if TYPE_CHECKING:
     from postroom.plugin import WebhookRequest
     from postroom_smtp.settings import SmtpSettings
 
-READ = 1_048_576
-"""Bytes of a mail that are read: the report stands before the message that it returns."""
+READ = 524_288
+READ_LINES = 20_000
+"""Bytes and lines of a mail that are read: the report stands before the message that it returns.
+
+A report about 1,000 recipients has a fifth of both.
+"""
+
+MOST_CONTAINERS = 20
+MOST_BOUNDARIES = 2000
+"""Parts that hold others, and lines that may part them: a report that returns a mail with attachments has five and 20.
+
+The parser looks at each line once for each part around it, so that many of both take minutes.
+"""
+
+MOST_FIELDS = 30
+"""Fields of a report that an event keeps; RFC 5965 and its extensions know 20."""
+
+LONGEST_FIELD = 1000
+"""Characters of a field that is taken apart: RFC 5322 section 2.1.1 allows 998 in a line."""
 
 MOST_RECIPIENTS = 1000
 
@@ -51,9 +69,15 @@ FEEDBACK = {
 }
 """Feedback-Type: RFC 5965 section 7.3; opt-out and opt-out-list are of the drafts before it, and still in use."""
 
+_FIRST_YEAR = 1982
+"""When RFC 821 began mail as we know it."""
+
 _RETURNED = ("message/rfc822", "text/rfc822-headers", "message/global", "message/global-headers")
 _STATUS = re.compile(r"([245])\.([0-9]{1,3})\.([0-9]{1,3})")
 _MESSAGE_ID = re.compile(r"<[^<>\s]{1,998}>")
+_LINE = re.compile(rb"\r\n?|\n")
+_CONTAINER = re.compile(rb"content-type[ \t]*:\s*(?:multipart|message)", re.IGNORECASE)
+_BOUNDARY = re.compile(rb"(?:^|[\r\n])--")
 _OWN_ID = re.compile(r"<([0-9a-f]{32})@")
 
 
@@ -62,19 +86,17 @@ def read(account: str, settings: SmtpSettings, request: WebhookRequest) -> list[
 
     Raises SignatureInvalid without the account's secret, PayloadInvalid for what is no mail.
     """
-    _verify(account, settings, request)
+    verify(account, settings, request)
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "message/rfc822":
         raise PayloadInvalid(f"{account}: not a mail; post it as Content-Type: message/rfc822")
-    try:
-        mail = message_from_bytes(request.body[:READ])
-    except RecursionError:
-        raise PayloadInvalid(f"{account}: a mail whose parts are nested too deep to be read") from None
+    mail = message_from_bytes(_bounded(account, request.body))
     if not mail.keys():
         raise PayloadInvalid(f"{account}: not a mail: it has no header")
     return list(_events(account, mail))
 
 
-def _verify(account: str, settings: SmtpSettings, request: WebhookRequest) -> None:
+def verify(account: str, settings: SmtpSettings, request: WebhookRequest) -> None:
+    """Raise SignatureInvalid unless the head of a request presents the account's secret."""
     secret = settings.bounce_secret.get_secret_value() if settings.bounce_secret else ""
     if not secret:
         raise SignatureInvalid(f"{account}: takes no bounces; set bounce_secret, and have the mail server present it")
@@ -84,6 +106,20 @@ def _verify(account: str, settings: SmtpSettings, request: WebhookRequest) -> No
         raise SignatureInvalid(
             f"{account}: no Authorization: Bearer with the account's bounce_secret; nothing was read"
         )
+
+
+def _bounded(account: str, body: bytes) -> bytes:
+    """Return as much of a mail as is read. Raises PayloadInvalid for more parts than any report has."""
+    body = body[:READ]
+    last = next(islice(_LINE.finditer(body), READ_LINES, None), None)
+    body = body[: last.start()] if last else body
+    if _over(_CONTAINER, body, MOST_CONTAINERS) or _over(_BOUNDARY, body, MOST_BOUNDARIES):
+        raise PayloadInvalid(f"{account}: a mail with more parts, or parts nested deeper, than a report has")
+    return body
+
+
+def _over(pattern: re.Pattern[bytes], body: bytes, most: int) -> bool:
+    return next(islice(pattern.finditer(body), most, None), None) is not None
 
 
 def _events(account: str, mail: Part) -> Iterator[Event]:
@@ -103,8 +139,7 @@ def _events(account: str, mail: Part) -> Iterator[Event]:
     elif feedback := parts.get("message/feedback-report"):
         yield from _complaints(about, mail, feedback)
     else:
-        sender = parseaddr(_field(mail, "From") or "")[1]
-        yield Event(**about, **_when(mail), type=EventType.OTHER, sender=sender or None, detail=_field(mail, "Subject"))
+        yield Event(**about, **_when(mail), type=EventType.OTHER, sender=_sender(mail), detail=_field(mail, "Subject"))
 
 
 def _statuses(about: dict[str, Any], mail: Part, status: Part) -> Iterator[Event]:
@@ -131,6 +166,7 @@ def _complaints(about: dict[str, Any], mail: Part, feedback: Part) -> Iterator[E
     fields = next(iter(_parts(feedback)), feedback)
     kind = (_field(fields, "Feedback-Type") or "").lower()
     named = [str(value) for value in fields.get_all("Original-Rcpt-To") or []][:MOST_RECIPIENTS]
+    raw = _raw(fields)
     for recipient in named or [""]:
         yield Event(
             **about,
@@ -139,7 +175,7 @@ def _complaints(about: dict[str, Any], mail: Part, feedback: Part) -> Iterator[E
             recipient=recipient.strip().strip("<>") or None,
             code=kind or None,
             detail=_field(fields, "User-Agent"),
-            raw=_raw(fields),
+            raw=raw,
         )
 
 
@@ -185,7 +221,16 @@ def _typed(part: Part, name: str) -> str | None:
 
 
 def _raw(part: Part) -> dict[str, JsonValue]:
-    return {name: _text(value) for name, value in part.items()}
+    """The fields of a part, so many and so long as an event keeps them."""
+    return {name[:LONGEST_FIELD]: _text(value)[:LONGEST_FIELD] for name, value in part.items()[:MOST_FIELDS]}
+
+
+def _sender(mail: Part) -> str | None:
+    """The address in `From`; None for one that nothing can be made of, which is no reason to refuse the mail."""
+    try:
+        return parseaddr((_field(mail, "From") or "")[:LONGEST_FIELD])[1] or None
+    except (RecursionError, ValueError, IndexError):
+        return None
 
 
 def _text(value: object) -> str:
@@ -195,9 +240,16 @@ def _text(value: object) -> str:
 def _when(*parts: Part, name: str = "Date") -> Mapping[str, Any]:
     """The time in the field `name` of the first part, or else in `Date` of the last."""
     for part, field in ((parts[0], name), (parts[-1], "Date")):
-        try:
-            found = parsedate_to_datetime(_field(part, field) or "")
-        except ValueError:
-            continue
-        return {"occurred_at": found if found.tzinfo else found.replace(tzinfo=UTC), "dated": True}
+        if found := _moment(_field(part, field) or ""):
+            return {"occurred_at": found, "dated": True}
     return {"occurred_at": datetime.now(UTC), "dated": False}
+
+
+def _moment(text: str) -> datetime | None:
+    """The time in a field, in UTC; None for what is none, or none that a mail server can have written."""
+    try:
+        found = parsedate_to_datetime(text[:LONGEST_FIELD])
+        found = found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+    except (ValueError, TypeError, IndexError, OverflowError, RecursionError):
+        return None
+    return found if found.year >= _FIRST_YEAR else None

@@ -76,6 +76,13 @@ class SmtpEmail(EmailTransport[SmtpSettings]):
             raise self._errors.unreachable("is not open", advice="open the account first")
         return await self._pool.deliver(await self._prepare(email))
 
+    def check_webhook_head(self, head: WebhookRequest, /) -> bool:
+        """Return True for the account's mail server, which presents `bounce_secret`; else raises SignatureInvalid."""
+        from postroom_smtp import bounces  # noqa: PLC0415 - the parser of mail, only where bounces come in
+
+        bounces.verify(self.account, self.settings, head)
+        return True
+
     def parse_webhook(self, request: WebhookRequest, /) -> list[Event]:
         """Read a bounce or a complaint that came by mail; raises SignatureInvalid or PayloadInvalid."""
         from postroom_smtp import bounces  # noqa: PLC0415 - the parser of mail, only where bounces come in

@@ -76,6 +76,11 @@ class TwilioSms(HttpSmsTransport[TwilioSettings]):
             return None
         return _taken(attempt.message, found[0])
 
+    def check_webhook_head(self, head: WebhookRequest, /) -> bool:
+        """Refuse what is not signed before its body is read; raises SignatureInvalid."""
+        webhook.signature_of(self.account, head)
+        return False
+
     def parse_webhook(self, request: WebhookRequest, /) -> list[Event]:
         """Read a status callback or an incoming message; raises SignatureInvalid or PayloadInvalid."""
         return webhook.read(self.account, self.settings, request)

@@ -69,9 +69,7 @@ def read(account: str, settings: TwilioSettings, request: WebhookRequest) -> lis
     """Return the events of a request; raises SignatureInvalid, and PayloadInvalid for what is signed and no event."""
     if len(request.body) > LARGEST:
         raise PayloadInvalid(f"{account}: the webhook has more than {LARGEST:,} bytes")
-    signature = request.headers.get("x-twilio-signature")
-    if not signature:
-        raise SignatureInvalid(f"{account}: the webhook has no X-Twilio-Signature, so it is not from Twilio")
+    signature = signature_of(account, request)
     if request.headers.get("content-type", FORM).partition(";")[0].strip().lower() == "application/json":
         _verify(account, settings, request, signature, _text(account, request.body))
         return list(_events(account, _json(account, request.body)))
@@ -79,6 +77,14 @@ def read(account: str, settings: TwilioSettings, request: WebhookRequest) -> lis
     signed = MultiDict[str]() if request.method.upper() == "GET" else fields
     _verify(account, settings, request, signature, signed)
     return list(_events(account, _plain(fields)))
+
+
+def signature_of(account: str, request: WebhookRequest) -> str:
+    """Return the signature in the head of a request; raises SignatureInvalid without one."""
+    signature = request.headers.get("x-twilio-signature")
+    if not signature:
+        raise SignatureInvalid(f"{account}: the webhook has no X-Twilio-Signature, so it is not from Twilio")
+    return signature
 
 
 def _verify(

@@ -69,6 +69,11 @@ class VonageSms(HttpSmsTransport[VonageSettings]):
         )
         return self._api.read(self, message, reply)
 
+    def check_webhook_head(self, head: WebhookRequest, /) -> bool:
+        """Refuse what is not signed before its body is read; raises SignatureInvalid."""
+        webhook.check_head(self.account, self.settings, head)
+        return False
+
     def parse_webhook(self, request: WebhookRequest, /) -> list[Event]:
         """Read a status or an incoming message of either API; raises SignatureInvalid or PayloadInvalid."""
         return [reports.read(self.account, webhook.verified(self.account, self.settings, request))]

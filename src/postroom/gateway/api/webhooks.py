@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response
@@ -40,22 +41,15 @@ class WebhooksApi:
     async def receive(self, request: Request) -> Response:
         """Take in a provider's report."""
         account = request.path_params["account"]
-        report = WebhookRequest(
-            method=request.method,
-            url=self._public_url(request),
-            headers=headers_of(request.scope),
-            body=await self._reader.body(request),
-        )
+        headers = headers_of(request.scope)
+        head = WebhookRequest(method=request.method, url=self._public_url(request), headers=headers, body=b"")
+        report = replace(head, body=await self._body(request, account, head))
         try:
             events = await self._room.receive(account, report)
-        except SignatureInvalid as error:
-            _log.warning("a report for account %r was refused: %s", account, error)
-            raise ApiError(403, error.code, "The signature is missing, or does not fit; nothing was kept.") from None
         except PayloadInvalid as error:
             raise bad_request(error.code, str(error)) from None
-        except (ProviderNotFound, WebhookError) as error:
-            _log.warning("a report for account %r was refused: %s", account, error)
-            raise ApiError(404, "not_found", "No account of that name takes reports.") from None
+        except WebhookError as error:
+            raise _not_taken(account, error) from None
         except PostroomError as error:  # whoever asks has shown no key, so only the log says what is wrong
             _log.error("a report for account %r could not be taken in: %s", account, error)
             raise ApiError(
@@ -64,9 +58,29 @@ class WebhooksApi:
         state_of(request.scope).messages = len(events)
         return THANKS
 
+    async def _body(self, request: Request, account: str, head: WebhookRequest) -> bytes:
+        """Read the body of what may be the provider's. Raises ApiError.
+
+        Of all others it is read too, and nothing of it kept: strangers get one answer, after the same time, whether
+        there is no such account, or only no signature.
+        """
+        try:
+            proven = await self._room.check_webhook_head(account, head)
+        except PostroomError as error:
+            await self._reader.strangers_body(request, keep=False)
+            raise _not_taken(account, error) from None
+        return await (self._reader.body(request) if proven else self._reader.strangers_body(request, keep=True))
+
     def _public_url(self, request: Request) -> str:
         """Return the address the provider called, which some of them sign."""
         if self._settings.public_url is None:
             return str(request.url)
         query = f"?{request.url.query}" if request.url.query else ""
         return f"{self._settings.public_url.rstrip('/')}{request.url.path}{query}"
+
+
+def _not_taken(account: str, error: PostroomError) -> ApiError:
+    """Return the one answer to whoever has proved nothing; only the log says what is wrong."""
+    level = logging.WARNING if isinstance(error, (WebhookError, ProviderNotFound)) else logging.ERROR
+    _log.log(level, "a report for account %r was refused: %s", account, error)
+    return ApiError(403, SignatureInvalid.code, "No account takes this report as it is signed; nothing was kept.")

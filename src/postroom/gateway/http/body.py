@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from starlette.requests import ClientDisconnect
@@ -12,6 +13,7 @@ from postroom.gateway.http.errors import ApiError, bad_request, too_large
 from postroom.gateway.http.form_body import parse_form
 from postroom.gateway.http.json_body import parse_json
 from postroom.gateway.http.requests import state_of
+from postroom.plugin.transport import LARGEST_WEBHOOK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,15 +27,41 @@ _WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 """What zlib calls the formats of RFC 9110 section 8.4.1."""
 
 _PIECE = 65_536
+_PAUSE = 1_048_576
+"""Bytes that are unpacked before other requests may go on: a megabyte takes a few milliseconds."""
+
+STRANGERS_TOGETHER = 33_554_432
+"""Bytes of all bodies that come from people who have shown no key and no signature that holds."""
+
+STRANGERS_SECONDS = 10.0
+"""For such a body to arrive; providers send theirs at once."""
+
 _CLOSE: Final = {"connection": "close"}
 
 
+@dataclass(slots=True)
+class _Budget:
+    """Bytes and seconds that one kind of body may take: `largest` for one of them, `together` for all."""
+
+    largest: int
+    together: int
+    seconds: float
+    held: int = 0
+
+
 class BodyReader:
-    """Reads bodies; one for all requests of a process, since it also counts what they hold together."""
+    """Reads bodies; one for all requests of a process, since it also counts what they hold together.
+
+    Those of callers with a key and those of strangers have budgets of their own: whoever has shown nothing cannot
+    use up what callers need. Where the strangers' is full, the one of them that has been coming for longest makes room,
+    which is an attacker's: a provider's report comes within milliseconds.
+    """
 
     def __init__(self, settings: GatewaySettings) -> None:
-        self._settings = settings
-        self._held = 0
+        self._keyed = _Budget(settings.max_body, settings.max_bodies, settings.body_timeout)
+        seconds = min(STRANGERS_SECONDS, settings.body_timeout)
+        self._strange = _Budget(min(LARGEST_WEBHOOK, settings.max_body), STRANGERS_TOGETHER, seconds)
+        self._coming: dict[int, tuple[RequestState, asyncio.Timeout]] = {}
 
     async def fields(self, request: Request) -> dict[str, Any]:
         """Return the object a body holds, JSON or url-encoded. Raises ApiError."""
@@ -47,42 +75,68 @@ class BodyReader:
 
     async def body(self, request: Request) -> bytes:
         """Return the whole body, unpacked. Raises ApiError (400, 408, 413, 415, 503) or ClientDisconnect."""
+        return await self._read(request, self._keyed)
+
+    async def strangers_body(self, request: Request, *, keep: bool) -> bytes:
+        """Return the body of somebody who has shown nothing yet, or read it and `keep` nothing.
+
+        It is not told from outside which of the two was done. Raises as `body` does.
+        """
+        return await self._read(request, self._strange, keep=keep)
+
+    def release(self, state: RequestState) -> None:
+        """Give back the memory that a request's body was counted with; called when its answer is out."""
+        budget = self._strange if state.strange else self._keyed
+        budget.held -= state.body_bytes
+        state.body_bytes = 0
+
+    async def _read(self, request: Request, budget: _Budget, *, keep: bool = True) -> bytes:
         packing = request.headers.get("content-encoding", "").strip().lower()
         if packing and packing != "identity" and packing not in _WINDOW_BITS:
             raise ApiError(415, "unsupported_encoding", "Send the body plain, or packed with gzip or deflate.")
         length = request.headers.get("content-length", "")
-        if length.isdecimal() and int(length) > self._settings.max_body:
-            raise self._too_large()
+        if length.isdecimal() and int(length[:20]) > budget.largest:
+            raise _too_large(budget)
+        state = state_of(request.scope)
+        state.strange = budget is self._strange
         try:
-            async with asyncio.timeout(self._settings.body_timeout):
-                return await self._gather(request, _Unpacking(packing))
+            async with asyncio.timeout(budget.seconds) as timeout:
+                if state.strange:
+                    self._coming[id(state)] = state, timeout
+                return await self._gather(request, _Unpacking(packing), budget, keep=keep)
         except TimeoutError:
-            seconds = f"{self._settings.body_timeout:g} seconds"
-            raise ApiError(408, "too_slow", f"The body did not arrive within {seconds}.", headers=_CLOSE) from None
+            raise ApiError(
+                408, "too_slow", f"The body did not arrive within {budget.seconds:g} seconds.", headers=_CLOSE
+            ) from None
+        finally:
+            self._coming.pop(id(state), None)
 
-    def release(self, state: RequestState) -> None:
-        """Give back the memory that a request's body was counted with; called when its answer is out."""
-        self._held -= state.body_bytes
-        state.body_bytes = 0
-
-    async def _gather(self, request: Request, unpack: _Unpacking) -> bytes:
+    async def _gather(self, request: Request, unpack: _Unpacking, budget: _Budget, *, keep: bool) -> bytes:
         pieces: list[bytes] = []
         state = state_of(request.scope)
+        size = since_pause = 0
         while True:
             message = await request.receive()
             if message["type"] == "http.disconnect":
                 raise ClientDisconnect
             for piece in unpack.feed(message.get("body", b"")):
-                self._hold(state, len(piece))
-                pieces.append(piece)
+                size, since_pause = size + len(piece), since_pause + len(piece)
+                if size > budget.largest:
+                    raise _too_large(budget)
+                if keep:
+                    self._hold(state, budget, len(piece))
+                    pieces.append(piece)
+                if since_pause > _PAUSE:
+                    since_pause = 0
+                    await asyncio.sleep(0)
             if not message.get("more_body"):
                 unpack.check_end()
                 return b"".join(pieces)
 
-    def _hold(self, state: RequestState, more: int) -> None:
-        if state.body_bytes + more > self._settings.max_body:
-            raise self._too_large()
-        if self._held + more > self._settings.max_bodies:
+    def _hold(self, state: RequestState, budget: _Budget, more: int) -> None:
+        if budget is self._strange and budget.held + more > budget.together:
+            self._cut_the_slowest(state)
+        if budget.held + more > budget.together:
             raise ApiError(
                 503,
                 "busy",
@@ -90,10 +144,18 @@ class BodyReader:
                 headers={"retry-after": "1", **_CLOSE},
             )
         state.body_bytes += more
-        self._held += more
+        budget.held += more
 
-    def _too_large(self) -> ApiError:
-        return too_large(f"The body is larger than {self._settings.max_body:,} bytes.", headers=_CLOSE)
+    def _cut_the_slowest(self, but_not: RequestState) -> None:
+        slowest = next((number for number, (state, _) in self._coming.items() if state is not but_not), None)
+        if slowest is not None:
+            state, timeout = self._coming.pop(slowest)
+            self.release(state)
+            timeout.reschedule(0)
+
+
+def _too_large(budget: _Budget) -> ApiError:
+    return too_large(f"The body is larger than {budget.largest:,} bytes.", headers=_CLOSE)
 
 
 class _Unpacking:

@@ -33,7 +33,10 @@ class RequestState:
     """How many messages were accepted, or events taken in."""
 
     body_bytes: int = 0
-    """What its body is counted with against `max_bodies`."""
+    """What its body is counted with against `max_bodies`, or the strangers' budget."""
+
+    strange: bool = False
+    """Whether its body was read before anybody was known to have sent it."""
 
     def attach(self, scope: Scope) -> None:
         scope[_STATE] = self
