@@ -39,7 +39,8 @@ class Event(BaseModel):
     `provider_message_id` the provider's. `recipient` is who the message was for. `code` and `detail` are the
     provider's words; of a click, `detail` is the link. `permanent` says of a bounce whether the address is dead;
     None where the provider does not say. An inbound message has a `sender`, and its `text`. `dated` is False when
-    the provider gave no time, and `occurred_at` is when its report came.
+    the provider gave no time, and `occurred_at` is when its report came. `verified` is False for a report that nobody
+    has signed, such as a bounce by mail: it counts only for a recipient of a message that is known.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
@@ -49,6 +50,7 @@ class Event(BaseModel):
     provider: str
     occurred_at: datetime
     dated: bool = True
+    verified: bool = True
     account: str | None = None
     message_id: str | None = None
     provider_message_id: str | None = None
@@ -67,5 +69,7 @@ class Event(BaseModel):
         Providers repeat a report until it is answered, some under a new id of the report (SendGrid,
         sendgrid-nodejs issue 1435), so `raw` does not count.
         """
-        content = self.model_dump(mode="json", exclude={"raw", "dated"} | (set() if self.dated else {"occurred_at"}))
+        content = self.model_dump(
+            mode="json", exclude={"raw", "dated", "verified"} | (set() if self.dated else {"occurred_at"})
+        )
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

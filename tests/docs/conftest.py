@@ -8,6 +8,7 @@ OF_PROVIDERS = ("POSTROOM_", "TWILIO_", "VONAGE_", "SENDGRID_", "SMTP_")
 SECRETS = (
     "SMTP_PASSWORD",
     "SMTP_BOUNCE_SECRET",
+    "SMTP_RETURN_PATH_SECRET",
     "SENDGRID_API_KEY",
     "TWILIO_AUTH_TOKEN",
     "TWILIO_API_SECRET",
@@ -25,4 +26,4 @@ def secrets(monkeypatch: pytest.MonkeyPatch) -> None:
         if name.startswith(OF_PROVIDERS):
             monkeypatch.delenv(name)
     for name in SECRETS:
-        monkeypatch.setenv(name, "secret-of-the-pages")
+        monkeypatch.setenv(name, "the-secret-of-all-the-pages-is-long")

@@ -65,6 +65,10 @@ def by_mail(message_id: str, what: str) -> WebhookRequest:
         *("Final-Recipient: rfc822; ann@example.com", f"Action: {what}", "Status: 5.1.1"),
         *("", "--b", "Content-Type: text/rfc822-headers", "", f"Message-ID: <{message_id}@example.org>", "", "--b--"),
     ]
+    return _mailed(lines)
+
+
+def _mailed(lines: list[str]) -> WebhookRequest:
     headers = {"content-type": "message/rfc822", "authorization": f"Bearer {SECRET}"}
     return WebhookRequest("POST", URL, headers, "\r\n".join(lines).encode())
 
@@ -132,4 +136,37 @@ async def test_a_report_moves_the_message_it_is_about(
         shown = await room.outbox.get(receipt.id)
     assert shown.receipt.status == status
     assert len(shown.events) == len(set(told))
+    await transport.resources.close()
+
+
+def complaint(message_id: str, *about: str) -> WebhookRequest:
+    """An abuse report (RFC 5965) as anybody could write it."""
+    lines = [
+        "From: abuse@example.net",
+        "Date: Thu, 1 Jan 2026 14:00:00 +0000",
+        'Content-Type: multipart/report; report-type=feedback-report; boundary="b"',
+        *("", "--b", "Content-Type: message/feedback-report", "", "Feedback-Type: abuse", "Version: 1"),
+        *(f"Original-Rcpt-To: <{address}>" for address in about),
+        *("", "--b", "Content-Type: text/rfc822-headers", "", f"Message-ID: <{message_id}@example.org>", "", "--b--"),
+    ]
+    return _mailed(lines)
+
+
+STRANGERS = [f"victim{number}@example.net" for number in range(5)]
+
+
+async def test_a_forged_report_puts_nobody_on_the_list_who_did_not_get_the_message_it_names(sent: Sending) -> None:
+    room, receipt, transport = await sent("smtp")
+    dsn = by_mail(receipt.id, "failed")
+    swapped = _mailed(dsn.body.decode().replace("ann@example.com", "victim@example.net").split("\r\n"))
+    async with room:
+        for forged in (complaint("0" * 32, *STRANGERS), complaint(receipt.id, *STRANGERS), swapped):
+            for event in transport.parse_webhook(forged):
+                await room.outbox.record(event)
+        assert await room.outbox.suppressions.list() == []
+        assert (await room.outbox.get(receipt.id)).receipt.status == "sent"
+        for event in transport.parse_webhook(complaint(receipt.id, "Ann@example.com")):
+            await room.outbox.record(event)
+        [learned] = await room.outbox.suppressions.list()
+    assert (learned.address, learned.reason) == ("ann@example.com", "complained")
     await transport.resources.close()

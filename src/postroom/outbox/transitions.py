@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from postroom.addresses import Address
 from postroom.errors import IdempotencyConflict, MessageNotFound, OutboxError, Outcome, StateConflict
 from postroom.events import EventType
 from postroom.messages import Email
@@ -84,17 +85,36 @@ def expired(message: StoredMessage) -> Transitioned:
     return Transitioned(status, receipt.model_copy(update={"status": status}), message.progress, NEVER)
 
 
-def reported(event: Event) -> Transition | None:
+def reported(event: Event, message: StoredMessage) -> Transition | None:
     """Return the transition that a provider's report causes, if it may be made where its message is."""
-    return _REPORTED.get(event.type)
+    return _REPORTED.get(event.type) if _believed(event, message) else None
 
 
-def teaches(event: Event, *, about_ours: bool) -> bool:
-    """Whether a report may change the suppression list.
+def teaches(event: Event, message: StoredMessage | None) -> bool:
+    """Whether a report may change the suppression list; `message` is the one of ours that it is about, if any.
 
-    Anybody can write a bounce of something that was never sent; what people say of themselves needs no message.
+    Anybody can write a bounce of something that was never sent; what people say of themselves needs no message, if it
+    is signed.
     """
-    return about_ours or event.type is not EventType.BOUNCED
+    if message is None:
+        return event.verified and event.type is not EventType.BOUNCED
+    return _believed(event, message)
+
+
+def _believed(event: Event, message: StoredMessage) -> bool:
+    """Whether a report is signed, or about a recipient of the message that it names.
+
+    Whoever got a message could otherwise report, in its name, that somebody else's address is dead.
+    """
+    addresses = {result.address for result in message.receipt.recipients}
+    return event.verified or (event.recipient is not None and _same_mailbox(event.recipient, addresses))
+
+
+def _same_mailbox(address: str, others: set[str]) -> bool:
+    """Whether an address is one of `others`: whatever its case, and with its domain in either form (RFC 5891)."""
+    forms = {other.lower() for other in others}
+    forms |= {(Address(other).ascii_email or other).lower() for other in others if not other.isascii()}
+    return address.strip().lower() in forms
 
 
 def is_late_news(settlement: Settlement) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from engines.process import MakeOutbox, Process
@@ -207,7 +208,47 @@ def test_what_expires_is_what_its_recipients_say(outcomes: dict[str, Outcome], s
     ],
 )
 def test_reports_move_messages(type_: EventType, transition: Transition | None) -> None:
-    event = Event(type=type_, channel=Channel.EMAIL, provider="stage", occurred_at=datetime(2027, 1, 1, tzinfo=UTC))
-    assert reported(event) is transition
-    assert teaches(event, about_ours=True)
-    assert teaches(event, about_ours=False) is (type_ is not EventType.BOUNCED)
+    event = report(type_)
+    assert reported(event, OURS) is transition
+    assert teaches(event, OURS)
+    assert teaches(event, None) is (type_ is not EventType.BOUNCED)
+
+
+def report(type_: EventType, **more: Any) -> Event:
+    when = datetime(2027, 1, 1, tzinfo=UTC)
+    return Event(**{"type": type_, "channel": Channel.EMAIL, "provider": "stage", "occurred_at": when, **more})
+
+
+def ours(*addresses: str) -> StoredMessage:
+    results = tuple(RecipientResult(address=address, outcome=Outcome.ACCEPTED) for address in addresses)
+    receipt = Receipt(id="m", channel=Channel.EMAIL, status=Status.SENT, account="a0", recipients=results)
+    return StoredMessage(1, "m", "a0/email", receipt, Progress())
+
+
+OURS = ours("ann@example.org", "bob@bücher.example")
+
+
+@pytest.mark.parametrize("type_", EventType)
+@pytest.mark.parametrize("recipient", [None, "", "eve@example.org", "ann@example.org.evil.example", "nn@example.org"])
+def test_an_unsigned_report_about_anybody_but_a_recipient_of_its_message_changes_nothing(
+    type_: EventType, recipient: str | None
+) -> None:
+    event = report(type_, verified=False, recipient=recipient)
+    assert not teaches(event, OURS)
+    assert not teaches(event, None)
+    assert reported(event, OURS) is None
+
+
+@pytest.mark.parametrize(
+    "recipient", ["ann@example.org", " ANN@Example.Org", "bob@bücher.example", "bob@xn--bcher-kva.example"]
+)
+def test_an_unsigned_report_about_a_recipient_of_its_message_counts(recipient: str) -> None:
+    event = report(EventType.BOUNCED, verified=False, recipient=recipient)
+    assert teaches(event, OURS)
+    assert reported(event, OURS) is Transition.BOUNCE
+    assert not teaches(event, None)
+
+
+def test_whether_a_report_is_signed_makes_it_no_other_report() -> None:
+    signed, unsigned = (report(EventType.BOUNCED, verified=verified) for verified in (True, False))
+    assert signed.fingerprint == unsigned.fingerprint

@@ -1,8 +1,8 @@
 """Bounces: what comes back by mail, delivery status notifications (RFC 3464), and complaints (ARF, RFC 5965).
 
-A mail proves nothing about who wrote it, so what comes in is vouched for by the account's own mail server, which
-presents `bounce_secret`. Anybody can write to the address, though: a report says that an address is dead only when
-it gives back the Message-ID of what it is about, which those who got the message know, and nobody else.
+What comes in is passed on by the account's own mail server, which presents `bounce_secret`. Anybody can write to it,
+though, and a mail proves nothing about who wrote it: no event is `verified`, so that it counts only for a recipient of
+a message that is known. Where the account has signed return paths, a bounce must have come to one of them.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from postroom.plugin import WebhookRequest
+    from postroom_smtp.return_paths import ReturnPaths
     from postroom_smtp.settings import SmtpSettings
 
 READ = 524_288
@@ -73,6 +74,7 @@ _FIRST_YEAR = 1982
 """When RFC 821 began mail as we know it."""
 
 _RETURNED = ("message/rfc822", "text/rfc822-headers", "message/global", "message/global-headers")
+_ADDRESSED_TO = ("X-Original-To", "Delivered-To", "Envelope-To", "To")
 _STATUS = re.compile(r"([245])\.([0-9]{1,3})\.([0-9]{1,3})")
 _MESSAGE_ID = re.compile(r"<[^<>\s]{1,998}>")
 _LINE = re.compile(rb"\r\n?|\n")
@@ -92,7 +94,7 @@ def read(account: str, settings: SmtpSettings, request: WebhookRequest) -> list[
     mail = message_from_bytes(_bounded(account, request.body))
     if not mail.keys():
         raise PayloadInvalid(f"{account}: not a mail: it has no header")
-    return list(_events(account, mail))
+    return list(_events(account, mail, settings.return_paths))
 
 
 def verify(account: str, settings: SmtpSettings, request: WebhookRequest) -> None:
@@ -122,24 +124,37 @@ def _over(pattern: re.Pattern[bytes], body: bytes, most: int) -> bool:
     return next(islice(pattern.finditer(body), most, None), None) is not None
 
 
-def _events(account: str, mail: Part) -> Iterator[Event]:
+def _events(account: str, mail: Part, return_paths: ReturnPaths | None) -> Iterator[Event]:
     parts = {part.get_content_type(): part for part in reversed(_parts(mail))}
     message_id = next((found for kind in _RETURNED if kind in parts and (found := _returned_id(parts[kind]))), None)
     message_id = message_id or _first_id(_field(mail, "In-Reply-To"))
     own = _OWN_ID.match(message_id or "")
+    signed = return_paths.message_id(_return_path_fields(mail, parts)) if return_paths else None
     about: dict[str, Any] = {
         "channel": Channel.EMAIL,
         "provider": "smtp",
         "account": account,
-        "message_id": own[1] if own else None,
-        "provider_message_id": message_id,
+        "message_id": signed or (own[1] if own else None),
+        "provider_message_id": None if signed else message_id,
+        "verified": False,
     }
-    if status := parts.get("message/delivery-status"):
+    status = parts.get("message/delivery-status")
+    if status and return_paths and not signed:
+        yield Event(**about, **_when(mail), type=EventType.OTHER, detail="a bounce to none of the signed return paths")
+    elif status:
         yield from _statuses(about, mail, status)
     elif feedback := parts.get("message/feedback-report"):
         yield from _complaints(about, mail, feedback)
     else:
         yield Event(**about, **_when(mail), type=EventType.OTHER, sender=_sender(mail), detail=_field(mail, "Subject"))
+
+
+def _return_path_fields(mail: Part, parts: Mapping[str, Part]) -> Iterator[str]:
+    """Where the address that a report came to may stand; a complaint goes elsewhere, and names it (RFC 5965 3.2)."""
+    for name in _ADDRESSED_TO:
+        yield from (_text(value)[:LONGEST_FIELD] for value in (mail.get_all(name) or [])[:MOST_FIELDS])
+    if feedback := parts.get("message/feedback-report"):
+        yield _field(next(iter(_parts(feedback)), feedback), "Original-Mail-From") or ""
 
 
 def _statuses(about: dict[str, Any], mail: Part, status: Part) -> Iterator[Event]:
@@ -157,7 +172,9 @@ def _statuses(about: dict[str, Any], mail: Part, status: Part) -> Iterator[Event
             recipient=recipient,
             code=code[0] if code else None,
             detail=_typed(group, "Diagnostic-Code"),
-            permanent=_dead(code) if of is EventType.BOUNCED and about["provider_message_id"] else None,
+            permanent=_dead(code)
+            if of is EventType.BOUNCED and (about["message_id"] or about["provider_message_id"])
+            else None,
             raw=_raw(group),
         )
 

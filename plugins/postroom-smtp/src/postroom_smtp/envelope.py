@@ -95,12 +95,15 @@ class PreparedMessage:
         return b"RCPT TO:<%b>%b\r\n" % (address, dsn.rcpt_parameters(address))
 
 
-def prepare(email: Email, dsn: Dsn | None) -> PreparedMessage:
-    """Prepare `email` for the recipients it is for. Raises MessageError."""
+def prepare(email: Email, dsn: Dsn | None, return_path: str | None = None) -> PreparedMessage:
+    """Prepare `email` for the recipients it is for; `return_path` is the envelope sender, else its sender is.
+
+    Raises MessageError.
+    """
     if email.from_ is None:
         raise MessageError("the e-mail has no sender; give it from, or set it on the account")
     known = {address.email: address for address in (*email.to, *email.cc, *email.bcc)}
-    sender = _path(email.from_)
+    sender = return_path.encode() if return_path else _path(email.from_)
     recipients = {address: _path(known[address]) for address in email.recipients}
     utf8 = needs_smtputf8(email)
     content = with_crlf(to_bytes(email, smtputf8=utf8))

@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Awaitable, Callable
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from ipaddress import ip_address
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
-from postroom.addresses import refuse_breaks
-from postroom.plugin import AccountSettings, OnUnknown
+from postroom.addresses import Address, refuse_breaks
+from postroom.errors import InvalidAddress
+from postroom.plugin import AccountSettings, OnUnknown, brought_by_message
+from postroom_smtp.return_paths import LONGEST_NAME, ReturnPaths
 
 Tls = Literal["starttls", "implicit", "none", "opportunistic"]
 TokenSource = Callable[[], Awaitable[str]]
@@ -37,6 +39,16 @@ def _ehlo_name(value: str) -> str:
     return value
 
 
+def _return_path(value: str) -> str:
+    try:
+        address = Address(value)
+    except InvalidAddress as error:
+        raise ValueError(str(error)) from None
+    if not address.email.isascii() or len(address.email.rpartition("@")[0]) > LONGEST_NAME:
+        raise ValueError(f"must be an ASCII address with at most {LONGEST_NAME} characters before the @")
+    return address.email
+
+
 class SmtpSettings(AccountSettings):
     """An account at an SMTP server.
 
@@ -52,7 +64,8 @@ class SmtpSettings(AccountSettings):
     taken; 600, which RFC 5321 section 4.5.3.2.6 gives it, and no single reply may take longer in all. The RFC's other
     minima (2 to 5 minutes) are longer than the 60 of `timeout`: a message given up there was surely not sent, and may
     go elsewhere at once. `bounce_secret` is what a mail server presents with the bounces that it passes on; without it
-    none are taken.
+    none are taken. With `return_path`, an address such as `bounces@example.org`, and `return_path_secret` each message
+    has an envelope sender of its own below that address, signed, and a bounce counts only when it came to one of those.
     """
 
     env_vars: ClassVar[dict[str, str]] = {
@@ -81,6 +94,8 @@ class SmtpSettings(AccountSettings):
     concurrency: int = Field(default=1000, ge=1, le=10_000)
     on_unknown: OnUnknown = "retry"
     bounce_secret: SecretStr | None = Field(default=None, min_length=16)
+    return_path: Annotated[str, AfterValidator(_return_path)] | None = None
+    return_path_secret: SecretStr | None = Field(default=None, min_length=32)
 
     @field_validator("port")
     @classmethod
@@ -111,6 +126,20 @@ class SmtpSettings(AccountSettings):
         if username is not None and info.data.get("tls") == "none" and not is_loopback(info.data.get("host", "")):
             raise ValueError('would travel unencrypted with tls = "none"; choose starttls or implicit')
         return password
+
+    @model_validator(mode="after")
+    def _return_path_is_signed(self, info: ValidationInfo) -> Self:
+        lacks_one = (self.return_path is None) != (self.return_path_secret is None)
+        if lacks_one and not brought_by_message(info):  # which has credentials of its own, and none of the account's
+            raise ValueError("return_path and return_path_secret go together; set both or none")
+        return self
+
+    @cached_property
+    def return_paths(self) -> ReturnPaths | None:
+        """The signed envelope senders of this account's messages, where it has them."""
+        if self.return_path is None or self.return_path_secret is None:
+            return None
+        return ReturnPaths(self.return_path, self.return_path_secret.get_secret_value())
 
     @property
     def ehlo_name(self) -> str:

@@ -105,9 +105,11 @@ class SmtpEmail(EmailTransport[SmtpSettings]):
 
     async def _prepare(self, email: Email) -> PreparedMessage:
         dsn = read_dsn(self.account, email.provider_options) if email.provider_options else None
+        paths = self.settings.return_paths
+        return_path = paths.path_for(email.id) if paths else None
         if _octets(email) < LARGE:
-            return prepare(email, dsn)
-        return await asyncio.to_thread(prepare, email, dsn)
+            return prepare(email, dsn, return_path)
+        return await asyncio.to_thread(prepare, email, dsn, return_path)
 
     async def _ready_connector(self) -> Connector:
         if self._connector is None:

@@ -58,9 +58,9 @@ def record_event(
     ).rowcount
     if not kept:
         return None
-    if suppression and teaches(event, about_ours=message is not None):
+    if suppression and teaches(event, message):
         suppressions.put(connection, suppression)
-    caused = reported(event)
+    caused = reported(event, message) if message else None
     if message and caused:
         with suppress(StateConflict):  # it came late, or out of order: the message is further on already
             return _written(connection, message, transitioned(message, caused), now)

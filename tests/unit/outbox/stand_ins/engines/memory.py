@@ -233,12 +233,12 @@ class MemoryStore:
             return None
         self._memory.reports.add(event.fingerprint)
         row = self._subject_of(event)
-        if suppression and teaches(event, about_ours=row is not None):
+        if suppression and teaches(event, row.stored() if row else None):
             await self.add_suppression(suppression)
         if row is None:
             return None
         row.events.append(event)
-        if caused := reported(event):
+        if caused := reported(event, row.stored()):
             with suppress(StateConflict):
                 return self._moved(row, transitioned(row.stored(), caused))
         return row.receipt_now()
