@@ -26,15 +26,21 @@ def config(port: int) -> str:
     return f"""
 [defaults]
 email = "mail"
-sms = "twilio"
+sms = "texts"
 [accounts.mail]
 provider = "smtp"
 host = "127.0.0.1"
 port = {port}
 tls = "none"
 from = "Desk <desk@example.org>"
-[accounts.twilio]
+[accounts.texts]
 provider = "memory"
+from = "+15005550006"
+[accounts.twilio]
+provider = "twilio"
+account_sid = "AC00000000000000000000000000000000"
+auth_token = "secret"
+base_url = "http://127.0.0.1:9"
 from = "+15005550006"
 [gateway]
 rate_limit = "1000/s"

@@ -144,6 +144,35 @@ def test_a_key_of_one_account_may_not_reach_another_by_the_rules_or_a_route(serv
     assert gateway.get("/v1/messages", key=key).json["messages"][0]["account"] == "texts"
 
 
+@pytest.mark.parametrize("provider", ["console", "file", "postroom", "twilio", "smtp"])
+@pytest.mark.parametrize("scope", [(), ("--channel", "sms", "--channel", "email")])
+def test_a_key_without_accounts_may_name_nothing_that_the_configuration_does_not_name(
+    gateway: Gateway, provider: str, scope: tuple[str, ...]
+) -> None:
+    key = made(gateway, *scope)["key"]
+    for path, body in (("sms", SMS), ("email", EMAIL)):
+        reply = gateway.post(f"/v1/communicate/{path}", {**body, "provider": provider}, key=key)
+        assert (reply.status, reply.json["error"]) == (403, "forbidden")
+
+
+def test_what_brings_no_credentials_that_a_provider_takes_does_not_reach_it_either(gateway: Gateway) -> None:
+    for provider in ("console", "file", "postroom"):
+        body = {**SMS, "provider": provider, "options": {"postroom_key": "eu--0123456789abcdef"}}
+        assert gateway.post("/v1/communicate/sms", body).status == 400
+
+
+def test_a_message_may_bring_the_credentials_for_a_provider_without_an_account(gateway: Gateway) -> None:
+    own = {"twilio_sid": f"AC{'0' * 32}", "twilio_auth_token": "secret"}
+    body = {"data": {**SMS["data"], "from": "+15005550006"}, "provider": "twilio", "options": own}
+    assert gateway.post("/v1/communicate/sms", body).status == 202
+
+
+def test_a_provider_without_an_account_is_for_keys_that_list_it(gateway: Gateway) -> None:
+    key = made(gateway, "--account", "console")["key"]
+    body = {"data": {**SMS["data"], "from": "+15005550006"}, "provider": "console"}
+    assert gateway.post("/v1/communicate/sms", body, key=key).status == 202
+
+
 def test_a_key_of_one_sender_may_not_send_as_another(gateway: Gateway) -> None:
     key = made(gateway, "--sender", "+15005550006")["key"]
     one, other = ({"data": {**SMS["data"], "from": number}} for number in ("+15005550006", "+15005550007"))

@@ -137,6 +137,13 @@ class Config(Section):
                     raise InvalidOption(f"no account {via!r}{hint}", path=f"routes.{name}.via")
         return self
 
+    @property
+    def names_in_use(self) -> frozenset[str]:
+        """Every name that stands for a way to send: accounts, their providers, routes, what defaults and rules use."""
+        providers = map(self.provider_of, self.accounts)
+        chosen = (self.defaults.email, self.defaults.sms, *(rule.use for rule in self.rules))
+        return frozenset({*self.accounts, *providers, *self.routes, *filter(None, chosen)})
+
     def provider_of(self, account: str) -> str:
         """Return the provider of a configured account."""
         source = self.accounts[account]

@@ -149,17 +149,17 @@ def check_scope(scope: KeyScope, message: Email | Sms, accounts: tuple[str, ...]
     or provider that the message names itself.
     """
     if scope.channels and message.channel_name not in scope.channels:
-        raise _forbidden(f"This key may not send {message.channel_name}.")
+        raise forbidden(f"This key may not send {message.channel_name}.")
     own = {*scope.accounts}
     if own and message.provider not in own and not (accounts and own.issuperset(accounts)):
-        raise _forbidden("This key may not use that provider or account.")
+        raise forbidden("This key may not use that provider or account.")
     sender = message.from_
     if sender is None:
         return
     named = sender if isinstance(sender, str) else sender.email
     if (scope.senders and named not in scope.senders) or (not scope.senders and not isinstance(sender, str)):
-        raise _forbidden("This key may not send from that sender; leave it out for the account's own.")
+        raise forbidden("This key may not send from that sender; leave it out for the account's own.")
 
 
-def _forbidden(message: str) -> ApiError:
+def forbidden(message: str) -> ApiError:
     return ApiError(403, "forbidden", message)

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from postroom.errors import PostroomError
-from postroom.gateway.access.keys import check_scope
+from postroom.gateway.access.keys import check_scope, forbidden
 from postroom.gateway.http.errors import ApiError, Problem, from_postroom_error, invalid_message
 from postroom.gateway.http.requests import state_of
 from postroom.gateway.http.responses import JsonResponse
@@ -53,6 +53,7 @@ class CommunicateApi:
     ) -> None:
         self._room = room
         self._settings = room.config.gateway
+        self._names = room.config.names_in_use
         self._authenticator = authenticator
         self._rate_limiter = rate_limiter
         self._quotas = quotas
@@ -126,6 +127,7 @@ class CommunicateApi:
         if not isinstance(item, dict):
             raise invalid_message((Problem("", "must be an object"),))
         message = read(item, self._settings)
+        self._check_provider(message, key)
         by_country = self._quotas.limits_countries(message)
         destinations = self._destinations(message) if key.scope.accounts or by_country else ()
         if key.scope.restricted or message.from_ is not None:
@@ -135,6 +137,18 @@ class CommunicateApi:
         if isinstance(message, Email):
             message = self._unsubscribe_links.add_to(message)
         return message.stamped(idempotency_key=idempotency_key) if idempotency_key else message
+
+    def _check_provider(self, message: Email | Sms, key: ApiKey) -> None:
+        """Raise ApiError (403) for a provider that nothing here is set up for, unless the key lists it.
+
+        A message may bring the credentials for it. Without that, `memory` would keep what anybody sends, and `console`
+        would write it into the log.
+        """
+        name = message.provider
+        if name is None or message.options or name in self._names or name in key.scope.accounts:
+            return
+        if self._room.registry.knows(name):
+            raise forbidden("This service has no account of that provider; leave provider out, or name an account.")
 
     def _destinations(self, message: Email | Sms) -> tuple[str, ...]:
         try:
