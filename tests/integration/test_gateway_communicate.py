@@ -188,7 +188,7 @@ def test_what_curl_calls_url_encoded_though_it_is_json_is_read_as_json(gateway: 
         {"to": "+447700900123", "body": "flat"},
         {"data": {"to": ["+447700900123", "+447700900124"], "body": "a list"}, "required": True},
         {"data": {"to": "+447700900123", "body": "x"}, "options": {"required": "true"}, "unknown": [1]},
-        {"provider": "twilio", "data": {"to": "+447700900123", "from": "", "body": "x"}},
+        {"provider": "texts", "data": {"to": "+447700900123", "from": "", "body": "x"}},
     ],
 )
 def test_an_sms_in_any_of_its_shapes_is_accepted(gateway: Gateway, body: Any) -> None:
