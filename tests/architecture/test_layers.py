@@ -103,7 +103,8 @@ FLOORS: dict[str, list[str]] = {
     "postroom.cli.demo": ["samples results", "providers failover", "command"],
     "postroom.cli.send_many": ["rows", "results_file", "run", "command"],
     "postroom.testing": [
-        "smtp_script http inbox",
+        "smtp_script listening inbox",
+        "http",
         "smtp_connection",
         "smtp",
         "demonstration conformance pytest_plugin",

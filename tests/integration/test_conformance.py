@@ -74,7 +74,7 @@ def _name(case: ElementTree.Element) -> str:
 
 def test_a_right_plugin_passes_the_whole_kit(run_kit: RunKit) -> None:
     run = run_kit("TestRight")
-    assert run.failed == {}
+    assert run.failed == {}, run.shown
     assert run.passed > 100
     assert "RightSms (TestRight): " in run.shown
     assert "do not apply" not in run.shown
@@ -173,7 +173,7 @@ def blocks(page: str) -> list[str]:
 
 def test_the_test_module_of_the_kits_page_passes(run_kit: RunKit) -> None:
     run = run_kit(text=blocks("plugins/conformance-kit.md")[0])
-    assert run.failed == {}
+    assert run.failed == {}, run.shown
     assert run.passed > 80
 
 

@@ -17,6 +17,8 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Literal, Self
 from urllib.parse import parse_qsl, urlsplit
 
+from postroom.testing.listening import stop_listening
+
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Mapping
@@ -140,7 +142,7 @@ class HttpRecorder:
         return self
 
     async def __aexit__(self, *failure: object) -> None:
-        self._server.close()
+        await stop_listening(self._server)
         conversations = [task for task in self._conversations if task]
         for task in conversations:
             task.cancel()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Self
 
+from postroom.testing.listening import stop_listening
 from postroom.testing.smtp_connection import Connection
 from postroom.testing.smtp_script import EXTENSIONS, RecordedMessage, Script, Stage
 
@@ -38,7 +39,7 @@ class SmtpRecorder(Script):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._server is not None
-        self._server.close()
+        await stop_listening(self._server)
         closing = [connection.closed for connection in self.opened]
         for connection in list(self.opened):
             connection.abort()
