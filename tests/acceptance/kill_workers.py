@@ -33,6 +33,12 @@ from postroom.outbox.views import MessageFilter
 from postroom.receipts import Status
 
 BATCH = 1000
+NEVER_BEGUN = 0.15
+"""Part of the messages in doubt that may never have arrived."""
+
+A_FEW = 10
+"""Of so few messages no part is worth a word."""
+
 GIVES_UP = 5.0
 """Seconds after which a worker that sends nothing is killed all the same."""
 
@@ -122,6 +128,9 @@ async def _found(config: Path, expected: dict[str, dict[str, str]], servers: dic
             "repeated": len(servers[account].repeated),
             "foreign": len(counts.keys() - names.keys()),
             "in_doubt": sum(statuses.get(id_) is Status.IN_DOUBT for id_ in ids),
+            "never_arrived": sum(
+                not counts[name] and statuses.get(id_) is Status.IN_DOUBT for name, id_ in names.items()
+            ),
             "unsettled": sum(statuses.get(id_) not in {Status.SENT, Status.IN_DOUBT} for id_ in ids),
         }
     return report
@@ -133,6 +142,9 @@ def broken(report: dict[str, Any]) -> list[Any]:
     found = [name for name in ("missing", "lost", "unlisted") if report[name]]
     found += [f"{name} {what}" for name, seen in accounts.items() for what in ("foreign", "unsettled") if seen[what]]
     found += [f"{name} repeated" for name in ("careful", "texts") if accounts[name]["repeated"]]
+    doubted = sum(seen["in_doubt"] for seen in accounts.values())
+    if sum(seen["never_arrived"] for seen in accounts.values()) > max(NEVER_BEGUN * doubted, A_FEW):
+        found.append("in doubt, though never begun")
     return found + (["mail in_doubt"] if accounts["mail"]["in_doubt"] else [])
 
 

@@ -114,7 +114,7 @@ async def test_a_worker_that_wakes_while_messages_wait_goes_on_and_leaves_none_b
         assert mail.repeated == {}
         found = await states(config)
         assert found.keys() <= {Status.SENT, Status.IN_DOUBT}
-        # What the sleeper had claimed and not begun is in doubt since another took it over, and was not sent after all.
+        # What the sleeper had begun is in doubt since another took it over; where its bytes had not left, it never came.
         assert 200 - len(mail.arrivals) <= found[Status.IN_DOUBT] <= 4
 
 

@@ -34,7 +34,7 @@ FLOORS: dict[str, list[str]] = {
         "__main__",
     ],
     "postroom.plugin": [
-        "demonstration cancellation files settings",
+        "demonstration cancellation confirmation files settings",
         "resources",
         "transport",
         "http_session http",
@@ -63,7 +63,7 @@ FLOORS: dict[str, list[str]] = {
         "factory",
     ],
     "postroom.outbox.sqlite": [
-        "migrations database",
+        "migrations database begun",
         "schema",
         "claim settle suppressions query",
         "insert update",

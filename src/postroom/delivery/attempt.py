@@ -9,9 +9,10 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, TypeVar
 
 from postroom.addresses import Address
-from postroom.delivery.dispatcher import AttemptResult, Confirm, Withdrawn, early_fault
+from postroom.delivery.dispatcher import AttemptResult, early_fault
 from postroom.errors import DeliveryError, MessageError, PostroomError, Suppressed, UnsupportedFeature
 from postroom.messages import Email, Message
+from postroom.plugin.confirmation import Withdrawn
 from postroom.receipts import Channel
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from postroom.delivery.accounts import Accounts, Target
     from postroom.delivery.dispatcher import AccountDispatcher
     from postroom.delivery.progress import DeliveryProgress
+    from postroom.plugin.confirmation import Confirm
 
 MessageT = TypeVar("MessageT", bound=Message)
 

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -15,14 +14,16 @@ from postroom.addresses import Address
 from postroom.delivery.rate_limiter import RateLimiter
 from postroom.errors import ConfigError, ContractViolation, DeliveryError, OutcomeUnknown, PostroomError
 from postroom.plugin.cancellation import mark_cancelled, was_handed_over
+from postroom.plugin.confirmation import Withdrawn, confirming
 from postroom.plugin.transport import Transport
 from postroom.receipts import Accepted, Channel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from postroom.delivery.middleware import Entered, SendMiddleware
     from postroom.messages import Message
+    from postroom.plugin.confirmation import Confirm
 
 _log = logging.getLogger("postroom.delivery")
 
@@ -31,14 +32,6 @@ Answer = Accepted | PostroomError
 
 An error that a batch shares would be raised once for each of its messages, each time with a longer traceback.
 """
-
-
-Confirm = Callable[[], Awaitable[None]]
-"""Awaited immediately before a message is handed over; raises Withdrawn when it must not be any more."""
-
-
-class Withdrawn(Exception):
-    """The message must not be handed over any more, and was not: it belongs to somebody else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +58,13 @@ class _Waiting:
         """Whether somebody still waits for it."""
         return not self.future.done()
 
-    async def confirmed(self) -> bool:
-        """Whether it is still wanted, and was not withdrawn."""
+    async def ask(self) -> None:
+        """Ask whether it may still be handed over; after that nobody waits for one that may not."""
         if self.confirm is not None and self.is_wanted:
             try:
                 await self.confirm()
             except Exception as error:  # noqa: BLE001 - whoever waits must get it
                 self.fail(error)
-        return self.is_wanted
 
     def fail(self, error: BaseException) -> None:
         """Give whoever still waits an error to raise."""
@@ -131,8 +123,8 @@ class AccountDispatcher:
                     if self._rate_limiter:
                         await self._rate_limiter.acquire()
                     if confirm is not None:
-                        await confirm()
-                    if self._middleware is not None:
+                        answer = await self._send_confirmed(message, confirm)
+                    elif self._middleware is not None:
                         answer = await self._send_through_middleware(message, self._middleware)
                     else:
                         answer = self._checked(await self._with_timeout(self.transport.send, message))
@@ -163,6 +155,14 @@ class AccountDispatcher:
         except Exception:  # noqa: BLE001 - a plugin may raise anything
             _log.exception("%s: closing failed", self.transport.account)
 
+    async def _send_confirmed(self, message: Message, confirm: Confirm) -> Accepted:
+        if not self.transport.confirms:
+            await confirm()
+        with confirming(confirm if self.transport.confirms else None):
+            if self._middleware is not None:
+                return await self._send_through_middleware(message, self._middleware)
+            return self._checked(await self._with_timeout(self.transport.send, message))
+
     async def _send_through_middleware(self, message: Message, middleware: SendMiddleware) -> Accepted:
         async with middleware.around(message, self.transport.account):
             return self._checked(await self._with_timeout(self.transport.send, message))
@@ -174,7 +174,7 @@ class AccountDispatcher:
                 return await send(what)
             async with asyncio.timeout(self.settings.timeout):
                 return await send(what)
-        except PostroomError:
+        except (PostroomError, Withdrawn):
             raise
         except asyncio.CancelledError as error:
             if _is_being_cancelled():
@@ -238,8 +238,8 @@ class AccountDispatcher:
     async def _run_batch(self, batch: list[_Waiting]) -> None:
         if self._rate_limiter:
             await self._rate_limiter.acquire(len(batch))
-        confirmed = [waiting for waiting in batch if await waiting.confirmed()]
-        batch = [waiting for waiting in confirmed if waiting.is_wanted]  # one may be cancelled while others confirm
+        await asyncio.gather(*(waiting.ask() for waiting in batch))  # together: one write may serve them all
+        batch = [waiting for waiting in batch if waiting.is_wanted]
         if not batch:
             return
         for waiting in batch:

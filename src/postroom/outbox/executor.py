@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING
 
 from postroom.delivery.accounts import Target
 from postroom.delivery.attempt import attempt, prepare, split_for_transport
-from postroom.delivery.dispatcher import AttemptResult, Withdrawn
+from postroom.delivery.dispatcher import AttemptResult
 from postroom.delivery.progress import DeliveryProgress
 from postroom.errors import OutcomeUnknown, PluginError, PostroomError
 from postroom.outbox.account_health import HealthSample, health_sample_of
 from postroom.outbox.outcome_policy import OutcomePolicy
 from postroom.outbox.records import Settlement, account_of
+from postroom.plugin.confirmation import Withdrawn
 from postroom.plugin.transport import UnknownAttempt
 from postroom.receipts import Accepted, Channel, NotTaken, Receipt, Status
 
@@ -30,12 +31,12 @@ if TYPE_CHECKING:
 
     from postroom.config.outbox import OutboxSettings
     from postroom.delivery.accounts import Accounts
-    from postroom.delivery.dispatcher import Confirm
     from postroom.delivery.observers import Observers
     from postroom.delivery.routing import Router
     from postroom.events import Event
     from postroom.messages import Message
     from postroom.outbox.records import AccountHealth, ClaimedMessage, UnreadableMessage
+    from postroom.plugin.confirmation import Confirm
 
 _log = logging.getLogger("postroom.outbox")
 
@@ -104,10 +105,10 @@ class MessageExecutor:
         health: Mapping[str, AccountHealth],
         suppressed: SuppressedRecipients,
         confirm: Confirm | None = None,
-    ) -> tuple[Settlement | None, HealthSample | None]:
+    ) -> tuple[Settlement, HealthSample | None]:
         """Hand a claimed message over to the account of its queue, once; to nobody whom `suppressed` name.
 
-        None in place of a settlement when `confirm` withdrew it before anything was sent: it is another worker's now.
+        What `confirm` withdraws before anything was sent goes back, should it be this worker's after all.
         """
         delivery = _delivery(entry)
         if entry.expires_at <= self.clock():
@@ -130,7 +131,7 @@ class MessageExecutor:
             return self._interrupted(entry, delivery, health), None
         except Withdrawn:
             _log.warning("message %s: not handed over, since another worker may have it now", entry.id)
-            return (self._interrupted(entry, delivery, health) if delivery.last_attempt is not before else None), None
+            return self._interrupted(entry, delivery, health), None
         sample = health_sample_of(skipped, before, delivery)
         return self._decide.next(entry, delivery, recipients, health), sample
 
@@ -142,8 +143,12 @@ class MessageExecutor:
         """Set a message aside that cannot be read back."""
         return self._decide.unreadable(entry)
 
+    def rescued(self, entry: ClaimedMessage, health: Mapping[str, AccountHealth]) -> Settlement:
+        """Decide upon a message whose worker died: there is doubt only if that had begun to hand it over."""
+        return self.crashed(entry, health) if entry.begun else self._decide.never_begun(entry, _delivery(entry))
+
     def crashed(self, entry: ClaimedMessage, health: Mapping[str, AccountHealth]) -> Settlement:
-        """Decide upon a message whose worker died: it may have been handed over."""
+        """Decide upon a message that may have been handed over when its worker died."""
         delivery = _delivery(entry)
         recipients = entry.progress.recipients or delivery.pending(entry.message.recipients)
         died = OutcomeUnknown(

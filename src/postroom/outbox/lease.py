@@ -14,12 +14,13 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from postroom.delivery.dispatcher import Withdrawn
 from postroom.errors import OutboxError
+from postroom.plugin.confirmation import Withdrawn
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from postroom.outbox.records import ClaimedMessage
     from postroom.outbox.storage import WorkerStorage
 
 _log = logging.getLogger("postroom.outbox")
@@ -99,8 +100,8 @@ class Lease:
             _log.warning("this worker was silent for too long; others have taken its messages over")
             await self.register()
 
-    def confirmation(self) -> Callable[[], Awaitable[None]]:
-        """Return what to await right before a message is handed over that is claimed now.
+    def confirmation(self, message: ClaimedMessage) -> Callable[[], Awaitable[None]]:
+        """Return what to await right before `message` is handed over, which is claimed now: it marks it as begun.
 
         It raises Withdrawn when the message may be another worker's by then.
         """
@@ -111,7 +112,24 @@ class Lease:
                 with suppress(OutboxError):  # then it is as unknown as before
                     await self.renew()
             held = self.clock() - self._renewed_at <= self.seconds * _SAFE_PART
-            if not held or self.worker != claimed_by:
+            if not held or self.worker != claimed_by or not await self._begin(claimed_by, message):
                 raise Withdrawn
 
         return confirm
+
+    async def _begin(self, worker: int, message: ClaimedMessage) -> bool:
+        try:
+            begun = await self._store.begin(worker, message.seq, message.attempts)
+        except OutboxError as error:
+            _log.error("message %s: not handed over: %s", message.id, error)
+            return False
+        if not begun:
+            await self._replace(worker)
+        return begun
+
+    async def _replace(self, worker: int) -> None:
+        """Become another worker than `worker`, whose messages the others have taken over."""
+        async with self._renewing:
+            if self.worker == worker and not self._signed_off:
+                with suppress(OutboxError):  # the next heartbeat tries again
+                    await self.register()

@@ -124,7 +124,7 @@ class Maintenance:
         if claimed:
             _log.warning("worker %s is dead; %s messages were in its hands", number, len(claimed))
         for message in self._in_flight.readable(claimed):
-            self._in_flight.settle(self._executor.crashed(message, self._in_flight.health))
+            self._in_flight.settle(self._executor.rescued(message, self._in_flight.health))
 
     async def _reconcile(self) -> None:
         """Ask providers about messages in doubt whose time has come."""

@@ -8,7 +8,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from postroom.errors import MessageError, Outcome, PluginError, PostroomError, Scope
+from postroom.errors import MessageError, OutboxError, Outcome, PluginError, PostroomError, Scope
 from postroom.outbox.next_hop import Hop, next_hop
 from postroom.outbox.records import NEVER, Progress, Settlement, account_of
 from postroom.outbox.retry_policy import QUESTIONS, backoff
@@ -193,6 +193,20 @@ class OutcomePolicy:
             crashes=entry.crashes,
         )
 
+    def never_begun(self, entry: ClaimedMessage, delivery: DeliveryProgress) -> Settlement:
+        """Give a message back whose worker died before it began to hand it over.
+
+        It may be what the worker died of. So it waits before the third try, then longer and longer, which parts it from
+        those that were only taken along with it; and it fails when it was there as often as `crashes` says.
+        """
+        if entry.crashes >= self.settings.crashes:
+            _log.error("message %s: set aside, %s workers died with it in their hands", entry.id, entry.crashes)
+            delivery.skip(delivery.pending(entry.message.recipients), _died(entry))
+            return replace(self.settled(entry, delivery, Status.FAILED), crashes=entry.crashes)
+        wait = backoff(self.settings, entry.crashes - 1, self.rng) if entry.crashes > 1 else 0.0
+        put_back = self.put_back(entry, delivery)
+        return replace(put_back, due_at=min(put_back.due_at + wait, max(entry.expires_at, 1.0)))
+
     def unreadable(self, entry: UnreadableMessage) -> Settlement:
         """Set a message aside for a person that nobody can read any more."""
         note = RecipientResult(address="", outcome=Outcome.PERMANENT, code=entry.error.code, detail=str(entry.error))
@@ -266,6 +280,13 @@ def _asked_to_wait(delivery: DeliveryProgress) -> float | None:
     """Seconds the provider asked for this message; what it asked of the account, the account keeps."""
     attempt = delivery.last_attempt
     return attempt.retry_after if attempt and attempt.scope is not Scope.ACCOUNT else None
+
+
+def _died(entry: ClaimedMessage) -> OutboxError:
+    return OutboxError(
+        f"{entry.crashes} workers died with the message in their hands, before they began to send it; look into their "
+        "logs, then `postroom outbox retry`"
+    )
 
 
 _MESSAGE_ERRORS = {MessageError.code} | {kind.code for kind in MessageError.__subclasses__()}

@@ -92,7 +92,10 @@ class Progress:
 
 @dataclass(slots=True)
 class ClaimedMessage:
-    """A message in the hands of a worker. `attempts` counts this hand-over; `crashes` the workers that died."""
+    """A message in the hands of a worker. `attempts` counts this hand-over; `crashes` the workers that died.
+
+    `begun` says of one that was rescued whether its worker may have begun to hand it over.
+    """
 
     seq: int
     id: str
@@ -108,6 +111,7 @@ class ClaimedMessage:
     size: int
     progress: Progress
     receipt: Receipt | None
+    begun: bool = True
 
 
 @dataclass(frozen=True, slots=True)

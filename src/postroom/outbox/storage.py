@@ -112,13 +112,23 @@ class WorkerStorage(Protocol):
     async def sign_off(self, worker: int) -> None:
         """Take a worker off the list; one that still has something in its hands stays, for others to rescue."""
 
+    async def begin(self, worker: int, seq: int, attempts: int) -> bool:
+        """Mark a message as begun; False when it is not this worker's any more, and must not be handed over.
+
+        Awaited for every message immediately before its first byte, so it costs little; an engine that must write
+        for it writes what is asked for at one time together. The mark outlives the death of the process. Where it may
+        be lost, after a crash of the machine, `rescue` says of everything that it was begun.
+        """
+
     async def live_workers(self) -> dict[int, int]:
         """Every worker's number, and how many heartbeats it has shown."""
 
     async def rescue(self, dead: int, heartbeats: int, worker: int) -> Sequence[ClaimedMessage | UnreadableMessage]:
         """Give `worker` what a dead one had claimed, counting one crash more for each message.
 
-        Nothing if that one has shown another heartbeat since, or if `worker` itself is not registered any more.
+        `begun` is False only of messages that the other has surely not begun, nor can begin any more, should it be
+        alive after all. Of those that `worker` gets it is remembered, in case that one dies too. Nothing if the other
+        has shown another heartbeat since, or if `worker` itself is not registered any more.
         """
 
 

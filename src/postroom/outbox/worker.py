@@ -17,10 +17,10 @@ from postroom.outbox.records import MOST_BYTES, NEVER, ClaimLimit, account_of, b
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from postroom.delivery.dispatcher import Confirm
     from postroom.outbox.executor import MessageExecutor, SuppressedRecipients
     from postroom.outbox.records import AccountHealth, ClaimedMessage, Settlement
     from postroom.outbox.storage import Store
+    from postroom.plugin.confirmation import Confirm
 
 _log = logging.getLogger("postroom.outbox")
 
@@ -156,7 +156,6 @@ class Worker:
 
     async def _start(self, messages: list[ClaimedMessage]) -> None:
         """Hand messages over; where it is not known who must not be written to, they go back."""
-        confirm = self._lease.confirmation()
         try:
             suppressed = await self._executor.suppressed(messages)
         except BaseException:
@@ -164,14 +163,14 @@ class Worker:
                 self._in_flight.settle(self._executor.put_back(message))
             raise
         for message, refused in zip(messages, suppressed, strict=True):
+            confirm = self._lease.confirmation(message)
             self._in_flight.start(message, self._deliver(message, refused, confirm))
 
     async def _deliver(self, message: ClaimedMessage, suppressed: SuppressedRecipients, confirm: Confirm) -> None:
         settlement, sample = await self._executor.deliver(message, self._in_flight.health, suppressed, confirm)
         if sample is not None:
             self._in_flight.sample(message.queue, sample)
-        if settlement is not None:
-            self._in_flight.settle(settlement)
+        self._in_flight.settle(settlement)
 
     async def _refresh_health(self) -> None:
         """Learn how accounts do from what all workers have written."""

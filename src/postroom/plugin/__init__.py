@@ -1,6 +1,7 @@
 """Plugin interface: hooks, transport bases, settings. The base for HTTP is `postroom.plugin.http`."""
 
 from postroom.plugin.cancellation import mark_cancelled
+from postroom.plugin.confirmation import Withdrawn, confirmation
 from postroom.plugin.files import read_secret_file
 from postroom.plugin.hookspecs import hookimpl
 from postroom.plugin.resources import Resources
@@ -35,7 +36,9 @@ __all__ = [
     "Transport",
     "UnknownAttempt",
     "WebhookRequest",
+    "Withdrawn",
     "brought_by_message",
+    "confirmation",
     "did_you_mean",
     "hookimpl",
     "mark_cancelled",

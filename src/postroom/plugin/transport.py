@@ -100,6 +100,11 @@ class Transport(ABC, Generic[SettingsT, MessageT]):
 
     The bound is `settings.timeout`, or what the plugin documents, such as SMTP's ten minutes for the last reply.
     """
+    confirms: ClassVar[bool] = False
+    """True when `send` itself awaits `confirmation()` immediately before the provider could take the message.
+
+    For transports in which messages wait, for a connection say; the core awaits it before `send` for all others.
+    """
     deviations: ClassVar[Mapping[str, str]] = {}
     """Tests of the conformance kit that this provider cannot pass -> why; `postroom providers` shows them."""
 

@@ -21,8 +21,9 @@ from postroom import (
     Status,
 )
 from postroom.delivery.bulk import Result
-from postroom.delivery.dispatcher import AttemptResult, Withdrawn
+from postroom.delivery.dispatcher import AttemptResult
 from postroom.errors import OutboxError, PostroomError
+from postroom.plugin.confirmation import Withdrawn
 from postroom.receipts import Accepted
 
 

@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any, Never
 
 import pytest
-from engines.process import MakeOutbox
+from engines.process import MakeOutbox, Process
 
 from postroom import (
     AuthenticationFailed,
@@ -27,6 +27,8 @@ from postroom import (
     Status,
     UnsupportedFeature,
 )
+from postroom.outbox.executor import MessageExecutor
+from postroom.outbox.records import ClaimedMessage, ClaimLimit, Settlement
 from postroom.receipts import Accepted
 
 
@@ -460,3 +462,48 @@ async def test_credentials_are_accepted_for_the_account_of_a_route_that_takes_th
         accepted = await post.add(email(options={"token": "a key"}))
         await post.work()
         assert (await post.receipt(accepted)).status is Status.SENT
+
+
+async def rescued(post: Process, crashes: int, *, begun: bool) -> Settlement:
+    """What becomes of a message after so many dead workers."""
+    executor = MessageExecutor(post.accounts, post.router, post.settings, clock=post.clock)
+    await post.add(email())
+    worker = await post.store.register("w")
+    for count in range(1, crashes + 1):
+        got = await post.store.exchange(worker, [], [], {"a0/email": ClaimLimit(1, 1)})
+        if got.claimed and begun:
+            assert await post.store.begin(worker, got.claimed[0].seq, got.claimed[0].attempts)
+        heir = await post.store.register("w")
+        [message] = await post.store.rescue(worker, 0, heir)
+        assert isinstance(message, ClaimedMessage)
+        settlement = executor.rescued(message, {})
+        assert (settlement.crashes, message.begun) == (count, begun)
+        assert (await post.store.exchange(heir, [settlement], [], {})).kept == (True,)
+        post.clock.now = max(post.clock.now, settlement.due_at) if count < crashes else post.clock.now
+        worker = heir
+    return settlement
+
+
+async def test_a_message_that_was_not_begun_goes_back_at_once_and_later_after_a_random_time(
+    make_outbox: MakeOutbox,
+) -> None:
+    waits = []
+    for crashes in (1, 2, 3, 4):
+        async with make_outbox(outbox={"retry_first": 100 + crashes}) as post:
+            settlement = await rescued(post, crashes, begun=False)
+            assert settlement.status is Status.QUEUED
+            assert settlement.receipt.attempts == ()
+            waits.append(settlement.due_at - post.clock.now)
+            await post.outbox.cancel(settlement.receipt.id)
+    assert waits[0] == 0.0
+    assert all(wait > 0.0 for wait in waits[1:])
+
+
+async def test_a_message_that_kills_its_worker_before_it_is_begun_has_failed_after_so_many(
+    make_outbox: MakeOutbox,
+) -> None:
+    async with make_outbox(outbox={"crashes": 3}) as post:
+        settlement = await rescued(post, 3, begun=False)
+        assert settlement.status is Status.FAILED
+        assert "3 workers died with the message in their hands" in str(settlement.receipt.recipients)
+        await post.outbox.retry(settlement.receipt.id)

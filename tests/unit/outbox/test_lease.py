@@ -10,12 +10,29 @@ import pytest
 from engines.process import MakeOutbox, Process
 
 from postroom import Accepted, Email, Sms, Status
-from postroom.delivery.dispatcher import Withdrawn
 from postroom.errors import OutboxError
 from postroom.outbox import lease as lease_module
 from postroom.outbox.lease import Lease
+from postroom.outbox.records import NEVER, ClaimedMessage, Progress
+from postroom.plugin.confirmation import Withdrawn
 
 SECONDS = 10.0
+MESSAGE = ClaimedMessage(
+    seq=5,
+    id="m",
+    status=Status.SENDING,
+    queue="a/email",
+    route="r",
+    message=Email(to="ann@example.org", text="x"),
+    attempts=2,
+    crashes=0,
+    expires_at=NEVER,
+    begun_at=0.0,
+    single_round=False,
+    size=1,
+    progress=Progress(),
+    receipt=None,
+)
 
 
 class Time:
@@ -38,6 +55,7 @@ class Workers:
         self.gone: set[int] = set()
         self.blocks = 0.0
         self.broken = False
+        self.begun: list[tuple[int, int, int]] = []
 
     async def register(self, name: str) -> int:
         self.numbers += 1
@@ -54,6 +72,12 @@ class Workers:
 
     async def live_workers(self) -> dict[int, int]:
         return {}
+
+    async def begin(self, worker: int, seq: int, attempts: int) -> bool:
+        if worker in self.gone:
+            return False
+        self.begun.append((worker, seq, attempts))
+        return True
 
     async def rescue(self, dead: int, heartbeats: int, worker: int) -> list[Any]:
         return []
@@ -79,16 +103,17 @@ async def lease(workers: Workers, time: Time) -> Lease:
 async def test_a_lease_that_surely_holds_is_confirmed_without_asking(
     lease: Lease, workers: Workers, time: Time
 ) -> None:
-    confirm = lease.confirmation()
+    confirm = lease.confirmation(MESSAGE)
     time.now += SECONDS * 0.7
     await confirm()
     assert workers.heartbeats == 0
+    assert workers.begun == [(lease.worker, MESSAGE.seq, MESSAGE.attempts)]
 
 
 async def test_after_a_jump_the_lease_is_renewed_before_anything_is_handed_over(
     lease: Lease, workers: Workers, time: Time
 ) -> None:
-    confirm = lease.confirmation()
+    confirm = lease.confirmation(MESSAGE)
     time.now += SECONDS * 6
     await confirm()
     assert workers.heartbeats == 1
@@ -97,18 +122,31 @@ async def test_after_a_jump_the_lease_is_renewed_before_anything_is_handed_over(
 async def test_what_a_worker_claimed_before_it_was_given_up_is_withdrawn_for_good(
     lease: Lease, workers: Workers, time: Time
 ) -> None:
-    before = lease.confirmation()
+    before = lease.confirmation(MESSAGE)
     time.now += SECONDS * 6
     workers.gone.add(lease.worker)
     with pytest.raises(Withdrawn):
         await before()
     with pytest.raises(Withdrawn):  # though it is a registered worker again, under another number
         await before()
-    await lease.confirmation()()
+    await lease.confirmation(MESSAGE)()
+
+
+async def test_what_the_storage_does_not_let_begin_is_withdrawn_and_the_worker_goes_on_as_another(
+    lease: Lease, workers: Workers
+) -> None:
+    """Others took it over, though by its own clock that cannot be."""
+    before, given_up = lease.confirmation(MESSAGE), lease.worker
+    workers.gone.add(given_up)
+    with pytest.raises(Withdrawn):
+        await before()
+    assert lease.worker != given_up
+    await lease.confirmation(MESSAGE)()
+    assert workers.begun == [(lease.worker, MESSAGE.seq, MESSAGE.attempts)]
 
 
 async def test_what_cannot_be_confirmed_is_withdrawn(lease: Lease, workers: Workers, time: Time) -> None:
-    confirm = lease.confirmation()
+    confirm = lease.confirmation(MESSAGE)
     time.now += SECONDS
     workers.broken = True
     with pytest.raises(Withdrawn):
@@ -120,7 +158,7 @@ async def test_a_heartbeat_that_took_long_counts_from_its_beginning(lease: Lease
     await lease.renew()
     assert not lease.is_fresh
     workers.blocks = 0.0
-    await lease.confirmation()()
+    await lease.confirmation(MESSAGE)()
     assert workers.heartbeats == 2
 
 

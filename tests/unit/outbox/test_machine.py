@@ -6,6 +6,7 @@ import asyncio
 import tempfile
 from collections import Counter
 from collections.abc import Coroutine
+from pathlib import Path
 from typing import Any, Literal
 
 from engines.memory import MemoryEngine
@@ -22,6 +23,9 @@ from postroom.outbox.views import MessageFilter
 from postroom.receipts import Channel
 
 QUEUE = "a/email"
+IN_MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
+"""Thousands of short-lived files need not wait for the disk."""
+
 MOST = {QUEUE: ClaimLimit(3, 1000)}
 
 
@@ -39,23 +43,29 @@ class OutboxMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.new_event_loop()
-        self.folder = tempfile.TemporaryDirectory()
+        self.folder = tempfile.TemporaryDirectory(dir=IN_MEMORY)
         self.clock = Clock()
         config = {
             "accounts": {"a": {"provider": "memory", "from": "p@example.org"}},
-            "outbox": {"url": f"sqlite:///{self.folder.name}/o.db", "retry_first": 10, "attempts": 4},
+            "outbox": {"url": f"sqlite:///{self.folder.name}/o.db", "retry_first": 10, "attempts": 4, "crashes": 1000},
         }
         self.process = Process(config, self.engine(), self.clock)
         self.store, self.outbox = self.process.store, self.process.outbox
         self.executor = MessageExecutor(
             self.process.accounts, self.process.router, self.process.settings, clock=self.clock
         )
-        self.workers = [self.run(self.store.register("w")) for _ in range(2)]
-        self.holding: dict[int, dict[str, ClaimedMessage]] = {number: {} for number in self.workers}
+        self.holding: dict[int, dict[str, ClaimedMessage]] = {}
+        self.begun: dict[int, set[str]] = {}
+        self.workers = [self.register() for _ in range(2)]
         self.handed: Counter[str] = Counter()
         self.accepted: Counter[str] = Counter()
         self.again: Counter[str] = Counter()
         self.model: dict[str, Status] = {}
+
+    def register(self) -> int:
+        number: int = self.run(self.store.register("w"))
+        self.holding[number], self.begun[number] = {}, set()
+        return number
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         return self.loop.run_until_complete(work)
@@ -91,9 +101,32 @@ class OutboxMachine(RuleBasedStateMachine):
         if not self.holding[number]:
             return
         id_, entry = self.holding[number].popitem()
+        self.begin(number, entry)
         self.handed[id_] += 1
         self.accepted[id_] += end in {"accepted", "unknown"}
         self.settle(number, entry, end)
+
+    @rule(which=st.integers(0, 1))
+    def hand_over_and_hear_nothing_yet(self, which: int) -> None:
+        number = self.workers[which]
+        for id_, entry in self.holding[number].items():
+            if id_ not in self.begun[number]:
+                self.begin(number, entry)
+                self.handed[id_] += 1
+                self.accepted[id_] += 1
+                return
+
+    @rule(which=st.integers(0, 1))
+    def an_older_claim_or_another_workers_begins_nothing(self, which: int) -> None:
+        number, other = self.workers[which], self.workers[1 - which]
+        for entry in self.holding[number].values():
+            assert not self.run(self.store.begin(number, entry.seq, entry.attempts - 1))
+            assert not self.run(self.store.begin(other, entry.seq, entry.attempts))
+
+    def begin(self, number: int, entry: ClaimedMessage) -> None:
+        """Hand nothing over without the storage's word."""
+        assert self.run(self.store.begin(number, entry.seq, entry.attempts))
+        self.begun[number].add(entry.id)
 
     def settle(self, number: int, entry: ClaimedMessage, end: str) -> None:
         statuses = {
@@ -116,28 +149,36 @@ class OutboxMachine(RuleBasedStateMachine):
         [kept] = self.run(self.store.exchange(number, [settlement], [], {})).kept
         owned = self.model[entry.id] is Status.SENDING and number in self.workers
         assert kept or not owned
+        self.begun[number].discard(entry.id)
         if kept:
             self.model[entry.id] = status
 
-    @rule(which=st.integers(0, 1), handed=st.booleans())
-    def die_and_be_taken_over(self, which: int, handed: bool) -> None:
-        """A worker vanishes, with or without having handed its messages over; the other one notices."""
+    @rule(which=st.integers(0, 1), heir_dies_too=st.booleans())
+    def die_and_be_taken_over(self, which: int, heir_dies_too: bool) -> None:
+        """A worker vanishes; the other one notices, and may die over it. What was not begun is not in doubt."""
         dead, heir = self.workers[which], self.workers[1 - which]
-        for id_ in self.holding[dead] if handed else ():
-            self.handed[id_] += 1
-            self.accepted[id_] += 1
+        begun, held = self.begun.pop(dead), self.holding.pop(dead)
         beats = self.run(self.store.live_workers())[dead]
         rescued = self.run(self.store.rescue(dead, beats, heir))
-        assert {entry.id for entry in rescued} == set(self.holding[dead])
+        assert {entry.id for entry in rescued} == set(held)
         assert self.run(self.store.exchange(dead, [], [], MOST)) == Exchange(), "nobody would take it over"
-        settled = [self.executor.crashed(entry, {}) for entry in rescued]
+        for entry in held.values():
+            assert not self.run(self.store.begin(dead, entry.seq, entry.attempts)), "it was only frozen, and wakes"
+        self.workers[which] = self.register()
+        if heir_dies_too:
+            begun |= self.begun.pop(heir)
+            held |= self.holding.pop(heir)
+            beats = self.run(self.store.live_workers())[heir]
+            heir, rescued = self.workers[which], self.run(self.store.rescue(heir, beats, self.workers[which]))
+            self.workers[1 - which] = self.register()
+        assert {entry.id for entry in rescued if entry.begun} == begun
+        settled = [self.executor.rescued(entry, {}) for entry in rescued]
         assert all(self.run(self.store.exchange(heir, settled, [], {})).kept)
         for settlement in settled:
-            assert settlement.status is Status.IN_DOUBT
-            self.model[settlement.receipt.id] = Status.IN_DOUBT
-        del self.holding[dead]
-        self.workers[which] = self.run(self.store.register("w"))
-        self.holding[self.workers[which]] = {}
+            id_, status = settlement.receipt.id, settlement.status
+            assert (status is Status.IN_DOUBT) == (id_ in begun)
+            assert status in {Status.IN_DOUBT, Status.QUEUED}
+            self.model[id_] = status
 
     @rule(which=st.integers(0, 1))
     def a_worker_that_showed_life_is_not_taken_over(self, which: int) -> None:

@@ -21,11 +21,13 @@ def email() -> Email:
     return Email(to="ann@example.org", subject="hello", text="hello")
 
 
-async def claimed_by_the_dead(post: Process) -> ClaimedMessage:
+async def claimed_by_the_dead(post: Process, *, begun: bool = True) -> ClaimedMessage:
     """Return a message that a worker claimed which shows no more life."""
     dead = await post.store.register("dead")
     [message] = (await post.store.exchange(dead, [], [], {"a0/email": ClaimLimit(1, 1)})).claimed
     assert isinstance(message, ClaimedMessage)
+    if begun:
+        assert await post.store.begin(dead, message.seq, message.attempts)
     return message
 
 
@@ -35,7 +37,22 @@ async def until(post: Process, status: Status) -> None:
             await asyncio.sleep(0.005)
 
 
-async def test_what_a_dead_worker_had_in_hand_is_in_doubt_and_another_worker_goes_on(
+async def test_what_a_dead_worker_had_not_begun_is_sent_once(make_outbox: MakeOutbox, stage: ModuleType) -> None:
+    script = stage.Script()
+    async with make_outbox(script, outbox={"lease": LEASE}) as post:
+        waiting = await post.add(email())
+        await claimed_by_the_dead(post, begun=False)
+        stop = asyncio.Event()
+        working = asyncio.create_task(post.outbox.work(stop=stop))
+        await until(post, Status.SENT)
+        stop.set()
+        await working
+        assert len((await post.receipt(waiting)).attempts) == 1
+        assert (await post.outbox.stats()).states == {Status.SENT: 1}
+    assert len(script.calls) == 1
+
+
+async def test_what_a_dead_worker_had_begun_is_in_doubt_and_another_worker_goes_on(
     make_outbox: MakeOutbox, stage: ModuleType
 ) -> None:
     script = stage.Script()

@@ -10,6 +10,7 @@ from postroom_smtp.errors import meaning
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Awaitable, Callable
 
     from postroom_smtp.envelope import Extensions, PreparedMessage
     from postroom_smtp.errors import SmtpErrors
@@ -32,10 +33,29 @@ class Delivery:
     fresh session when the one it was waiting on ends.
     """
 
-    __slots__ = ("_error", "_results", "errors", "future", "left", "message", "most", "moved", "session", "under_way")
+    __slots__ = (
+        "_error",
+        "_results",
+        "confirm",
+        "errors",
+        "future",
+        "left",
+        "message",
+        "most",
+        "moved",
+        "session",
+        "under_way",
+    )
 
-    def __init__(self, message: PreparedMessage, future: asyncio.Future[Accepted], errors: SmtpErrors) -> None:
+    def __init__(
+        self,
+        message: PreparedMessage,
+        future: asyncio.Future[Accepted],
+        errors: SmtpErrors,
+        confirm: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self.message = message
+        self.confirm = confirm
         self.future = future
         self.errors = errors
         self.left = list(message.recipients)
@@ -67,6 +87,11 @@ class Delivery:
         elif any(result.outcome is Outcome.ACCEPTED for result in self._results.values()):
             self.fail(DeliveryError(str(error)))
         elif not self.over:
+            self.future.set_exception(error)
+
+    def withdraw(self, error: Exception) -> None:
+        """Tell the caller that the message may not go out any more; those who have it already keep their results."""
+        if not (self.over or self._results):
             self.future.set_exception(error)
 
     def record(self, result: RecipientResult) -> None:
@@ -120,7 +145,7 @@ class Delivery:
 class Transaction:
     """One pass of MAIL, RCPT, DATA and the content; collects the replies in the order of the commands."""
 
-    __slots__ = ("asked", "commands", "delivery", "handed_over", "replies", "taken")
+    __slots__ = ("asked", "commands", "confirmed", "delivery", "handed_over", "replies", "taken")
 
     def __init__(self, delivery: Delivery, server: Extensions) -> None:
         delivery.message.refuse_unsuited(server, delivery.errors.account)
@@ -129,6 +154,7 @@ class Transaction:
         self.taken: list[str] = []
         self.commands = delivery.message.envelope(self.asked, server)
         self.replies: list[SmtpReply] = []
+        self.confirmed = delivery.confirm is None
         self.handed_over = False
         delivery.under_way = self
 

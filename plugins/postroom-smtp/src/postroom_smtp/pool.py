@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from postroom.errors import PostroomError
-from postroom.plugin import mark_cancelled
+from postroom.plugin import confirmation, mark_cancelled
 from postroom_smtp.delivery import Delivery
 from postroom_smtp.session import Session
 
@@ -49,10 +49,10 @@ class Pool:
         self._closed = False
 
     async def deliver(self, message: PreparedMessage) -> Accepted:
-        """Hand `message` over once. Raises DeliveryError, or MessageError when the server cannot take it."""
+        """Hand `message` over once. Raises DeliveryError, MessageError when the server cannot take it, or Withdrawn."""
         if self._closed:
             raise self._errors.unreachable("is no longer used: the account was closed")
-        delivery = Delivery(message, asyncio.get_running_loop().create_future(), self._errors)
+        delivery = Delivery(message, asyncio.get_running_loop().create_future(), self._errors, confirmation())
         self._waiting.append(delivery)
         self._rouse()
         try:

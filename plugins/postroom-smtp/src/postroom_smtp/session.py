@@ -63,6 +63,7 @@ class Session(asyncio.Protocol):
         self._all_read = True
         self._asking: Transaction | None = None
         self._writing: Transaction | None = None
+        self._confirming: asyncio.Task[None] | None = None
         self._unwritten = memoryview(b"")
         self._paused = False
         self._reset_due = False
@@ -151,8 +152,9 @@ class Session(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._paused = False
-        if self._writing is not None and not self._writing.handed_over and not self._ended:
-            self._write_on(self._writing)
+        writing = self._writing
+        if writing is not None and writing.confirmed and not writing.handed_over and not self._ended:
+            self._write_on(writing)
 
     # --- replies
 
@@ -255,12 +257,33 @@ class Session(asyncio.Protocol):
         else:
             transaction.settle_envelope()
             self._asking, self._writing = None, transaction
-            content = transaction.delivery.message.content
-            if len(content) <= CHUNK:
-                self._hand_over(transaction, content)
+            if transaction.confirmed:
+                self._write_content(transaction)
             else:
-                self._unwritten = memoryview(content)
-                self._write_on(transaction)
+                self._confirming = self._loop.create_task(self._confirm(transaction))
+
+    async def _confirm(self, transaction: Transaction) -> None:
+        """Write the content if the message may still go out. Only the end of the connection leaves this state else."""
+        assert transaction.delivery.confirm
+        try:
+            await transaction.delivery.confirm()
+        except Exception as error:  # noqa: BLE001 - whoever waits must get it
+            transaction.delivery.withdraw(error)
+        if self._ended or self._writing is not transaction:
+            return
+        if transaction.delivery.over:
+            self._end("was left by a message that was withdrawn")
+        else:
+            transaction.confirmed = True
+            self._write_content(transaction)
+
+    def _write_content(self, transaction: Transaction) -> None:
+        content = transaction.delivery.message.content
+        if len(content) <= CHUNK:
+            self._hand_over(transaction, content)
+        else:
+            self._unwritten = memoryview(content)
+            self._write_on(transaction)
 
     def _write_on(self, transaction: Transaction) -> None:
         """Write as much as leaves the process at once, and the final dot only after all the rest has left."""

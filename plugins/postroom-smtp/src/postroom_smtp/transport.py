@@ -41,6 +41,7 @@ class SmtpEmail(EmailTransport[SmtpSettings]):
     settings_model = SmtpSettings
     capabilities = Capabilities(features=EMAIL_FEATURES - NOT_IN_SMTP, partial_envelope=True)
     keeps_timeout = True
+    confirms = True
     deviations: ClassVar[Mapping[str, str]] = {
         "test_a_tampered_webhook_is_refused": "bounces come from a mail server that presents a secret; it signs nothing"
     }

@@ -63,13 +63,16 @@ def claim(
     return rows, free_at
 
 
-def rescue(connection: sqlite3.Connection, dead: int, heartbeats: int, owner: int) -> list[Row]:
-    """Give `owner` what a dead worker had claimed; nothing if that one shows life after all, or `owner` is given up."""
+def give_up(connection: sqlite3.Connection, dead: int, heartbeats: int, owner: int) -> bool:
+    """Take a dead worker off the list for `owner`; False if it shows life after all, or `owner` itself is given up."""
     if not _is_registered(connection, owner):
-        return []
-    gone = connection.execute("DELETE FROM workers WHERE number = ? AND heartbeats = ?", (dead, heartbeats)).rowcount
-    if not gone:
-        return []
+        return False
+    gone = connection.execute("DELETE FROM workers WHERE number = ? AND heartbeats = ?", (dead, heartbeats))
+    return gone.rowcount == 1
+
+
+def take_over(connection: sqlite3.Connection, dead: int, owner: int) -> list[Row]:
+    """Give `owner` what another worker had claimed."""
     seqs = [seq for (seq,) in connection.execute(_OWNED, (dead,))]
     connection.executemany("UPDATE messages SET owner = ?, crashes = crashes + 1 WHERE seq = ?", _each(owner, seqs))
     return _rows(connection, seqs)
@@ -85,6 +88,11 @@ def claim_in_doubt(connection: sqlite3.Connection, owner: int, now: float, limit
     seqs = [seq for (seq,) in connection.execute(_IN_DOUBT, (now, limit))]
     connection.execute(_TAKE_IN_DOUBT, (owner, now + ASKED_AGAIN_AFTER, json.dumps(seqs)))
     return _rows(connection, seqs)
+
+
+def claim_of(row: Row) -> tuple[int, int]:
+    """A claimed row's number and attempt."""
+    return row[0], row[6]
 
 
 def claimed_of(
@@ -127,9 +135,9 @@ def register(connection: sqlite3.Connection, name: str) -> int:
     return number
 
 
-def sign_off(connection: sqlite3.Connection, number: int) -> None:
+def sign_off(connection: sqlite3.Connection, number: int) -> bool:
     """Take a worker off the list; one that still has something in its hands stays, for others to rescue."""
-    connection.execute(_SIGN_OFF, {"number": number})
+    return connection.execute(_SIGN_OFF, {"number": number}).rowcount == 1
 
 
 def heartbeat(connection: sqlite3.Connection, number: int) -> bool:

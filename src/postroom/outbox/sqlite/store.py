@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from postroom.errors import OutboxError, PostroomError
 from postroom.outbox.encryption import CredentialCipher
-from postroom.outbox.records import Exchange
+from postroom.outbox.records import ClaimedMessage, Exchange
 from postroom.outbox.serialization import serialize
 from postroom.outbox.sqlite import claim, insert, path_of, query, settle, suppressions, update
+from postroom.outbox.sqlite.begun import BegunMarks, marked_workers, path_of_worker, revoke
 from postroom.outbox.sqlite.database import BUSY_TIMEOUT, Writer, connect, explained
 from postroom.outbox.sqlite.schema import prepare
 from postroom.outbox.states import SETTLED
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from postroom.outbox.records import (
         AccountHealth,
         Addressee,
-        ClaimedMessage,
         ClaimLimit,
         EnqueueResult,
         NewMessage,
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         Suppression,
         UnreadableMessage,
     )
+    from postroom.outbox.sqlite.begun import Claim
     from postroom.outbox.sqlite.claim import Row
     from postroom.outbox.states import Transition
     from postroom.outbox.views import MessageDetails, MessageFilter, MessageSummary, OutboxStats
@@ -78,6 +79,7 @@ class SqliteStore:
         self._quick_reader: sqlite3.Connection | None = None
         self._writer: Writer | None = None
         self._announced = asyncio.Event()
+        self._begun: dict[int, BegunMarks] = {}
 
     @property
     def transactions(self) -> int:
@@ -174,6 +176,9 @@ class SqliteStore:
             return kept, *claim.claim(connection, worker, limits, now)
 
         kept, rows, free_at = await self.write(operation)
+        if marks := self._begun.get(worker):
+            marks.drop(settlement.seq for settlement in settlements)
+            marks.claimed(map(claim.claim_of, rows))
         return Exchange(tuple(kept), await self._claimed(rows), free_at)
 
     async def changed(self, since: int = -1) -> int:
@@ -195,7 +200,13 @@ class SqliteStore:
 
     async def register(self, name: str) -> int:
         """See `WorkerStorage.register`."""
-        return await self.write(lambda c: claim.register(c, name))
+        number = await self.write(lambda c: claim.register(c, name))
+        self._begun[number] = BegunMarks(path_of_worker(self.path, number))
+        workers = await self.live_workers()
+        for left in marked_workers(self.path):
+            if left not in workers:
+                path_of_worker(self.path, left).unlink(missing_ok=True)
+        return number
 
     async def heartbeat(self, worker: int) -> bool:
         """See `WorkerStorage.heartbeat`."""
@@ -203,7 +214,13 @@ class SqliteStore:
 
     async def sign_off(self, worker: int) -> None:
         """See `WorkerStorage.sign_off`."""
-        await self.write(lambda c: claim.sign_off(c, worker))
+        if await self.write(lambda c: claim.sign_off(c, worker)) and worker in self._begun:
+            self._begun.pop(worker).remove()
+
+    async def begin(self, worker: int, seq: int, attempts: int) -> bool:
+        """See `WorkerStorage.begin`."""
+        marks = self._begun.get(worker)
+        return marks is not None and marks.add([(seq, attempts)])
 
     async def live_workers(self) -> dict[int, int]:
         """See `WorkerStorage.live_workers`."""
@@ -211,7 +228,27 @@ class SqliteStore:
 
     async def rescue(self, dead: int, heartbeats: int, worker: int) -> Sequence[ClaimedMessage | UnreadableMessage]:
         """See `WorkerStorage.rescue`."""
-        return await self._claimed(await self.write(lambda c: claim.rescue(c, dead, heartbeats, worker)))
+        marks = path_of_worker(self.path, dead)
+
+        # Inside the transaction: the other can show no life any more, and its messages have no other owner yet.
+        def operation(connection: sqlite3.Connection) -> tuple[list[Row], set[Claim] | None]:
+            if not claim.give_up(connection, dead, heartbeats, worker):
+                return [], None
+            begun, rows = revoke(marks), claim.take_over(connection, dead, worker)
+            claims = [claim.claim_of(row) for row in rows]
+            heir = self._begun[worker]
+            heir.claimed(claims)
+            if not heir.add([each for each in claims if begun is None or each in begun]):
+                raise OutboxError(f"{self.path}: worker {worker} is given up itself, and takes nothing over")
+            return rows, begun
+
+        rows, begun = await self.write(operation)
+        marks.unlink(missing_ok=True)
+        claimed = await self._claimed(rows)
+        for message in claimed:
+            if isinstance(message, ClaimedMessage):
+                message.begun = begun is None or (message.seq, message.attempts) in begun
+        return claimed
 
     async def claim_in_doubt(self, worker: int, limit: int) -> Sequence[ClaimedMessage | UnreadableMessage]:
         """See `UpkeepStorage.claim_in_doubt`."""

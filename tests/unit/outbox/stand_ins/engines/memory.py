@@ -93,6 +93,7 @@ class Row:
     owner: int | None = None
     attempts: int = 0
     crashes: int = 0
+    begun: bool = False
     begun_at: float = 0.0
     settled_at: float | None = None
     has_body: bool = True
@@ -146,6 +147,7 @@ class Row:
             size=self.text.size,
             progress=self.progress,
             receipt=self.receipt,
+            begun=self.begun,
         )
 
     def row(self) -> MessageRow:
@@ -301,6 +303,13 @@ class MemoryStore:
         if not self._owned(worker):
             self._memory.workers.pop(worker, None)
 
+    async def begin(self, worker: int, seq: int, attempts: int) -> bool:
+        row = self._memory.rows.get(seq)
+        if row is None or worker not in self._memory.workers or (row.owner, row.attempts) != (worker, attempts):
+            return False
+        row.begun = True
+        return True
+
     async def live_workers(self) -> dict[int, int]:
         return dict(self._memory.workers)
 
@@ -440,7 +449,7 @@ class MemoryStore:
 
     def _claimed(self, row: Row, worker: int) -> ClaimedMessage:
         row.status = apply(row.status, Transition.CLAIM)
-        row.owner, row.attempts, row.begun_at = worker, row.attempts + 1, self._clock()
+        row.owner, row.attempts, row.begun_at, row.begun = worker, row.attempts + 1, self._clock(), False
         return row.claimed()
 
     def _settled(self, worker: int, done: Settlement) -> bool:
