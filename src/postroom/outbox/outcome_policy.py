@@ -125,16 +125,12 @@ class OutcomePolicy:
         everyone = len(left) == len(entry.message.recipients)
         move = Transition.LEARN_NOT_TAKEN if entry.status is Status.IN_DOUBT else Transition.RETRY_LATER
         status = apply(entry.status, move)
-        return Settlement(
-            seq=entry.seq,
-            attempts=entry.attempts,
-            status=status,
-            receipt=delivery.receipt(status),
+        return replace(
+            self.settled(entry, delivery, status),
             queue=hop.queue,
             route=hop.route,
             due_at=min(self.clock() + wait, max(entry.expires_at, 1.0)),
             progress=replace(progress, pending=None if everyone else left, recipients=hop.recipients),
-            provider_ids=self._provider_ids(entry, delivery),
         )
 
     def _same_hop(self, entry: ClaimedMessage, recipients: tuple[str, ...]) -> Hop:
@@ -165,29 +161,18 @@ class OutcomePolicy:
 
     def _doubt(self, entry: ClaimedMessage, delivery: DeliveryProgress, asked: int, *, reconciles: bool) -> Settlement:
         more = reconciles and asked < len(QUESTIONS)
-        return Settlement(
-            seq=entry.seq,
-            attempts=entry.attempts,
-            status=Status.IN_DOUBT,
-            receipt=delivery.receipt(),
-            queue=entry.queue,
-            route=entry.route,
+        return replace(
+            self.settled(entry, delivery, Status.IN_DOUBT),
             due_at=self.clock() + QUESTIONS[asked] if more else NEVER,
             progress=Progress(pending=(), asked=asked),
-            provider_ids=self._provider_ids(entry, delivery),
         )
 
     def put_back(self, entry: ClaimedMessage, delivery: DeliveryProgress) -> Settlement:
         """Give a message back that surely was not handed over; one in doubt stays so, to be asked about soon."""
         in_doubt = entry.status is Status.IN_DOUBT
         status = Status.IN_DOUBT if in_doubt else apply(entry.status, Transition.PUT_BACK)
-        return Settlement(
-            seq=entry.seq,
-            attempts=entry.attempts,
-            status=status,
-            receipt=delivery.receipt(status),
-            queue=entry.queue,
-            route=entry.route,
+        return replace(
+            self.settled(entry, delivery, status),
             due_at=self.clock(),
             progress=entry.progress,
             crashes=entry.crashes,
