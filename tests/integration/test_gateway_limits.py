@@ -130,6 +130,20 @@ def test_above_a_quota_messages_are_accepted_held_and_flow_by_themselves_when_th
     assert waited.total_seconds() > 1.5
 
 
+def test_the_countries_of_an_account_behind_a_rule_cannot_be_avoided(serve_gateway: ServeGateway) -> None:
+    gateway = serve_gateway(
+        ACCOUNTS
+        + "rate_limit = []\nsms_countries = {french = ['GB']}\nsms_refused_types = 'premium_rate'\n"
+        + "[accounts.french]\nprovider = 'memory'\nfrom = '+15005550007'\n"
+        + "[[rules]]\nchannel = 'sms'\ncountry = ['FR']\nuse = 'french'\n"
+    )
+    french = {**sms("+33612345678"), "provider": "texts"}
+    assert gateway.post("/v1/communicate/sms", french).json["error"] == "country_not_allowed"
+    assert gateway.post("/v1/communicate/sms", {**sms(), "provider": "texts"}).status == 202
+    reply = gateway.post("/v1/communicate/sms", sms("+449012345678"))
+    assert (reply.status, reply.json["error"]) == (403, "number_not_allowed")
+
+
 def test_sms_to_a_country_that_is_not_listed_are_refused(serve_gateway: ServeGateway) -> None:
     gateway = serve_gateway(ACCOUNTS + "rate_limit = []\nsms_countries = {texts = ['GB', 'IE']}\n")
     assert gateway.post("/v1/communicate/sms", sms()).status == 202

@@ -49,6 +49,14 @@ Texts = Annotated[tuple[str, ...], BeforeValidator(lambda value: [value] if isin
 Countries = Annotated[tuple[Country, ...], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
 
 
+NumberType = Literal[
+    "premium_rate", "shared_cost", "personal_number", "voip", "toll_free", "uan", "pager", "voicemail", "fixed_line"
+]
+"""Types of numbers as the numbering plans have them (github.com/google/libphonenumber, PhoneNumberType)."""
+
+NumberTypes = Annotated[tuple[NumberType, ...], BeforeValidator(lambda v: [v] if isinstance(v, str) else v)]
+
+
 class GatewaySettings(Section):
     """Settings of `postroom serve`.
 
@@ -68,9 +76,11 @@ class GatewaySettings(Section):
     signatures behind a proxy; `trusted_proxies` are addresses or networks whose X-Forwarded-For and
     X-Forwarded-Proto are believed; `cors_origins` are the browser origins that may call, none by default.
 
-    SMS: `sms_countries` maps an account to the countries (ISO 3166) it may send to. For each key, `sms_budget`
-    limits SMS parts, `sms_per_recipient` messages to one number, and `sms_spend` units of money, at `sms_prices`
-    for one part by country (`"*"`: everywhere else); what is above is held.
+    SMS: `sms_countries` maps an account to the countries (ISO 3166) it may send to, `"*"` any account without an entry
+    of its own; the accounts behind a rule that fits count too where the message names another. `sms_refused_types` are
+    types of numbers that nothing is sent to. For each key, `sms_budget` limits SMS parts, `sms_per_recipient` messages
+    to one number, and `sms_spend` units of money, at `sms_prices` for one part by country (`"*"`: everywhere else);
+    `sms_per_number` limits messages to one number by all keys together; what is above is held.
     """
 
     region: Annotated[str, Field(pattern="^[a-z]{2}$")] = "eu"
@@ -90,8 +100,10 @@ class GatewaySettings(Section):
     trusted_proxies: Texts = ()
     cors_origins: Texts = ()
     sms_countries: dict[str, Countries] = {}
+    sms_refused_types: NumberTypes = ()
     sms_budget: Limits = ()
     sms_per_recipient: Limits = ()
+    sms_per_number: Limits = ()
     sms_prices: dict[Country | Literal["*"], Annotated[float, Field(ge=0, le=1000)]] = {}
     sms_spend: Limits = ()
 

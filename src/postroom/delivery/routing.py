@@ -85,9 +85,9 @@ class Router:
         """Return the name of the route, account or provider that takes `message`."""
         if message.provider:
             return message.provider
-        for rule in self._config.rules:
-            if _matches(rule, message):
-                return rule.use
+        rule = rule_for(self._config, message)
+        if rule:
+            return rule.use
         return self._config.defaults.for_channel(message.channel_name) or self._only_account(message.channel_name)
 
     def targets(self, name: str, channel: Channel) -> tuple[Target, ...]:
@@ -192,6 +192,25 @@ class Router:
             return channel in self._registry.channels(self._config.provider_of(account))
         except PluginError:
             return False
+
+
+def rule_for(config: Config, message: Message) -> Rule | None:
+    """Return the first rule that fits a message, whatever provider it names."""
+    return next((rule for rule in config.rules if _matches(rule, message)), None)
+
+
+def accounts_by_rule(config: Config, message: Message) -> list[tuple[str, ...]]:
+    """Return, for each recipient, the accounts that the rules have send to it; none where no rule fits."""
+    alone = (message.stamped(to=(r,), recipients=(r,)) for r in message.recipients)
+    return [_accounts_of(config, rule.use) if (rule := rule_for(config, one)) else () for one in alone]
+
+
+def _accounts_of(config: Config, name: str) -> tuple[str, ...]:
+    """The accounts that a route, account or provider name stands for; a provider without one is its own."""
+    route = config.routes.get(name)
+    if route or name in config.accounts:
+        return tuple(route.via) if route else (name,)
+    return tuple(account for account in config.accounts if config.provider_of(account) == name) or (name,)
 
 
 def _channels(rule: Rule) -> list[Channel]:

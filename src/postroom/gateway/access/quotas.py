@@ -39,6 +39,9 @@ _PRUNE_AFTER = 60.0
 
 EVERYWHERE_ELSE = "*"
 
+EVERY_KEY = "every key"
+"""In place of a key's id: what all keys use together; no key has such an id."""
+
 
 class Reservation(NamedTuple):
     """`cost` to be counted against a quota."""
@@ -57,22 +60,43 @@ class Quotas:
         self._settings = settings
         self._clock = clock
         self._prune_at = 0.0
-        self._limited = bool(settings.quota or settings.sms_budget or settings.sms_per_recipient or settings.sms_spend)
+        of_keys = settings.quota or settings.sms_budget or settings.sms_per_recipient or settings.sms_spend
+        self._limited = bool(of_keys or settings.sms_per_number)
+        self._guards_numbers = bool(settings.sms_countries or settings.sms_refused_types)
 
-    def limits_countries(self, message: Email | Sms) -> bool:
-        return isinstance(message, Sms) and bool(self._settings.sms_countries)
+    def guards_numbers(self, message: Email | Sms) -> bool:
+        """Whether it depends on the numbers of a message if it may go."""
+        return isinstance(message, Sms) and self._guards_numbers
 
-    def check_countries(self, message: Email | Sms, accounts: Iterable[str]) -> None:
-        """Raise ApiError (403) when an account that might send `message` may not send to one of its numbers."""
-        lists = [self._settings.sms_countries[name] for name in accounts if name in self._settings.sms_countries]
+    def check_numbers(self, message: Email | Sms, accounts: Iterable[str], ruled: Iterable[Sequence[str]] = ()) -> None:
+        """Raise ApiError (403) where `message` must not go to one of its numbers.
+
+        `accounts` are those that might send it; `ruled`, for each recipient, those that the rules would have had do it:
+        otherwise whoever names another account would be free of the limits of the one that is meant for that number.
+        """
+        named = tuple(accounts)
+        behind = list(ruled) or [()] * len(message.recipients)
+        for index, (number, others) in enumerate(zip(message.recipients, behind, strict=True)):
+            self._check_type(number, index)
+            self._check_country(number, index, (*named, *others))
+
+    def _check_type(self, number: str, index: int) -> None:
+        refused = self._settings.sms_refused_types
+        if refused and (type_ := number_type(number)) in refused:
+            what = f"This service sends no SMS to numbers of the type {type_}."
+            raise ApiError(403, "number_not_allowed", what, (Problem(f"data.to[{index}]", f"{number} is {type_}"),))
+
+    def _check_country(self, number: str, index: int, accounts: Iterable[str]) -> None:
+        countries = self._settings.sms_countries
+        everywhere_else = countries.get(EVERYWHERE_ELSE)
+        lists = [listed for name in accounts if (listed := countries.get(name, everywhere_else)) is not None]
         if not lists:
             return
-        for index, number in enumerate(message.recipients):
-            country = country_of(number)
-            if any(country not in allowed for allowed in lists):
-                what = f"This service sends no SMS to {country or 'numbers of no country'}."
-                problem = Problem(f"data.to[{index}]", f"{number} is in {country or 'no country'}")
-                raise ApiError(403, "country_not_allowed", what, (problem,))
+        country = country_of(number)
+        if any(country not in allowed for allowed in lists):
+            what = f"This service sends no SMS to {country or 'numbers of no country'}."
+            problem = Problem(f"data.to[{index}]", f"{number} is in {country or 'no country'}")
+            raise ApiError(403, "country_not_allowed", what, (problem,))
 
     async def reserve(self, key: ApiKey, messages: Sequence[Email | Sms]) -> list[float]:
         """Count messages against the quotas of their key; for each, the Unix time until which it is held (0: not).
@@ -81,18 +105,33 @@ class Quotas:
         """
         if not self._limited:
             return []
-        now = self._clock()
-        wanted = [list(self._reservations(message)) for message in messages]
+        own = await self._counted(key.id, [[*self._reservations(message)] for message in messages])
+        shared = await self._counted(EVERY_KEY, [[*self._shared(message)] for message in messages])
+        times = [max(pair) for pair in zip(own, shared, strict=True)]
+        if held := [time for time in times if time]:
+            _log.warning("key %s (%s) is over a quota: %s messages are held", key.id, key.name, len(held))
+        return [NEVER if math.isinf(time) else time for time in times]
+
+    async def _counted(self, whose: str, wanted: Sequence[Sequence[Reservation]]) -> list[float]:
+        """Count what is wanted for one key, or for all together; for each message, when it fits."""
         counters = list(dict.fromkeys(reservation.counter for each in wanted for reservation in each))
+        if not counters:
+            return [0.0] * len(wanted)
+        now = self._clock()
         times = await self._storage.update_windows(
-            key.id, counters, lambda windows: reserve(dict(zip(counters, windows, strict=True)), wanted, now)
+            whose, counters, lambda windows: reserve(dict(zip(counters, windows, strict=True)), wanted, now)
         )
         if now >= self._prune_at:
             self._prune_at = now + _PRUNE_AFTER
             await self._storage.delete_stale_windows(now)
-        if held := [time for time in times if time]:
-            _log.warning("key %s (%s) is over a quota: %s messages are held", key.id, key.name, len(held))
-        return [NEVER if math.isinf(time) else time for time in times]
+        return times
+
+    def _shared(self, message: Email | Sms) -> Iterator[Reservation]:
+        """What counts whoever sends it: a number is flooded as well by many keys."""
+        if isinstance(message, Sms):
+            for limit in self._settings.sms_per_number:
+                for number in message.recipients:
+                    yield Reservation(Counter(f"to {_fingerprint(number)}", limit), 1)
 
     def _reservations(self, message: Email | Sms) -> Iterator[Reservation]:
         settings = self._settings
@@ -124,6 +163,14 @@ def reserve(
     never (infinity).
     """
     return [max([0.0, *(windows[counter].reserve(now, cost) for counter, cost in each)]) for each in wanted]
+
+
+def number_type(number: str) -> str:
+    """Return the type of an E.164 number in the words of `sms_refused_types`, or `unknown`."""
+    import phonenumbers  # noqa: PLC0415 - costly to import
+
+    found = phonenumbers.number_type(phonenumbers.parse(number))
+    return phonenumbers.PhoneNumberType.to_string(found).lower()
 
 
 def _in_price_units(limit: Limit) -> Limit:

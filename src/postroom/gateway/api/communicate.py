@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from postroom.delivery.routing import accounts_by_rule
 from postroom.errors import PostroomError
 from postroom.gateway.access.keys import check_scope, forbidden
 from postroom.gateway.http.errors import ApiError, Problem, from_postroom_error, invalid_message
@@ -128,12 +129,12 @@ class CommunicateApi:
             raise invalid_message((Problem("", "must be an object"),))
         message = read(item, self._settings)
         self._check_provider(message, key)
-        by_country = self._quotas.limits_countries(message)
-        destinations = self._destinations(message) if key.scope.accounts or by_country else ()
+        by_number = self._quotas.guards_numbers(message)
+        destinations = self._destinations(message) if key.scope.accounts or by_number else ()
         if key.scope.restricted or message.from_ is not None:
             check_scope(key.scope, message, destinations)
-        if by_country:
-            self._quotas.check_countries(message, destinations)
+        if by_number:
+            self._quotas.check_numbers(message, destinations, accounts_by_rule(self._room.config, message))
         if isinstance(message, Email):
             message = self._unsubscribe_links.add_to(message)
         return message.stamped(idempotency_key=idempotency_key) if idempotency_key else message

@@ -16,6 +16,8 @@ from postroom.gateway.http.errors import ApiError
 from postroom.outbox.records import NEVER
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tests.unit.gateway.access.conftest import Clock, MakeKey
 
 NOW = 1_800_000_000.0
@@ -149,9 +151,11 @@ async def test_windows_that_count_no_more_are_deleted_once_a_minute(
     assert deleted == [begun, begun + 60, begun + 120]
 
 
-def refused(limits: Quotas, message: Email | Sms, *accounts: str) -> ApiError | None:
+def refused(
+    limits: Quotas, message: Email | Sms, *accounts: str, ruled: Sequence[Sequence[str]] = ()
+) -> ApiError | None:
     try:
-        limits.check_countries(message, accounts)
+        limits.check_numbers(message, accounts, ruled)
     except ApiError as error:
         return error
     return None
@@ -159,9 +163,9 @@ def refused(limits: Quotas, message: Email | Sms, *accounts: str) -> ApiError | 
 
 def test_sms_go_to_the_countries_of_every_account_that_might_send_them(storage: AccessStorage, clock: Clock) -> None:
     limits = quotas(storage, clock, sms_countries={"a": ["GB", "FR"], "b": ["GB"]})
-    assert limits.limits_countries(sms())
-    assert not limits.limits_countries(EMAIL)
-    assert not quotas(storage, clock).limits_countries(sms())
+    assert limits.guards_numbers(sms())
+    assert not limits.guards_numbers(EMAIL)
+    assert not quotas(storage, clock).guards_numbers(sms())
     assert refused(limits, sms(GB), "a", "b") is None
     assert refused(limits, sms(FR), "a") is None
     assert refused(limits, sms(FR), "c") is None
@@ -177,3 +181,47 @@ def test_a_number_that_belongs_to_no_country_is_in_none_of_the_list(storage: Acc
     error = refused(quotas(storage, clock, sms_countries={"a": ["GB"]}), sms(SHIP), "a")
     assert error
     assert error.message == "This service sends no SMS to 001."  # what phone numbers have for satellites
+
+
+def test_an_account_without_countries_of_its_own_has_those_of_the_star(storage: AccessStorage, clock: Clock) -> None:
+    limits = quotas(storage, clock, sms_countries={"a": ["GB", "FR"], "*": ["GB"]})
+    assert refused(limits, sms(FR), "a") is None
+    assert refused(limits, sms(GB), "b") is None
+    assert refused(limits, sms(FR), "b")
+    assert refused(limits, sms(FR), "a", "b")
+    assert refused(quotas(storage, clock, sms_countries={"*": []}), sms(GB), "a")
+
+
+def test_the_accounts_that_rules_have_send_to_a_number_count_whoever_is_named(
+    storage: AccessStorage, clock: Clock
+) -> None:
+    limits = quotas(storage, clock, sms_countries={"a": ["GB"]})
+    assert refused(limits, sms(FR), "b") is None
+    assert refused(limits, sms(FR), "b", ruled=[("a",)])
+    assert refused(limits, sms(GB, FR), "b", ruled=[("a",), ()]) is None
+    assert refused(limits, sms(GB, FR), "b", ruled=[(), ("a", "b")])
+
+
+@pytest.mark.parametrize(
+    ("type_", "number"),
+    [("premium_rate", "+449012345678"), ("shared_cost", "+4918012345"), ("personal_number", "+447012345678")],
+)
+def test_numbers_of_a_type_that_the_operator_refuses_are_refused(
+    storage: AccessStorage, clock: Clock, type_: str, number: str
+) -> None:
+    limits = quotas(storage, clock, sms_refused_types=type_)
+    assert limits.guards_numbers(sms())
+    assert refused(limits, sms(GB), "a") is None
+    error = refused(limits, sms(GB, number), "a")
+    assert error
+    assert (error.status, error.code, error.details[0].field) == (403, "number_not_allowed", "data.to[1]")
+    assert refused(quotas(storage, clock, sms_refused_types="pager"), sms(number), "a") is None
+
+
+async def test_a_number_gets_so_many_from_all_keys_together(
+    storage: AccessStorage, clock: Clock, make_key: MakeKey
+) -> None:
+    limits = quotas(storage, clock, sms_per_number="2/h", sms_per_recipient="1/h")
+    assert await held(limits, make_key(), sms(GB), EMAIL) == [False, False]
+    assert await held(limits, make_key(), sms(OTHER_GB, GB)) == [False]
+    assert await held(limits, make_key(), sms(GB), sms(FR)) == [True, False]
