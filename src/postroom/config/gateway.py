@@ -90,8 +90,8 @@ class GatewaySettings(Section):
     flag_after: OneLimit = Limit(20, 600)
     suspend_after: OneLimit = Limit(100, 600)
     quota: Limits = ()
-    max_body: Annotated[int, Field(ge=1024, le=1_000_000_000)] = 60_000_000
-    max_bodies: Annotated[int, Field(ge=1024)] = 240_000_000
+    max_body: Annotated[int, Field(ge=1024, le=1_000_000_000)] = 30_000_000
+    max_bodies: Annotated[int, Field(ge=1024)] = 120_000_000
     max_recipients: Annotated[int, Field(ge=1)] = 1000
     max_attachments: Annotated[int, Field(ge=0)] = 100
     max_batch: Annotated[int, Field(ge=1)] = 1000

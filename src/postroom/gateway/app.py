@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING
 
 from starlette.middleware.cors import CORSMiddleware
@@ -23,6 +23,7 @@ from postroom.gateway.http.body import BodyReader
 from postroom.gateway.http.middleware import RequestMiddleware
 from postroom.gateway.http.routing import Router
 from postroom.gateway.metrics import Metrics
+from postroom.gateway.parsing.process import MessageParser
 from postroom.gateway.worker import EmbeddedWorker
 
 if TYPE_CHECKING:
@@ -59,8 +60,9 @@ async def open_gateway(
     storage = storage or access_storage_of(room.outbox.store)
     await storage.open()
     try:
-        async with room, EmbeddedWorker(room, work=work) as worker:
-            yield Gateway(room, storage, worker)
+        parser = MessageParser(room.config.gateway)
+        async with room, EmbeddedWorker(room, work=work) as worker, aclosing(parser):
+            yield Gateway(room, storage, worker, parser)
     finally:
         await storage.close()
 
@@ -68,7 +70,7 @@ async def open_gateway(
 class Gateway:
     """The service: its `routes`, and the ASGI `app` that answers them. Everything it needs is open already."""
 
-    def __init__(self, room: Postroom, storage: AccessStorage, worker: EmbeddedWorker) -> None:
+    def __init__(self, room: Postroom, storage: AccessStorage, worker: EmbeddedWorker, parser: MessageParser) -> None:
         settings, outbox = room.config.gateway, room.outbox
         reader, metrics = BodyReader(settings), Metrics()
         authenticator = Authenticator(storage, settings)
@@ -79,6 +81,7 @@ class Gateway:
             rate_limiter=RateLimiter(storage, settings),
             quotas=Quotas(storage, settings),
             reader=reader,
+            parser=parser,
             unsubscribe_links=links,
         )
         self.settings = settings

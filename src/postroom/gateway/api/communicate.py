@@ -8,35 +8,33 @@ from typing import TYPE_CHECKING, Any
 from postroom.delivery.routing import accounts_by_rule
 from postroom.errors import PostroomError
 from postroom.gateway.access.keys import check_scope, forbidden
-from postroom.gateway.http.errors import ApiError, Problem, from_postroom_error, invalid_message
+from postroom.gateway.http.errors import ApiError, from_postroom_error
 from postroom.gateway.http.requests import state_of
 from postroom.gateway.http.responses import JsonResponse
 from postroom.gateway.parsing.email import parse_email
+from postroom.gateway.parsing.process import AT_ONCE
 from postroom.gateway.parsing.sms import parse_sms
 from postroom.messages import Email
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from starlette.requests import Request
     from starlette.responses import Response
 
     from postroom.client import Postroom
-    from postroom.config.gateway import GatewaySettings
     from postroom.gateway.access.authentication import Authenticator
     from postroom.gateway.access.keys import ApiKey
     from postroom.gateway.access.quotas import Quotas
     from postroom.gateway.access.rate_limits import RateLimiter
     from postroom.gateway.api.unsubscribe import UnsubscribeLinks
     from postroom.gateway.http.body import BodyReader
+    from postroom.gateway.parsing.bodies import Read
+    from postroom.gateway.parsing.process import MessageParser
     from postroom.messages import Sms
     from postroom.outbox.records import EnqueueResult
 
-    Read = Callable[[dict[str, Any], GatewaySettings], Email | Sms]
-
 _LONGEST_KEY = 200
-_TOGETHER = 50
-"""Items of a batch that are read before other requests may go on."""
 
 
 class CommunicateApi:
@@ -50,11 +48,12 @@ class CommunicateApi:
         rate_limiter: RateLimiter,
         quotas: Quotas,
         reader: BodyReader,
+        parser: MessageParser,
         unsubscribe_links: UnsubscribeLinks,
     ) -> None:
         self._room = room
-        self._settings = room.config.gateway
         self._names = room.config.names_in_use
+        self._parser = parser
         self._authenticator = authenticator
         self._rate_limiter = rate_limiter
         self._quotas = quotas
@@ -81,8 +80,8 @@ class CommunicateApi:
         key = await self._authenticator.authenticate(request)
         headers = await self._rate_limiter.consume(key, "requests")
         idempotency_key = idempotency_key_of(request.headers)
-        fields = await self._reader.fields(request)
-        message = self._read(read, fields, key, idempotency_key)
+        body, as_form = await self._reader.message_body(request)
+        message = self._permitted(await self._parser.single(body, as_form, read), key, idempotency_key)
         headers |= await self._rate_limiter.consume(key, "messages")
         (answer,) = await self._store([message], key)
         if isinstance(answer, ApiError):
@@ -96,15 +95,16 @@ class CommunicateApi:
         key = await self._authenticator.authenticate(request)
         headers = await self._rate_limiter.consume(key, "requests")
         idempotency_key = idempotency_key_of(request.headers)
-        items = self._items(await self._reader.fields(request), name)
+        body, as_form = await self._reader.message_body(request)
+        items = await self._parser.batch(body, as_form, name, read)
         results: list[dict[str, Any] | None] = [None] * len(items)
         good: dict[int, Email | Sms] = {}
         for index, item in enumerate(items):
-            if index % _TOGETHER == _TOGETHER - 1:
+            if index % AT_ONCE == AT_ONCE - 1:
                 await asyncio.sleep(0)
             own_key = f"{idempotency_key}/{index}" if idempotency_key else None
             try:
-                good[index] = self._read(read, item, key, own_key)
+                good[index] = self._permitted(item, key, own_key)
             except ApiError as error:
                 results[index] = _rejected(index, error)
         if good:
@@ -114,20 +114,10 @@ class CommunicateApi:
                 results[index] = _result(index, answer, message)
         return _batch_response(request, results, headers)
 
-    def _items(self, fields: Mapping[str, Any], name: str) -> list[Any]:
-        items = fields.get(name)
-        if not isinstance(items, list) or not items:
-            raise invalid_message((Problem(name, "must be a list with at least one message"),))
-        if len(items) > self._settings.max_batch:
-            most = f"at most {self._settings.max_batch:,} are taken. Send several batches"
-            raise ApiError(413, "too_large", f"{name} has {len(items):,} messages; {most}.")
-        return items
-
-    def _read(self, read: Read, item: object, key: ApiKey, idempotency_key: str | None) -> Email | Sms:
-        """Return the message in `item`, if the key may send it. Raises ApiError."""
-        if not isinstance(item, dict):
-            raise invalid_message((Problem("", "must be an object"),))
-        message = read(item, self._settings)
+    def _permitted(self, message: Email | Sms | ApiError, key: ApiKey, idempotency_key: str | None) -> Email | Sms:
+        """Return `message`, if there is one and the key may send it. Raises ApiError."""
+        if isinstance(message, ApiError):
+            raise message
         self._check_provider(message, key)
         by_number = self._quotas.guards_numbers(message)
         destinations = self._destinations(message) if key.scope.accounts or by_number else ()

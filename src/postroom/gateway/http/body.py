@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from starlette.requests import ClientDisconnect
@@ -12,7 +11,7 @@ from starlette.requests import ClientDisconnect
 from postroom.gateway.http.errors import ApiError, bad_request, too_large
 from postroom.gateway.http.form_body import parse_form
 from postroom.gateway.http.json_body import parse_json
-from postroom.gateway.http.requests import state_of
+from postroom.gateway.http.requests import BodyBudget, state_of
 from postroom.plugin.transport import LARGEST_WEBHOOK
 
 if TYPE_CHECKING:
@@ -30,6 +29,9 @@ _PIECE = 65_536
 _PAUSE = 1_048_576
 """Bytes that are unpacked before other requests may go on: a megabyte takes a few milliseconds."""
 
+LARGEST_SMALL = 65_536
+"""Bytes of a body that holds no message: an address, or a note of 500 characters."""
+
 STRANGERS_TOGETHER = 33_554_432
 """Bytes of all bodies that come from people who have shown no key and no signature that holds."""
 
@@ -37,16 +39,6 @@ STRANGERS_SECONDS = 10.0
 """For such a body to arrive; providers send theirs at once."""
 
 _CLOSE: Final = {"connection": "close"}
-
-
-@dataclass(slots=True)
-class _Budget:
-    """Bytes and seconds that one kind of body may take: `largest` for one of them, `together` for all."""
-
-    largest: int
-    together: int
-    seconds: float
-    held: int = 0
 
 
 class BodyReader:
@@ -58,20 +50,22 @@ class BodyReader:
     """
 
     def __init__(self, settings: GatewaySettings) -> None:
-        self._keyed = _Budget(settings.max_body, settings.max_bodies, settings.body_timeout)
+        self._keyed = BodyBudget(settings.max_body, settings.max_bodies, settings.body_timeout)
+        self._small = BodyBudget(min(LARGEST_SMALL, settings.max_body), settings.max_bodies, settings.body_timeout)
         seconds = min(STRANGERS_SECONDS, settings.body_timeout)
-        self._strange = _Budget(min(LARGEST_WEBHOOK, settings.max_body), STRANGERS_TOGETHER, seconds)
+        self._strange = BodyBudget(min(LARGEST_WEBHOOK, settings.max_body), STRANGERS_TOGETHER, seconds)
         self._coming: dict[int, tuple[RequestState, asyncio.Timeout]] = {}
 
     async def fields(self, request: Request) -> dict[str, Any]:
-        """Return the object a body holds, JSON or url-encoded. Raises ApiError."""
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        as_form = kind == "application/x-www-form-urlencoded"
-        if not as_form and kind not in {"", "application/json", "text/json", "text/plain"} and kind[-5:] != "+json":
-            raise ApiError(415, "unsupported_media_type", "Send application/json or application/x-www-form-urlencoded.")
-        body = await self.body(request)
-        # curl calls a body url-encoded unless told otherwise, and no url-encoded body begins like this.
+        """Return the object a small body holds, JSON or url-encoded. Raises ApiError."""
+        as_form = _is_form(request)
+        body = await self._read(request, self._small)
         return parse_form(body) if as_form and body[:1] != b"{" else parse_json(body)
+
+    async def message_body(self, request: Request) -> tuple[bytes, bool]:
+        """Return the body of messages, and whether it says that it is url-encoded. Raises ApiError."""
+        as_form = _is_form(request)
+        return await self.body(request), as_form
 
     async def body(self, request: Request) -> bytes:
         """Return the whole body, unpacked. Raises ApiError (400, 408, 413, 415, 503) or ClientDisconnect."""
@@ -86,11 +80,11 @@ class BodyReader:
 
     def release(self, state: RequestState) -> None:
         """Give back the memory that a request's body was counted with; called when its answer is out."""
-        budget = self._strange if state.strange else self._keyed
-        budget.held -= state.body_bytes
-        state.body_bytes = 0
+        if state.body_budget is not None:
+            state.body_budget.held -= state.body_bytes
+        state.body_bytes, state.body_budget = 0, None
 
-    async def _read(self, request: Request, budget: _Budget, *, keep: bool = True) -> bytes:
+    async def _read(self, request: Request, budget: BodyBudget, *, keep: bool = True) -> bytes:
         packing = request.headers.get("content-encoding", "").strip().lower()
         if packing and packing != "identity" and packing not in _WINDOW_BITS:
             raise ApiError(415, "unsupported_encoding", "Send the body plain, or packed with gzip or deflate.")
@@ -98,10 +92,10 @@ class BodyReader:
         if length.isdecimal() and int(length[:20]) > budget.largest:
             raise _too_large(budget)
         state = state_of(request.scope)
-        state.strange = budget is self._strange
+        state.body_budget = budget
         try:
             async with asyncio.timeout(budget.seconds) as timeout:
-                if state.strange:
+                if budget is self._strange:
                     self._coming[id(state)] = state, timeout
                 return await self._gather(request, _Unpacking(packing), budget, keep=keep)
         except TimeoutError:
@@ -111,7 +105,7 @@ class BodyReader:
         finally:
             self._coming.pop(id(state), None)
 
-    async def _gather(self, request: Request, unpack: _Unpacking, budget: _Budget, *, keep: bool) -> bytes:
+    async def _gather(self, request: Request, unpack: _Unpacking, budget: BodyBudget, *, keep: bool) -> bytes:
         pieces: list[bytes] = []
         state = state_of(request.scope)
         size = since_pause = 0
@@ -133,7 +127,7 @@ class BodyReader:
                 unpack.check_end()
                 return b"".join(pieces)
 
-    def _hold(self, state: RequestState, budget: _Budget, more: int) -> None:
+    def _hold(self, state: RequestState, budget: BodyBudget, more: int) -> None:
         if budget is self._strange and budget.held + more > budget.together:
             self._cut_the_slowest(state)
         if budget.held + more > budget.together:
@@ -154,7 +148,16 @@ class BodyReader:
             timeout.reschedule(0)
 
 
-def _too_large(budget: _Budget) -> ApiError:
+def _is_form(request: Request) -> bool:
+    """Whether a body is url-encoded rather than JSON. Raises ApiError (415) for what is neither."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    as_form = kind == "application/x-www-form-urlencoded"
+    if not as_form and kind not in {"", "application/json", "text/json", "text/plain"} and kind[-5:] != "+json":
+        raise ApiError(415, "unsupported_media_type", "Send application/json or application/x-www-form-urlencoded.")
+    return as_form
+
+
+def _too_large(budget: BodyBudget) -> ApiError:
     return too_large(f"The body is larger than {budget.largest:,} bytes.", headers=_CLOSE)
 
 

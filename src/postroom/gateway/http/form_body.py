@@ -5,15 +5,22 @@ The notation is the one jQuery's `$.param` and the `qs` package of Node write.
 
 from __future__ import annotations
 
+import binascii
 import re
-from typing import Any
-from urllib.parse import parse_qsl
+from typing import TYPE_CHECKING, Any
 
 from postroom.gateway.http.errors import ApiError, bad_request
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MOST_FIELDS = 20_000
 """Fields in one body: a batch of 1,000 e-mails with ten fields each fits twice."""
 
+LONGEST_NAME = 1000
+"""Characters of a field's name."""
+
+_STRAY = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _NAME = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)")
 _DEEPEST = 12
 
@@ -25,26 +32,39 @@ def parse_form(body: bytes) -> dict[str, Any]:
 
     Names whose parts are numbers make lists, in the order of the numbers, however far apart those are.
     """
+    if body.count(b"&") >= MOST_FIELDS:
+        raise bad_request("invalid_body", f"The body has more than {MOST_FIELDS:,} fields.")
     try:
-        pairs = parse_qsl(
-            body.decode("ascii"),
-            keep_blank_values=True,
-            strict_parsing=False,
-            errors="strict",
-            max_num_fields=MOST_FIELDS,
-        )
+        body.decode("ascii")
+        pairs = [(_unquoted(name), _unquoted(value)) for name, _, value in _split(body)]
     except UnicodeDecodeError:
         raise bad_request("invalid_body", "The body is not url-encoded UTF-8 text.") from None
-    except ValueError:
-        raise bad_request("invalid_body", f"The body has more than {MOST_FIELDS:,} fields.") from None
     tree: Tree = {}
     for name, value in pairs:
         _plant(tree, _parts(name), value, name)
     return {name: _grown(value) for name, value in tree.items()}
 
 
+def _split(body: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
+    return (field.partition(b"=") for field in body.split(b"&") if field)
+
+
+def _unquoted(text: bytes) -> str:
+    """Take the percent-encoding off, in as many passes as there are kinds of it and not as there are characters.
+
+    `urllib.parse.unquote` makes an object of each `%XX`: 18 seconds for a body of 60 MB. What it makes of them is what
+    quoted-printable makes of `=XX`, and the decoder of that is one loop in C. A `%` without two digits stays.
+    """
+    text = text.replace(b"+", b" ")
+    if b"%" not in text:
+        return text.decode()
+    text = _STRAY.sub(b"%25", text) if _STRAY.search(text) else text
+    return binascii.a2b_qp(text.replace(b"=", b"%3D").replace(b"\n", b"%0A").replace(b"\r", b"%0D")
+                           .replace(b"%", b"=")).decode()  # fmt: skip
+
+
 def _parts(name: str) -> list[str]:
-    found = _NAME.fullmatch(name)
+    found = _NAME.fullmatch(name) if len(name) <= LONGEST_NAME else None
     if not found or found[2].count("[") > _DEEPEST:
         raise _bad_name(name)
     return [found[1], *re.findall(r"\[([^\[\]]*)\]", found[2])]

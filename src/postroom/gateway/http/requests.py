@@ -18,6 +18,16 @@ _STATE = "postroom"
 
 
 @dataclass(slots=True)
+class BodyBudget:
+    """Bytes and seconds that one kind of body may take: `largest` for one of them, `together` for all."""
+
+    largest: int
+    together: int
+    seconds: float
+    held: int = 0
+
+
+@dataclass(slots=True)
 class RequestState:
     """State of one request, kept in its ASGI scope: for the log, the metrics, and the memory it holds."""
 
@@ -33,10 +43,9 @@ class RequestState:
     """How many messages were accepted, or events taken in."""
 
     body_bytes: int = 0
-    """What its body is counted with against `max_bodies`, or the strangers' budget."""
+    """What its body is counted with against its budget."""
 
-    strange: bool = False
-    """Whether its body was read before anybody was known to have sent it."""
+    body_budget: BodyBudget | None = None
 
     def attach(self, scope: Scope) -> None:
         scope[_STATE] = self

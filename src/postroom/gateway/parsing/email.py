@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from postroom.errors import MessageError
 from postroom.gateway.http.errors import Problem, invalid_message
 from postroom.gateway.parsing.attachments import parse_files
-from postroom.gateway.parsing.fields import field_path, parse_bool, problems_of, shared_fields
+from postroom.gateway.parsing.fields import check_count, field_path, parse_bool, problems_of, shared_fields
 from postroom.gateway.parsing.recipients import parse_recipients
 from postroom.messages import MODELLED_HEADERS, Email
 
@@ -25,6 +25,15 @@ DENIED_HEADERS = MODELLED_HEADERS | {
 }
 DENIED_PREFIXES = ("arc-", "content-", "resent-")
 """Headers a caller may not set: fields own them, receivers trust them, or a provider takes orders from them."""
+
+MOST_HEADERS = 100
+LONGEST_HEADER = 10_000
+"""Headers of its own that an e-mail may have, and characters of one; servers take headers of 64 KiB at the most."""
+
+MOST_REPLY_TO = 50
+MOST_TAGS = 50
+MOST_METADATA = 100
+"""All of these lists are counted before anything in them is looked at."""
 
 Places = dict[str, str]
 
@@ -70,12 +79,14 @@ def _fields(item: dict[str, Any], limits: GatewaySettings, problems: list[Proble
     fields["attachments"] = [file for _, file in files]
     places |= {f"attachments.{index}": path for index, (path, _) in enumerate(files)}
     fields["headers"] = _headers(item.get("headers"), problems)
-    if reply_to := _reply_to(fields["headers"]):
+    if reply_to := _reply_to(fields["headers"], problems):
         fields["reply_to"] = reply_to
     fields["required"] = parse_bool(item.get("required"), "required", problems)
     fields |= {
         name: item[name] for name in ("from", "subject", "from_name", "html", "tags", "metadata") if item.get(name)
     }
+    for name, most in (("tags", MOST_TAGS), ("metadata", MOST_METADATA)):
+        check_count(fields, name, most, problems)
     fields["text"] = item.get("text") or item.get("body") or (None if item.get("html") else "")
     return fields, places | {"text": "text" if item.get("text") else "body", "reply_to": "headers.Reply-To"}
 
@@ -86,12 +97,17 @@ def _headers(given: object, problems: list[Problem]) -> dict[str, Any]:
     if not isinstance(given, dict):
         problems.append(Problem("headers", 'must be an object of texts, such as {"X-My-Header": "value"}'))
         return {}
+    if len(given) > MOST_HEADERS:
+        problems.append(Problem("headers", f"has {len(given):,} headers; at most {MOST_HEADERS} are taken"))
+        return {}
     headers: dict[str, str] = {}
     for name, value in given.items():
         if name.lower() in DENIED_HEADERS or name.lower().startswith(DENIED_PREFIXES):
             problems.append(Problem(f"headers.{name[:100]}", "this header cannot be set; leave it out"))
         elif isinstance(value, (dict, list)):
             problems.append(Problem(f"headers.{name[:100]}", "must be a text"))
+        elif isinstance(value, str) and len(value) > LONGEST_HEADER:
+            problems.append(Problem(f"headers.{name[:100]}", f"has more than {LONGEST_HEADER:,} characters"))
         elif value is not None and value != "":
             headers[name] = value if isinstance(value, str) else _written(value)
     return headers
@@ -102,7 +118,7 @@ def _written(value: float) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _reply_to(headers: dict[str, Any]) -> list[str]:
+def _reply_to(headers: dict[str, Any], problems: list[Problem]) -> list[str]:
     """Take Reply-To out of the headers; it may hold several addresses with commas between them."""
     name = next((name for name in headers if name.lower() == "reply-to"), None)
     if name is None:
@@ -110,7 +126,15 @@ def _reply_to(headers: dict[str, Any]) -> list[str]:
     text = headers.pop(name)
     if text.count("@") < 2 or "\n" in text or "\r" in text:
         return [text]
-    return [f'"{shown}" <{email}>' if shown else email for shown, email in getaddresses([text])]
+    if text.count("@") > MOST_REPLY_TO:
+        problems.append(Problem(f"headers.{name}", f"holds more than {MOST_REPLY_TO} addresses"))
+        return []
+    try:
+        found = getaddresses([text])
+    except RecursionError:
+        problems.append(Problem(f"headers.{name}", "holds comments that are nested too deep to be read"))
+        return []
+    return [f'"{shown}" <{email}>' if shown else email for shown, email in found]
 
 
 def _problem(where: str, text: str, places: Places) -> Problem:

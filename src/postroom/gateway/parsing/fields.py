@@ -23,6 +23,14 @@ def shared_fields(item: dict[str, Any]) -> dict[str, Any]:
     return {name: item[name] for name in _TAKEN_AS_THEY_ARE if item.get(name) not in (None, "")}
 
 
+def check_count(fields: dict[str, Any], name: str, most: int, problems: list[Problem], where: str = "") -> None:
+    """Take out a list or object of more than `most`, before anything in it is looked at."""
+    value = fields.get(name)
+    if isinstance(value, (list, dict)) and len(value) > most:
+        problems.append(Problem(where or name, f"has {len(value):,} entries; at most {most:,} are taken"))
+        del fields[name]
+
+
 def parse_bool(value: object, path: str, problems: list[Problem]) -> bool:
     """Read true or false, also as the texts that url-encoded bodies have."""
     if value in _TRUE:

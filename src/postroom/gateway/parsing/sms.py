@@ -6,11 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 from postroom.errors import MessageError
 from postroom.gateway.http.errors import ApiError, Problem, invalid_message
-from postroom.gateway.parsing.fields import field_path, parse_bool, problems_of, shared_fields
+from postroom.gateway.parsing.fields import check_count, field_path, parse_bool, problems_of, shared_fields
 from postroom.messages import Sms
 
 if TYPE_CHECKING:
     from postroom.config.gateway import GatewaySettings
+
+MOST_MEDIA = 10
+"""As many as Twilio takes for one message (Messages resource, MediaUrl)."""
+
+MOST_OPTIONS = 20
+"""Twice what the provider with the most credentials knows."""
 
 
 def parse_sms(item: dict[str, Any], limits: GatewaySettings) -> Sms:
@@ -26,12 +32,16 @@ def parse_sms(item: dict[str, Any], limits: GatewaySettings) -> Sms:
     if not isinstance(options, (dict, type(None))) and options not in ("", []):
         problems.append(Problem("options", "must be an object"))
     given = options if isinstance(options, dict) else {}
+    if len(given) > MOST_OPTIONS:
+        problems.append(Problem("options", f"has {len(given):,} entries; at most {MOST_OPTIONS} are taken"))
+        given = {}
     fields = {**shared_fields(item), **shared_fields(data), "to": _numbers(data, prefix, limits, problems)}
     fields["options"] = _credentials(given, problems)
     if fields["options"] and limits.request_credentials == "deny":
         raise ApiError(403, "credentials_not_allowed", "This service takes no credentials in requests; leave them out.")
     fields["required"] = _required(item, data, given, problems)
     fields |= {name: value for name, value in _contents(data).items() if value not in (None, "")}
+    check_count(fields, "media", MOST_MEDIA, problems, f"{prefix}mediaUrl")
     try:
         sms = Sms(**fields)
     except MessageError as error:

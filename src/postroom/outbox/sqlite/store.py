@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         Suppression,
         UnreadableMessage,
     )
+    from postroom.outbox.serialization import SerializedMessage
     from postroom.outbox.sqlite.begun import Claim
     from postroom.outbox.sqlite.claim import Row
     from postroom.outbox.states import Transition
@@ -47,6 +48,9 @@ T = TypeVar("T")
 
 MOST_AT_ONCE = 500
 """Messages purged in one transaction, so that others get in between."""
+
+_SERIALIZED_AT_ONCE = 50
+"""Messages written down before others in the loop may go on."""
 
 POLL_INTERVAL = 0.005
 """Seconds between two looks at whether another process wrote (PRAGMA data_version, 3 µs each)."""
@@ -120,7 +124,11 @@ class SqliteStore:
         """See `MessageStorage.insert`."""
         if self._writer is None:
             await self.open()
-        serialized = [serialize(message, self._cipher, self.secret) for message in messages]
+        serialized: list[SerializedMessage] = []
+        for message in messages:
+            if len(serialized) % _SERIALIZED_AT_ONCE == _SERIALIZED_AT_ONCE - 1:
+                await asyncio.sleep(0)
+            serialized.append(serialize(message, self._cipher, self.secret))
         now = self.clock()
         answers = await self.write(lambda c: insert.insert(c, serialized, now))
         self._announce()

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
+from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.growth import MOST, growth
 
 from postroom.gateway.http.errors import ApiError
-from postroom.gateway.http.form_body import MOST_FIELDS, parse_form
+from postroom.gateway.http.form_body import LONGEST_NAME, MOST_FIELDS, parse_form
 
 NAMES = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="[]"), min_size=1, max_size=8).filter(
     lambda name: not name.isdigit()
@@ -83,3 +87,71 @@ def test_too_many_fields_and_too_many_brackets_are_refused() -> None:
 def test_what_is_no_utf8_is_refused(body: Any) -> None:
     with pytest.raises(ApiError, match="UTF-8"):
         parse_form(body)
+
+
+PIECES = st.sampled_from(
+    [
+        b"%",
+        b"%4",
+        b"%41",
+        b"%c3%a9",
+        b"=",
+        b"%3D",
+        b"+",
+        b"%2B",
+        b"a",
+        b"\n",
+        b"%0a",
+        b"=\n",
+        b"%zz",
+        b" \t",
+        b"_",
+        b".",
+    ]
+)
+
+
+@given(st.lists(PIECES, max_size=12).map(b"".join))
+def test_percent_encoding_is_taken_off_as_the_standard_library_does(value: bytes) -> None:
+    try:
+        [(_, expected)] = parse_qsl("a=" + value.decode(), keep_blank_values=True, errors="strict")
+    except UnicodeDecodeError:
+        return
+    assert parse_form(b"a=" + value) == {"a": expected}
+
+
+def _ignoring_mistakes(body: bytes) -> None:
+    with contextlib.suppress(ApiError):
+        parse_form(body)
+
+
+COSTLY: dict[str, Callable[[int], bytes]] = {
+    "percent-encoded": lambda size: b"a=" + b"%41" * size,
+    "percent signs": lambda size: b"a=" + b"%" * size,
+    "fields": lambda size: b"&".join(b"a[%d]=" % number for number in range(size // 4)),
+    "nameless places": lambda size: b"&".join([b"a[]="] * (size // 4)),
+    "brackets": lambda size: b"a" + b"[" * size + b"=",
+    "ampersands": lambda size: b"&" * size,
+}
+
+
+@pytest.mark.parametrize("make", COSTLY.values(), ids=COSTLY)
+def test_a_body_twice_as_long_costs_twice_as_much(make: Callable[[int], bytes]) -> None:
+    assert growth(make, _ignoring_mistakes, 4000) < MOST
+
+
+def test_a_percent_encoded_body_costs_little_more_than_a_plain_one() -> None:
+    plain, encoded = b"a=" + b"x" * 3_000_000, b"a=" + b"%78" * 1_000_000
+    cost = [min(_cost(body) for _ in range(5)) for body in (plain, encoded)]
+    assert cost[1] < cost[0] * 40  # 400 times as much with an object for each character
+
+
+def _cost(body: bytes) -> float:
+    begun = time.thread_time()
+    parse_form(body)
+    return time.thread_time() - begun
+
+
+def test_the_name_of_a_field_has_a_bound() -> None:
+    with pytest.raises(ApiError, match="not understood"):
+        parse_form(b"a" * (LONGEST_NAME + 1) + b"=1")

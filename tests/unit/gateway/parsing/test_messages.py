@@ -259,3 +259,33 @@ def test_any_json_is_an_sms_or_told_what_is_wrong(item: Any, data: Any) -> None:
         assert isinstance(parse_sms({**item, "data": data} if data else item, LIMITS), Sms)
     except ApiError as refusal:
         assert refusal.details
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"headers": {"Reply-To": "@@" + "(" * 2000}}, "headers.Reply-To"),
+        ({"headers": {"Reply-To": ", ".join(f"a{n}@example.org" for n in range(80))}}, "headers.Reply-To"),
+        ({"headers": {"Reply-To": ", ".join(["a@b.org"] * 100_000)}}, "headers.Reply-To"),
+        ({"headers": {f"X-{n}": "1" for n in range(101)}}, "headers"),
+        ({"headers": {"X-A": "x" * 10_001}}, "headers.X-A"),
+        ({"tags": ["a"] * 51}, "tags"),
+        ({"metadata": {str(n): "1" for n in range(101)}}, "metadata"),
+        ({"to": [{"email": "ann@example.org", "name": "x" * 1_000_000}]}, "to[0].email"),
+        ({"to": ",".join(["a@b.org"] * 100_000)}, "to"),
+    ],
+)
+def test_a_list_is_counted_before_anything_in_it_is_looked_at(fields: Any, field: str) -> None:
+    assert field in {path.removesuffix("[0]") if path == "to[0]" else path for path in wrong(**fields)}
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"data": {**SMS["data"], "mediaUrl": ["https://example.org/a.png"] * 11}}, "data.mediaUrl"),
+        ({"options": {str(n): "1" for n in range(21)}}, "options"),
+        ({"data": {**SMS["data"], "to": ["+447700900123"] * 7}}, "data.to"),
+    ],
+)
+def test_the_lists_of_an_sms_are_counted_too(fields: Any, field: str) -> None:
+    assert field in wrong_sms(**fields)

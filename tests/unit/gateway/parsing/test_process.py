@@ -1,0 +1,135 @@
+"""The parsing process: what is parsed there comes back as it would be here, and keeps nobody waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+
+from postroom import Attachment, Email, Sms
+from postroom.config.gateway import GatewaySettings
+from postroom.gateway.http.errors import ApiError
+from postroom.gateway.parsing.bodies import parse_batch
+from postroom.gateway.parsing.email import parse_email
+from postroom.gateway.parsing.process import LARGEST_HERE, MessageParser, ParsingProcess
+from postroom.gateway.parsing.sms import parse_sms
+
+SETTINGS = GatewaySettings()
+EMAIL: dict[str, Any] = {
+    "to": [{"email": "ann@example.org", "name": "Ann"}, {"email": "bob@example.org", "type": "cc"}],
+    "subject": "Hello",
+    "html": "<p>Hi</p>",
+    "send_at": "2026-01-31T12:00:00+01:00",
+    "tags": ["a"],
+    "metadata": {"order": "17"},
+    "attachments": [{"name": "a.txt", "type": "text/plain", "content": "héllo"}],
+}
+SMS = {"data": {"to": ["+447700900123"], "body": "Hi"}, "options": {"twilio_sid": "AC1"}}
+PADDING = {"padding": "x" * LARGEST_HERE}
+
+
+@pytest.fixture
+async def parser() -> AsyncIterator[MessageParser]:
+    async with aclosing(MessageParser(SETTINGS)) as parser:
+        yield parser
+
+
+def encoded(fields: Any) -> bytes:
+    return json.dumps(fields).encode()
+
+
+async def test_a_large_body_is_parsed_as_a_small_one_is(parser: MessageParser) -> None:
+    here = await parser.single(encoded(EMAIL), False, parse_email)
+    apart = await parser.single(encoded(EMAIL | PADDING), False, parse_email)
+    assert (apart, apart.recipients) == (here, here.recipients)
+    assert isinstance(apart, Email)
+    assert isinstance(apart.attachments[0], Attachment)
+    sms = await parser.single(encoded(SMS | PADDING), False, parse_sms)
+    assert isinstance(sms, Sms)
+    assert sms.options["twilio_sid"].get_secret_value() == "AC1"
+
+
+async def test_what_is_wrong_with_a_large_body_is_said_as_of_a_small_one(parser: MessageParser) -> None:
+    wrong = {"to": [{"email": "not an address"}], "headers": {"Subject": "x"}}
+    errors = []
+    for fields in (wrong, wrong | PADDING):
+        with pytest.raises(ApiError) as caught:
+            await parser.single(encoded(fields), False, parse_email)
+        errors.append(caught.value)
+    assert errors[0].to_json() == errors[1].to_json()
+    assert errors[0].status == errors[1].status == 400
+
+
+async def test_the_items_of_a_large_batch_stand_for_themselves(parser: MessageParser) -> None:
+    deep = {**EMAIL, "headers": {"Reply-To": "@@" + "(" * 2000}}
+    batches = [{"emails": [EMAIL, {"to": []}, 5, deep, EMAIL], **more} for more in ({}, PADDING)]
+    here, apart = [await parser.batch(encoded(batch), False, "emails", parse_email) for batch in batches]
+    for items in (here, apart):
+        assert [isinstance(item, Email) for item in items] == [True, False, False, False, True]
+        assert [item.status for item in items if isinstance(item, ApiError)] == [400, 400, 400]
+    assert [str(item) for item in here if isinstance(item, ApiError)] == [
+        str(item) for item in apart if isinstance(item, ApiError)
+    ]
+
+
+async def test_the_process_is_another_one_and_its_loss_is_told_and_made_good() -> None:
+    async with aclosing(ParsingProcess()) as process:
+        first = await process.run(os.getpid)
+        assert first != os.getpid()
+        with pytest.raises(ApiError) as caught:
+            await process.run(os._exit, 3)
+        assert (caught.value.status, caught.value.code) == (503, "busy")
+        assert await process.run(os.getpid) not in {first, os.getpid()}
+
+
+def recipients(messages: int) -> bytes:
+    return encoded({"emails": [{"to": [f"p{n}.{m}@b.org" for m in range(100)], "text": "x"} for n in range(messages)]})
+
+
+COSTLY = {
+    "names": b'{"to": "ann@example.org", "a": {' + b",".join(b'"%d": 1' % number for number in range(450_000)) + b"}}",
+    "names, one of them twice": b'{"a": {'
+    + b",".join(b'"%d": 1' % number for number in range(450_000))
+    + b', "5": 1}}',
+    "lists": b'{"to": "ann@example.org", "a": [' + b"[1]," * 900_000 + b"1]}",
+    "recipients": recipients(400),
+    "recipients in a small body": recipients(100),
+}
+
+
+@pytest.mark.parametrize("body", COSTLY.values(), ids=COSTLY)
+async def test_others_go_on_while_a_large_body_is_parsed(parser: MessageParser, body: bytes) -> None:
+    """Held against what the same body costs where it is parsed, in processor time of a thread."""
+    cost = await asyncio.to_thread(_cost, body)
+    watch = asyncio.create_task(_longest_step())
+    await asyncio.sleep(0)
+    with contextlib.suppress(ApiError):
+        await parser.batch(body, False, "emails", parse_email)
+    watch.cancel()
+    assert await watch < cost / 4
+
+
+def _cost(body: bytes) -> float:
+    begun = time.thread_time()
+    with contextlib.suppress(ApiError):
+        parse_batch(body, False, "emails", parse_email, SETTINGS)
+    return time.thread_time() - begun
+
+
+async def _longest_step() -> float:
+    """Return the most processor time that the loop took at one go, once this is cancelled."""
+    longest, last = 0.0, time.thread_time()
+    try:
+        while True:
+            await asyncio.sleep(0)
+            now = time.thread_time()
+            longest, last = max(longest, now - last), now
+    except asyncio.CancelledError:
+        return longest
