@@ -99,7 +99,9 @@ class Postroom:
 
     @property
     def outbox(self) -> Outbox:
-        """The durable store of messages on their way, and what can be asked of it."""
+        """The durable store of messages on their way, and what can be asked of it; PostroomClosed after `close`."""
+        if self._closed:
+            raise PostroomClosed("this Postroom is closed; make a new one to use its outbox")
         if self._outbox is None:
             self._outbox = open_outbox(self.config.outbox, self._accounts, self._router, self._observers)
         return self._outbox

@@ -261,6 +261,13 @@ async def test_a_closed_client_does_nothing_more(stage: ModuleType, tmp_path: Pa
     assert (len(script.calls), script.opened, script.closed) == (1, 1, 1)
 
 
+async def test_a_closed_client_opens_no_outbox_that_nobody_would_close(stage: ModuleType, tmp_path: Path) -> None:
+    room = kept_room(stage, tmp_path, stage.Script())
+    await room.close()
+    with pytest.raises(PostroomClosed, match="make a new one to use its outbox"):
+        _ = room.outbox
+
+
 @pytest.mark.parametrize("use", USES)
 def test_a_client_belongs_to_one_loop(stage: ModuleType, tmp_path: Path, use: str) -> None:
     script = stage.Script()
