@@ -141,7 +141,7 @@ class Outbox:
         return await self._change(message_id, _RESOLUTIONS[outcome], tenant, note)
 
     async def resume(self, account: str) -> bool:
-        """Try a paused or resting account again now; False when it was neither."""
+        """Try an account that is paused or in cooldown again now; False when it was neither."""
         self._router.account(account)
         return await self.store.resume(account)
 

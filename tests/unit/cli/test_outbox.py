@@ -239,6 +239,15 @@ async def test_a_paused_account_is_shown_and_resumed_by_hand(command: CommandLin
     assert resumed.json == {"account": "mail", "resumed": False}
 
 
+async def test_an_account_that_asked_for_time_is_shown_in_cooldown(
+    command: CommandLine, sendgrid: HttpRecorder
+) -> None:
+    sendgrid.answer(Answer(429, {"errors": [{"message": "slow down"}]}, {"Retry-After": "600"}))
+    await delivered(command)
+    stats = await command.beside("outbox", "stats")
+    assert re.search(r"mail/email\t1\tcooldown until \S+: .*", stats.out)
+
+
 def test_stats_count_by_state_and_account(box: CommandLine) -> None:
     enqueue(box)
     enqueue(box, "+442079460958")

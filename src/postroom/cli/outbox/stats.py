@@ -42,9 +42,9 @@ def _show(stats: OutboxStats) -> None:
 def _state(health: AccountHealth | None) -> str:
     if health is None:
         return ""
-    resting = health.cooldown_until > datetime.now(UTC).timestamp()
-    if resting or health.paused:
+    cooling = health.cooldown_until > datetime.now(UTC).timestamp()
+    if cooling or health.paused:
         until = time_text(datetime.fromtimestamp(health.cooldown_until, UTC))
-        word = "paused" if health.paused else "resting"
+        word = "paused" if health.paused else "cooldown"
         return plain(f"{word} until {until}: {health.reason or 'trouble'}")
     return "good" if not health.consecutive_failures else plain(f"in trouble: {health.reason or 'no answer'}")
