@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from postroom.errors import OutboxError, PluginError
 from postroom.outbox.account_health import failure_rate_now, should_drain
 from postroom.outbox.records import account_of, brings_credentials, channel_of, queue_of
-from postroom.receipts import Status
 
 if TYPE_CHECKING:
     from postroom.outbox.executor import MessageExecutor
@@ -67,9 +66,7 @@ class Maintenance:
 
     async def may_be_rescued(self) -> bool:
         """Whether messages are in the hands of a worker that has not shown since this one began that it lives."""
-        unproven = [number for number in await self._store.live_workers() if number not in self._alive]
-        in_hand = (await self._store.stats()).states.get(Status.SENDING, 0)
-        return bool(in_hand) and any(number != self._lease.worker for number in unproven)
+        return bool(await self._store.busy_workers() - self._alive - {self._lease.worker})
 
     async def tidy(self) -> None:
         """End what has expired, and remove what need not be kept any more."""

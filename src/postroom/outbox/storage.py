@@ -123,6 +123,9 @@ class WorkerStorage(Protocol):
     async def live_workers(self) -> dict[int, int]:
         """Every worker's number, and how many heartbeats it has shown."""
 
+    async def busy_workers(self) -> set[int]:
+        """Those of them that have messages in hand. Only reads, and costs no more than there are such messages."""
+
     async def rescue(self, dead: int, heartbeats: int, worker: int) -> Sequence[ClaimedMessage | UnreadableMessage]:
         """Give `worker` what a dead one had claimed, counting one crash more for each message.
 

@@ -181,3 +181,13 @@ async def test_until_empty_leaves_to_a_living_worker_what_that_has_in_hand(make_
         await post.work()
         alive.cancel()
         assert (await post.receipt(held)).status is Status.SENDING
+
+
+async def test_the_workers_that_have_messages_in_hand_are_known(make_outbox: MakeOutbox) -> None:
+    async with make_outbox() as post:
+        await post.add(email())
+        idle, busy = await post.store.register("idle"), await post.store.register("busy")
+        assert await post.store.busy_workers() == set()
+        await post.store.exchange(busy, [], [], {"a0/email": ClaimLimit(1, 1)})
+        assert await post.store.busy_workers() == {busy}
+        assert idle in await post.store.live_workers()

@@ -151,6 +151,11 @@ def live_workers(connection: sqlite3.Connection) -> dict[int, int]:
     return dict(connection.execute("SELECT number, heartbeats FROM workers").fetchall())
 
 
+def busy_workers(connection: sqlite3.Connection) -> set[int]:
+    """The workers that have messages in hand."""
+    return {number for (number,) in connection.execute(_BUSY_WORKERS)}
+
+
 def _is_registered(connection: sqlite3.Connection, number: int) -> bool:
     """Whether others watch this worker: what an unlisted one claimed, nobody would take over when it dies."""
     return connection.execute("SELECT 1 FROM workers WHERE number = ?", (number,)).fetchone() is not None
@@ -212,6 +217,10 @@ _OVERDUE = _PAIRS.format(f"{_READY} AND due_at > {NOW} AND due_at <= ? ORDER BY 
 _FRESH = _PAIRS.format(f"{_READY} AND due_at = {NOW} ORDER BY seq")
 _UNDER_WAY = f"SELECT count(*) FROM messages INDEXED BY under_way WHERE queue = ? AND status = '{Status.SENDING}'"
 _OWNED = f"SELECT seq FROM messages WHERE status = '{Status.SENDING}' AND owner = ?"
+_BUSY_WORKERS = (
+    f"SELECT DISTINCT owner FROM messages INDEXED BY under_way WHERE status = '{Status.SENDING}' "
+    "AND owner IN (SELECT number FROM workers)"
+)
 _SIGN_OFF = (
     "DELETE FROM workers WHERE number = :number AND NOT EXISTS "
     f"(SELECT 1 FROM messages WHERE status = '{Status.SENDING}' AND owner = :number)"

@@ -234,6 +234,10 @@ class SqliteStore:
         """See `WorkerStorage.live_workers`."""
         return await self._look(claim.live_workers)
 
+    async def busy_workers(self) -> set[int]:
+        """See `WorkerStorage.busy_workers`."""
+        return await self._look(claim.busy_workers)
+
     async def rescue(self, dead: int, heartbeats: int, worker: int) -> Sequence[ClaimedMessage | UnreadableMessage]:
         """See `WorkerStorage.rescue`."""
         marks = path_of_worker(self.path, dead)

@@ -313,6 +313,9 @@ class MemoryStore:
     async def live_workers(self) -> dict[int, int]:
         return dict(self._memory.workers)
 
+    async def busy_workers(self) -> set[int]:
+        return {worker for worker in self._memory.workers if self._owned(worker)}
+
     async def rescue(self, dead: int, heartbeats: int, worker: int) -> Sequence[ClaimedMessage]:
         workers = self._memory.workers
         if worker not in workers or workers.get(dead) != heartbeats:
