@@ -125,7 +125,8 @@ class Outbox:
     async def retry(self, message_id: str, *, tenant: str | None = None) -> Receipt:
         """Send again now what failed, expired, was cancelled, is held, waits, or is in doubt.
 
-        Those recipients who were accepted are left out.
+        Those recipients who were accepted are left out. For a `tenant` what a quota or an operator holds stays held,
+        whatever was done with it meanwhile.
         """
         return await self._change(message_id, Transition.REQUEUE, tenant)
 
@@ -280,6 +281,7 @@ class Outbox:
             tenant=tenant,
             single_round=single_round,
             recipients=hop.recipients,
+            held_until=held_until,
         )
 
     def _refuse_impossible(self, message: Message, hop: Hop) -> None:

@@ -48,7 +48,8 @@ def brings_credentials(queue: str) -> bool:
 class NewMessage:
     """A message about to be accepted. Times are seconds since 1970; `due_at` NOW means at once.
 
-    `recipients` are those its first hand-over is for (None: all); `single_round` makes one round of attempts.
+    `recipients` are those its first hand-over is for (None: all); `single_round` makes one round of attempts. Before
+    `held_until` its tenant must not have it sent.
     """
 
     message: Message
@@ -60,6 +61,7 @@ class NewMessage:
     tenant: str = ""
     single_round: bool = False
     recipients: tuple[str, ...] | None = None
+    held_until: float = NOW
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,8 @@ class Progress:
 
     `pending` are the recipients who may still be tried (None: all); `tried` the accounts that had each of them in
     this round; `recipients` those of the hand-over under way (None: all that are pending); `rounds` of attempts are
-    over; the provider was `asked` that often what became of it.
+    over; the provider was `asked` that often what became of it. Before `held_until` only a person lets it go, whatever
+    its tenant does with it meanwhile.
     """
 
     pending: tuple[str, ...] | None = None
@@ -88,6 +91,7 @@ class Progress:
     recipients: tuple[str, ...] | None = None
     rounds: int = 0
     asked: int = 0
+    held_until: float = NOW
 
 
 @dataclass(slots=True)
@@ -183,6 +187,7 @@ class StoredMessage:
     progress: Progress
     has_body: bool = True
     has_credentials: bool = False
+    due_at: float = NEVER
 
 
 class AccountHealth(Record):

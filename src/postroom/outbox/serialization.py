@@ -15,7 +15,7 @@ from postroom.addresses import Address
 from postroom.attachments import Attachment
 from postroom.errors import OutboxError
 from postroom.messages import Email, Message, Sms
-from postroom.outbox.records import Progress
+from postroom.outbox.records import NOW, Progress
 from postroom.receipts import Channel
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ def dump_progress(progress: Progress) -> str | None:
         "recipients": progress.recipients,
         "rounds": progress.rounds or None,
         "asked": progress.asked or None,
+        "held_until": progress.held_until or None,
     }
     return json.dumps({name: value for name, value in said.items() if value is not None})
 
@@ -93,6 +94,7 @@ def load_progress(text: str | None) -> Progress:
         recipients=None if recipients is None else tuple(recipients),
         rounds=said.get("rounds", 0),
         asked=said.get("asked", 0),
+        held_until=said.get("held_until", NOW),
     )
 
 

@@ -7,7 +7,7 @@ transactions.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from postroom.addresses import Address
@@ -60,18 +60,28 @@ class Transitioned:
         return self.status in SETTLED
 
 
-def transitioned(message: StoredMessage, transition: Transition, note: str = "") -> Transitioned:
+def transitioned(
+    message: StoredMessage, transition: Transition, note: str = "", *, now: float = NOW, by_tenant: bool = False
+) -> Transitioned:
     """Return `message` after `transition`; `note` is a person's, for the recipients it settles.
 
-    Raises StateConflict when it is in a state that the transition does not start from, or cannot be sent again.
+    `by_tenant`: it is the tenant's wish, who lifts no hold. Raises StateConflict when it is in a state that the
+    transition does not start from, or cannot be sent again.
     """
     status = apply(message.receipt.status, transition)
+    due_at = NEVER if status in SETTLED or transition is Transition.HOLD else NOW
+    progress = _with_hold(message)
     if transition in _SENDS_AGAIN:
         _check_complete(message)
+        held_until = progress.held_until if by_tenant else NOW
+        if held_until > now:
+            if message.receipt.status is Status.HELD:
+                raise StateConflict("a held message flows when its quota allows, or its operator lets it go")
+            status, due_at = Status.HELD, held_until
     receipt = message.receipt.model_copy(update={"status": status, "recipients": _results(message, transition, note)})
-    progress = _whoever_was_not_accepted(receipt) if transition in _SENDS_AGAIN else message.progress
-    waits = status not in SETTLED and transition is not Transition.HOLD
-    return Transitioned(status, receipt, progress, NOW if waits else NEVER)
+    if transition in _SENDS_AGAIN:
+        progress = _whoever_was_not_accepted(receipt)
+    return Transitioned(status, receipt, progress, due_at)
 
 
 def expired(message: StoredMessage) -> Transitioned:
@@ -82,7 +92,13 @@ def expired(message: StoredMessage) -> Transitioned:
         status = Status.IN_DOUBT
     elif receipt.accepted:
         status = Status.SENT
-    return Transitioned(status, receipt.model_copy(update={"status": status}), message.progress, NEVER)
+    return Transitioned(status, receipt.model_copy(update={"status": status}), _with_hold(message), NEVER)
+
+
+def _with_hold(message: StoredMessage) -> Progress:
+    """Keep until when a message is held: its tenant could cancel it, and have it sent again, free of its quota."""
+    held = message.receipt.status is Status.HELD and message.due_at > message.progress.held_until
+    return replace(message.progress, held_until=message.due_at) if held else message.progress
 
 
 def reported(event: Event, message: StoredMessage) -> Transition | None:

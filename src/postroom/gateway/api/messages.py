@@ -126,14 +126,7 @@ class MessagesApi:
 
     async def retry(self, request: Request) -> Response:
         """Send again what failed, expired, was cancelled or is in doubt; not to those who were accepted."""
-
-        async def retry(message_id: str, *, tenant: str | None) -> Receipt:
-            shown = await self._outbox.get(message_id, tenant=tenant)
-            if shown.receipt.status is Status.HELD:  # by a quota, which its key must not overrule
-                raise StateConflict("a held message flows when its quota allows, or its operator lets it go")
-            return await self._outbox.retry(message_id, tenant=tenant)
-
-        return await self._changed(request, retry)
+        return await self._changed(request, self._outbox.retry)
 
     async def resolve(self, request: Request) -> Response:
         """Settle a message in doubt."""

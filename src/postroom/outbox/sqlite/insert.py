@@ -48,7 +48,7 @@ def _stored(connection: sqlite3.Connection, one: SerializedMessage, now: float) 
     inserted = connection.execute(_INSERT, (
         message.id, new.tenant, message.channel_name, new.status, new.queue, new.route,
         PRIORITIES.index(message.priority), new.due_at, new.expires_at, new.single_round, one.size, now,
-        dump_progress(Progress(recipients=new.recipients)) if new.recipients else None,
+        dump_progress(Progress(recipients=new.recipients, held_until=new.held_until)),
     ))  # fmt: skip
     if not inserted.rowcount:
         return id_taken(message.id)

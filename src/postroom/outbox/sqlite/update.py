@@ -41,7 +41,8 @@ def transition(
     message = _stored(connection, "id = :id AND (:tenant IS NULL OR tenant = :tenant)", {"id": id_, "tenant": tenant})
     if message is None:
         raise unknown_message(id_)
-    return _written(connection, message, transitioned(message, wanted, note), now)
+    after = transitioned(message, wanted, note, now=now, by_tenant=tenant is not None)
+    return _written(connection, message, after, now)
 
 
 def record_event(
@@ -126,7 +127,7 @@ def _stored(connection: sqlite3.Connection, condition: str, values: dict[str, ob
     row = connection.execute(f"{_STORED} WHERE {condition}", values).fetchone()
     if row is None:
         return None
-    seq, id_, channel, status, receipt, queue, progress, has_body, has_credentials = row
+    seq, id_, channel, status, receipt, queue, progress, has_body, has_credentials, due_at = row
     return StoredMessage(
         seq=seq,
         id=id_,
@@ -135,6 +136,7 @@ def _stored(connection: sqlite3.Connection, condition: str, values: dict[str, ob
         progress=load_progress(progress),
         has_body=bool(has_body),
         has_credentials=bool(has_credentials),
+        due_at=due_at,
     )
 
 
@@ -155,7 +157,8 @@ def _files_of(connection: sqlite3.Connection, seqs: Sequence[int]) -> list[tuple
 
 
 _STORED = (
-    "SELECT seq, id, channel, status, receipt, queue, progress, body IS NOT NULL, options IS NOT NULL "
+    "SELECT seq, id, channel, status, receipt, queue, progress, body IS NOT NULL, options IS NOT NULL, "
+    "due_at "
     "FROM messages LEFT JOIN bodies USING (seq)"
 )
 _TRANSITION = (

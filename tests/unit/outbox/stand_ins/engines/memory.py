@@ -126,7 +126,14 @@ class Row:
     def stored(self) -> StoredMessage:
         credentials = bool(self.text.credentials)
         return StoredMessage(
-            self.seq, self.id, self.queue, self.receipt_now(), self.progress, self.has_body, credentials
+            self.seq,
+            self.id,
+            self.queue,
+            self.receipt_now(),
+            self.progress,
+            self.has_body,
+            credentials,
+            self.due_at,
         )
 
     def claimed(self) -> ClaimedMessage:
@@ -228,7 +235,8 @@ class MemoryStore:
         row = self._by_id(id_, tenant)
         if row is None:
             raise unknown_message(id_)
-        return self._moved(row, transitioned(row.stored(), transition, note))
+        after = transitioned(row.stored(), transition, note, now=self._clock(), by_tenant=tenant is not None)
+        return self._moved(row, after)
 
     async def record_event(self, event: Event, suppression: Suppression | None = None) -> Receipt | None:
         if event.fingerprint in self._memory.reports:
@@ -412,7 +420,7 @@ class MemoryStore:
         if self._by_id(message.id):
             return id_taken(message.id)
         memory.last_seq += 1
-        new, progress = text.new, Progress(recipients=text.new.recipients)
+        new, progress = text.new, Progress(recipients=text.new.recipients, held_until=text.new.held_until)
         row = Row(memory.last_seq, text, new.queue, new.route, new.status, new.due_at, self._clock(), progress)
         memory.rows[row.seq] = row
         if message.idempotency_key:
