@@ -195,3 +195,19 @@ def processor_seconds(asked: Callable[[], list[int]], answered: set[int]) -> flo
 def processor_seconds_of_others() -> float:
     """What all threads but this one have used."""
     return time.process_time() - time.thread_time()
+
+
+def test_what_is_repeated_under_its_idempotency_key_uses_up_no_quota(serve_gateway: ServeGateway) -> None:
+    gateway = serve_gateway(f'{ACCOUNTS}rate_limit = []\nmessage_limit = "4/h"\nquota = "3/h"', work=False)
+    named = {"Idempotency-Key": "order-1"}
+    with ThreadPoolExecutor(6) as pool:  # at once, so that none of them is known when the others are looked at
+        answers = list(pool.map(lambda _: gateway.post("/v1/communicate/email", EMAIL, headers=named), range(12)))
+    assert {answer.status for answer in answers} == {202}
+    assert len({answer.json["id"] for answer in answers}) == 1
+    batch = {"emails": [EMAIL, EMAIL]}
+    answers = [gateway.post("/v1/communicate/email/batch", batch, headers={"Idempotency-Key": "b"}) for _ in range(5)]
+    assert [[item["status"] for item in answer.json["results"]] for answer in answers] == [["queued"] * 2] * 5
+    conflict = gateway.post("/v1/communicate/email", {**EMAIL, "subject": "another"}, headers=named)
+    assert conflict.status == 422
+    assert gateway.post("/v1/communicate/email", EMAIL).json["status"] == "held"  # the fourth, where three flow
+    assert gateway.post("/v1/communicate/email", EMAIL).status == 429

@@ -94,6 +94,11 @@ class Outbox:
         answers = iter(await self.store.insert(entries) if entries else [])
         return [next(answers) if isinstance(entry, NewMessage) else entry for entry in prepared]
 
+    async def used_keys(self, messages: Sequence[Email | Sms], *, tenant: str = "") -> frozenset[str]:
+        """Return the idempotency keys of these messages that stand for a message already: `add` makes none of those."""
+        keys = [message.idempotency_key for message in messages if message.idempotency_key]
+        return await self.store.used_keys(keys, tenant=tenant) if keys else frozenset()
+
     async def enqueue(self, messages: Sequence[Email | Sms]) -> list[Receipt | PostroomError]:
         """Accept messages as `add` does, and return their receipts."""
         answers = await self.add(messages)

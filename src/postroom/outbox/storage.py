@@ -43,6 +43,9 @@ class MessageStorage(Protocol):
         IdempotencyConflict when that was another message; one whose id is taken with OutboxError.
         """
 
+    async def used_keys(self, keys: Sequence[str], *, tenant: str) -> frozenset[str]:
+        """Return those idempotency keys under which `tenant` had a message accepted before."""
+
     async def transition(
         self, id_: str, transition: Transition, *, tenant: str | None = None, note: str = ""
     ) -> Receipt:

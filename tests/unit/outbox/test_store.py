@@ -107,6 +107,20 @@ async def test_purging_removes_settled_messages_whole_and_no_others(make_outbox:
 
 
 class TestIdempotency:
+    async def test_a_key_is_used_once_its_message_is_accepted_and_for_its_tenant_alone(
+        self, make_outbox: MakeOutbox
+    ) -> None:
+        one, other, without = email(idempotency_key="k"), email(idempotency_key="other"), email()
+        async with make_outbox() as post:
+            assert await post.outbox.used_keys([one, other, without]) == frozenset()
+            await post.add(one)
+            assert await post.outbox.used_keys([one, other, without]) == {"k"}
+            assert await post.outbox.used_keys([one], tenant="another") == frozenset()
+            await post.outbox.purge(MessageFilter())
+            await post.work()
+            await post.outbox.purge(MessageFilter())
+            assert await post.outbox.used_keys([one]) == frozenset()
+
     async def test_the_same_key_and_message_give_the_first_receipt(
         self, make_outbox: MakeOutbox, stage: ModuleType
     ) -> None:

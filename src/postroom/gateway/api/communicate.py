@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from postroom.delivery.routing import accounts_by_rule
 from postroom.errors import PostroomError
@@ -18,6 +20,7 @@ from postroom.messages import Email
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
 
     from starlette.requests import Request
     from starlette.responses import Response
@@ -59,6 +62,7 @@ class CommunicateApi:
         self._quotas = quotas
         self._reader = reader
         self._unsubscribe_links = unsubscribe_links
+        self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     async def email(self, request: Request) -> Response:
         """Send an email."""
@@ -82,8 +86,8 @@ class CommunicateApi:
         idempotency_key = idempotency_key_of(request.headers)
         body, as_form = await self._reader.message_body(request)
         message = self._permitted(await self._parser.single(body, as_form, read), key, idempotency_key)
-        headers |= await self._rate_limiter.consume(key, "messages")
-        (answer,) = await self._store([message], key)
+        (answer,), more = await self._accept([message], key, idempotency_key)
+        headers |= more
         if isinstance(answer, ApiError):
             raise answer
         state_of(request.scope).messages = 1
@@ -108,8 +112,8 @@ class CommunicateApi:
             except ApiError as error:
                 results[index] = _rejected(index, error)
         if good:
-            headers |= await self._rate_limiter.consume(key, "messages", len(good))
-            answers = await self._store(list(good.values()), key)
+            answers, more = await self._accept([*good.values()], key, idempotency_key)
+            headers |= more
             for (index, message), answer in zip(good.items(), answers, strict=True):
                 results[index] = _result(index, answer, message)
         return _batch_response(request, results, headers)
@@ -148,10 +152,29 @@ class CommunicateApi:
             raise from_postroom_error(error) from None
         return tuple(target.name for target in targets)
 
-    async def _store(self, messages: Sequence[Email | Sms], key: ApiKey) -> list[EnqueueResult | ApiError]:
-        held_until = await self._quotas.reserve(key, messages)
-        answers = await self._room.outbox.add(messages, tenant=key.id, held_until=held_until)
-        return [from_postroom_error(answer) if isinstance(answer, PostroomError) else answer for answer in answers]
+    async def _accept(
+        self, messages: Sequence[Email | Sms], key: ApiKey, idempotency_key: str | None
+    ) -> tuple[list[EnqueueResult | ApiError], dict[str, str]]:
+        """Store messages; one answer for each, and the RateLimit headers. Raises ApiError (413, 429).
+
+        Only what is new counts against limits and quotas: what is repeated under its idempotency key makes no message.
+        Two requests with one key are therefore looked at one after the other.
+        """
+        async with self._one_at_a_time(key, idempotency_key):
+            used = await self._room.outbox.used_keys(messages, tenant=key.id)
+            new = [index for index, message in enumerate(messages) if message.idempotency_key not in used]
+            headers = await self._rate_limiter.consume(key, "messages", len(new)) if new else {}
+            times = await self._quotas.reserve(key, [messages[index] for index in new])
+            held = dict(zip(new, times, strict=True)) if times else {}
+            held_until = [held.get(index, 0.0) for index in range(len(messages))] if held else ()
+            answers = await self._room.outbox.add(messages, tenant=key.id, held_until=held_until)
+        errors = (from_postroom_error(answer) if isinstance(answer, PostroomError) else answer for answer in answers)
+        return list(errors), headers
+
+    def _one_at_a_time(self, key: ApiKey, idempotency_key: str | None) -> AbstractAsyncContextManager[object]:
+        if idempotency_key is None:
+            return nullcontext()
+        return self._locks.setdefault((key.id, idempotency_key), asyncio.Lock())
 
 
 def idempotency_key_of(headers: Mapping[str, str]) -> str | None:

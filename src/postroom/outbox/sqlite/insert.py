@@ -27,6 +27,12 @@ def insert(
     return [_repeated(connection, one) or _stored(connection, one, now) for one in messages]
 
 
+def used_keys(connection: sqlite3.Connection, keys: Sequence[str], tenant: str) -> frozenset[str]:
+    """Those idempotency keys that stand for a message of the tenant."""
+    found = (connection.execute(_USED, (tenant, key)).fetchone() for key in keys)
+    return frozenset(row[0] for row in found if row)
+
+
 def _repeated(connection: sqlite3.Connection, one: SerializedMessage) -> EnqueueResult | PostroomError | None:
     if one.fingerprint is None:
         return None
@@ -63,6 +69,7 @@ def _stored(connection: sqlite3.Connection, one: SerializedMessage, now: float) 
     return accepted(new)
 
 
+_USED = "SELECT k.key FROM idempotency_keys k JOIN messages USING (seq) WHERE k.tenant = ? AND k.key = ?"
 _INSERT = (
     "INSERT OR IGNORE INTO messages (id, tenant, channel, status, queue, route, priority, due_at, expires_at, "
     "single_round, size, created_at, progress) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"

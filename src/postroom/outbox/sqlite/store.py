@@ -134,6 +134,10 @@ class SqliteStore:
         self._announce()
         return answers
 
+    async def used_keys(self, keys: Sequence[str], *, tenant: str) -> frozenset[str]:
+        """See `MessageStorage.used_keys`."""
+        return await self._look(lambda c: insert.used_keys(c, keys, tenant))
+
     async def transition(
         self, id_: str, transition: Transition, *, tenant: str | None = None, note: str = ""
     ) -> Receipt:

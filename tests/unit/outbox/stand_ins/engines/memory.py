@@ -229,6 +229,9 @@ class MemoryStore:
         self._memory.wrote()
         return answers
 
+    async def used_keys(self, keys: Sequence[str], *, tenant: str) -> frozenset[str]:
+        return frozenset(key for key in keys if (tenant, key) in self._memory.keys)
+
     async def transition(
         self, id_: str, transition: Transition, *, tenant: str | None = None, note: str = ""
     ) -> Receipt:
