@@ -16,6 +16,7 @@ OF_SEVERAL_MODULES = {
     "gateway/parsing/test_messages.py",
     "outbox/test_clock.py",
     "outbox/test_closing.py",
+    "outbox/test_holds.py",
     "outbox/test_machine.py",
     "outbox/test_reconciling.py",
     "outbox/test_store.py",

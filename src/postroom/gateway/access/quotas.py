@@ -62,11 +62,11 @@ class Quotas:
         self._prune_at = 0.0
         of_keys = settings.quota or settings.sms_budget or settings.sms_per_recipient or settings.sms_spend
         self._limited = bool(of_keys or settings.sms_per_number)
-        self._guards_numbers = bool(settings.sms_countries or settings.sms_refused_types)
+        self._depends_on_numbers = bool(settings.sms_countries or settings.sms_refused_types)
 
-    def guards_numbers(self, message: Email | Sms) -> bool:
+    def depends_on_numbers(self, message: Email | Sms) -> bool:
         """Whether it depends on the numbers of a message if it may go."""
-        return isinstance(message, Sms) and self._guards_numbers
+        return isinstance(message, Sms) and self._depends_on_numbers
 
     def check_numbers(self, message: Email | Sms, accounts: Iterable[str], ruled: Iterable[Sequence[str]] = ()) -> None:
         """Raise ApiError (403) where `message` must not go to one of its numbers.

@@ -123,7 +123,7 @@ class CommunicateApi:
         if isinstance(message, ApiError):
             raise message
         self._check_provider(message, key)
-        by_number = self._quotas.guards_numbers(message)
+        by_number = self._quotas.depends_on_numbers(message)
         destinations = self._destinations(message) if key.scope.accounts or by_number else ()
         if key.scope.restricted or message.from_ is not None:
             check_scope(key.scope, message, destinations)

@@ -163,9 +163,9 @@ def refused(
 
 def test_sms_go_to_the_countries_of_every_account_that_might_send_them(storage: AccessStorage, clock: Clock) -> None:
     limits = quotas(storage, clock, sms_countries={"a": ["GB", "FR"], "b": ["GB"]})
-    assert limits.guards_numbers(sms())
-    assert not limits.guards_numbers(EMAIL)
-    assert not quotas(storage, clock).guards_numbers(sms())
+    assert limits.depends_on_numbers(sms())
+    assert not limits.depends_on_numbers(EMAIL)
+    assert not quotas(storage, clock).depends_on_numbers(sms())
     assert refused(limits, sms(GB), "a", "b") is None
     assert refused(limits, sms(FR), "a") is None
     assert refused(limits, sms(FR), "c") is None
@@ -210,7 +210,7 @@ def test_numbers_of_a_type_that_the_operator_refuses_are_refused(
     storage: AccessStorage, clock: Clock, type_: str, number: str
 ) -> None:
     limits = quotas(storage, clock, sms_refused_types=type_)
-    assert limits.guards_numbers(sms())
+    assert limits.depends_on_numbers(sms())
     assert refused(limits, sms(GB), "a") is None
     error = refused(limits, sms(GB, number), "a")
     assert error
