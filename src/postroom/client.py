@@ -166,7 +166,7 @@ class Postroom:
         return await self.outbox.enqueue(messages)
 
     async def work(self, *, stop: asyncio.Event | None = None, until_empty: bool = False) -> None:
-        """Deliver what is in the outbox until `stop`, or `until_empty`; what is in progress ends first. Any number may."""
+        """Deliver from the outbox until `stop`, or `until_empty`; what is in progress ends first. Any number may."""
         self._check_usable()
         await self.outbox.work(stop=stop, until_empty=until_empty)
 

@@ -73,6 +73,9 @@ class Workers:
     async def live_workers(self) -> dict[int, int]:
         return {}
 
+    async def busy_workers(self) -> set[int]:
+        return set()
+
     async def begin(self, worker: int, seq: int, attempts: int) -> bool:
         if worker in self.gone:
             return False
