@@ -63,7 +63,7 @@ FLOORS: dict[str, list[str]] = {
         "factory",
     ],
     "postroom.outbox.sqlite": [
-        "migrations database begun",
+        "migrations damage database begun",
         "schema",
         "claim settle suppressions query",
         "insert update",

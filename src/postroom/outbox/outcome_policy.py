@@ -193,16 +193,19 @@ class OutcomePolicy:
         return replace(put_back, due_at=min(put_back.due_at + wait, max(entry.expires_at, 1.0)))
 
     def unreadable(self, entry: UnreadableMessage) -> Settlement:
-        """Set a message aside for a person that nobody can read any more."""
-        note = RecipientResult(address="", outcome=Outcome.PERMANENT, code=entry.error.code, detail=str(entry.error))
+        """Set a message aside for a person that nobody can read any more; in doubt when it may have been sent."""
+        status, outcome = Status.FAILED, Outcome.PERMANENT
+        if entry.in_doubt:
+            status, outcome = Status.IN_DOUBT, Outcome.UNKNOWN
+        note = RecipientResult(address="", outcome=outcome, code=entry.error.code, detail=str(entry.error))
         receipt = Receipt(
             id=entry.id,
             channel=entry.channel,
-            status=Status.FAILED,
+            status=status,
             account=account_of(entry.queue),
             recipients=(note,),
         )
-        return Settlement(entry.seq, entry.attempts, Status.FAILED, receipt, entry.queue, entry.route)
+        return Settlement(entry.seq, entry.attempts, status, receipt, entry.queue, entry.route)
 
     def settled(self, entry: ClaimedMessage, delivery: DeliveryProgress, status: Status) -> Settlement:
         return Settlement(

@@ -120,7 +120,10 @@ class ClaimedMessage:
 
 @dataclass(frozen=True, slots=True)
 class UnreadableMessage:
-    """A claimed message that cannot be read back: its row was changed or damaged, or its key is gone."""
+    """A claimed message that cannot be read back: its row was changed or damaged, or its key is gone.
+
+    `in_doubt`: it may have been handed over before.
+    """
 
     seq: int
     id: str
@@ -129,6 +132,7 @@ class UnreadableMessage:
     route: str
     attempts: int
     error: PostroomError
+    in_doubt: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json
 
-from postroom.errors import PostroomError
+from postroom.errors import OutboxError, PostroomError
 from postroom.outbox import gcra
 from postroom.outbox.records import NEVER, NOW, ClaimedMessage, UnreadableMessage
 from postroom.outbox.serialization import load_message, load_progress
+from postroom.outbox.sqlite import damage
 from postroom.outbox.sqlite.schema import WAITING_SQL, quoted
 from postroom.outbox.states import Transition, allowed_from
+from postroom.outcomes import Outcome
 from postroom.receipts import Channel, Receipt, Status
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Mapping
 
     from postroom.outbox.encryption import CredentialCipher
@@ -122,10 +124,22 @@ def claimed_of(
         )
     except PostroomError as error:
         unreadable = error
-    except (ValueError, TypeError, KeyError) as error:
-        unreadable = PostroomError(f"message {id_} cannot be read back from the outbox ({type(error).__name__})")
+    except (ValueError, TypeError, KeyError, sqlite3.Error) as error:
+        unreadable = OutboxError(f"message {id_} cannot be read back from the outbox ({type(error).__name__})")
     known = Channel(channel) if channel in set(Channel) else Channel.EMAIL
-    return UnreadableMessage(seq, str(id_), known, queue, route, attempts, unreadable)
+    doubted = status == Status.IN_DOUBT or _may_be_out(receipt)
+    return UnreadableMessage(seq, str(id_), known, queue, route, attempts, unreadable, in_doubt=doubted)
+
+
+def _may_be_out(receipt: str | bytes | None) -> bool:
+    """Whether an earlier hand-over may have been taken: it ended so, or its receipt does not say any more."""
+    if not receipt:
+        return False
+    try:
+        attempts = Receipt.model_validate_json(receipt).attempts
+    except ValueError:
+        return True
+    return any(attempt.outcome is Outcome.UNKNOWN for attempt in attempts)
 
 
 def register(connection: sqlite3.Connection, name: str) -> int:
@@ -189,8 +203,20 @@ def _due(connection: sqlite3.Connection, queue: str, most: int, now: float) -> l
 
 def _rows(connection: sqlite3.Connection, seqs: list[int]) -> list[Row]:
     """The rows of messages, in the order of their numbers here."""
-    rows: list[Row] = from_json(connection.execute(_ROWS, (json.dumps(seqs),)).fetchone()[0])
+    try:
+        rows: list[Row] = from_json(connection.execute(_ROWS, (json.dumps(seqs),)).fetchone()[0])
+    except (sqlite3.Error, ValueError):  # one of them is damaged: each by itself then
+        with damage.tolerated(connection):
+            return [_row(connection, seq) for seq in seqs]
     return rows
+
+
+def _row(connection: sqlite3.Connection, seq: int) -> Row:
+    try:
+        row: Row = connection.execute(_ROW, (seq,)).fetchone()
+    except sqlite3.Error:  # the page with its body is gone
+        row = connection.execute(_WITHOUT_BODY, (seq,)).fetchone()
+    return row
 
 
 def _each(owner: int, seqs: list[int]) -> list[tuple[int, int]]:
@@ -236,8 +262,13 @@ _TAKE = (
     f"UPDATE messages SET status = '{Status.SENDING}', owner = ?, attempts = attempts + 1, begun_at = ? "
     f"WHERE seq IN (SELECT value FROM json_each(?)) AND status IN {quoted(allowed_from(Transition.CLAIM))}"
 )
-_ROWS = (
-    "SELECT json_group_array(json_array(m.seq, m.id, channel, status, queue, route, attempts, crashes, expires_at, "
-    "begun_at, single_round, size, progress, receipt, body, hex(options))) FROM json_each(?) wanted "
-    "CROSS JOIN messages m ON m.seq = wanted.value CROSS JOIN bodies b ON b.seq = m.seq"
+_COLUMNS = (
+    "m.seq, m.id, channel, status, queue, route, attempts, crashes, expires_at, begun_at, single_round, size, "
+    "progress, receipt, body, hex(options)"
 )
+_ROWS = (
+    f"SELECT json_group_array(json_array({_COLUMNS})) FROM json_each(?) wanted "
+    "CROSS JOIN messages m ON m.seq = wanted.value LEFT JOIN bodies b ON b.seq = m.seq"
+)
+_ROW = f"SELECT {_COLUMNS} FROM messages m LEFT JOIN bodies b USING (seq) WHERE m.seq = ?"
+_WITHOUT_BODY = f"SELECT {_COLUMNS.replace('body, hex(options)', 'NULL, NULL')} FROM messages m WHERE m.seq = ?"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from postroom.errors import PostroomError
 from postroom.events import Event
 from postroom.outbox.records import NEVER, AccountHealth, account_of
 from postroom.outbox.serialization import load_message
+from postroom.outbox.sqlite import damage
 from postroom.outbox.sqlite.schema import WAITING_SQL
 from postroom.outbox.views import MessageRow, OutboxStats, QueueBacklog, details_of, moment, summary_of
 from postroom.receipts import Channel, Receipt, Status
@@ -20,22 +22,26 @@ if TYPE_CHECKING:
     from postroom.outbox.views import MessageDetails, MessageFilter, MessageSummary
 
 
+_log = logging.getLogger("postroom.outbox")
+
 MOST_BYTES_PRUNED = 16_777_216
 """Bodies and attachments removed in one transaction, so that others wait for milliseconds and the WAL stays small."""
 
 
-def receipt_of(id_: str, channel: str, status: str, receipt: str | None, queue: str) -> Receipt:
-    """Return the receipt as it is now."""
-    if receipt is None:
-        return Receipt.model_construct(
-            id=id_, channel=Channel(channel), status=Status(status), account=account_of(queue)
-        )
-    return Receipt.model_validate_json(receipt).model_copy(update={"status": Status(status)})
+def receipt_of(id_: str, channel: str, status: str, receipt: str | bytes | None, queue: str) -> Receipt:
+    """Return the receipt as it is now; of one that is damaged only what stands beside it."""
+    if receipt is not None:
+        try:
+            return Receipt.model_validate_json(receipt).model_copy(update={"status": Status(status)})
+        except ValueError:
+            _log.error("the receipt of message %s cannot be read back from the outbox", id_)
+    return Receipt.model_construct(id=id_, channel=Channel(channel), status=Status(status), account=account_of(queue))
 
 
 def find(connection: sqlite3.Connection, id_: str, tenant: str | None) -> MessageDetails | None:
     """Return all that is known of one message; None when there is none, or it is another tenant's."""
-    found = connection.execute(_FOUND, {"id": id_, "tenant": tenant}).fetchone()
+    with damage.tolerated(connection):
+        found = connection.execute(_FOUND, {"id": id_, "tenant": tenant}).fetchone()
     if found is None:
         return None
     seq = found[0]
@@ -54,16 +60,17 @@ def listed(connection: sqlite3.Connection, where: MessageFilter) -> list[Message
     """Return the messages meant, the newest first."""
     conditions, values = _conditions(where)
     condition = f"WHERE {' AND '.join(conditions)}" if conditions else ""
-    rows = connection.execute(
-        f"{_ROWS} {condition} ORDER BY m.seq DESC LIMIT ?", (*values, -1 if where.to else where.limit)
-    )
     found: list[MessageSummary] = []
-    for row in rows:
-        line = summary_of(_row(row, lambda _: b""))
-        if where.to is None or any(where.to in address for address in line.to):
-            found.append(line)
-        if len(found) == where.limit:
-            break
+    with damage.tolerated(connection):
+        rows = connection.execute(
+            f"{_ROWS} {condition} ORDER BY m.seq DESC LIMIT ?", (*values, -1 if where.to else where.limit)
+        )
+        for row in rows:
+            line = summary_of(_row(row, lambda _: b""))
+            if where.to is None or any(where.to in address for address in line.to):
+                found.append(line)
+            if len(found) == where.limit:
+                break
     return found
 
 
@@ -104,9 +111,15 @@ def stats(connection: sqlite3.Connection) -> OutboxStats:
 
 
 def health(connection: sqlite3.Connection) -> dict[str, AccountHealth]:
-    """The health of every queue that was used, by queue."""
-    rows = connection.execute("SELECT queue, health FROM queues WHERE health IS NOT NULL")
-    return {queue: AccountHealth.model_validate_json(text) for queue, text in rows}
+    """The health of every queue that was used, by queue; one that is damaged counts as none."""
+    found: dict[str, AccountHealth] = {}
+    with damage.tolerated(connection):
+        for queue, text in connection.execute("SELECT queue, health FROM queues WHERE health IS NOT NULL"):
+            try:
+                found[queue] = AccountHealth.model_validate_json(text)
+            except ValueError:
+                _log.error("the outbox cannot read how %s does, and begins anew", queue)
+    return found
 
 
 def belongs_to_another(connection: sqlite3.Connection, provider_id: str, seq: int) -> bool:
@@ -143,11 +156,13 @@ def _row(row: tuple[Any, ...], files: Callable[[int], bytes]) -> MessageRow:
     )
 
 
-def _message(channel: Channel, body: str, files: Callable[[int], bytes], id_: str) -> Message | None:
+def _message(channel: Channel, body: str | bytes, files: Callable[[int], bytes], id_: str) -> Message | None:
     """The message without its credentials; None when it cannot be read back, which a worker will report."""
+    if isinstance(body, bytes):
+        return None
     try:
         return load_message(channel, body, files, {}, id_)
-    except PostroomError:
+    except (PostroomError, ValueError, TypeError, KeyError):
         return None
 
 

@@ -261,10 +261,7 @@ class SqliteStore:
         rows, begun = await self.write(operation)
         marks.unlink(missing_ok=True)
         claimed = await self._claimed(rows)
-        for message in claimed:
-            if isinstance(message, ClaimedMessage):
-                message.begun = begun is None or (message.seq, message.attempts) in begun
-        return claimed
+        return [_marked(each, begun=begun is None or (each.seq, each.attempts) in begun) for each in claimed]
 
     async def claim_in_doubt(self, worker: int, limit: int) -> Sequence[ClaimedMessage | UnreadableMessage]:
         """See `UpkeepStorage.claim_in_doubt`."""
@@ -391,3 +388,10 @@ class SqliteStore:
 def _version(connection: sqlite3.Connection) -> int:
     found: int = connection.execute("PRAGMA data_version").fetchone()[0]
     return found
+
+
+def _marked(message: ClaimedMessage | UnreadableMessage, *, begun: bool) -> ClaimedMessage | UnreadableMessage:
+    if not isinstance(message, ClaimedMessage):
+        return replace(message, in_doubt=message.in_doubt or begun)
+    message.begun = begun
+    return message

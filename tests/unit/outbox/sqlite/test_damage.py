@@ -1,0 +1,141 @@
+"""Damage costs the message whose row it is in, and says so: everything else flows."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from contextlib import closing
+from types import ModuleType
+
+import pytest
+from engines.process import MakeOutbox, Process
+
+from postroom import Accepted, Attachment, Email, OutcomeUnknown, Receipt, Status
+from postroom.outbox.records import ClaimLimit
+
+OF_BODY = {
+    "half": "UPDATE bodies SET body = substr(body, 1, length(body) / 2) WHERE seq = ?",
+    "no text": "UPDATE bodies SET body = CAST(x'80ff00fe' AS TEXT) WHERE seq = ?",
+    "a blob": "UPDATE bodies SET body = x'00010203' WHERE seq = ?",
+    "other JSON": "UPDATE bodies SET body = '[]' WHERE seq = ?",
+    "gone": "DELETE FROM bodies WHERE seq = ?",
+    "without its attachment": "DELETE FROM message_files WHERE seq = ?",
+}
+OF_ROW = {
+    "half a progress": "UPDATE messages SET progress = '{\"tried\": [' WHERE seq = ?",
+    "a progress that is no text": "UPDATE messages SET progress = CAST(x'80ff' AS TEXT) WHERE seq = ?",
+    "a blob for a progress": "UPDATE messages SET progress = x'00' WHERE seq = ?",
+}
+OF_RECEIPT = {
+    "a receipt that is nonsense": "UPDATE messages SET receipt = 'x' WHERE seq = ?",
+    "a receipt that is no text": "UPDATE messages SET receipt = CAST(x'80ff' AS TEXT) WHERE seq = ?",
+    "a blob for a receipt": "UPDATE messages SET receipt = x'00' WHERE seq = ?",
+}
+
+
+def email() -> Email:
+    return Email(to="ann@example.org", text="hello", attachments=[Attachment(filename="a", content=b"a")])
+
+
+def damage(post: Process, statement: str, *values: object) -> None:
+    with closing(sqlite3.connect(post.store.path, isolation_level=None)) as connection:
+        connection.execute(statement, values)
+
+
+def number_of(post: Process, receipt: Receipt) -> int:
+    with closing(sqlite3.connect(post.store.path)) as connection:
+        [number] = connection.execute("SELECT seq FROM messages WHERE id = ?", (receipt.id,)).fetchone()
+        assert isinstance(number, int)
+        return number
+
+
+@pytest.mark.parametrize("statement", [*(OF_BODY | OF_ROW).values()], ids=[*OF_BODY, *OF_ROW])
+async def test_what_cannot_be_read_is_set_aside_with_its_reason_and_its_neighbours_are_sent(
+    make_outbox: MakeOutbox, statement: str
+) -> None:
+    async with make_outbox(concurrency=50) as post:
+        before, bad, after = [[await post.add(email()) for _ in range(many)] for many in (5, 2, 5)]
+        for receipt in bad:
+            damage(post, statement, number_of(post, receipt))
+        await post.work()
+        assert [(await post.receipt(each)).status for each in before + after] == [Status.SENT] * 10
+        for receipt in bad:
+            told = await post.receipt(receipt)
+            assert told.status is Status.FAILED
+            assert "cannot be read back from the outbox" in (told.recipients[0].detail or "")
+        listed = {line.id: line.error for line in await post.outbox.list()}
+        assert len(listed) == 12
+        assert {listed[receipt.id] for receipt in bad} == {"outbox_error"}
+
+
+@pytest.mark.parametrize("statement", [*OF_RECEIPT.values()], ids=[*OF_RECEIPT])
+async def test_a_message_whose_receipt_is_damaged_may_have_been_sent_so_it_is_in_doubt(
+    make_outbox: MakeOutbox, statement: str
+) -> None:
+    async with make_outbox(concurrency=50) as post:
+        bad, good = await post.add(email()), await post.add(email())
+        damage(post, statement, number_of(post, bad))
+        await post.work()
+        assert (await post.receipt(bad)).status is Status.IN_DOUBT
+        assert (await post.receipt(good)).status is Status.SENT
+
+
+@pytest.mark.parametrize("statement", [*OF_BODY.values()], ids=[*OF_BODY])
+async def test_what_rots_while_it_waits_with_a_doubt_stays_in_doubt(
+    make_outbox: MakeOutbox, stage: ModuleType, statement: str
+) -> None:
+    async def act(message: Email) -> Accepted:
+        raise OutcomeUnknown("no answer")
+
+    async with make_outbox(stage.Script(act), on_unknown="retry") as post:
+        receipt = await post.add(email())
+        await post.work()
+        assert (await post.receipt(receipt)).status is Status.RETRYING
+        damage(post, statement, number_of(post, receipt))
+        await post.work(after=700)
+        assert (await post.receipt(receipt)).status is Status.IN_DOUBT
+
+
+@pytest.mark.parametrize(("begun", "status"), [(True, Status.IN_DOUBT), (False, Status.FAILED)])
+async def test_what_a_dead_worker_had_and_nobody_can_read_is_in_doubt_if_it_was_begun(
+    make_outbox: MakeOutbox, begun: bool, status: Status
+) -> None:
+    async with make_outbox(outbox={"lease": 0.3}) as post:
+        bad, good = await post.add(email()), await post.add(email())
+        dead = await post.store.register("dead")
+        claimed = (await post.store.exchange(dead, [], [], {"a0/email": ClaimLimit(2, 2)})).claimed
+        assert [message.id for message in claimed] == [bad.id, good.id]
+        if begun:
+            assert await post.store.begin(dead, claimed[0].seq, claimed[0].attempts)
+        damage(post, OF_BODY["no text"], claimed[0].seq)
+        await asyncio.wait_for(post.work(), 60)
+        told = await post.receipt(bad)
+        assert told.status is status
+        assert "cannot be read back" in (told.recipients[0].detail or "")
+        assert (await post.receipt(good)).status is Status.SENT
+
+
+@pytest.mark.parametrize("health", ["'x'", "'{\"queue\": 5}'", "CAST(x'80ff' AS TEXT)", "x'00'"])
+async def test_an_account_whose_health_is_damaged_begins_anew(make_outbox: MakeOutbox, health: str) -> None:
+    async with make_outbox() as post:
+        await post.add(email())
+        await post.work()
+    damage(post, f"UPDATE queues SET health = {health}")
+    async with make_outbox() as post:
+        receipt = await post.add(email())
+        await post.work()
+        assert (await post.receipt(receipt)).status is Status.SENT
+        assert [account.queue for account in (await post.outbox.stats()).accounts] == ["a0/email"]
+
+
+ALL = OF_BODY | OF_ROW | OF_RECEIPT
+
+
+@pytest.mark.parametrize("statement", [*ALL.values()], ids=[*ALL])
+async def test_listings_and_look_ups_show_what_can_be_read(make_outbox: MakeOutbox, statement: str) -> None:
+    async with make_outbox() as post:
+        first, bad, last = [await post.add(email()) for _ in range(3)]
+        damage(post, statement, number_of(post, bad))
+        assert [line.id for line in await post.outbox.list()] == [last.id, bad.id, first.id]
+        assert (await post.outbox.get(bad.id)).receipt.status is Status.QUEUED
+        assert (await post.outbox.stats()).states == {Status.QUEUED: 3}
