@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable
@@ -13,6 +14,10 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+
+# Where it is set, each of the hundreds of processes that tests start compiles every module anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 SLOW_FOLDERS = ("tests/acceptance/", "tests/integration/", "tests/packaging/", "tests/typing/")
 SLOW_FIXTURES = {"site"}
