@@ -53,6 +53,7 @@ FLOORS: dict[str, list[str]] = {
     "postroom.outbox": [
         "states records views retry_policy gcra encryption serialization account_health",
         "transitions next_hop outcome_policy",
+        "reports",
         "storage",
         "suppression",
         "sqlite postgres",
@@ -65,7 +66,10 @@ FLOORS: dict[str, list[str]] = {
     "postroom.outbox.sqlite": [
         "migrations damage database begun",
         "schema",
-        "claim settle suppressions query",
+        "reports suppressions",
+        "claim query",
+        "stored",
+        "settle",
         "insert update",
         "store",
     ],

@@ -81,7 +81,7 @@ PROVIDERS: dict[str, tuple[Callable[[str, str], WebhookRequest], Email | Sms, di
     "vonage": (by_vonage, SMS, {"api_key": "k", "api_secret": "s", "signature_secret": SECRET, "from": "447700900001"}),
     "smtp": (by_mail, EMAIL, {"tls": "none", "bounce_secret": SECRET, "from": "post@example.org"}),
 }
-YES = {
+YES: dict[str, Answer] = {
     "sendgrid": Answer(202, b"", {"X-Message-Id": "x1"}),
     "twilio": Answer(201, {"sid": "SM1"}),
     "vonage": Answer(202, {"message_uuid": "uuid-1"}),

@@ -214,9 +214,16 @@ def test_numbers_of_the_first_messages_api_are_read(read: Callable[..., Any]) ->
     assert read(with_token(told))[0].recipient == "+447700900000"
 
 
-@pytest.mark.parametrize("reference", ["order-7", ID.upper(), f"{ID}0", "", 7], ids=str)
-def test_a_reference_that_is_not_ours_is_not_taken_for_our_id(read: Callable[..., Any], reference: int | str) -> None:
+@pytest.mark.parametrize("reference", ["order 7", "-7", "x" * 65, "", None, {"order": 7}], ids=str)
+def test_a_reference_that_no_message_can_have_is_not_taken_for_an_id(read: Callable[..., Any], reference: Any) -> None:
     assert read(with_token({**STATUS, "client_ref": reference}))[0].message_id is None
+
+
+@pytest.mark.parametrize(
+    "told", [with_token({**STATUS, "client_ref": "order-17"}), with_sig({**DLR, "client-ref": "order-17"})]
+)
+def test_a_report_names_a_message_whose_id_is_the_callers_own(read: Callable[..., Any], told: WebhookRequest) -> None:
+    assert read(told)[0].message_id == "order-17"
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,12 @@ _log = logging.getLogger("postroom.plugins")
 
 _EVENT_TYPES = {
     Status.SENT: EventType.SENT,
+    Status.DELIVERED: EventType.SENT,
+    Status.BOUNCED: EventType.SENT,
     Status.IN_DOUBT: EventType.IN_DOUBT,
     Status.RETRYING: EventType.DEFERRED,
 }
+"""What was delivered or bounced before its answer came was sent; observers hear of the provider's report beside it."""
 
 
 class Observers:

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -21,13 +21,13 @@ from postroom.delivery.progress import DeliveryProgress
 from postroom.errors import OutcomeUnknown, PluginError, PostroomError
 from postroom.outbox.account_health import HealthSample, health_sample_of
 from postroom.outbox.outcome_policy import OutcomePolicy
-from postroom.outbox.records import Settlement, account_of
+from postroom.outbox.records import Ownership, Settlement, account_of
 from postroom.plugin.confirmation import Withdrawn
 from postroom.plugin.transport import UnknownAttempt
 from postroom.receipts import Accepted, Channel, NotTaken, Receipt, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Sequence
 
     from postroom.config.outbox import OutboxSettings
     from postroom.delivery.accounts import Accounts
@@ -42,6 +42,8 @@ _log = logging.getLogger("postroom.outbox")
 
 SuppressedRecipients = Mapping[str, PostroomError]
 """Why a message may not go to some of its recipients."""
+
+OwnerOf = Callable[[str, tuple[str, ...]], Awaitable[Ownership]]
 
 UNOPENED = 1
 """Messages taken for an account whose transport is not open yet."""
@@ -113,7 +115,7 @@ class MessageExecutor:
         delivery = _delivery(entry)
         if entry.expires_at <= self.clock():
             return self._decide.expired(entry, delivery), None
-        recipients = entry.progress.recipients or delivery.pending(entry.message.recipients)
+        recipients = delivery.pending(_meant(entry))
         if suppressed:
             delivery.suppress(suppressed)
             recipients = delivery.pending(recipients)
@@ -150,7 +152,7 @@ class MessageExecutor:
     def crashed(self, entry: ClaimedMessage, health: Mapping[str, AccountHealth]) -> Settlement:
         """Decide upon a message that may have been handed over when its worker died."""
         delivery = _delivery(entry)
-        recipients = entry.progress.recipients or delivery.pending(entry.message.recipients)
+        recipients = delivery.pending(_meant(entry))
         died = OutcomeUnknown(
             f"{account_of(entry.queue)}: the worker died with the message in its hands; it may have been sent, so look "
             "for it at the provider before sending it again",
@@ -169,23 +171,25 @@ class MessageExecutor:
         return replace(self._decide.next(entry, delivery, recipients, health), crashes=entry.crashes)
 
     async def reconcile(
-        self,
-        entry: ClaimedMessage,
-        health: Mapping[str, AccountHealth],
-        belongs_to_another: Callable[[str], Awaitable[bool]],
+        self, entry: ClaimedMessage, health: Mapping[str, AccountHealth], owner_of: OwnerOf
     ) -> Settlement:
         """Ask the provider what became of a message in doubt, and decide.
 
-        `belongs_to_another` says whether an id of the provider is another message's, one that looks the same.
+        `owner_of` says whose an id is that was found for some recipients: a message that looks the same may have it.
+        What is uncertain because that one is under way does not count as asked.
         """
-        delivery = _delivery(entry)
+        delivery, certain = _delivery(entry), True
         try:
-            await self._ask(entry, delivery, belongs_to_another)
+            certain = await self._ask(entry, delivery, owner_of)
         except asyncio.CancelledError:
             return self.put_back(entry)
         except PostroomError as error:
             _log.info("message %s: cannot be looked up now: %s", entry.id, error)
-        return self._decide.next(entry, delivery, (), health, asked=entry.progress.asked + 1)
+        asked = entry.progress.asked + 1 if certain else entry.progress.asked
+        settlement = self._decide.next(entry, delivery, (), health, asked=asked)
+        if not settlement.provider_ids:
+            return settlement
+        return replace(settlement, otherwise=self._decide.next(entry, _delivery(entry), (), health, asked=asked))
 
     def notify_settled(self, settlement: Settlement) -> None:
         """Pass on what is written now, unless it goes on at once: to observers, and to whoever waits for it."""
@@ -225,10 +229,9 @@ class MessageExecutor:
             return self._decide.next(entry, delivery, tried, health)
         return self.put_back(entry)
 
-    async def _ask(
-        self, entry: ClaimedMessage, delivery: DeliveryProgress, belongs_to_another: Callable[[str], Awaitable[bool]]
-    ) -> None:
-        target = self._decide.target(entry)
+    async def _ask(self, entry: ClaimedMessage, delivery: DeliveryProgress, owner_of: OwnerOf) -> bool:
+        """Record what the provider knows; False when what it has may be a message's that is under way."""
+        target, certain = self._decide.target(entry), True
         dispatcher = await self.accounts.dispatcher_for(target, entry.message)
         in_doubt = delivery.in_doubt
         begun = delivery.unknown_since(in_doubt) or _moment(entry.begun_at)
@@ -236,10 +239,20 @@ class MessageExecutor:
         for part in split_for_transport(prepared.for_recipients(in_doubt), in_doubt, dispatcher):
             answer = await dispatcher.transport.reconcile(UnknownAttempt(part, begun))
             if isinstance(answer, Accepted):
-                if not (answer.provider_message_id and await belongs_to_another(answer.provider_message_id)):
+                found = answer.provider_message_id
+                owner = await owner_of(found, part.recipients) if found else Ownership.FREE
+                certain = certain and owner is not Ownership.UNCERTAIN
+                if owner is Ownership.FREE:
                     delivery.record_found(target, part.recipients, answer)
             elif isinstance(answer, NotTaken):
                 delivery.record_not_taken(part.recipients)
+        return certain
+
+
+def _meant(entry: ClaimedMessage) -> tuple[str, ...]:
+    """Whom this hand-over is for; nobody where all of them are known to be served meanwhile."""
+    meant = entry.progress.recipients
+    return entry.message.recipients if meant is None else meant
 
 
 def _delivery(entry: ClaimedMessage) -> DeliveryProgress:

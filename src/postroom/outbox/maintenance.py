@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from postroom.outbox.executor import MessageExecutor
     from postroom.outbox.in_flight import InFlight
     from postroom.outbox.lease import Lease
-    from postroom.outbox.records import AccountHealth, ClaimedMessage
+    from postroom.outbox.records import AccountHealth, ClaimedMessage, Ownership
     from postroom.outbox.storage import Store
 
 _log = logging.getLogger("postroom.outbox")
@@ -130,10 +130,10 @@ class Maintenance:
             self._in_flight.start(message, self._ask(message))
 
     async def _ask(self, message: ClaimedMessage) -> None:
-        async def belongs_to_another(provider_id: str) -> bool:
-            return await self._store.belongs_to_another(provider_id, message.seq)
+        async def owner_of(provider_id: str, recipients: tuple[str, ...]) -> Ownership:
+            return await self._store.ownership(provider_id, message, recipients)
 
-        settlement = await self._executor.reconcile(message, self._in_flight.health, belongs_to_another)
+        settlement = await self._executor.reconcile(message, self._in_flight.health, owner_of)
         self._in_flight.settle(settlement)
 
     async def _reroute(self, queue: str, route: str, now: float) -> bool:
@@ -169,4 +169,6 @@ class Maintenance:
     async def _prune(self) -> None:
         before = self._executor.clock() - self._settings.retention
         while await self._store.prune(before, MOST_PRUNED):
+            pass
+        while await self._store.forget_orphans(before, MOST_AT_ONCE) == MOST_AT_ONCE:
             pass

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from postroom.errors import MessageError, OutboxError, Outcome, PluginError, PostroomError, Scope
 from postroom.outbox.next_hop import Hop, next_hop
-from postroom.outbox.records import NEVER, Progress, Settlement, account_of
+from postroom.outbox.records import NEVER, IdKind, Progress, ProviderId, Settlement, account_of
 from postroom.outbox.retry_policy import QUESTIONS, backoff
 from postroom.outbox.states import Transition, apply
 from postroom.plugin.transport import Capabilities
@@ -216,6 +216,7 @@ class OutcomePolicy:
             queue=entry.queue,
             route=entry.route,
             provider_ids=self._provider_ids(entry, delivery),
+            recipients=entry.message.recipients,
         )
 
     def expired(self, entry: ClaimedMessage, delivery: DeliveryProgress) -> Settlement:
@@ -247,11 +248,17 @@ class OutcomePolicy:
         except PluginError:
             return Capabilities()
 
-    def _provider_ids(self, entry: ClaimedMessage, delivery: DeliveryProgress) -> tuple[str, ...]:
-        """The provider's ids, if its reports can come here and name them."""
-        if not self.accounts.reports(account_of(entry.queue), entry.message.channel_name):
+    def _provider_ids(self, entry: ClaimedMessage, delivery: DeliveryProgress) -> tuple[ProviderId, ...]:
+        """What the account's provider calls the message since now, if its reports or its answers can name it so."""
+        account, capabilities = account_of(entry.queue), self._capabilities(entry)
+        if not (capabilities.reconciles or self.accounts.reports(account, entry.message.channel_name)):
             return ()
-        return tuple({r.provider_message_id for r in delivery.results if r.provider_message_id})
+        known = {result.provider_message_id for result in entry.receipt.recipients} if entry.receipt else set()
+        kind = IdKind.SHARED if capabilities.max_batch > 1 else IdKind.OWN
+        if kind is IdKind.OWN and entry.status is Status.IN_DOUBT:
+            kind = IdKind.FOUND
+        new = dict.fromkeys(r.provider_message_id for r in delivery.results if r.provider_message_id not in known)
+        return tuple(ProviderId(account, value, kind) for value in new if value)
 
     def _never_deliverable(self, entry: ClaimedMessage, delivery: DeliveryProgress, left: tuple[str, ...]) -> bool:
         """Whether no account will ever take this message for those who are left.

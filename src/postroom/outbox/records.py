@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from postroom.receipts import Channel, Receipt, Record, Status
 
 if TYPE_CHECKING:
     from postroom.errors import PostroomError
+    from postroom.events import Event
     from postroom.messages import Message
 
 NEVER = 9e15
@@ -135,11 +137,40 @@ class UnreadableMessage:
     in_doubt: bool = False
 
 
+class IdKind(StrEnum):
+    """How a message came by a provider's id: in the answer to its hand-over (`own`), or by a search for it (`found`).
+
+    A provider that takes several messages in one call may give all of them one id: it is `shared`, and does not tell
+    them apart. Otherwise an id is one message's.
+    """
+
+    OWN = "own"
+    FOUND = "found"
+    SHARED = "shared"
+
+
+class Ownership(StrEnum):
+    """Whose a provider's id is that was found for a message: nobody's yet, `another`'s, or perhaps another's."""
+
+    FREE = "free"
+    ANOTHER = "another"
+    UNCERTAIN = "uncertain"
+
+
+class ProviderId(NamedTuple):
+    """A provider's id of a message, and the account it is of: by it the provider's reports will name the message."""
+
+    account: str
+    value: str
+    kind: IdKind = IdKind.OWN
+
+
 @dataclass(frozen=True, slots=True)
 class Settlement:
     """What came of a hand-over: where the message is now, and when it is due again.
 
-    `provider_ids` are the provider's own ids, by which its reports will name the message.
+    `provider_ids` are what the provider calls the message, `recipients` all that it is for. `otherwise` is written
+    in its place when an id that was found belongs to another message already.
     """
 
     seq: int
@@ -151,7 +182,9 @@ class Settlement:
     due_at: float = NEVER
     progress: Progress = field(default_factory=Progress)
     crashes: int = 0
-    provider_ids: tuple[str, ...] = ()
+    provider_ids: tuple[ProviderId, ...] = ()
+    recipients: tuple[str, ...] = ()
+    otherwise: Settlement | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,18 +204,28 @@ class ClaimLimit:
 class Exchange:
     """What a worker got for what it brought.
 
-    `kept` says of each settlement whether it was written; `claimed` are the messages it has now; `free_at` is when a
-    queue that is at its rate may go on.
+    `settled` are the settlements as they were written, which reports may have changed; None for one that was not.
+    `claimed` are the messages it has now; `free_at` is when a queue that is at its rate may go on. `adopted` are
+    reports that came before their message's id was known, with its receipt, to be passed on.
     """
 
-    kept: tuple[bool, ...] = ()
+    settled: tuple[Settlement | None, ...] = ()
     claimed: tuple[ClaimedMessage | UnreadableMessage, ...] = ()
     free_at: float = NEVER
+    adopted: tuple[tuple[Event, Receipt], ...] = ()
+
+    @property
+    def kept(self) -> tuple[bool, ...]:
+        """Of each settlement, whether it was written."""
+        return tuple(settlement is not None for settlement in self.settled)
 
 
 @dataclass(frozen=True, slots=True)
 class StoredMessage:
-    """A message as it lies in the outbox, for a transition that is not a worker's."""
+    """A message as it lies in the outbox, for a transition that is not a worker's.
+
+    `recipients` are all that it is for; none where its text is gone, or nothing can be sent of it any more.
+    """
 
     seq: int
     id: str
@@ -192,6 +235,7 @@ class StoredMessage:
     has_body: bool = True
     has_credentials: bool = False
     due_at: float = NEVER
+    recipients: tuple[str, ...] = ()
 
 
 class AccountHealth(Record):

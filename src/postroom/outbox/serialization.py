@@ -137,6 +137,16 @@ def load_message(
     return _BLANK[kind].stamped(**fields)
 
 
+def recipients_of(channel: Channel, body: str | bytes) -> tuple[str, ...]:
+    """Return all that a stored message is for; none when its text cannot be read back."""
+    if isinstance(body, bytes):
+        return ()
+    try:
+        return load_message(channel, body, lambda _: b"", {}, "").recipients
+    except (OutboxError, ValueError, TypeError, KeyError):
+        return ()
+
+
 def _fingerprint(
     new: NewMessage, body: str, files: list[tuple[bytes, bytes]], options: dict[str, str] | None, salt: bytes
 ) -> bytes:

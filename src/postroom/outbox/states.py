@@ -41,12 +41,18 @@ class Transition(StrEnum):
     LEARN_SENT = "learn_sent"
     LEARN_FAILED = "learn_failed"
     LEARN_NOT_TAKEN = "learn_not_taken"
+    CONFIRM = "confirm"
     DELIVER = "deliver"
     BOUNCE = "bounce"
+    DISPROVE = "disprove"
 
 
 _SENDING = frozenset({Status.SENDING})
 _DOUBTED = frozenset({Status.IN_DOUBT})
+_OPEN_TO_REPORTS = (
+    _DOUBTED | {Status.QUEUED, Status.RETRYING, Status.HELD, Status.FAILED, Status.EXPIRED} | {Status.CANCELLED}
+)
+"""A report may prove that a message in one of these was taken when it was handed over."""
 
 TRANSITIONS: dict[Transition, tuple[frozenset[Status], Status]] = {
     Transition.CLAIM: (WAITING, Status.SENDING),
@@ -67,8 +73,10 @@ TRANSITIONS: dict[Transition, tuple[frozenset[Status], Status]] = {
     Transition.LEARN_SENT: (_DOUBTED, Status.SENT),
     Transition.LEARN_FAILED: (_DOUBTED, Status.FAILED),
     Transition.LEARN_NOT_TAKEN: (_DOUBTED, Status.RETRYING),
-    Transition.DELIVER: (_DOUBTED | {Status.SENT}, Status.DELIVERED),
-    Transition.BOUNCE: (_DOUBTED | {Status.SENT, Status.DELIVERED}, Status.BOUNCED),
+    Transition.CONFIRM: (_OPEN_TO_REPORTS, Status.SENT),
+    Transition.DELIVER: (_OPEN_TO_REPORTS | {Status.SENT}, Status.DELIVERED),
+    Transition.BOUNCE: (_OPEN_TO_REPORTS | {Status.SENT, Status.DELIVERED}, Status.BOUNCED),
+    Transition.DISPROVE: (frozenset({Status.SENT, Status.DELIVERED, Status.BOUNCED}), Status.IN_DOUBT),
 }
 """Each transition: from which states, to which."""
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         EnqueueResult,
         Exchange,
         NewMessage,
+        Ownership,
         Settlement,
         Suppression,
         UnreadableMessage,
@@ -49,7 +50,7 @@ class MessageStorage(Protocol):
     async def transition(
         self, id_: str, transition: Transition, *, tenant: str | None = None, note: str = ""
     ) -> Receipt:
-        """Make a transition that is not a worker's; see `transitions.transitioned`.
+        """Make a transition that is not a worker's; see `reports.decided`.
 
         Raises MessageNotFound, or StateConflict when it may not be made.
         """
@@ -57,9 +58,9 @@ class MessageStorage(Protocol):
     async def record_event(self, event: Event, suppression: Suppression | None = None) -> Receipt | None:
         """Keep what a provider reported, once; the receipt of its message, None when that is known or not here.
 
-        Makes the transition that `transitions.reported` names, and puts `suppression` on the list if
-        `transitions.teaches`: both with the report, in one transaction, so that a report that is repeated does
-        nothing.
+        Which message it is about says `reports.subject`, of those handed over at least once; what becomes of it,
+        `reports.after_reports`. Puts `suppression` on the list if `transitions.teaches`. All that with the report, in
+        one transaction, so that a report that is repeated does nothing.
         """
 
     async def purge(self, where: MessageFilter) -> int:
@@ -85,9 +86,13 @@ class WorkStorage(Protocol):
         """Write what came of messages and how accounts do, then claim due ones within `limits`: one transaction.
 
         A settlement counts while `worker` owns the message and nobody has claimed it since; otherwise only
-        `transitions.is_late_news` does. Of each queue the most urgent are claimed first, then those that waited
-        longest; no more than `most_under_way` over all workers, nor than `gcra` lets start. A worker that is not
-        registered any more gets nothing.
+        `transitions.is_late_news` does. It is written as `reports.settled` returns it. The provider's ids are kept with
+        the message (`reports.kind_beside`; `reports.disproven` for one that loses an id), and adopt the reports that
+        waited for them (`reports.subject`), which then teach as `record_event` does.
+
+        Of each queue the most urgent are claimed first, then those that waited longest; no more than
+        `most_under_way` over all workers, nor than `gcra` lets start. A worker that is not registered any more gets
+        nothing.
         """
 
     async def changed(self, since: int = -1) -> int:
@@ -99,8 +104,11 @@ class WorkStorage(Protocol):
     async def health(self) -> dict[str, AccountHealth]:
         """How every account does that was used, by queue."""
 
-    async def belongs_to_another(self, provider_id: str, seq: int) -> bool:
-        """Whether a provider's id belongs to a message other than `seq`."""
+    async def ownership(self, provider_id: str, message: ClaimedMessage, recipients: Sequence[str]) -> Ownership:
+        """Whose an id is that was found for some recipients of `message` at its account; to be asked after that.
+
+        It may be another's as long as another message to one of them is under way there: its id is not known yet.
+        """
 
 
 class WorkerStorage(Protocol):
@@ -159,6 +167,9 @@ class UpkeepStorage(Protocol):
 
     async def prune(self, before: float, limit: int) -> int:
         """Remove bodies, attachments and keys of messages settled before a time; receipts stay. Returns how many."""
+
+    async def forget_orphans(self, before: float, limit: int) -> int:
+        """Remove reports received before a time of messages that are not here; what came in stays. Returns how many."""
 
 
 class QueryStorage(Protocol):

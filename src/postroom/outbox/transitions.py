@@ -1,8 +1,8 @@
-"""What a transition does to a message, which reports cause one, and which news still counts when it comes late.
+"""What a transition does to a message, and which news still counts when it comes late.
 
-These are the rules for whatever is not a worker's own result: a message accepted, a person's word, a provider's
-report, the clock, and a worker that was taken for dead and answers after all. Engines call them inside their
-transactions.
+These are the rules for whatever is not a worker's own result: a message accepted, a person's word, the clock, and a
+worker that was taken for dead and answers after all; `reports` has those for a provider's report. Engines call them
+inside their transactions.
 """
 
 from __future__ import annotations
@@ -23,21 +23,12 @@ if TYPE_CHECKING:
     from postroom.outbox.records import NewMessage, Settlement, StoredMessage
     from postroom.receipts import RecipientResult
 
-_REPORTED = {
-    EventType.SENT: Transition.LEARN_SENT,
-    EventType.DELIVERED: Transition.DELIVER,
-    EventType.BOUNCED: Transition.BOUNCE,
-    EventType.REJECTED: Transition.BOUNCE,
-}
-"""A provider that rejects a message it had taken bounces it."""
-
 _SENDS_AGAIN = frozenset({Transition.REQUEUE, Transition.LEARN_NOT_TAKEN})
 
 _OUTCOMES = {
     Transition.LEARN_SENT: Outcome.ACCEPTED,
     Transition.LEARN_FAILED: Outcome.PERMANENT,
     Transition.LEARN_NOT_TAKEN: Outcome.TRANSIENT,
-    Transition.DELIVER: Outcome.ACCEPTED,
 }
 """What is known of recipients in doubt after a transition."""
 
@@ -80,7 +71,7 @@ def transitioned(
             status, due_at = Status.HELD, held_until
     receipt = message.receipt.model_copy(update={"status": status, "recipients": _results(message, transition, note)})
     if transition in _SENDS_AGAIN:
-        progress = _whoever_was_not_accepted(receipt)
+        progress = _whoever_was_not_accepted(receipt, everyone(message))
     return Transitioned(status, receipt, progress, due_at)
 
 
@@ -101,11 +92,6 @@ def _with_hold(message: StoredMessage) -> Progress:
     return replace(message.progress, held_until=message.due_at) if held else message.progress
 
 
-def reported(event: Event, message: StoredMessage) -> Transition | None:
-    """Return the transition that a provider's report causes, if it may be made where its message is."""
-    return _REPORTED.get(event.type) if _believed(event, message) else None
-
-
 def teaches(event: Event, message: StoredMessage | None) -> bool:
     """Whether a report may change the suppression list; `message` is the one of ours that it is about, if any.
 
@@ -114,23 +100,36 @@ def teaches(event: Event, message: StoredMessage | None) -> bool:
     """
     if message is None:
         return event.verified and event.type is not EventType.BOUNCED
-    return _believed(event, message)
+    return believed(event, message)
 
 
-def _believed(event: Event, message: StoredMessage) -> bool:
+def believed(event: Event, message: StoredMessage) -> bool:
     """Whether a report is signed, or about a recipient of the message that it names.
 
     Whoever got a message could otherwise report, in its name, that somebody else's address is dead.
     """
-    addresses = {result.address for result in message.receipt.recipients}
-    return event.verified or (event.recipient is not None and _same_mailbox(event.recipient, addresses))
+    return event.verified or recipient_of(event, message) is not None
 
 
-def _same_mailbox(address: str, others: set[str]) -> bool:
-    """Whether an address is one of `others`: whatever its case, and with its domain in either form (RFC 5891)."""
-    forms = {other.lower() for other in others}
-    forms |= {(Address(other).ascii_email or other).lower() for other in others if not other.isascii()}
-    return address.strip().lower() in forms
+def recipient_of(event: Event, message: StoredMessage) -> str | None:
+    """Return the recipient of a message whom a report names: whatever the case, a domain in either form (RFC 5891)."""
+    if event.recipient is None:
+        return None
+    said = event.recipient.strip().lower().removeprefix("+")
+    return next((address for address in everyone(message) if said in _forms(address)), None)
+
+
+def everyone(message: StoredMessage) -> tuple[str, ...]:
+    """All that a message is for, as far as that is known."""
+    return message.recipients or tuple(result.address for result in message.receipt.recipients)
+
+
+def _forms(address: str) -> set[str]:
+    """How a provider may write an address, in small letters; a number with or without its plus."""
+    forms = {address.lower().removeprefix("+")}
+    if not address.isascii():
+        forms.add((Address(address).ascii_email or address).lower())
+    return forms
 
 
 def is_late_news(settlement: Settlement) -> bool:
@@ -182,12 +181,12 @@ def _results(message: StoredMessage, transition: Transition, note: str) -> tuple
     return tuple(r.model_copy(update=said) if r.outcome is Outcome.UNKNOWN else r for r in results)
 
 
-def _whoever_was_not_accepted(receipt: Receipt) -> Progress:
-    """A fresh start for all; for those who were not accepted when somebody was."""
-    outcomes = {result.address: result.outcome for result in receipt.recipients}
-    if Outcome.ACCEPTED not in outcomes.values():
+def _whoever_was_not_accepted(receipt: Receipt, recipients: tuple[str, ...]) -> Progress:
+    """A fresh start for all; for those who were not accepted, or not even tried, when somebody was."""
+    accepted = {result.address for result in receipt.recipients if result.outcome is Outcome.ACCEPTED}
+    if not accepted:
         return Progress()
-    return Progress(pending=tuple(a for a, outcome in outcomes.items() if outcome is not Outcome.ACCEPTED))
+    return Progress(pending=tuple(address for address in recipients if address not in accepted))
 
 
 def _check_complete(message: StoredMessage) -> None:

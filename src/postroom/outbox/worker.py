@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from postroom.outbox.executor import MessageExecutor, SuppressedRecipients
-    from postroom.outbox.records import AccountHealth, ClaimedMessage, Settlement
+    from postroom.outbox.records import AccountHealth, ClaimedMessage, Exchange, Settlement
     from postroom.outbox.storage import Store
     from postroom.plugin.confirmation import Confirm
 
@@ -142,17 +142,19 @@ class Worker:
             self._in_flight.give_back(done)
             raise
         self._next_due = min(self._next_due, got.free_at)
-        self._notify(done, got.kept)
+        self._notify(done, got)
         await self._start(self._in_flight.readable(got.claimed))
         drained = any([await self._maintenance.drain_unhealthy(each) for each in health])
         return drained or bool(got.claimed)
 
-    def _notify(self, done: list[Settlement], kept: tuple[bool, ...]) -> None:
-        for settlement, was_kept in zip(done, kept, strict=True):
-            if was_kept:
-                self._executor.notify_settled(settlement)
+    def _notify(self, done: list[Settlement], got: Exchange) -> None:
+        for settlement, written in zip(done, got.settled, strict=True):
+            if written is not None:
+                self._executor.notify_settled(written)
             else:
                 _log.warning("message %s: another worker has taken it over", settlement.receipt.id)
+        for event, receipt in got.adopted:
+            self._executor.notify(event, receipt)
 
     async def _start(self, messages: list[ClaimedMessage]) -> None:
         """Hand messages over; where it is not known who must not be written to, they go back."""

@@ -23,12 +23,14 @@ TABLE = {
     "learn_sent": ("in_doubt", "sent"),
     "learn_failed": ("in_doubt", "failed"),
     "learn_not_taken": ("in_doubt", "retrying"),
-    "deliver": ("in_doubt sent", "delivered"),
-    "bounce": ("delivered in_doubt sent", "bounced"),
+    "confirm": ("cancelled expired failed held in_doubt queued retrying", "sent"),
+    "deliver": ("cancelled expired failed held in_doubt queued retrying sent", "delivered"),
+    "bounce": ("cancelled delivered expired failed held in_doubt queued retrying sent", "bounced"),
+    "disprove": ("bounced delivered sent", "in_doubt"),
 }
 """The state machine as it is promised: what may happen, where, and what comes of it."""
 
-OF_EVENTS = {Transition.DELIVER, Transition.BOUNCE}
+OF_EVENTS = {Transition.CONFIRM, Transition.DELIVER, Transition.BOUNCE, Transition.DISPROVE}
 
 
 def test_every_state_can_be_reached_or_is_where_messages_begin() -> None:
@@ -73,6 +75,7 @@ def test_a_message_in_doubt_moves_only_by_news_or_a_person() -> None:
         Transition.LEARN_FAILED,
         Transition.LEARN_NOT_TAKEN,
         Transition.REQUEUE,
+        Transition.CONFIRM,
         Transition.DELIVER,
         Transition.BOUNCE,
     }

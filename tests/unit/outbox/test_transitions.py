@@ -15,8 +15,9 @@ from engines.process import MakeOutbox, Process
 from postroom import Email, Event, EventType, Outcome, Receipt, RecipientResult, Status
 from postroom.errors import StateConflict
 from postroom.outbox.records import NEVER, NOW, ClaimedMessage, ClaimLimit, Progress, Settlement, StoredMessage
+from postroom.outbox.reports import after_reports
 from postroom.outbox.states import Transition
-from postroom.outbox.transitions import expired, reported, teaches, transitioned
+from postroom.outbox.transitions import expired, teaches, transitioned
 from postroom.receipts import Channel
 
 ONE = {"a0/email": ClaimLimit(1, 10)}
@@ -123,7 +124,6 @@ def stored(status: Status, **outcomes: Outcome) -> StoredMessage:
         (Transition.LEARN_SENT, Outcome.ACCEPTED),
         (Transition.LEARN_FAILED, Outcome.PERMANENT),
         (Transition.LEARN_NOT_TAKEN, Outcome.TRANSIENT),
-        (Transition.DELIVER, Outcome.ACCEPTED),
     ],
 )
 def test_what_settles_a_doubt_is_said_of_those_in_doubt_only(transition: Transition, outcome: Outcome) -> None:
@@ -195,25 +195,6 @@ def test_what_expires_is_what_its_recipients_say(outcomes: dict[str, Outcome], s
     assert (after.status, after.receipt.status, after.due_at) == (status, status, NEVER)
 
 
-@pytest.mark.parametrize(
-    ("type_", "transition"),
-    [
-        (EventType.SENT, Transition.LEARN_SENT),
-        (EventType.DELIVERED, Transition.DELIVER),
-        (EventType.BOUNCED, Transition.BOUNCE),
-        (EventType.REJECTED, Transition.BOUNCE),
-        (EventType.OPENED, None),
-        (EventType.COMPLAINED, None),
-        (EventType.DEFERRED, None),
-    ],
-)
-def test_reports_move_messages(type_: EventType, transition: Transition | None) -> None:
-    event = report(type_)
-    assert reported(event, OURS) is transition
-    assert teaches(event, OURS)
-    assert teaches(event, None) is (type_ is not EventType.BOUNCED)
-
-
 def report(type_: EventType, **more: Any) -> Event:
     when = datetime(2027, 1, 1, tzinfo=UTC)
     return Event(**{"type": type_, "channel": Channel.EMAIL, "provider": "stage", "occurred_at": when, **more})
@@ -236,7 +217,7 @@ def test_an_unsigned_report_about_anybody_but_a_recipient_of_its_message_changes
     event = report(type_, verified=False, recipient=recipient)
     assert not teaches(event, OURS)
     assert not teaches(event, None)
-    assert reported(event, OURS) is None
+    assert after_reports(OURS, [event]) is None
 
 
 @pytest.mark.parametrize(
@@ -245,10 +226,24 @@ def test_an_unsigned_report_about_anybody_but_a_recipient_of_its_message_changes
 def test_an_unsigned_report_about_a_recipient_of_its_message_counts(recipient: str) -> None:
     event = report(EventType.BOUNCED, verified=False, recipient=recipient)
     assert teaches(event, OURS)
-    assert reported(event, OURS) is Transition.BOUNCE
+    after = after_reports(OURS, [event])
+    assert after is not None
+    assert after.status is Status.BOUNCED
     assert not teaches(event, None)
 
 
 def test_whether_a_report_is_signed_makes_it_no_other_report() -> None:
     signed, unsigned = (report(EventType.BOUNCED, verified=verified) for verified in (True, False))
     assert signed.fingerprint == unsigned.fingerprint
+
+
+@pytest.mark.parametrize("type_", [EventType.SENT, EventType.BOUNCED, EventType.COMPLAINED, EventType.UNSUBSCRIBED])
+def test_anybody_can_write_a_bounce_of_something_that_was_never_sent(type_: EventType) -> None:
+    assert teaches(report(type_), OURS)
+    assert teaches(report(type_), None) is (type_ is not EventType.BOUNCED)
+
+
+def test_whoever_was_never_tried_is_not_forgotten_when_a_message_is_sent_again() -> None:
+    message = stored(Status.CANCELLED, ann=Outcome.ACCEPTED, bob=Outcome.TRANSIENT)
+    after = transitioned(replace(message, recipients=(ANN, BOB, CID)), Transition.REQUEUE)
+    assert after.progress == Progress(pending=(BOB, CID))

@@ -43,7 +43,9 @@ PERMANENT = {
 """Whether a failure means that the number is dead, by its code: a DLR's err-code (absent for good, unroutable, or only
 absent, busy, out of network, unreachable for now), and the same of the Messages API."""
 
-_OWN_ID = re.compile(r"[0-9a-f]{32}")
+_OWN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}")
+"""What the id of a message may look like; every part of a long text carries it, under a Vonage id of its own."""
+
 _TIMES = ("%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M:%S %z")
 
 Payload = dict[str, Any]

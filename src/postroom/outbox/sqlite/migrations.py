@@ -74,5 +74,38 @@ UPDATE queues SET health = json_object(
 """
 """The field's words for what the first version named otherwise."""
 
-STEPS: tuple[str, ...] = (_TO_SECOND, _TO_THIRD)
+_TO_FOURTH = """
+ALTER TABLE events ADD COLUMN provider_id TEXT;
+UPDATE events SET provider_id = json_extract(event, '$.provider_message_id')
+    WHERE json_valid(event) AND json_extract(event, '$.type') != 'inbound';
+CREATE INDEX orphans ON events (provider_id) WHERE seq IS NULL AND provider_id IS NOT NULL;
+CREATE INDEX orphans_by_age ON events (received_at) WHERE seq IS NULL AND provider_id IS NOT NULL;
+CREATE TABLE ids_by_account (
+    channel TEXT NOT NULL,
+    account TEXT NOT NULL,
+    provider_id TEXT NOT NULL,
+    seq INTEGER NOT NULL REFERENCES messages ON DELETE CASCADE,
+    kind TEXT NOT NULL,
+    PRIMARY KEY (provider_id, channel, account, seq)
+) WITHOUT ROWID;
+INSERT INTO ids_by_account SELECT channel,
+    coalesce(CASE WHEN json_valid(receipt) THEN json_extract(receipt, '$.account') END,
+             substr(queue, 1, instr(queue, '/') - 1)),
+    provider_id, seq, 'shared' FROM provider_ids JOIN messages USING (seq);
+UPDATE ids_by_account SET kind = 'own' WHERE channel = 'sms' AND NOT EXISTS (SELECT 1 FROM ids_by_account other
+    WHERE other.provider_id = ids_by_account.provider_id AND other.channel = ids_by_account.channel
+    AND other.account = ids_by_account.account AND other.seq != ids_by_account.seq);
+DROP TABLE provider_ids;
+ALTER TABLE ids_by_account RENAME TO provider_ids;
+CREATE UNIQUE INDEX provider_ids_of_one ON provider_ids (channel, account, provider_id) WHERE kind != 'shared';
+CREATE INDEX provider_ids_by_message ON provider_ids (seq);
+UPDATE messages SET status = 'in_doubt', due_at = 0 WHERE status IN ('in_doubt', 'retrying') AND attempts > 0
+    AND EXISTS (SELECT 1 FROM events WHERE events.seq = messages.seq);
+"""
+"""Reports are matched whenever they come, and an id is one message's.
+
+A worker looks at once at messages in doubt, or about to be tried again, of which reports came that did not count.
+"""
+
+STEPS: tuple[str, ...] = (_TO_SECOND, _TO_THIRD, _TO_FOURTH)
 """`STEPS[n]` leads from version n + 1 to the next."""

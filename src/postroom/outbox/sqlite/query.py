@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import TYPE_CHECKING, Any
 
+from pydantic_core import to_json
+
 from postroom.errors import PostroomError
-from postroom.events import Event
-from postroom.outbox.records import NEVER, AccountHealth, account_of
+from postroom.outbox.records import NEVER, AccountHealth, Ownership, account_of, channel_of, queue_of
 from postroom.outbox.serialization import load_message
-from postroom.outbox.sqlite import damage
+from postroom.outbox.sqlite import damage, reports
 from postroom.outbox.sqlite.schema import WAITING_SQL
 from postroom.outbox.views import MessageRow, OutboxStats, QueueBacklog, details_of, moment, summary_of
 from postroom.receipts import Channel, Receipt, Status
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Sequence
 
     from postroom.messages import Message
     from postroom.outbox.views import MessageDetails, MessageFilter, MessageSummary
@@ -46,7 +48,7 @@ def find(connection: sqlite3.Connection, id_: str, tenant: str | None) -> Messag
         return None
     seq = found[0]
     files = dict(connection.execute(_FILES, (seq,)).fetchall())
-    return details_of(_row(found, files.__getitem__), _events(connection, seq))
+    return details_of(_row(found, files.__getitem__), reports.of_one(connection, seq))
 
 
 def receipt(connection: sqlite3.Connection, id_: str) -> tuple[Receipt, str] | None:
@@ -122,15 +124,23 @@ def health(connection: sqlite3.Connection) -> dict[str, AccountHealth]:
     return found
 
 
-def belongs_to_another(connection: sqlite3.Connection, provider_id: str, seq: int) -> bool:
-    """Whether a provider's id belongs to a message other than `seq`."""
-    found = connection.execute("SELECT 1 FROM provider_ids WHERE provider_id = ? AND seq != ?", (provider_id, seq))
-    return found.fetchone() is not None
+def ownership(
+    connection: sqlite3.Connection, provider_id: str, queue: str, seq: int, recipients: Sequence[str]
+) -> Ownership:
+    """Whose an id is that was found for recipients of a message in `queue`."""
+    account, channel = account_of(queue), channel_of(queue)
+    if reports.has_another(connection, (channel, account, provider_id), seq):
+        return Ownership.ANOTHER
+    queues = [queue_of(account, channel, own_credentials=own) for own in (False, True)]
+    # An address as the stored text has it, quotes and all, is found without reading thousands of texts back.
+    written = json.dumps([to_json(recipient).decode() for recipient in recipients])
+    under_way = connection.execute(_UNDER_WAY_TO, (*queues, seq, written)).fetchone()
+    return Ownership.UNCERTAIN if under_way else Ownership.FREE
 
 
-def _events(connection: sqlite3.Connection, seq: int) -> Iterator[Event]:
-    for (text,) in connection.execute("SELECT event FROM events WHERE seq = ?", (seq,)):
-        yield Event.model_validate_json(text)
+def any_orphan(connection: sqlite3.Connection, before: float) -> bool:
+    """Whether there are reports received before a time of messages that are not here."""
+    return connection.execute(_ANY_ORPHAN, (before,)).fetchone() is not None
 
 
 def _row(row: tuple[Any, ...], files: Callable[[int], bytes]) -> MessageRow:
@@ -192,6 +202,15 @@ _ROWS = (
 )
 _FOUND = f"{_ROWS} WHERE id = :id AND (:tenant IS NULL OR tenant = :tenant)"
 _FILES = "SELECT number, content FROM message_files JOIN files USING (hash) WHERE seq = ?"
+_UNDER_WAY_TO = (
+    f"SELECT 1 FROM messages m INDEXED BY under_way JOIN bodies b USING (seq) WHERE m.queue IN (?, ?) "
+    f"AND m.status = '{Status.SENDING}' AND m.seq != ? "
+    "AND EXISTS (SELECT 1 FROM json_each(?) address WHERE instr(b.body, address.value)) LIMIT 1"
+)
+_ANY_ORPHAN = (
+    "SELECT 1 FROM events INDEXED BY orphans_by_age "
+    "WHERE seq IS NULL AND provider_id IS NOT NULL AND received_at <= ? LIMIT 1"
+)
 _EXPIRED = f"SELECT seq FROM messages INDEXED BY ready WHERE status IN {WAITING_SQL} AND expires_at <= ? LIMIT ?"
 _SETTLED_BEFORE = "SELECT b.seq, m.size FROM bodies b JOIN messages m USING (seq) WHERE m.settled_at <= ? LIMIT ?"
 _ROUTES = (

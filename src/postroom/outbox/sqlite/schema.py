@@ -76,19 +76,26 @@ CREATE TABLE idempotency_keys (
 ) WITHOUT ROWID;
 CREATE INDEX idempotency_keys_by_message ON idempotency_keys (seq);
 CREATE TABLE provider_ids (
+    channel TEXT NOT NULL,
+    account TEXT NOT NULL,
     provider_id TEXT NOT NULL,
     seq INTEGER NOT NULL REFERENCES messages ON DELETE CASCADE,
-    PRIMARY KEY (provider_id, seq)
+    kind TEXT NOT NULL,
+    PRIMARY KEY (provider_id, channel, account, seq)
 ) WITHOUT ROWID;
+CREATE UNIQUE INDEX provider_ids_of_one ON provider_ids (channel, account, provider_id) WHERE kind != 'shared';
 CREATE INDEX provider_ids_by_message ON provider_ids (seq);
 CREATE TABLE events (
     number INTEGER PRIMARY KEY,
     seq INTEGER REFERENCES messages ON DELETE CASCADE,
     fingerprint TEXT NOT NULL UNIQUE,
     received_at REAL NOT NULL,
-    event TEXT NOT NULL
+    event TEXT NOT NULL,
+    provider_id TEXT
 );
 CREATE INDEX events_by_message ON events (seq);
+CREATE INDEX orphans ON events (provider_id) WHERE seq IS NULL AND provider_id IS NOT NULL;
+CREATE INDEX orphans_by_age ON events (received_at) WHERE seq IS NULL AND provider_id IS NOT NULL;
 CREATE TABLE workers (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     name TEXT NOT NULL,

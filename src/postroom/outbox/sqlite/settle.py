@@ -12,28 +12,48 @@ from typing import TYPE_CHECKING, Any
 from pydantic_core import to_json
 
 from postroom.outbox.records import brings_credentials
+from postroom.outbox.reports import disproven, message_after, settled
 from postroom.outbox.serialization import dump_progress
+from postroom.outbox.sqlite import reports, suppressions
 from postroom.outbox.sqlite.schema import quoted
+from postroom.outbox.sqlite.stored import of_seq, write
 from postroom.outbox.states import SETTLED
-from postroom.outbox.transitions import OPEN_TO_NEWS, is_late_news
+from postroom.outbox.suppression import learned
+from postroom.outbox.transitions import OPEN_TO_NEWS, is_late_news, teaches
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
 
+    from postroom.events import Event
     from postroom.outbox.records import AccountHealth, Settlement
+    from postroom.receipts import Receipt
+
+    Settled = tuple[list[Settlement | None], list[tuple[Event, Receipt]]]
 
 
-def settle(connection: sqlite3.Connection, owner: int, settlements: Sequence[Settlement], now: float) -> list[bool]:
-    """Write results. False where another worker has taken the message over: then only late news of it counts."""
+def settle(connection: sqlite3.Connection, owner: int, settlements: Sequence[Settlement], now: float) -> Settled:
+    """Write results. None where another worker has taken the message over: then only late news of it counts.
+
+    Returns them as they were written, and the reports that had waited for their ids, each with its message's receipt.
+    """
     if not settlements:
-        return []
+        return [], []
     claims = json.dumps([(done.seq, done.attempts) for done in settlements])
     owned = set(json.loads(connection.execute(_OWNED, (claims, owner)).fetchone()[0]))
-    kept = [done.seq in owned for done in settlements]
-    ours = [done for done, mine in zip(settlements, kept, strict=True) if mine]
-    _write(connection, ours, now)
-    return [mine or _written_late(connection, done, now) for done, mine in zip(settlements, kept, strict=True)]
+    ours, adopted = _write(connection, [done for done in settlements if done.seq in owned], now)
+    written = iter(ours)
+    answers: list[Settlement | None] = []
+    for done in settlements:
+        if done.seq in owned:
+            answers.append(next(written))
+        elif _is_late_news(connection, done):
+            late, more = _write(connection, [done], now)
+            answers += late
+            adopted += more
+        else:
+            answers.append(None)
+    return answers, adopted
 
 
 def keep_health(connection: sqlite3.Connection, health: AccountHealth) -> None:
@@ -55,23 +75,56 @@ def _values(done: Settlement, now: float) -> tuple[Any, ...]:
     )
 
 
-def _write(connection: sqlite3.Connection, settlements: Sequence[Settlement], now: float) -> None:
-    """Write results, remove the credentials of what is settled, and keep the names reports will use."""
-    connection.execute(_SETTLE, (to_json([_values(done, now) for done in settlements]).decode(),))
-    own = [done.seq for done in settlements if done.status in SETTLED and brings_credentials(done.queue)]
+def _write(
+    connection: sqlite3.Connection, results: Sequence[Settlement], now: float
+) -> tuple[list[Settlement], list[tuple[Event, Receipt]]]:
+    """Write results as reports of their messages make them, and remove the credentials of what is settled."""
+    kept = _with_ids_of_their_own(connection, results, now)
+    new = [each.value for done in kept for each in done.provider_ids]
+    adopted = reports.adopt(connection, new) if new else []
+    known = reports.of_messages(connection, [done.seq for done in kept])
+    written = [settled(done, known.get(done.seq, ())) for done in kept]
+    connection.execute(_SETTLE, (to_json([_values(done, now) for done in written]).decode(),))
+    own = [done.seq for done in written if done.status in SETTLED and brings_credentials(done.queue)]
     if own:
         connection.execute(_REMOVE_CREDENTIALS, (json.dumps(own),))
-    provider_ids = [(provider_id, done.seq) for done in settlements for provider_id in done.provider_ids]
-    if provider_ids:
-        connection.execute(_KEEP_PROVIDER_IDS, (json.dumps(provider_ids),))
+    by_seq = {done.seq: done for done in written}
+    of_these = [(event, by_seq[seq]) for seq, event in adopted if seq in by_seq]
+    for event, done in of_these:
+        suppression = learned(event)
+        if suppression and teaches(event, message_after(done)):
+            suppressions.put(connection, suppression)
+    return written, [(event, done.receipt) for event, done in of_these]
 
 
-def _written_late(connection: sqlite3.Connection, done: Settlement, now: float) -> bool:
-    """Take late news of a message that nobody has in hand, nor has handed over since."""
-    if not is_late_news(done) or not connection.execute(_IS_OPEN, (done.seq, done.attempts)).fetchone():
-        return False
-    _write(connection, [done], now)
-    return True
+def _with_ids_of_their_own(
+    connection: sqlite3.Connection, results: Sequence[Settlement], now: float
+) -> list[Settlement]:
+    """Keep the names that reports will use. A result is replaced whose message was found by what is another's."""
+    new = [(done.seq, done.receipt.channel, each) for done in results for each in done.provider_ids]
+    if not new:
+        return list(results)
+    contested = reports.contested(connection, new)
+    reports.keep_ids(connection, [each for each in new if each[0] not in contested])
+    return [_contesting(connection, done, now) if done.seq in contested else done for done in results]
+
+
+def _contesting(connection: sqlite3.Connection, done: Settlement, now: float) -> Settlement:
+    for each in done.provider_ids:
+        losers = reports.keep_contested(connection, done.seq, done.receipt.channel, each)
+        if losers is None and done.otherwise:
+            return done.otherwise
+        for loser in losers or ():
+            message = of_seq(connection, loser)
+            after = disproven(message, each.value)
+            if after:
+                write(connection, message, after, now)
+    return done
+
+
+def _is_late_news(connection: sqlite3.Connection, done: Settlement) -> bool:
+    """Whether this is late news of a message that nobody has in hand, nor has handed over since."""
+    return is_late_news(done) and connection.execute(_IS_OPEN, (done.seq, done.attempts)).fetchone() is not None
 
 
 _OWNED = (
@@ -84,7 +137,6 @@ _SETTLE = (
     "settled_at = done.value ->> 7, owner = NULL FROM json_each(?) done WHERE seq = done.value ->> 8"
 )
 _REMOVE_CREDENTIALS = "UPDATE bodies SET options = NULL WHERE seq IN (SELECT value FROM json_each(?))"
-_KEEP_PROVIDER_IDS = "INSERT OR IGNORE INTO provider_ids SELECT value ->> 0, value ->> 1 FROM json_each(?)"
 _IS_OPEN = (
     f"SELECT 1 FROM messages WHERE seq = ? AND owner IS NULL AND attempts = ? AND status IN {quoted(OPEN_TO_NEWS)}"
 )

@@ -16,7 +16,7 @@ from postroom.errors import OutboxError, PostroomError
 from postroom.outbox.encryption import CredentialCipher
 from postroom.outbox.records import ClaimedMessage, Exchange
 from postroom.outbox.serialization import serialize
-from postroom.outbox.sqlite import claim, insert, path_of, query, settle, suppressions, update
+from postroom.outbox.sqlite import claim, insert, path_of, query, reports, settle, suppressions, update
 from postroom.outbox.sqlite.begun import BegunMarks, marked_workers, path_of_worker, revoke
 from postroom.outbox.sqlite.database import BUSY_TIMEOUT, Writer, connect, explained
 from postroom.outbox.sqlite.schema import prepare
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         ClaimLimit,
         EnqueueResult,
         NewMessage,
+        Ownership,
         Settlement,
         Suppression,
         UnreadableMessage,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from postroom.outbox.serialization import SerializedMessage
     from postroom.outbox.sqlite.begun import Claim
     from postroom.outbox.sqlite.claim import Row
+    from postroom.outbox.sqlite.settle import Settled
     from postroom.outbox.states import Transition
     from postroom.outbox.views import MessageDetails, MessageFilter, MessageSummary, OutboxStats
     from postroom.receipts import Channel, Receipt
@@ -181,17 +183,17 @@ class SqliteStore:
 
         # One transaction for all three, and so one fsync a tick: the fsync is what a tick costs. Slots that settled
         # messages free are there for the claim, which also must not go by the health that this tick has overtaken.
-        def operation(connection: sqlite3.Connection) -> tuple[list[bool], list[Row], float]:
-            kept = settle.settle(connection, worker, settlements, now)
+        def operation(connection: sqlite3.Connection) -> tuple[Settled, list[Row], float]:
+            settled = settle.settle(connection, worker, settlements, now)
             for each in health:
                 settle.keep_health(connection, each)
-            return kept, *claim.claim(connection, worker, limits, now)
+            return settled, *claim.claim(connection, worker, limits, now)
 
-        kept, rows, free_at = await self.write(operation)
+        (settled, adopted), rows, free_at = await self.write(operation)
         if marks := self._begun.get(worker):
             marks.drop(settlement.seq for settlement in settlements)
             marks.claimed(map(claim.claim_of, rows))
-        return Exchange(tuple(kept), await self._claimed(rows), free_at)
+        return Exchange(tuple(settled), await self._claimed(rows), free_at, tuple(adopted))
 
     async def changed(self, since: int = -1) -> int:
         """See `WorkStorage.changed`."""
@@ -206,9 +208,9 @@ class SqliteStore:
         """See `WorkStorage.health`."""
         return await self._look(query.health)
 
-    async def belongs_to_another(self, provider_id: str, seq: int) -> bool:
-        """See `WorkStorage.belongs_to_another`."""
-        return await self._look(lambda c: query.belongs_to_another(c, provider_id, seq))
+    async def ownership(self, provider_id: str, message: ClaimedMessage, recipients: Sequence[str]) -> Ownership:
+        """See `WorkStorage.ownership`."""
+        return await self.read(lambda c: query.ownership(c, provider_id, message.queue, message.seq, recipients))
 
     async def register(self, name: str) -> int:
         """See `WorkerStorage.register`."""
@@ -288,6 +290,12 @@ class SqliteStore:
         """See `UpkeepStorage.prune`."""
         seqs = await self.read(lambda c: query.settled_before(c, before, limit))
         return await self.write(lambda c: update.prune(c, seqs, before)) if seqs else 0
+
+    async def forget_orphans(self, before: float, limit: int) -> int:
+        """See `UpkeepStorage.forget_orphans`."""
+        if not await self.read(lambda c: query.any_orphan(c, before)):
+            return 0
+        return await self.write(lambda c: reports.forget_orphans(c, before, limit))
 
     async def find(self, id_: str, *, tenant: str | None = None) -> MessageDetails | None:
         """See `QueryStorage.find`."""

@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 from engines.process import MakeOutbox, Process
 
-from postroom import Accepted, Attachment, Email, OutcomeUnknown, Receipt, Status
+from postroom import Accepted, Attachment, Email, Event, OutcomeUnknown, Receipt, Status
 from postroom.outbox.records import ClaimLimit
 
 OF_BODY = {
@@ -139,3 +139,20 @@ async def test_listings_and_look_ups_show_what_can_be_read(make_outbox: MakeOutb
         assert [line.id for line in await post.outbox.list()] == [last.id, bad.id, first.id]
         assert (await post.outbox.get(bad.id)).receipt.status is Status.QUEUED
         assert (await post.outbox.stats()).states == {Status.QUEUED: 3}
+
+
+@pytest.mark.parametrize("statement", ["'half'", "CAST(x'80ff' AS TEXT)", "x'00'"], ids=["half", "no text", "a blob"])
+async def test_a_damaged_report_proves_nothing_and_keeps_no_result_from_being_written(
+    make_outbox: MakeOutbox, stage: ModuleType, statement: str
+) -> None:
+    async def act(message: Email) -> Accepted:
+        for named in ({"message_id": message.id}, {"provider_message_id": "x1"}):
+            about = {"type": "delivered", "channel": "email", "provider": "stage", "occurred_at": 0, "account": "a0"}
+            await post.outbox.record(Event.model_validate({**about, **named}))
+        damage(post, f"UPDATE events SET event = {statement}")
+        return Accepted(provider_message_id="x1")
+
+    async with make_outbox(stage.Script(act)) as post:
+        receipt = await post.add(email())
+        await post.work()
+        assert (await post.receipt(receipt)).status is Status.SENT

@@ -12,12 +12,33 @@ from typing import Any
 import pytest
 from engines.process import MakeOutbox
 
-from postroom import Email, Event, Status
+from postroom import Accepted, Email, Event, Sms, Status
+from postroom.outbox.records import EnqueueResult
 from postroom.outbox.sqlite.migrations import STEPS
 from postroom.outbox.sqlite.schema import APPLICATION_ID, TABLES, VERSION
 
 NOW = 1_800_000_000.0
 ANN, BOB = "ann@example.org", "bob@example.org"
+NUMBER = "+447700900000"
+RENAMED = {
+    "lane": "queue",
+    "lanes": "queues",
+    "choice": "route",
+    "once": "single_round",
+    "attached": "message_files",
+    "keys": "idempotency_keys",
+    "handles": "provider_ids",
+    "handle": "provider_id",
+    "paced_until": "theoretical_start",
+    "facts": "meta",
+    "beats": "heartbeats",
+    "left": "pending",
+    "aim": "recipients",
+    "trouble": "failure_rate",
+    "strikes": "consecutive_failures",
+    "rests_until": "cooldown_until",
+}
+"""The words of the third version for those of the first."""
 HEALTH = {
     "lane": "a0/email",
     "trouble": 0.2,
@@ -113,12 +134,39 @@ class OldFile:
         self.connection.executescript(FIRST_VERSION + "".join(STEPS[: version - 1]))
         self.connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         self.connection.execute(f"PRAGMA user_version = {version}")
-        self.connection.execute("INSERT INTO facts VALUES ('salt', ?)", (bytes(32),))
+        self._words = {} if version < 3 else RENAMED
+        self.connection.execute(f"INSERT INTO {self.word('facts')} VALUES ('salt', ?)", (bytes(32),))
 
-    def message(self, id_: str, status: str, *, progress: dict[str, Any] | None = None, **columns: Any) -> None:
+    def word(self, first: str) -> str:
+        """What this version calls what the first one called `first`."""
+        return self._words.get(first, first)
+
+    def insert(self, table: str, **values: Any) -> int:
+        """Insert a row, named by the first version's words; returns its number."""
+        columns = ", ".join(self.word(name) for name in values)
+        marks = ", ".join("?" * len(values))
+        statement = f"INSERT INTO {self.word(table)} ({columns}) VALUES ({marks})"
+        number = self.connection.execute(statement, tuple(values.values())).lastrowid
+        assert number is not None
+        return number
+
+    def event(self, type_: str, seq: int | None = None, **more: Any) -> None:
+        """A report, of a message here or of none."""
+        about = {"channel": "sms", "provider": "stage", "account": "a0", "occurred_at": NOW, **more}
+        event = Event.model_validate({"type": type_, **about})
+        self.insert(
+            "events",
+            seq=seq,
+            fingerprint=event.fingerprint,
+            received_at=NOW,
+            event=event.model_dump_json(exclude_none=True),
+        )
+
+    def message(self, id_: str, status: str, *, progress: dict[str, Any] | None = None, **columns: Any) -> int:
         outcomes = {"sent": "accepted", "in_doubt": "unknown", "retrying": "transient"}
         results = [{"address": ANN, "outcome": outcomes[status]}] if status in outcomes else []
-        receipt = {"id": id_, "channel": "email", "status": status, "account": "a0", "recipients": results}
+        channel = columns.get("channel", "email")
+        receipt = {"id": id_, "channel": channel, "status": status, "account": "a0", "recipients": results}
         values = {
             "id": id_,
             "tenant": "",
@@ -130,25 +178,26 @@ class OldFile:
             "due_at": 9e15 if status in {"sent", "in_doubt", "held"} else 0.0,
             "expires_at": NOW + 100_000,
             "once": 0,
-            "progress": json.dumps(progress) if progress else None,
+            "progress": json.dumps({self.word(name): value for name, value in progress.items()}) if progress else None,
             "receipt": json.dumps(receipt) if results else None,
             "size": 10,
             "created_at": NOW,
             "settled_at": NOW if status == "sent" else None,
             **columns,
         }
-        marks = ", ".join("?" * len(values))
-        cursor = self.connection.execute(
-            f"INSERT INTO messages ({', '.join(values)}) VALUES ({marks})", tuple(values.values())
-        )
-        body = {"to": [[ANN, ""], [BOB, ""]], "subject": id_, "text": "x", "attachments": [{"filename": "f"}]}
+        seq = self.insert("messages", **values)
+        body: dict[str, Any] = {"to": [[ANN, ""], [BOB, ""]], "subject": id_, "text": "x"}
+        body["attachments"] = [{"filename": "f"}]
         content = b"content"
         digest = hashlib.sha256(content).digest()
-        self.connection.execute("INSERT INTO bodies VALUES (?, ?, NULL)", (cursor.lastrowid, json.dumps(body)))
+        if channel == "sms":
+            body = {"to": [NUMBER], "body": "x"}
+        self.insert("bodies", seq=seq, body=json.dumps(body))
         self.connection.execute("INSERT OR IGNORE INTO files VALUES (?, ?)", (digest, content))
-        self.connection.execute("INSERT INTO attached VALUES (?, 0, ?)", (cursor.lastrowid, digest))
-        self.connection.execute("INSERT INTO handles VALUES (?, ?)", (f"p-{id_}", cursor.lastrowid))
-        self.connection.execute("INSERT INTO keys VALUES ('', ?, ?, x'00', ?)", (f"k-{id_}", cursor.lastrowid, status))
+        self.insert("attached", seq=seq, number=0, hash=digest)
+        self.insert("handles", handle=f"p-{id_}", seq=seq)
+        self.insert("keys", tenant="", key=f"k-{id_}", seq=seq, fingerprint=b"\0", accepted_as=status)
+        return seq
 
     def close(self) -> None:
         self.connection.commit()
@@ -166,9 +215,10 @@ async def test_a_file_of_an_earlier_version_is_brought_forward_with_what_is_in_i
     old.message("doubted", "in_doubt", progress={"left": [], "asked": 2})
     old.message("held", "held")
     old.message("sent", "sent")
-    old.connection.execute("INSERT INTO lanes VALUES ('a0/email', ?, ?)", (NOW, json.dumps(HEALTH)))
-    old.connection.execute("INSERT INTO lanes VALUES ('a1/email', 0, NULL)")
-    old.connection.execute("INSERT INTO workers (name, beats) VALUES ('old', 3)")
+    health = json.dumps({old.word(name): value for name, value in HEALTH.items()})
+    old.insert("lanes", lane="a0/email", paced_until=NOW, health=health)
+    old.insert("lanes", lane="a1/email")
+    old.insert("workers", name="old", beats=3)
     old.close()
 
     script = stage.Script()
@@ -208,6 +258,43 @@ async def test_a_file_of_an_earlier_version_is_brought_forward_with_what_is_in_i
         assert connection.execute("PRAGMA user_version").fetchone() == (VERSION,)
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+
+
+@pytest.mark.parametrize("version", range(1, VERSION))
+async def test_reports_that_did_not_count_in_an_earlier_version_count_now(
+    make_outbox: MakeOutbox, stage: ModuleType, tmp_path: Path, version: int
+) -> None:
+    old = OldFile(tmp_path / "outbox.db", version)
+    results = [{"address": NUMBER, "outcome": "unknown"}]
+    tried = {"account": "a0", "provider": "stage", "outcome": "unknown", "started_at": NOW, "duration": 1.0}
+    for id_, status in (("doubted", "in_doubt"), ("repeated", "retrying"), ("asked", "in_doubt")):
+        receipt = {"id": id_, "channel": "sms", "status": status, "account": "a0", "recipients": results}
+        columns: dict[str, Any] = {"channel": "sms", "lane": "a0/sms", "attempts": 1, "due_at": NOW + 10}
+        receipt["attempts"] = [{**tried, "recipients": [NUMBER]}]
+        seq = old.message(id_, status, receipt=json.dumps(receipt), **columns)
+        if id_ != "asked":
+            old.event("delivered", seq, provider_message_id=f"p-{id_}")
+    old.message("shared", "sent", channel="sms", lane="a0/sms")
+    old.connection.execute(f"UPDATE {old.word('handles')} SET {old.word('handle')} = 'p-1' WHERE seq > 2")
+    old.event("delivered", provider_message_id="SM-new")
+    old.event("inbound", provider_message_id="SM-in", sender=NUMBER)
+    old.close()
+
+    async def answer(message: Sms) -> Accepted:
+        del message
+        return Accepted(provider_message_id="SM-new")
+
+    script = stage.Script(answer)
+    async with make_outbox(script, on_unknown="retry") as post:
+        [new] = await post.outbox.add([Sms(to=NUMBER, body="new")])
+        assert isinstance(new, EnqueueResult)
+        await post.work()
+        ended = {id_: (await post.outbox.get(id_)).receipt.status for id_ in ("doubted", "repeated", new.receipt.id)}
+        assert ended == dict.fromkeys(ended, "delivered")
+        assert [message.body for message in script.messages] == ["new"], "and nothing of it was sent again"
+        late = {"type": "bounced", "channel": "sms", "provider": "stage", "account": "a0", "occurred_at": NOW}
+        assert await post.outbox.record(Event.model_validate({**late, "provider_message_id": "p-1"})) is None
+        assert await post.store.forget_orphans(NOW + 1e9, 10) == 1, "the bounce that nobody can place; not what came in"
 
 
 def test_a_file_brought_forward_has_the_tables_of_a_fresh_one() -> None:

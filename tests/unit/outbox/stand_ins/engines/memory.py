@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from postroom.config.outbox import OutboxSettings
-from postroom.errors import Outcome, PostroomError, StateConflict
+from postroom.errors import Outcome, PostroomError
 from postroom.events import Event
 from postroom.outbox import gcra
 from postroom.outbox.account_health import refreshed, troubled
@@ -24,16 +23,30 @@ from postroom.outbox.records import (
     ClaimLimit,
     EnqueueResult,
     Exchange,
+    IdKind,
     NewMessage,
+    Ownership,
     Progress,
+    ProviderId,
     Settlement,
     StoredMessage,
     Suppression,
     account_of,
     queue_of,
 )
+from postroom.outbox.reports import (
+    after_reports,
+    decided,
+    disproven,
+    key_of,
+    kind_beside,
+    message_after,
+    settled,
+    subject,
+)
 from postroom.outbox.serialization import SerializedMessage, load_message, serialize
 from postroom.outbox.states import SETTLED, WAITING, Transition, apply
+from postroom.outbox.suppression import learned
 from postroom.outbox.transitions import (
     OPEN_TO_NEWS,
     Transitioned,
@@ -42,9 +55,7 @@ from postroom.outbox.transitions import (
     id_taken,
     is_late_news,
     key_conflict,
-    reported,
     teaches,
-    transitioned,
     unknown_message,
 )
 from postroom.outbox.views import (
@@ -97,8 +108,6 @@ class Row:
     begun_at: float = 0.0
     settled_at: float | None = None
     has_body: bool = True
-    provider_ids: set[str] = field(default_factory=set)
-    events: list[Event] = field(default_factory=list)
 
     @property
     def new(self) -> NewMessage:
@@ -125,6 +134,7 @@ class Row:
 
     def stored(self) -> StoredMessage:
         credentials = bool(self.text.credentials)
+        recipients = self.new.message.recipients if self.has_body else ()
         return StoredMessage(
             self.seq,
             self.id,
@@ -134,6 +144,7 @@ class Row:
             self.has_body,
             credentials,
             self.due_at,
+            recipients,
         )
 
     def claimed(self) -> ClaimedMessage:
@@ -190,12 +201,22 @@ class Row:
 
 
 @dataclass
+class Report:
+    """What a provider reported, and the message it is about as far as that is known."""
+
+    event: Event
+    seq: int | None
+    received_at: float
+
+
+@dataclass
 class Memory:
     """What all processes share."""
 
     rows: dict[int, Row] = field(default_factory=dict)
     keys: dict[tuple[str, str], Row] = field(default_factory=dict)
-    reports: set[str] = field(default_factory=set)
+    reports: dict[str, Report] = field(default_factory=dict)
+    provider_ids: dict[tuple[Channel, str, str], dict[int, IdKind]] = field(default_factory=dict)
     workers: dict[int, int] = field(default_factory=dict)
     starts: dict[str, float] = field(default_factory=dict)
     health: dict[str, AccountHealth] = field(default_factory=dict)
@@ -238,29 +259,31 @@ class MemoryStore:
         row = self._by_id(id_, tenant)
         if row is None:
             raise unknown_message(id_)
-        after = transitioned(row.stored(), transition, note, now=self._clock(), by_tenant=tenant is not None)
+        after = decided(
+            row.stored(), transition, note, self._events(row.seq), now=self._clock(), by_tenant=tenant is not None
+        )
         return self._moved(row, after)
 
     async def record_event(self, event: Event, suppression: Suppression | None = None) -> Receipt | None:
         if event.fingerprint in self._memory.reports:
             return None
-        self._memory.reports.add(event.fingerprint)
-        row = self._subject_of(event)
+        seq = subject(event, self._named(event), self._holders(event))
+        self._memory.reports[event.fingerprint] = Report(event, seq, self._clock())
+        row = None if seq is None else self._memory.rows[seq]
         if suppression and teaches(event, row.stored() if row else None):
             await self.add_suppression(suppression)
         if row is None:
             return None
-        row.events.append(event)
-        if caused := reported(event, row.stored()):
-            with suppress(StateConflict):
-                return self._moved(row, transitioned(row.stored(), caused))
-        return row.receipt_now()
+        after = after_reports(row.stored(), self._events(row.seq))
+        return row.receipt_now() if after is None else self._moved(row, after)
 
     async def purge(self, where: MessageFilter) -> int:
         lines = await self.list(replace(where, limit=10**9))
         settled = [line for line in lines if line.status in SETTLED]
         for line in settled:
             self._drop_key(self._memory.rows.pop(line.seq))
+            for holders in self._memory.provider_ids.values():
+                holders.pop(line.seq, None)
         return len(settled)
 
     async def due_queues(self) -> Mapping[str, float]:
@@ -276,7 +299,8 @@ class MemoryStore:
         health: Sequence[AccountHealth],
         limits: Mapping[str, ClaimLimit],
     ) -> Exchange:
-        kept = tuple(self._settled(worker, done) for done in settlements)
+        adopted: list[tuple[Event, Receipt]] = []
+        written = [self._settled(worker, done, adopted) for done in settlements]
         self._memory.health |= {each.queue: each for each in health}
         claimed: list[ClaimedMessage] = []
         free_at = NEVER
@@ -285,7 +309,7 @@ class MemoryStore:
             free_at = min(free_at, queue_free_at)
             claimed += [self._claimed(row, worker) for row in rows]
         self._memory.wrote()
-        return Exchange(kept, tuple(claimed), free_at)
+        return Exchange(tuple(written), tuple(claimed), free_at, tuple(adopted))
 
     async def changed(self, since: int = -1) -> int:
         while self._memory.version == since:
@@ -295,8 +319,15 @@ class MemoryStore:
     async def health(self) -> dict[str, AccountHealth]:
         return dict(self._memory.health)
 
-    async def belongs_to_another(self, provider_id: str, seq: int) -> bool:
-        return any(provider_id in row.provider_ids and row.seq != seq for row in self._memory.rows.values())
+    async def ownership(self, provider_id: str, message: ClaimedMessage, recipients: Sequence[str]) -> Ownership:
+        account, channel = account_of(message.queue), message.message.channel_name
+        holders = self._memory.provider_ids.get((channel, account, provider_id), {})
+        if any(seq != message.seq and kind is not IdKind.SHARED for seq, kind in holders.items()):
+            return Ownership.ANOTHER
+        under_way = (r for r in self._memory.rows.values() if r.status is Status.SENDING and r.seq != message.seq)
+        like = (r for r in under_way if r.channel is channel and account_of(r.queue) == account)
+        uncertain = any({*r.new.message.recipients} & {*recipients} for r in like)
+        return Ownership.UNCERTAIN if uncertain else Ownership.FREE
 
     async def register(self, name: str) -> int:
         del name
@@ -364,9 +395,17 @@ class MemoryStore:
             self._drop_key(row)
         return len(rows[:limit])
 
+    async def forget_orphans(self, before: float, limit: int) -> int:
+        reports = self._memory.reports
+        old = [name for name, each in reports.items() if each.seq is None and key_of(each.event)]
+        old = [name for name in old if reports[name].received_at <= before][:limit]
+        for name in old:
+            del reports[name]
+        return len(old)
+
     async def find(self, id_: str, *, tenant: str | None = None) -> MessageDetails | None:
         row = self._by_id(id_, tenant)
-        return details_of(row.row(), row.events) if row else None
+        return details_of(row.row(), self._events(row.seq)) if row else None
 
     async def receipt(self, id_: str) -> tuple[Receipt, str] | None:
         row = self._by_id(id_)
@@ -391,6 +430,9 @@ class MemoryStore:
         return bool(mine)
 
     async def add_suppression(self, suppression: Suppression) -> bool:
+        return self._suppress(suppression)
+
+    def _suppress(self, suppression: Suppression) -> bool:
         place = (suppression.channel, suppression.address, suppression.category)
         known = self._memory.suppressions.get(place)
         if known and known.since > suppression.since:
@@ -466,34 +508,86 @@ class MemoryStore:
         row.owner, row.attempts, row.begun_at, row.begun = worker, row.attempts + 1, self._clock(), False
         return row.claimed()
 
-    def _settled(self, worker: int, done: Settlement) -> bool:
+    def _settled(self, worker: int, done: Settlement, adopted: list[tuple[Event, Receipt]]) -> Settlement | None:
         row = self._memory.rows.get(done.seq)
         if row is None or row.attempts != done.attempts:
-            return False
+            return None
         if row.owner != worker and not (row.owner is None and row.status in OPEN_TO_NEWS and is_late_news(done)):
-            return False
+            return None
+        if not all(self._keep_id(row, each) for each in done.provider_ids) and done.otherwise:
+            done = done.otherwise
+        new = self._adopted([each.value for each in done.provider_ids])
+        done = settled(done, self._events(row.seq))
+        adopted += [(event, done.receipt) for event in new]
+        for event in new:
+            if (lesson := learned(event)) and teaches(event, message_after(done)):
+                self._suppress(lesson)
         row.status, row.queue, row.route, row.due_at = done.status, done.queue, done.route, done.due_at
         row.crashes, row.progress, row.receipt, row.owner = done.crashes, done.progress, done.receipt, None
-        row.provider_ids.update(done.provider_ids)
         row.settle(self._clock())
-        return True
+        return done
 
     def _moved(self, row: Row, after: Transitioned) -> Receipt:
-        row.status, row.due_at, row.receipt = after.status, after.due_at, after.receipt
-        row.progress, row.owner = after.progress, None
+        row.owner = row.owner if row.status is after.status else None
+        row.status, row.due_at, row.receipt, row.progress = after.status, after.due_at, after.receipt, after.progress
         row.settle(self._clock())
         self._memory.wrote()
         return after.receipt
 
-    def _subject_of(self, event: Event) -> Row | None:
+    def _keep_id(self, row: Row, new: ProviderId) -> bool:
+        """Keep a provider's id; False when it is another's."""
+        holders = self._memory.provider_ids.setdefault((row.channel, new.account, new.value), {})
+        others = {seq: kind for seq, kind in holders.items() if seq != row.seq}
+        kind = kind_beside(new, [*others.values()])
+        if kind is None:
+            return False
+        if others and kind is IdKind.OWN:
+            holders.clear()
+            for loser in others:
+                self._lose(loser, row.seq, new.value)
+        elif kind is IdKind.SHARED:
+            holders.update(dict.fromkeys(others, kind))
+        holders[row.seq] = kind
+        return True
+
+    def _lose(self, seq: int, to: int, provider_id: str) -> None:
+        for report in self._memory.reports.values():
+            if report.seq == seq and key_of(report.event) == provider_id:
+                report.seq = to
+        loser = self._memory.rows[seq]
+        if after := disproven(loser.stored(), provider_id):
+            self._moved(loser, after)
+
+    def _adopted(self, provider_ids: Sequence[str]) -> list[Event]:
+        found: list[Event] = []
+        for report in self._memory.reports.values():
+            if report.seq is None and key_of(report.event) in provider_ids:
+                report.seq = subject(report.event, None, self._holders(report.event))
+                found += [report.event] if report.seq is not None else []
+        return found
+
+    def _events(self, seq: int) -> list[Event]:
+        return [report.event for report in self._memory.reports.values() if report.seq == seq]
+
+    def _named(self, event: Event) -> int | None:
+        """The message with the id that a report names, if it was handed over through the account that reports."""
         account = event.account or ""
         queues = {queue_of(account, event.channel, own_credentials=own) for own in (False, True)}
-        for row in reversed([*self._memory.rows.values()]):
-            named = row.id == event.message_id or event.provider_message_id in row.provider_ids
+        for row in self._memory.rows.values():
             tried = row.receipt is not None and any(a.account == account for a in row.receipt.attempts)
-            if named and row.channel == event.channel and (not account or row.queue in queues or tried):
-                return row
+            ours = row.id == event.message_id and row.channel == event.channel and row.attempts
+            if ours and (not account or row.queue in queues or tried):
+                return row.seq
         return None
+
+    def _holders(self, event: Event) -> list[tuple[int, IdKind]]:
+        said = (event.channel, event.account or "", key_of(event))
+        return [
+            holder
+            for (channel, account, value), holders in self._memory.provider_ids.items()
+            if (channel, account if event.account else "", value) == said
+            for holder in sorted(holders.items())
+        ]
 
     def _drop_key(self, row: Row) -> None:
         self._memory.keys = {key: kept for key, kept in self._memory.keys.items() if kept is not row}
