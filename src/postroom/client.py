@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from postroom.builtin.memory import Mailbox
 from postroom.config.load import load_config
+from postroom.config.masking import masked_account, masked_urls
 from postroom.config.parts import config_from_parts
 from postroom.config.urls import config_from_urls
 from postroom.delivery.accounts import Accounts
@@ -58,6 +59,7 @@ class Postroom:
         rules: Iterable[Mapping[str, Any]] = (),
         outbox: Mapping[str, Any] | None = None,
     ) -> None:
+        accounts = {name: masked_account(account) for name, account in (accounts or {}).items()}
         parts = {"accounts": accounts, "routes": routes, "defaults": defaults, "rules": rules, "outbox": outbox}
         self.config = config_from_parts(config, parts)
         self.registry = Registry(self.config.plugins)
@@ -80,7 +82,9 @@ class Postroom:
     @classmethod
     def from_urls(cls, *urls: str, email: str | None = None, sms: str | None = None) -> Self:
         """Make accounts from URLs such as `smtp://user:pass@host:587`; `email`, `sms` are their channel's default."""
-        return cls(config_from_urls(urls, {"email": email, "sms": sms}))
+        masked = masked_urls(urls, {"email": email, "sms": sms})
+        del urls, email, sms  # no frame of ours keeps a secret in plain text
+        return cls(config_from_urls(*masked))
 
     async def __aenter__(self) -> Self:
         self._check_usable()
@@ -189,8 +193,7 @@ class Postroom:
 
     def targets(self, message: Email | Sms) -> tuple[Target, ...]:
         """Return the accounts that `message`, or its parts by the rules, would be tried at now, in order."""
-        ways = self._router.peek(message)
-        return tuple(dict.fromkeys(target for planned in ways for target in planned.targets))
+        return tuple(dict.fromkeys(t for planned in self._router.peek(message) for t in planned.targets))
 
     def preview(self, message: Email | Sms) -> list[AccountPreview]:
         """Return what each of these accounts would make of `message`; nothing is opened or sent."""
@@ -214,7 +217,6 @@ class Postroom:
         if self._closed:
             raise PostroomClosed("this Postroom is closed; make a new one to send again")
         loop = asyncio.get_running_loop()
-        if self._loop is None:
-            self._loop = loop
-        elif self._loop is not loop:
+        self._loop = self._loop or loop
+        if self._loop is not loop:
             raise WrongEventLoop("this Postroom belongs to another event loop; make one in each loop")

@@ -40,7 +40,7 @@ FLOORS: dict[str, list[str]] = {
         "http_session http",
         "hookspecs",
     ],
-    "postroom.config": ["section fields", "validation", "gateway outbox", "model", "urls accounts load parts"],
+    "postroom.config": ["section fields masking", "validation", "gateway outbox", "model", "urls accounts load parts"],
     "postroom.registry": ["entry_points interface hooks", "registry"],
     "postroom.delivery": [
         "rate_limiter middleware observers receipt_errors",

@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from pydantic import SecretStr
+
 from postroom.config.fields import is_secret, setting_names
+from postroom.config.masking import masked_setting
 from postroom.config.urls import URL_PARTS
 from postroom.config.validation import validated
 from postroom.errors import InvalidOption, MissingCredential
@@ -15,8 +18,6 @@ from postroom.validation import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from pydantic import SecretStr
 
 
 def account_settings(name: str, source: object, model: type[AccountSettings]) -> AccountSettings:
@@ -36,7 +37,9 @@ def account_settings(name: str, source: object, model: type[AccountSettings]) ->
 
 def settings_from_environment(provider: str, model: type[AccountSettings]) -> AccountSettings | None:
     """Return settings made of the provider's own usual environment variables, or None if none is set."""
-    found = {field: os.environ[name] for field, name in model.env_vars.items() if os.environ.get(name)}
+    found = {
+        field: masked_setting(field, os.environ[name]) for field, name in model.env_vars.items() if os.environ.get(name)
+    }
     return validated(model, {"provider": provider, **found}, provider) if found else None
 
 
@@ -60,7 +63,7 @@ def settings_for_message(
     }
     provider = str(values["provider"])
     for option, secret in options.items():
-        values[_option_field(provider, model, option)] = secret.get_secret_value()
+        values[_option_field(provider, model, option)] = secret
     return validated(model, values, "options", context={FROM_MESSAGE: True})
 
 
@@ -104,10 +107,10 @@ def _fetched(value: object, path: str) -> object:
     if kind == "env" and isinstance(where, str):
         if where not in os.environ:
             raise MissingCredential(f"environment variable {where} is not set", path=path)
-        return os.environ[where]
+        return SecretStr(os.environ[where])
     if kind == "file" and isinstance(where, str):
         try:
-            return read_secret_file(where).rstrip("\r\n")
+            return SecretStr(read_secret_file(where).rstrip("\r\n"))
         except (OSError, ValueError) as error:
             raise MissingCredential(f"cannot read {where}: {error}", path=path) from error
     return value

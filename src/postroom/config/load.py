@@ -8,6 +8,9 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from pydantic import SecretStr
+
+from postroom.config.masking import masked_accounts, masked_setting
 from postroom.config.model import Config, parse_config
 from postroom.config.urls import account_from_url
 from postroom.errors import ConfigError, InvalidOption
@@ -42,13 +45,15 @@ def config_file(path: str | Path | None = None) -> Path | None:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_bytes().decode())
+        return masked_accounts(tomllib.loads(file.read_bytes().decode()))
     except OSError as error:
         raise ConfigError(
             f"cannot read {file}: {error.strerror}; write one with `postroom init`, or name another with --config"
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file} is not valid TOML: {error}") from error
+        problem = str(error)
+    # Out of the handler: the parser's own error keeps the whole text, passwords and all, in its traceback.
+    raise ConfigError(f"{file} is not valid TOML: {problem}")
 
 
 def _from_environment() -> dict[str, Any]:
@@ -58,14 +63,20 @@ def _from_environment() -> dict[str, Any]:
     one in square brackets is a list.
     """
     tree: dict[str, Any] = {}
-    for variable, value in os.environ.items():
+    for variable in os.environ:
         section, *keys = variable.removeprefix(PREFIX).lower().split("__")
         if not variable.startswith(PREFIX) or variable == PLUGINS_VARIABLE or not (keys or section in SECTIONS):
             continue
         if section not in SECTIONS:
             raise InvalidOption(f"unknown section{did_you_mean(section, SECTIONS)}", path=variable)
-        _plant(tree, [section, *keys], value if section == "accounts" else _list_or_text(value, variable), variable)
+        _plant(tree, [section, *keys], _from_variable(variable, section, keys), variable)
     return tree
+
+
+def _from_variable(variable: str, section: str, keys: list[str]) -> object:
+    if section == "accounts":
+        return masked_setting(keys[-1] if keys else "", os.environ[variable])
+    return _list_or_text(os.environ[variable], variable)
 
 
 def _plant(tree: dict[str, Any], keys: list[str], value: object, variable: str) -> None:
@@ -111,10 +122,9 @@ def _plain(name: str) -> str:
 def _with_urls(values: dict[str, Any]) -> dict[str, Any]:
     """Add the accounts that POSTROOM_EMAIL_URL and POSTROOM_SMS_URL describe, as their channel's default."""
     for channel, variable in URL_VARIABLES.items():
-        url = os.environ.get(variable)
-        if not url:
+        if not os.environ.get(variable):
             continue
         name = f"{channel}-url"
-        account = account_from_url(url, source=variable)
+        account = account_from_url(SecretStr(os.environ[variable]), source=variable)
         values = _overlaid({"accounts": {name: account}, "defaults": {channel: name}}, values)
     return values

@@ -15,6 +15,7 @@ from pydantic import (
 )
 
 from postroom.config.gateway import GatewaySettings
+from postroom.config.masking import masked_accounts
 from postroom.config.outbox import OutboxSettings
 from postroom.config.section import Section
 from postroom.config.validation import validated
@@ -108,7 +109,8 @@ class Plugins(Section):
 class Config(Section):
     """The whole configuration file.
 
-    An account is `provider` and that provider's settings: a table, or a settings object when built in code.
+    An account is `provider` and that provider's settings: a table, or a settings object when built in code. The texts
+    of a table are masked, each a SecretStr, except those that every account has.
     `outbox` is where messages wait that are not sent at once. `gateway` is how
     `postroom serve` answers.
     """
@@ -120,6 +122,11 @@ class Config(Section):
     plugins: Plugins = Plugins()
     outbox: OutboxSettings = OutboxSettings()
     gateway: GatewaySettings = GatewaySettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _mask(cls, values: Any) -> Any:
+        return masked_accounts(values) if isinstance(values, dict) else values
 
     @model_validator(mode="after")
     def _names_fit(self) -> Self:
@@ -152,4 +159,4 @@ class Config(Section):
 
 def parse_config(values: Mapping[str, Any]) -> Config:
     """Return the configuration in `values`; raises ConfigError with the dotted path of what is wrong."""
-    return validated(Config, values)
+    return validated(Config, masked_accounts(dict(values)))

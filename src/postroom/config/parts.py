@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from postroom.config.model import Config, parse_config
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 def config_from_parts(config: Config | None, parts: Mapping[str, Any]) -> Config:
@@ -14,9 +16,8 @@ def config_from_parts(config: Config | None, parts: Mapping[str, Any]) -> Config
     Raises TypeError for both, or for what is no Config, and ConfigError with the dotted path of a wrong setting.
     """
     if config is None:
-        accounts = {name: dict(a) if isinstance(a, Mapping) else a for name, a in (parts["accounts"] or {}).items()}
         tables = {name: dict(parts[name] or {}) for name in ("routes", "defaults", "outbox")}
-        return parse_config({**tables, "accounts": accounts, "rules": list(parts["rules"])})
+        return parse_config({**tables, "accounts": dict(parts["accounts"] or {}), "rules": list(parts["rules"])})
     if not isinstance(config, Config):
         raise TypeError(
             f"takes a Config, or accounts=…, not {type(config).__name__}; a file is read by Postroom.from_config(path)"

@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from pydantic import SecretStr
+
+from postroom.config.masking import masked_account
 from postroom.config.model import Config, parse_config
 from postroom.errors import ConfigError
 
@@ -17,7 +20,7 @@ URL_PARTS = "url-parts"
 _SHORTHANDS: dict[str, tuple[str, dict[str, str]]] = {"smtps": ("smtp", {"tls": "implicit"})}
 
 
-def config_from_urls(urls: Iterable[str], defaults: Mapping[str, str | None]) -> Config:
+def config_from_urls(urls: Iterable[SecretStr], defaults: Mapping[str, SecretStr | None]) -> Config:
     """Return a configuration of one account per URL; `defaults` has the URL for a channel's default."""
     accounts: dict[str, dict[str, Any]] = {}
     chosen: dict[str, str] = {}
@@ -32,20 +35,32 @@ def config_from_urls(urls: Iterable[str], defaults: Mapping[str, str | None]) ->
     return parse_config({"accounts": accounts, "defaults": chosen})
 
 
-def account_from_url(url: str, *, source: str) -> dict[str, Any]:
-    """Return the account table that `url` describes; `source` says where it came from, for errors.
+def account_from_url(url: str | SecretStr, *, source: str) -> dict[str, Any]:
+    """Return the account table that `url` describes, masked; `source` says where it came from, for errors.
 
     The scheme is the provider, the query its settings; user, password, host, port and path go to the fields
     the provider names in `url_fields`. A `+` stands for itself, as in a phone number. The URL, which may hold
     a password, is never shown.
     """
+    # What raises has no plain text among its variables, where a debugger or an error tracker would show it.
+    url = url if isinstance(url, SecretStr) else SecretStr(url)
+    table = _table(url.get_secret_value())
+    if table is None:
+        raise ConfigError(f"{source} is not a URL; write it like smtp://user:password@host:587")
+    if not table["provider"]:
+        raise ConfigError(f"{source} must begin with a provider, like smtp:// or twilio://")
+    return table
+
+
+def _table(url: str) -> dict[str, Any] | None:
+    """Return the table of a URL, masked: without a provider where it names none, None for what is no URL."""
     try:
         found = urlsplit(url)
         port = found.port
     except ValueError:
-        raise ConfigError(f"{source} is not a URL; write it like smtp://user:password@host:587") from None
+        return None
     if not found.scheme or not url.lower().startswith(f"{found.scheme}://"):
-        raise ConfigError(f"{source} must begin with a provider, like smtp:// or twilio://")
+        return {"provider": ""}
     provider, extra = _SHORTHANDS.get(found.scheme, (found.scheme, {}))
     parts = {
         "username": unquote(found.username or ""),
@@ -56,4 +71,5 @@ def account_from_url(url: str, *, source: str) -> dict[str, Any]:
     }
     given = {name: value for name, value in parts.items() if value}
     query = dict(parse_qsl(found.query.replace("+", "%2B"), keep_blank_values=True))
-    return {"provider": provider, **extra, **query, URL_PARTS: given}
+    table: dict[str, Any] = masked_account({"provider": provider, **extra, **query, URL_PARTS: given})
+    return table

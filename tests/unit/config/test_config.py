@@ -17,6 +17,7 @@ from hypothesis.strategies import SearchStrategy
 from postroom import Config, ConfigError, InvalidOption, MissingCredential, Postroom, Sms
 from postroom.config.load import config_file, load_config
 from postroom.config.model import parse_config
+from postroom.plugin.settings import unmasked
 
 SAMPLE = """
 [defaults]
@@ -140,7 +141,7 @@ class TestEnvironment:
     ) -> None:
         write(here / "postroom.toml", f'[accounts.{name}]\nprovider = "stage"\ntoken = "file"\nuser = "ann"\n')
         monkeypatch.setenv("POSTROOM_ACCOUNTS__MAIN__TOKEN", "from outside")
-        assert load_config().accounts == {name: {"provider": "stage", "token": "from outside", "user": "ann"}}
+        assert unmasked(load_config().accounts) == {name: {"provider": "stage", "token": "from outside", "user": "ann"}}
 
     @pytest.mark.parametrize("name", ["vonage-uk", "vonage_uk"])
     def test_reaches_names_with_a_dash(
@@ -148,7 +149,7 @@ class TestEnvironment:
     ) -> None:
         write(here / "postroom.toml", f'[accounts.{name}]\nprovider = "stage"\n')
         monkeypatch.setenv("POSTROOM_ACCOUNTS__VONAGE_UK__TOKEN", "x")
-        assert load_config().accounts == {name: {"provider": "stage", "token": "x"}}
+        assert unmasked(load_config().accounts) == {name: {"provider": "stage", "token": "x"}}
 
     def test_is_enough_for_a_whole_account(
         self, stage: ModuleType, here: Path, monkeypatch: pytest.MonkeyPatch
@@ -243,6 +244,7 @@ class TestUrls:
 
     def account(self, url: str) -> dict[str, str]:
         (found,) = Postroom.from_urls(url).config.accounts.values()
+        found = unmasked(found)
         return {key: value for key, value in found.items() if key != "url-parts"} | dict(found["url-parts"])
 
     def test_percent_encoding_is_undone_in_every_part(self) -> None:
