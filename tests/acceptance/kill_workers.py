@@ -52,7 +52,13 @@ async def trial(folder: Path, *, kills: int, messages: int, seed: int, lease: st
             "careful": smtp(careful, on_unknown="hold"),
             "texts": twilio(phones, on_unknown="hold"),
         }
-        again = {"retry_first": "200ms", "repeat_after": "1ms", "crashes": 1000, "repeats": 1000, "attempts": 1000}
+        again: dict[str, Any] = {
+            "retry_first": "200ms",
+            "repeat_after": "1ms",
+            "crashes": 1000,
+            "repeats": 1000,
+            "attempts": 1000,
+        }
         config = written(folder, accounts, lease=lease, **again)
         expected = await _enqueue(config, messages)
         begun = time.monotonic()

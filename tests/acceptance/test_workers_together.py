@@ -222,7 +222,7 @@ async def test_a_message_that_kills_its_worker_is_set_aside_and_the_others_flow(
         "on_unknown": "retry",
         "concurrency": 2,
     }
-    again = {"repeats": 10, "repeat_after": "1ms", "retry_first": "10ms"}
+    again: dict[str, Any] = {"repeats": 10, "repeat_after": "1ms", "retry_first": "10ms"}
     config = written(tmp_path, {"post": account}, lease="300ms", crashes=3, **again)
     good = emails(20)
     [poison, *_] = await filled(config, [Email(to="a@example.org", subject="poison", text="x", priority="high"), *good])

@@ -30,11 +30,19 @@ def sink(**settings: Any) -> dict[str, Any]:
     return {"provider": "sink", "from": SENDER, **settings}
 
 
-def written(folder: Path, accounts: dict[str, dict[str, Any]], **outbox: Any) -> Path:
-    """Write `postroom.toml` into `folder`, with the outbox beside it, and return its path."""
+def written(
+    folder: Path, accounts: dict[str, dict[str, Any]], *, routes: dict[str, list[str]] | None = None, **outbox: Any
+) -> Path:
+    """Write `postroom.toml` into `folder`, with the outbox beside it, and return its path.
+
+    `routes` are named after the channel they are the default of.
+    """
     path = folder / "postroom.toml"
     tables = {"outbox": {"url": f"sqlite:///{folder / 'outbox.db'}", **outbox}}
     tables |= {f"accounts.{name}": table for name, table in accounts.items()}
+    if routes:
+        tables |= {f"routes.{name}": {"via": via} for name, via in routes.items()}
+        tables["defaults"] = {name: name for name in routes}
     path.write_text("\n".join(line for name, table in tables.items() for line in _lines(name, table)))
     return path
 

@@ -23,11 +23,17 @@ class Process:
         self._folder = folder
 
     async def start(self, module: str, *arguments: Any, before: tuple[str, ...] = (), **environment: Any) -> Process:
+        return await self.run(f"ordeal.{module}", *arguments, before=before, log=module, **environment)
+
+    async def run(
+        self, module: str, *arguments: Any, log: str, before: tuple[str, ...] = (), **environment: Any
+    ) -> Process:
+        """Run any module; what it says on standard error goes to a log in the folder."""
         surroundings = {name: value for name, value in os.environ.items() if not name.startswith("POSTROOM_")}
         surroundings |= {"PYTHONPATH": str(HERE.parent), **environment}
-        self.errors = open(self._folder / f"{module}.log", "ab")
+        self.errors = open(self._folder / f"{log}.log", "ab")
         self._process = await asyncio.create_subprocess_exec(
-            *before, sys.executable, "-m", f"ordeal.{module}", *map(str, arguments),
+            *before, sys.executable, "-m", module, *map(str, arguments),
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=self.errors, env=surroundings,
             limit=2**24,
         )  # fmt: skip
@@ -85,6 +91,10 @@ class Process:
         pages = Path(f"/proc/{self.pid}/statm").read_text().split()[1]
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
+    def handles(self) -> int:
+        """Open file descriptors."""
+        return sum(1 for _ in Path(f"/proc/{self.pid}/fd").iterdir())
+
 
 class Crew:
     """Starts processes for one configuration and ends what is left."""
@@ -104,6 +114,17 @@ class Crew:
         """A worker that has begun to work."""
         process = await self.start("worker", *arguments)
         assert await process.line() == "working", self.log("worker")
+        return process
+
+    async def command(self, name: str, begins: str) -> Process:
+        """Run `postroom NAME` itself, and wait until it says how it `begins`."""
+        process = Process(self.config.parent)
+        self.members.append(process)
+        log = f"{name}-{len(self.members)}"
+        await process.run("postroom", name, "--config", self.config, log=log)
+        async with asyncio.timeout(60):
+            while begins not in self.log(log):
+                await asyncio.sleep(0.02)
         return process
 
     def log(self, module: str) -> str:

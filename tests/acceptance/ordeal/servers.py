@@ -120,11 +120,22 @@ class _Smtp(_Conversation):
             return False
         self.buffer = rest
         verb = bytes(line[:4]).upper()
-        self.in_content = verb == b"DATA"
-        self.answer(_SMTP_ANSWERS.get(verb, b"250 Ok\r\n"))
+        answer = self.reply(verb, bytes(line))
+        self.in_content = answer.startswith(b"354")
+        self.answer(answer)
         if verb == b"QUIT":
             self.transport.close()
         return True
+
+    def reply(self, verb: bytes, line: bytes) -> bytes:
+        """The answer to a command."""
+        del line
+        return _SMTP_ANSWERS.get(verb, b"250 Ok\r\n")
+
+    def take(self, arrival: Arrival) -> None:
+        """Keep a message, and say so."""
+        self.server.arrivals.append(arrival)
+        self.answer(b"250 2.0.0 Ok\r\n", self.server.delay)
 
     def _content(self) -> bool:
         content, found, rest = self.buffer.partition(b"\r\n.\r\n")
@@ -135,8 +146,7 @@ class _Smtp(_Conversation):
         message_id = _MESSAGE_ID.search(content)
         assert message_id
         name = message_id[1].decode()
-        self.server.arrivals.append(Arrival(time.monotonic(), name, subject[1].decode() if subject else ""))
-        self.answer(b"250 2.0.0 Ok\r\n", self.server.delay)
+        self.take(Arrival(time.monotonic(), name, subject[1].decode() if subject else ""))
         return True
 
 
@@ -166,7 +176,10 @@ class _Http(_Conversation):
                 return
             body = bytes(self.buffer[end + 4 : end + 4 + size])
             del self.buffer[: end + 4 + size]
-            status, headers, answer = self.server.reply(head, body)
+            if (reply := self.server.reply(head, body)) is None:
+                self.transport.abort()
+                return
+            status, headers, answer = reply
             text = json.dumps(answer).encode()
             lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
             self.answer(
@@ -191,7 +204,8 @@ class PhoneServer(Server):
         self.always: Reply | None = None
         self.refusals: list[float] = []
 
-    def reply(self, head: str, body: bytes) -> Reply:
+    def reply(self, head: str, body: bytes) -> Reply | None:
+        """The answer to a request; None drops the connection instead."""
         now = time.monotonic()
         if head.startswith("GET"):
             return 404, {}, {"code": 20404, "message": "not found", "status": 404}
