@@ -64,7 +64,8 @@ FLOORS: dict[str, list[str]] = {
         "factory",
     ],
     "postroom.outbox.sqlite": [
-        "migrations damage database begun",
+        "migrations damage database begun inotify",
+        "changes",
         "schema",
         "reports suppressions",
         "claim query",

@@ -18,6 +18,7 @@ from postroom.outbox.records import ClaimedMessage, Exchange
 from postroom.outbox.serialization import serialize
 from postroom.outbox.sqlite import claim, insert, path_of, query, reports, settle, suppressions, update
 from postroom.outbox.sqlite.begun import BegunMarks, marked_workers, path_of_worker, revoke
+from postroom.outbox.sqlite.changes import Changes
 from postroom.outbox.sqlite.database import BUSY_TIMEOUT, Writer, connect, explained
 from postroom.outbox.sqlite.schema import prepare
 from postroom.outbox.states import SETTLED
@@ -54,9 +55,6 @@ MOST_AT_ONCE = 500
 _SERIALIZED_AT_ONCE = 50
 """Messages written down before others in the loop may go on."""
 
-POLL_INTERVAL = 0.005
-"""Seconds between two looks at whether another process wrote (PRAGMA data_version, 3 µs each)."""
-
 
 class SqliteStore:
     """Messages in one SQLite file; see `postroom.outbox.storage.Store`.
@@ -84,7 +82,7 @@ class SqliteStore:
         self._reader: sqlite3.Connection | None = None
         self._quick_reader: sqlite3.Connection | None = None
         self._writer: Writer | None = None
-        self._announced = asyncio.Event()
+        self._changes = Changes(self.path.with_name(self.path.name + "-wal"))
         self._begun: dict[int, BegunMarks] = {}
 
     @property
@@ -101,6 +99,7 @@ class SqliteStore:
     async def close(self) -> None:
         """Write what was asked for, and close the file."""
         async with self._opening:
+            self._changes.close()
             writer, self._writer = self._writer, None
             if writer is not None:
                 await asyncio.to_thread(writer.close)
@@ -133,7 +132,7 @@ class SqliteStore:
             serialized.append(serialize(message, self._cipher, self.secret))
         now = self.clock()
         answers = await self.write(lambda c: insert.insert(c, serialized, now))
-        self._announce()
+        self._changes.wake()
         return answers
 
     async def used_keys(self, keys: Sequence[str], *, tenant: str) -> frozenset[str]:
@@ -146,7 +145,7 @@ class SqliteStore:
         """See `MessageStorage.transition`."""
         now = self.clock()
         receipt = await self.write(lambda c: update.transition(c, id_, transition, now, tenant=tenant, note=note))
-        self._announce()
+        self._changes.wake()
         return receipt
 
     async def record_event(self, event: Event, suppression: Suppression | None = None) -> Receipt | None:
@@ -198,10 +197,8 @@ class SqliteStore:
     async def changed(self, since: int = -1) -> int:
         """See `WorkStorage.changed`."""
         while (version := await self._look(_version)) == since:
-            announced = self._announced
-            with suppress(TimeoutError):
-                async with asyncio.timeout(POLL_INTERVAL):
-                    await announced.wait()
+            await self._changes.wait()
+        self._changes.note()
         return version
 
     async def health(self) -> dict[str, AccountHealth]:
@@ -312,7 +309,7 @@ class SqliteStore:
     async def resume(self, account: str) -> bool:
         """See `QueryStorage.resume`."""
         ended = await self.write(lambda c: update.resume(c, account))
-        self._announce()
+        self._changes.wake()
         return ended
 
     async def add_suppression(self, suppression: Suppression) -> bool:
@@ -365,11 +362,6 @@ class SqliteStore:
             if self._reader is not None:
                 self._reader.close()
                 self._reader = None
-
-    def _announce(self) -> None:
-        """Wake whoever waits for a change in this process at once; the others see it when they look."""
-        self._announced.set()
-        self._announced = asyncio.Event()
 
     def _make_private(self) -> None:
         """Make the file readable by its owner only; what SQLite puts beside it takes the same rights."""
