@@ -9,6 +9,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, Literal
 
+import pytest
 from engines.memory import MemoryEngine
 from engines.process import Clock, Engine, Process, SqliteEngine
 from hypothesis import HealthCheck, settings
@@ -232,6 +233,9 @@ class MemoryMachine(OutboxMachine):
     def engine(self) -> Engine:
         return MemoryEngine()
 
+
+pytestmark = pytest.mark.timeout(600)
+"""Each of thousands of steps waits for another thread, which takes long where many others want to run."""
 
 _LENGTH = settings(max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))
 

@@ -24,7 +24,7 @@ class FileWatch:
 
     def __init__(self, path: Path) -> None:
         libc = _libc()
-        self._fd = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._fd: int = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         if self._fd < 0:
             raise OSError(ctypes.get_errno(), "inotify_init1")
         if libc.inotify_add_watch(self._fd, os.fsencode(path), _MODIFY | _DELETED | _MOVED) < 0:

@@ -7,12 +7,13 @@ import resource
 import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
-from engines.process import MakeOutbox, Process
+from engines.process import Clock, MakeOutbox, Process
 
 from postroom import Email
 from postroom.outbox.sqlite.changes import LONGEST, SAFETY, SHORTEST, SOON, Changes
@@ -79,17 +80,17 @@ async def test_a_process_that_waits_sleeps_where_one_that_polls_wakes(post: Proc
     def sleeps() -> int:
         return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
 
-    async def slept(work: Callable[[], object]) -> int:
+    async def slept(work: Coroutine[Any, Any, object]) -> int:
         before = sleeps()
-        task = asyncio.create_task(work())  # type: ignore[arg-type]
+        task = asyncio.create_task(work)
         await asyncio.wait([task], timeout=1.0)
         task.cancel()
         return sleeps() - before
 
     version = await post.store.changed()
     await polled(50, tmp_path)  # the looks that follow a write are over
-    quiet = await slept(lambda: post.store.changed(version))
-    polling = await slept(lambda: polled(10_000, tmp_path))
+    quiet = await slept(post.store.changed(version))
+    polling = await slept(polled(10_000, tmp_path))
     assert quiet * 4 < polling
 
 
@@ -120,24 +121,24 @@ async def test_many_writes_of_many_connections_are_seen_whatever_becomes_of_the_
 
 @linux
 async def test_a_wal_that_was_made_anew_is_listened_to(tmp_path: Path) -> None:
-    wal, now = tmp_path / "o.db-wal", 0.0
+    wal, clock = tmp_path / "o.db-wal", Clock(0.0)
     wal.touch()
-    changes = Changes(wal, clock=lambda: now)
+    changes = Changes(wal, clock=clock)
     try:
         waits = asyncio.create_task(changes.wait())
         await asyncio.sleep(0)
         assert changes.watching
         wal.unlink()
         await waits
-        now += SAFETY
+        clock.now += SAFETY
         await changes.wait()
         while changes.watching:
             await changes.wait()
         wal.touch()
-        now += SAFETY
+        clock.now += SAFETY
         await changes.wait()
         assert changes.watching
-        now += 10 * SAFETY
+        clock.now += 10 * SAFETY
         waits = asyncio.create_task(changes.wait())
         await asyncio.sleep(0)
         wal.write_bytes(b"x")
@@ -170,25 +171,25 @@ async def test_where_no_more_watches_are_to_be_had_it_polls(tmp_path: Path) -> N
 
 
 async def test_looks_come_soon_after_a_write_and_then_further_and_further_apart(tmp_path: Path) -> None:
-    now = 0.0
-    wal = tmp_path / "o.db-wal"
-    polling = Changes(wal, clock=lambda: now)
-    pauses = []
-    for now in (0.0, 0.1, 1.0, 2.0, 100.0):  # noqa: B007 - the clock reads it
-        pauses.append(polling._pause())
+    clock, wal = Clock(0.0), tmp_path / "o.db-wal"
+
+    def pause_at(changes: Changes, seconds: float) -> float:
+        clock.now = seconds
+        return changes._pause()
+
+    polling = Changes(wal, clock=clock)
+    pauses = [pause_at(polling, seconds) for seconds in (0.0, 0.1, 1.0, 2.0, 100.0)]
     assert pauses == sorted(pauses)
     assert (pauses[0], pauses[-1]) == (SHORTEST, LONGEST)
-    now = 0.0
     wal.touch()
-    watching = Changes(wal, clock=lambda: now)
+    clock.now = 0.0
+    watching = Changes(wal, clock=clock)
     await watching.wait()
     if watching.watching:
+        assert pause_at(watching, 0.0) == SOON
         looks = 0
         while (pause := watching._pause()) < SAFETY:
-            now += pause
+            clock.now += pause
             looks += 1
-        assert watching._pause() == SAFETY
         assert looks < 20
-        now = 0.0
-        assert watching._pause() == SOON
     watching.close()
