@@ -12,6 +12,8 @@ import re
 import select
 import socket
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -21,6 +23,7 @@ from postroom.client import Postroom
 from postroom.gateway.app import open_gateway
 from postroom.gateway.http.body import STRANGERS_TOGETHER
 from postroom.messages import Email
+from postroom.testing.http import Answer, Drop, HttpRecorder, RecordedRequest, Step
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Gateway, Reply, ServeGateway
@@ -197,6 +200,37 @@ def test_where_strangers_hold_all_that_is_for_them_open_a_report_still_gets_in(s
         assert answered, "none of them was cut"
         assert answered[0].recv(100).startswith(b"HTTP/1.1 408 ")
         assert report(gateway, inbound("hello", sid="SM" + "7" * 32)).status == 200
+
+
+@pytest.mark.parametrize("answered", [True, False], ids=["answered", "lost"])
+@pytest.mark.parametrize(("told", "status"), [("delivered", "delivered"), ("undelivered", "bounced")])
+async def test_a_callback_that_comes_before_the_sid_is_known_is_what_the_message_ends_as(
+    serve_gateway: ServeGateway, told: str, status: str, answered: bool
+) -> None:
+    """Twilio calls back while its answer is on the way, or lost; then the SID is found in its list."""
+    sid, number = "SM" + "7" * 32, "+447700900777"
+    about = {"to": number, "from": "+15005550006", "body": "hi", "direction": "outbound-api", "status": told}
+    listed: list[dict[str, str]] = []
+
+    def step(request: RecordedRequest) -> Step:
+        if request.method == "GET":
+            return Answer(200, {"messages": listed, "next_page_uri": None})
+        listed.append({**about, "sid": sid, "date_created": format_datetime(datetime.now(UTC))})
+        assert report(service, {"MessageSid": sid, "MessageStatus": told, "To": number}).status == 200
+        return Answer(201, {"sid": sid}) if answered else Drop("request")
+
+    async with HttpRecorder() as twilio:
+        twilio.answer_with(step)
+        config = CONFIG.replace("auth_token", f'base_url = "{twilio.url}"\nauth_token')
+        service = await asyncio.to_thread(serve_gateway, config)
+        text = {"to": number, "body": "hi", "provider": "texts"}
+        accepted = await asyncio.to_thread(service.post, "/v1/communicate/sms", text)
+        assert accepted.status == 202, accepted.body
+        waits = ("queued", "sending", "in_doubt")
+        shown = await asyncio.to_thread(lambda: service.settled(accepted.json["id"], but_not=waits))
+        assert shown["status"] == status
+        assert sum(request.method == "POST" for request in twilio.requests) == 1
+        await asyncio.to_thread(service.stop)
 
 
 def marketing(gateway: Gateway, to: Any) -> str:

@@ -34,7 +34,8 @@ SMS = Sms(to="+447700900000", body="Hi")
 
 
 def by_sendgrid(message_id: str, what: str) -> WebhookRequest:
-    told = [{"email": "ann@example.com", "event": what, "timestamp": 1_700_000_000, "postroom_id": message_id}]
+    told = [{"email": "ann@example.com", "event": what, "timestamp": 1_700_000_000}]
+    told[0] |= {"postroom_id": message_id, "sg_message_id": "x1.recvd-5f-1-6.0"}
     body = json.dumps(told).encode()
     now = str(int(time.time()))
     signature = b64encode(KEY.sign(now.encode() + body, ec.ECDSA(SHA256()))).decode()
@@ -73,7 +74,7 @@ def _mailed(lines: list[str]) -> WebhookRequest:
     return WebhookRequest("POST", URL, headers, "\r\n".join(lines).encode())
 
 
-Sending = Callable[[str], Awaitable[tuple[Postroom, Receipt, Transport[Any, Any]]]]
+Sending = Callable[..., Awaitable[tuple[Postroom, Receipt, Transport[Any, Any]]]]
 
 PROVIDERS: dict[str, tuple[Callable[[str, str], WebhookRequest], Email | Sms, dict[str, Any]]] = {
     "sendgrid": (by_sendgrid, EMAIL, {"api_key": "SG.x", "webhook_public_key": PUBLIC, "from": "post@example.org"}),
@@ -93,8 +94,9 @@ async def sent(tmp_path: Path) -> AsyncIterator[Sending]:
     """Sends a message through a provider's account out of an outbox; the room, its receipt, and the account."""
     async with HttpRecorder() as web, SmtpRecorder() as mail:
 
-        async def sending(provider: str) -> tuple[Postroom, Receipt, Transport[Any, Any]]:
+        async def sending(provider: str, **changed: Any) -> tuple[Postroom, Receipt, Transport[Any, Any]]:
             _, message, given = PROVIDERS[provider]
+            message = message.model_copy(update=changed)
             web.answer_with(lambda _: YES[provider])
             where = {"host": "127.0.0.1", "port": mail.port} if provider == "smtp" else {"base_url": web.url}
             account = {"provider": provider, **given, **where}
@@ -169,4 +171,24 @@ async def test_a_forged_report_puts_nobody_on_the_list_who_did_not_get_the_messa
             await room.outbox.record(event)
         [learned] = await room.outbox.suppressions.list()
     assert (learned.address, learned.reason) == ("ann@example.com", "complained")
+    await transport.resources.close()
+
+
+@pytest.mark.parametrize("provider", ["sendgrid", "vonage"])
+async def test_a_report_finds_a_message_by_an_id_of_the_callers_own(sent: Sending, provider: str) -> None:
+    room, receipt, transport = await sent(provider, id="order-17")
+    async with room:
+        for event in transport.parse_webhook(PROVIDERS[provider][0]("order-17", "delivered")):
+            await room.outbox.record(event)
+        assert (await room.outbox.get(receipt.id)).receipt.status == "delivered"
+    await transport.resources.close()
+
+
+async def test_a_bounce_of_another_message_of_the_same_call_moves_only_that_one(sent: Sending) -> None:
+    room, receipt, transport = await sent("sendgrid")
+    async with room:
+        [event] = transport.parse_webhook(by_sendgrid("sent-directly", "bounce"))
+        assert event.provider_message_id == "x1", "the id of the call, which the one in the outbox has too"
+        assert await room.outbox.record(event) is None
+        assert (await room.outbox.get(receipt.id)).receipt.status == "sent"
     await transport.resources.close()

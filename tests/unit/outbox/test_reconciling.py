@@ -15,11 +15,12 @@ import pytest
 from engines.holding import Holding
 from engines.process import Clock, Engine, Process
 
-from postroom import Sms, Status
+from postroom import Event, EventType, Receipt, RecipientResult, Sms, Status
 from postroom.outbox.outbox import Outbox
-from postroom.outbox.records import EnqueueResult
+from postroom.outbox.records import ClaimedMessage, ClaimLimit, EnqueueResult, ProviderId, Settlement
 from postroom.outbox.retry_policy import QUESTIONS
 from postroom.outbox.storage import Store
+from postroom.receipts import Channel
 from postroom.testing.http import Answer, Drop, Hang, HttpRecorder, RecordedRequest, Step
 
 SMS = Sms(to="+447700900000", body="Hi")
@@ -205,3 +206,96 @@ async def test_a_question_that_is_cut_off_is_asked_again_at_once(process: Proces
     async with process() as (outbox, work):
         await until_asked(outbox, twilio)
         assert await status(outbox, stored) == "sent"
+
+
+async def in_hand_of(outbox: Outbox, worker: int) -> ClaimedMessage:
+    """What another worker takes now, and has in hand."""
+    [message] = (await outbox.store.exchange(worker, [], [], {"it/sms": ClaimLimit(1, 10)})).claimed
+    assert isinstance(message, ClaimedMessage)
+    return message
+
+
+def answered(message: ClaimedMessage, sid: str) -> Settlement:
+    receipt = Receipt(
+        id=message.id,
+        channel=Channel.SMS,
+        status=Status.SENT,
+        account="it",
+        provider_message_id=sid,
+        recipients=(RecipientResult.accepted(SMS.to[0], sid),),
+    )
+    where = (message.queue, message.route)
+    ids = (ProviderId("it", sid),)
+    return Settlement(message.seq, message.attempts, Status.SENT, receipt, *where, provider_ids=ids, recipients=SMS.to)
+
+
+@pytest.mark.parametrize("on_unknown", ["hold", "retry"])
+async def test_what_is_found_settles_nothing_while_an_equal_text_is_under_way(
+    process: Processes, twilio: Twilio, on_unknown: str
+) -> None:
+    """The entry of the first is all there is: the second was lost, and must not be taken for sent."""
+    twilio.takes = [Drop("request")]
+    async with process(on_unknown=on_unknown, outbox={"lease": 60}) as (outbox, work):
+        lost = await enqueued(outbox)
+        await work()
+        first = await enqueued(outbox)
+        other = await outbox.store.register("another worker")
+        message = await in_hand_of(outbox, other)
+        assert message.id == first
+        twilio.keep("SM1")
+        for _ in range(len(QUESTIONS) + 2):  # nor does it count as asked
+            process.clock.now += QUESTIONS[0] + 1
+            await until_asked(outbox, twilio)
+            assert (await outbox.get(lost)).receipt.status is Status.IN_DOUBT
+        await outbox.store.exchange(other, [answered(message, "SM1")], [], {})
+        process.clock.now += QUESTIONS[0] + 1
+        await until_asked(outbox, twilio)
+        assert (await status(outbox, first), await status(outbox, lost)) == ("sent", "in_doubt")
+        assert (await outbox.get(lost)).receipt.provider_message_id is None
+    assert twilio.methods.count("POST") == 1
+
+
+async def test_a_text_to_somebody_else_does_not_keep_what_is_found_from_counting(
+    process: Processes, twilio: Twilio
+) -> None:
+    twilio.takes = [Drop("request")]
+    async with process(outbox={"lease": 60}) as (outbox, work):
+        stored = await enqueued(outbox)
+        await work()
+        await outbox.add([Sms(to="+447700900001", body="+447700900000 Hi")])
+        await in_hand_of(outbox, await outbox.store.register("another worker"))
+        twilio.keep("SM1")
+        process.clock.now += QUESTIONS[0] + 1
+        await until_asked(outbox, twilio)
+        assert await status(outbox, stored) == "sent"
+
+
+async def test_of_two_equal_texts_in_doubt_one_entry_settles_one(process: Processes, twilio: Twilio) -> None:
+    twilio.takes = [Drop("request"), Drop("request")]
+    async with process() as (outbox, work):
+        both = [await enqueued(outbox) for _ in range(2)]
+        await work()
+        twilio.keep("SM1")
+    for _ in range(2):  # processes that know nothing of each other
+        async with process() as (outbox, _):
+            process.clock.now += QUESTIONS[0] + QUESTIONS[1] + 1
+            await until_asked(outbox, twilio)
+            ended = sorted([await status(outbox, each) for each in both])
+    assert ended == ["in_doubt", "sent"]
+
+
+@pytest.mark.parametrize("told", [EventType.DELIVERED, EventType.BOUNCED])
+async def test_what_was_reported_of_a_sid_that_nobody_knew_counts_once_it_is_found(
+    process: Processes, twilio: Twilio, told: EventType
+) -> None:
+    twilio.takes = [Drop("request")]
+    async with process() as (outbox, work):
+        stored = await enqueued(outbox)
+        await work()
+        about = {"channel": "sms", "provider": "twilio", "account": "it", "occurred_at": 0}
+        report = Event.model_validate({"type": told, "provider_message_id": "SM1", **about})
+        assert await outbox.record(report) is None
+        twilio.keep("SM1")
+        await work(after=QUESTIONS[0] + 1, asks=1)
+        shown = await outbox.get(stored)
+    assert (shown.receipt.status, shown.events) == (told.value, (report,))
