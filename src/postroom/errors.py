@@ -29,7 +29,8 @@ PostroomError
 ├── OutboxError                the outbox cannot do what was asked
 │   ├── IdempotencyConflict    one key, two different messages
 │   ├── MessageNotFound        no such message in this outbox
-│   └── StateConflict          the message is in a state where that cannot be done
+│   ├── StateConflict          the message is in a state where that cannot be done
+│   └── SearchTooBroad         too many messages would have to be looked at
 └── WebhookError               a provider's report cannot be taken
     ├── SignatureInvalid       not signed by the provider
     └── PayloadInvalid         signed, but not readable
@@ -331,6 +332,12 @@ class StateConflict(OutboxError):
     """The message is in a state where that cannot be done."""
 
     code = "state_conflict"
+
+
+class SearchTooBroad(OutboxError):
+    """Too many messages would have to be looked at; narrow the search."""
+
+    code = "search_too_broad"
 
 
 class WebhookError(PostroomError):

@@ -18,7 +18,7 @@ Arrow = tuple[str, str]
 
 FLOORS: dict[str, list[str]] = {
     "postroom": [
-        "_lazy outcomes segments notation",
+        "_lazy outcomes segments notation terminal",
         "receipts errors events validation",
         "addresses field_types attachments messages mime",
         "plugin",
@@ -51,6 +51,7 @@ FLOORS: dict[str, list[str]] = {
         "failover preview",
     ],
     "postroom.outbox": [
+        "private_files",
         "states records views retry_policy gcra encryption serialization account_health",
         "transitions next_hop outcome_policy",
         "reports",

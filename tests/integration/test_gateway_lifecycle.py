@@ -193,6 +193,18 @@ def test_health_and_readiness_need_no_key_and_tell_of_store_and_worker(serve_gat
     assert gateway.get("/readyz", key=None).json == {"status": "ok", "outbox": "ok", "worker": "ok"}
 
 
+@pytest.mark.parametrize(
+    ("setting", "strangers", "callers"), [("open", 200, 200), ("key", 401, 200), ("closed", 404, 404)]
+)
+def test_the_numbers_are_for_whom_the_setting_says(
+    serve_gateway: ServeGateway, setting: str, strangers: int, callers: int
+) -> None:
+    gateway = serve_gateway(f'{CONFIG}\nmetrics = "{setting}"', work=False)
+    assert gateway.get("/metrics", key=None).status == strangers
+    assert gateway.get("/metrics").status == callers
+    assert ("/metrics" in gateway.get("/openapi.json").json["paths"]) is (setting != "closed")
+
+
 class WithoutSignals(uvicorn.Server):
     """pytest has its own."""
 

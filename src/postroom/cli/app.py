@@ -11,6 +11,7 @@ from postroom.cli import check, config, init, keys, new_provider, providers, sen
 from postroom.cli.demo.command import demo
 from postroom.cli.extensions import ExtensibleGroup
 from postroom.cli.outbox import app as outbox
+from postroom.cli.output import show_text
 from postroom.cli.send_many.command import send_many
 
 EagerConfigFile = Annotated[
@@ -53,7 +54,7 @@ def _show_version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
 
-        typer.echo(f"postroom {version('postroom')}")
+        show_text(f"postroom {version('postroom')}")
         raise typer.Exit
 
 

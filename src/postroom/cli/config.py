@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from postroom.cli.arguments import AsJson, ConfigFile
-from postroom.cli.output import reporting_errors, show_json
+from postroom.cli.output import reporting_errors, show_json, show_text
 
 if TYPE_CHECKING:
     from postroom.client import Postroom
@@ -33,7 +33,7 @@ def show(context: typer.Context, as_json: AsJson = False, config_file: ConfigFil
         show_json(shown)
         return
     for line in _lines(shown):
-        typer.echo(line)
+        show_text(line)
 
 
 @app.command()

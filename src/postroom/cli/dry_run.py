@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import typer
-
-from postroom.cli.output import show_json
+from postroom.cli.output import show_json, show_text
 from postroom.messages import Email, Sms
 from postroom.mime import needs_smtputf8, to_bytes
 
@@ -67,21 +65,21 @@ def _email_preview(prepared: Iterable[object]) -> dict[str, Any]:
 
 
 def _print(preview: dict[str, Any]) -> None:
-    typer.echo("dry run: nothing is sent")
+    show_text("dry run: nothing is sent")
     for account in preview["accounts"]:
         notes = [f"would refuse {', '.join(account['unsupported'])}"] if account["unsupported"] else []
         notes += [f"would leave out {', '.join(account['left_out'])}"] if account["left_out"] else []
         notes += [account["problem"]] if account["problem"] else []
         noted = f": {'; '.join(notes)}" if notes else ""
-        typer.echo(f"account: {account['account']} ({account['provider']}){noted}")
-    typer.echo(f"from: {preview['from']}")
+        show_text(f"account: {account['account']} ({account['provider']}){noted}")
+    show_text(f"from: {preview['from']}")
     for recipient in preview["recipients"]:
-        typer.echo(f"to: {recipient}")
+        show_text(f"to: {recipient}")
     if preview["channel"] == "sms":
-        typer.echo(
+        show_text(
             f"segments: {preview['segments']} ({preview['encoding']}, {preview['units']} units, "
             f"{preview['units_per_segment']} a segment), {preview['billed_segments']} in all"
         )
-        typer.echo(f"\n{preview['body']}")
+        show_text(f"\n{preview['body']}")
     elif preview["mime"] is not None:
-        typer.echo(f"size: {preview['bytes']} bytes\n\n{preview['mime']}")
+        show_text(f"size: {preview['bytes']} bytes\n\n{preview['mime']}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from postroom.cli.output import UsageError, reporting_errors
+from postroom.cli.output import UsageError, reporting_errors, show_text
 
 STARTER = """\
 # postroom's configuration. It works as it is: messages are printed, not sent.
@@ -72,4 +72,4 @@ def init(
             raise UsageError(f"{path} is there already; name another file, or replace it with --force") from None
         except OSError as error:
             raise UsageError(f"cannot write {path}: {error.strerror}") from None
-    typer.echo(f"wrote {path}; try it: postroom send sms --to +442079460958 --body Hello")
+    show_text(f"wrote {path}; try it: postroom send sms --to +442079460958 --body Hello")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from postroom.cli.arguments import AsJson, ConfigFile
-from postroom.cli.output import reporting_errors, show_json, warn
+from postroom.cli.output import reporting_errors, show_json, show_text, warn
 from postroom.cli.tables import show_table
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def create(
     if as_json:
         show_json({"key": text, "id": key.id})
         return
-    typer.echo(text)
+    show_text(text)
     warn(f"this is key {key.id}; it is not shown again")
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from postroom.cli.output import reporting_errors
+from postroom.cli.output import reporting_errors, show_text
 
 
 def new_provider(
@@ -20,7 +20,7 @@ def new_provider(
 
     with reporting_errors():
         folder = write_provider(name, Channel(channel), Path())
-    typer.echo(f"wrote {folder}; it works as it is, over an invented API. Where it says {MARK} is your part:")
+    show_text(f"wrote {folder}; it works as it is, over an invented API. Where it says {MARK} is your part:")
     for file, count in open_places(folder).items():
-        typer.echo(f"  {folder / file}: {count}")
-    typer.echo(f"begin with: pip install --group dev -e {folder}; pytest {folder}")
+        show_text(f"  {folder / file}: {count}")
+    show_text(f"begin with: pip install --group dev -e {folder}; pytest {folder}")

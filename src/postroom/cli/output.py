@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from postroom.errors import DeliveryError, OutboxError, Outcome, PostroomError, Suppressed
+from postroom.terminal import printable
 
 if TYPE_CHECKING:
     from postroom.receipts import Receipt
@@ -34,9 +35,14 @@ class ResultsFileError(PostroomError):
     code = "results_file_error"
 
 
+def show_text(text: str = "") -> None:
+    """Print for a person, on standard output: names and texts of others cannot give orders to the terminal."""
+    typer.echo(printable(text))
+
+
 def warn(text: str) -> None:
     """Print for a person, on standard error."""
-    typer.echo(text, err=True)
+    typer.echo(printable(text), err=True)
 
 
 def show_json(value: object) -> None:

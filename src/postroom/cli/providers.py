@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from postroom.cli.arguments import AsJson, ConfigFile
-from postroom.cli.output import reporting_errors, show_json
+from postroom.cli.output import reporting_errors, show_json, show_text
 from postroom.cli.tables import show_table
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def providers(context: typer.Context, as_json: AsJson = False, config_file: Conf
     for p in found:
         for channel, capabilities in p["channels"].items():
             for test, reason in capabilities["deviations"].items():
-                typer.echo(f"{p['name']} ({channel}) deviates from the contract: {reason} [{test}]")
+                show_text(f"{p['name']} ({channel}) deviates from the contract: {reason} [{test}]")
 
 
 def _json(info: ProviderInfo, registry: Registry) -> dict[str, Any]:

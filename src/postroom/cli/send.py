@@ -21,7 +21,7 @@ from postroom.cli.arguments import (
     pairs,
     with_option_groups,
 )
-from postroom.cli.output import INTERRUPTED, receipt_json, reporting_errors, show_json, warn
+from postroom.cli.output import INTERRUPTED, receipt_json, reporting_errors, show_json, show_text, warn
 
 if TYPE_CHECKING:
     from postroom.client import Postroom
@@ -163,7 +163,7 @@ def _send(message: Email | Sms, options: SendOptions, config_file: Path | None) 
     if options.as_json:
         show_json(receipt_json(receipt))
     else:
-        typer.echo(_summary(receipt))
+        show_text(_summary(receipt))
     for result in receipt.recipients:
         if result.outcome != "accepted":
             warn(f"{result.address}: {result.outcome}: {result.detail or result.code}")

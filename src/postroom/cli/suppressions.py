@@ -9,7 +9,7 @@ import typer
 
 from postroom.cli.arguments import AsJson, ConfigFile
 from postroom.cli.outbox.opening import with_outbox
-from postroom.cli.output import reporting_errors, show_json
+from postroom.cli.output import reporting_errors, show_json, show_text
 from postroom.cli.tables import show_table
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def _change(
     if as_json:
         show_json(entry.model_dump(mode="json"))
     else:
-        typer.echo(f"{entry.address} is written to again" if lifted else str(entry))
+        show_text(f"{entry.address} is written to again" if lifted else str(entry))
 
 
 def _entry(address: str, category: CategoryName, note: str, *, lifted: bool) -> Suppression:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-import typer
+from postroom.cli.output import show_text
+from postroom.terminal import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -13,9 +14,10 @@ if TYPE_CHECKING:
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print rows under their column names."""
+    rows = [[printable(cell, lines=False) for cell in row] for row in rows]
     if not sys.stdout.isatty():
         for row in (columns, *rows):
-            typer.echo("\t".join(row))
+            show_text("\t".join(row))
         return
     from rich.console import Console
     from rich.markup import escape

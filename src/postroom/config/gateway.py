@@ -74,7 +74,8 @@ class GatewaySettings(Section):
 
     Where: `public_url` is the address callers and providers use, needed for unsubscribe links and for webhook
     signatures behind a proxy; `trusted_proxies` are addresses or networks whose X-Forwarded-For and
-    X-Forwarded-Proto are believed; `cors_origins` are the browser origins that may call, none by default.
+    X-Forwarded-Proto are believed; `cors_origins` are the browser origins that may call, none by default; `metrics`
+    says who may see `/metrics`.
 
     SMS: `sms_countries` maps an account to the countries (ISO 3166) it may send to, `"*"` any account without an entry
     of its own; the accounts behind a rule that fits count too where the message names another. `sms_refused_types` are
@@ -99,6 +100,7 @@ class GatewaySettings(Section):
     public_url: str | None = None
     trusted_proxies: Texts = ()
     cors_origins: Texts = ()
+    metrics: Literal["open", "key", "closed"] = "open"
     sms_countries: dict[str, Countries] = {}
     sms_refused_types: NumberTypes = ()
     sms_budget: Limits = ()

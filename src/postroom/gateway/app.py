@@ -90,7 +90,10 @@ class Gateway:
             *routes.message_routes(MessagesApi(outbox, authenticator, reader)),
             *routes.report_routes(WebhooksApi(room, settings, reader), UnsubscribeApi(outbox.suppressions, links)),
             *routes.suppression_routes(SuppressionsApi(outbox.suppressions, authenticator, reader)),
-            *routes.health_routes(HealthApi(outbox, storage, worker, metrics)),
+            *routes.health_routes(
+                HealthApi(outbox, storage, worker, metrics, authenticator if settings.metrics == "key" else None),
+                settings.metrics,
+            ),
         )
         router = Router((*self.routes, *routes.docs_routes(OpenApi(self.routes))))
         self.app = self._for_browsers(RequestMiddleware(router, reader, metrics))

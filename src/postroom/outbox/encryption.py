@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from postroom.errors import ConfigError, MissingCredential, OutboxError
+from postroom.outbox.private_files import ensure_private
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -60,6 +61,7 @@ class CredentialCipher:
     def _key_of_file(self, *, make: bool) -> bytes:
         if make:
             self._make_file()
+        ensure_private(self._file)
         try:
             text = self._file.read_text(encoding="ascii").strip()
         except OSError as error:

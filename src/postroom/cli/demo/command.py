@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from postroom.cli.output import ACCEPTED, FAILED, reporting_errors, warn
+from postroom.cli.output import ACCEPTED, FAILED, reporting_errors, show_text, warn
 
 if TYPE_CHECKING:
     from postroom.plugin.demonstration import Demonstration
@@ -24,7 +24,7 @@ def demo() -> None:
         shown = _demonstrations()
         os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1"  # nothing is to leave this machine
         as_meant = asyncio.run(_run(shown))
-    typer.echo("\nEverything arrived as meant." if as_meant else "\nNot everything arrived as meant: see above.")
+    show_text("\nEverything arrived as meant." if as_meant else "\nNot everything arrived as meant: see above.")
     raise typer.Exit(ACCEPTED if as_meant else FAILED)
 
 

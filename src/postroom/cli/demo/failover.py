@@ -5,10 +5,9 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
-import typer
-
 from postroom.cli.demo.results import described, is_in_doubt, is_sent, result_of
 from postroom.cli.demo.samples import SENDER, samples
+from postroom.cli.output import show_text
 from postroom.cli.tables import show_table
 from postroom.client import Postroom
 from postroom.receipts import Channel
@@ -50,5 +49,5 @@ async def _sent(room: Postroom, first: SmtpRecorder, second: SmtpRecorder, *, dr
 
 
 def _show(what: str, result: Result, copies: int) -> None:
-    typer.echo(f"\nFailover, {what}")
+    show_text(f"\nFailover, {what}")
     show_table(("copies at the second server", "answered"), [(str(copies), described(result))])

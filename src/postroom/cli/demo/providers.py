@@ -5,10 +5,9 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
-import typer
-
 from postroom.cli.demo.results import described, is_sent, result_of
 from postroom.cli.demo.samples import SENDER, samples
+from postroom.cli.output import show_text
 from postroom.cli.tables import show_table
 from postroom.client import Postroom
 
@@ -46,7 +45,7 @@ async def _show(room: Postroom, demonstration: Demonstration) -> bool:
         for message, result in zip(messages, results, strict=True)
     ]
     strays = [(stray, "NOT MEANT") for stray in arrived]
-    typer.echo(f"\n{demonstration.title}: one message, then a batch of two")
+    show_text(f"\n{demonstration.title}: one message, then a batch of two")
     show_table(COLUMNS, [(*arrival, said) for arrival, said in rows + strays])
     return not strays and all(arrival.content != MISSING for arrival, _ in rows) and all(map(is_sent, results))
 

@@ -11,7 +11,7 @@ from postroom.cli.arguments import AsJson, ConfigFile, with_option_groups
 from postroom.cli.outbox.confirmation import Yes, confirm
 from postroom.cli.outbox.filters import PAGE, FilterOptions, matching
 from postroom.cli.outbox.opening import with_outbox
-from postroom.cli.output import ACCEPTED, FAILED, UsageError, reporting_errors, show_json, warn
+from postroom.cli.output import ACCEPTED, FAILED, UsageError, reporting_errors, show_json, show_text, warn
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -154,7 +154,7 @@ async def _result(change: Callable[[str], Awaitable[Receipt]], message_id: str) 
 
 def _report(changed: Sequence[Receipt], refused: Sequence[tuple[str, PostroomError]]) -> None:
     for receipt in changed:
-        typer.echo(f"{receipt.status}: {receipt.id}")
+        show_text(f"{receipt.status}: {receipt.id}")
     for id_, error in refused:
         warn(f"{id_}: {error}")
     if not (changed or refused):

@@ -11,7 +11,7 @@ from postroom.cli.arguments import AsJson, ConfigFile, with_option_groups
 from postroom.cli.outbox.confirmation import Yes, confirm
 from postroom.cli.outbox.filters import FilterOptions, matching
 from postroom.cli.outbox.opening import with_outbox
-from postroom.cli.output import UsageError, reporting_errors, show_json
+from postroom.cli.output import UsageError, reporting_errors, show_json, show_text
 
 if TYPE_CHECKING:
     from postroom.outbox import MessageFilter, Outbox
@@ -39,7 +39,7 @@ def purge(
     if as_json:
         show_json({"removed": removed})
     else:
-        typer.echo(f"removed: {removed}")
+        show_text(f"removed: {removed}")
 
 
 async def _purge(outbox: Outbox, settled: MessageFilter, *, yes: bool) -> int:

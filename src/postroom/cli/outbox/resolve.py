@@ -10,7 +10,7 @@ import typer
 from postroom.cli.arguments import AsJson, ConfigFile
 from postroom.cli.outbox.opening import with_outbox
 from postroom.cli.outbox.show import MessageId
-from postroom.cli.output import receipt_json, reporting_errors, show_json
+from postroom.cli.output import receipt_json, reporting_errors, show_json, show_text
 
 
 class Outcome(StrEnum):
@@ -37,4 +37,4 @@ def resolve(
     if as_json:
         show_json(receipt_json(receipt))
     else:
-        typer.echo(f"{receipt.status}: {receipt.id}")
+        show_text(f"{receipt.status}: {receipt.id}")

@@ -8,7 +8,7 @@ import typer
 
 from postroom.cli.arguments import AsJson, ConfigFile
 from postroom.cli.outbox.opening import with_outbox
-from postroom.cli.output import reporting_errors, show_json
+from postroom.cli.output import reporting_errors, show_json, show_text
 
 
 def resume(
@@ -23,4 +23,4 @@ def resume(
     if as_json:
         show_json({"account": account, "resumed": resumed})
     else:
-        typer.echo(f"{account} is tried again now" if resumed else f"{account} was not paused")
+        show_text(f"{account} is tried again now" if resumed else f"{account} was not paused")

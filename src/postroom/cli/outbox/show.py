@@ -10,7 +10,7 @@ import typer
 from postroom.cli.arguments import AsJson, ConfigFile
 from postroom.cli.outbox.opening import with_outbox
 from postroom.cli.outbox.text import plain, time_text
-from postroom.cli.output import reporting_errors, show_json, warn
+from postroom.cli.output import reporting_errors, show_json, show_text, warn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -35,7 +35,7 @@ def show(
         show_json(_json(details))
         return
     for line in _lines(details):
-        typer.echo(line)
+        show_text(line)
     if advice := _next_step(details.receipt):
         warn(advice)
 

@@ -10,7 +10,7 @@ import typer
 from postroom.cli.arguments import AsJson, ConfigFile
 from postroom.cli.outbox.opening import with_outbox
 from postroom.cli.outbox.text import plain, time_text
-from postroom.cli.output import reporting_errors, show_json
+from postroom.cli.output import reporting_errors, show_json, show_text
 from postroom.cli.tables import show_table
 
 if TYPE_CHECKING:
@@ -29,14 +29,14 @@ def stats(context: typer.Context, as_json: AsJson = False, config_file: ConfigFi
 
 def _show(stats: OutboxStats) -> None:
     show_table(("status", "messages"), ((status, str(count)) for status, count in sorted(stats.states.items())))
-    typer.echo("")
+    show_text()
     waiting = {backlog.queue: backlog.messages for backlog in stats.waiting}
     health = {account.queue: account for account in stats.accounts}
     rows = [(queue, str(waiting.get(queue, 0)), _state(health.get(queue))) for queue in sorted({*waiting, *health})]
     show_table(("account", "waiting", "state"), rows)
-    typer.echo("")
+    show_text()
     oldest = f"; the oldest waiting was accepted at {time_text(stats.oldest_waiting)}" if stats.oldest_waiting else ""
-    typer.echo(f"workers: {stats.workers}{oldest}")
+    show_text(f"workers: {stats.workers}{oldest}")
 
 
 def _state(health: AccountHealth | None) -> str:

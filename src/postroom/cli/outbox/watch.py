@@ -13,7 +13,8 @@ import typer
 from postroom.cli.arguments import AsJson, ConfigFile
 from postroom.cli.outbox.opening import with_outbox
 from postroom.cli.outbox.text import time_text
-from postroom.cli.output import reporting_errors
+from postroom.cli.output import reporting_errors, show_text
+from postroom.terminal import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -64,7 +65,7 @@ def _counts(stats: OutboxStats, now: datetime) -> str:
 
 
 def _line(text: str) -> None:
-    typer.echo(text)
+    show_text(text)
     sys.stdout.flush()
 
 
@@ -78,6 +79,6 @@ def _table(stats: OutboxStats) -> Table:
     for status, count in sorted(stats.states.items()):
         table.add_row(status, str(count))
     for backlog in stats.waiting:
-        table.add_row(f"waiting for {escape(backlog.queue)}", str(backlog.messages))
+        table.add_row(f"waiting for {escape(printable(backlog.queue, lines=False))}", str(backlog.messages))
     table.add_row("workers", str(stats.workers))
     return table

@@ -10,8 +10,6 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
 from postroom.cli.output import (
     ACCEPTED,
     FAILED,
@@ -21,6 +19,7 @@ from postroom.cli.output import (
     UsageError,
     exit_code_of,
     show_json,
+    show_text,
     warn,
 )
 from postroom.cli.send_many.results_file import ResultsFile, state_of_result
@@ -108,7 +107,7 @@ class BulkRun:
             show_json({**{kind: self.counts[kind] for kind in KINDS}, "results": str(self._results.path), **error})
             return
         counted = ", ".join(f"{self.counts[kind]} {kind}" for kind in KINDS)
-        typer.echo(f"{counted}; results in {self._results.path}")
+        show_text(f"{counted}; results in {self._results.path}")
 
     def _check_rows(self, file: str) -> int | None:
         """Hold every row to the earlier results before any is sent; return how many there are, if that can be known."""

@@ -57,7 +57,7 @@ class SqliteAccessStorage:
         return self._store.secret
 
     async def ping(self) -> None:
-        await self._store.write(lambda connection: connection.execute("SELECT 1").fetchone())
+        await self._store.check()
 
     async def find_key(self, digest: str) -> ApiKey | None:
         # Read on the event loop: a few microseconds each, where a thread would cost a hundred.

@@ -40,7 +40,10 @@ class AccessStorage(Protocol):
         """Random bytes that belong to this outbox, for signatures only it needs to check; known once it is open."""
 
     async def ping(self) -> None:
-        """Return when something could be written: the store is there, not locked, and may be written to."""
+        """Return when something could be written, as far as is known without keeping anybody who writes waiting.
+
+        The store is there, can be read, its last transaction went through, and none has been waiting for long.
+        """
 
     async def find_key(self, digest: str) -> ApiKey | None:
         """Return the key of this digest as it is at this moment: a revocation counts at once."""

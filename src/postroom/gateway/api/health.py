@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from typing import TYPE_CHECKING
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -11,18 +13,39 @@ from postroom.errors import PostroomError
 from postroom.gateway.http.responses import JsonResponse
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from starlette.requests import Request
 
+    from postroom.gateway.access.authentication import Authenticator
     from postroom.gateway.access.storage import AccessStorage
     from postroom.gateway.metrics import Metrics
     from postroom.gateway.worker import EmbeddedWorker
     from postroom.outbox.outbox import Outbox
 
 
+COUNTED_EVERY = 5.0
+"""Seconds between two counts of the whole outbox, however often it is asked: Prometheus asks every 15 or so."""
+
+
 class HealthApi:
     """The endpoints for whoever runs the service."""
 
-    def __init__(self, outbox: Outbox, storage: AccessStorage, worker: EmbeddedWorker, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        storage: AccessStorage,
+        worker: EmbeddedWorker,
+        metrics: Metrics,
+        authenticator: Authenticator | None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`authenticator` tells who may see the numbers; None: everybody."""
+        self._authenticator = authenticator
+        self._clock = clock
+        self._counting = asyncio.Lock()
+        self._counted_at = float("-inf")
         self._outbox = outbox
         self._storage = storage
         self._worker = worker
@@ -42,8 +65,12 @@ class HealthApi:
 
     async def metrics(self, request: Request) -> Response:
         """Show the numbers in Prometheus' text format."""
-        del request
-        self._metrics.gauge(await self._outbox.stats())
+        if self._authenticator is not None:
+            await self._authenticator.authenticate(request)
+        async with self._counting:
+            if self._clock() - self._counted_at >= COUNTED_EVERY:
+                self._metrics.gauge(await self._outbox.stats())
+                self._counted_at = self._clock()
         return Response(generate_latest(self._metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     async def _storage_state(self) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from weakref import WeakValueDictionary
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from postroom.errors import MessageNotFound, OutboxError, StateConflict
+from postroom.errors import MessageNotFound, OutboxError, SearchTooBroad, StateConflict
 from postroom.gateway.access.keys import QUERY
 from postroom.gateway.http.errors import ApiError, Problem, from_postroom_error
 from postroom.gateway.http.requests import query_of, query_pairs
@@ -89,6 +91,7 @@ class MessagesApi:
         self._outbox = outbox
         self._authenticator = authenticator
         self._reader = reader
+        self._searching: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def list(self, request: Request) -> Response:
         """List messages, the newest first."""
@@ -106,7 +109,10 @@ class MessagesApi:
             limit=wanted.limit + 1,
         )
         try:
-            found = await self._outbox.list(selection)
+            async with self._searching.setdefault(key.id, asyncio.Lock()):  # so that no key's searches pile up
+                found = await self._outbox.list(selection)
+        except SearchTooBroad as error:
+            raise ApiError(400, error.code, f"{str(error)[0].upper()}{str(error)[1:]}.") from None
         except OutboxError as error:
             raise from_postroom_error(error) from None
         page, more = found[: wanted.limit], len(found) > wanted.limit

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from postroom.gateway.api import samples, schemas
 from postroom.gateway.api.messages import MessageQuery, Resolution
@@ -85,7 +85,7 @@ def suppression_routes(api: SuppressionsApi) -> Iterator[Route]:
     )  # fmt: skip
 
 
-def health_routes(api: HealthApi) -> Iterator[Route]:
+def health_routes(api: HealthApi, metrics: Literal["open", "key", "closed"]) -> Iterator[Route]:
     yield Route(
         method="GET", path="/healthz", endpoint=api.healthz, tag="Operations",
         response=schemas.HealthAnswer, needs_key=False,
@@ -94,9 +94,11 @@ def health_routes(api: HealthApi) -> Iterator[Route]:
         method="GET", path="/readyz", endpoint=api.readyz, tag="Operations", response=schemas.ReadinessAnswer,
         otherwise={503: "Nothing can be stored, or nobody sends."}, needs_key=False,
     )  # fmt: skip
-    yield Route(
-        method="GET", path="/metrics", endpoint=api.metrics, tag="Operations", response="text/plain", needs_key=False
-    )
+    if metrics != "closed":
+        yield Route(
+            method="GET", path="/metrics", endpoint=api.metrics, tag="Operations", response="text/plain",
+            needs_key=metrics == "key", errors=(400, 401, 403) if metrics == "key" else (),
+        )  # fmt: skip
 
 
 def docs_routes(openapi: OpenApi) -> Iterator[Route]:

@@ -22,12 +22,16 @@ from postroom.gateway.app import open_gateway
 from postroom.gateway.serving.protocol import Connection
 from postroom.gateway.serving.signals import ShutdownSignals
 from postroom.gateway.serving.supervisor import Supervisor
+from postroom.terminal import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+    from types import TracebackType
 
     from postroom.gateway.app import Gateway
+
+    ExceptionInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
 LOOPBACK = "127.0.0.1"
 _BACKLOG = 2048
@@ -141,11 +145,23 @@ def configured(gateway: Gateway) -> uvicorn.Config:
     )
 
 
+class PrintableFormatter(logging.Formatter):
+    """Writes a record so that no name or text in it forges a line, or gives orders to the terminal that shows it."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own name
+        return printable(super().formatMessage(record), lines=False)
+
+    def formatException(self, ei: ExceptionInfo) -> str:  # noqa: N802 - as above
+        return printable(super().formatException(ei))
+
+
 def log_to_streams() -> None:
     """Write a line for each request to standard output, everything else to standard error."""
     access = logging.getLogger("postroom.access")
     access.propagate = False
     access.setLevel(logging.INFO)
     access.addHandler(logging.StreamHandler(sys.stdout))
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    others = logging.StreamHandler()
+    others.setFormatter(PrintableFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[others])
     logging.getLogger("postroom").setLevel(logging.INFO)

@@ -6,6 +6,8 @@ import asyncio
 import queue
 import sqlite3
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,6 +22,9 @@ T = TypeVar("T")
 
 BUSY_TIMEOUT = 30.0
 """Seconds to wait for another process that holds the file locked."""
+
+STUCK_AFTER = 5.0
+"""Seconds that a transaction waits for another process's before this is told to whoever asks how things stand."""
 
 _WAL_BYTES = 67_108_864
 """What the WAL is cut back to after a checkpoint; without it, it stays as large as it ever was."""
@@ -53,6 +58,38 @@ def connect(path: Path, *, any_thread: bool = False, busy_timeout: float = BUSY_
             "system has shared memory"
         )
     return connection
+
+
+class Reader:
+    """A connection that only reads, on a thread of its own: whoever reads through another one never waits for it."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self._path = path
+        self._thread = ThreadPoolExecutor(1, f"postroom {name}")
+        self._connection: sqlite3.Connection | None = None
+
+    async def run(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        """Return what `query` finds; it goes on in its thread when whoever asked is cancelled. Raises OutboxError."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, query)
+
+    def close(self) -> None:
+        """End once what was asked for is read."""
+        self._thread.submit(self._close)
+        self._thread.shutdown()
+
+    def _run(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            if self._connection is None:
+                self._connection = connect(self._path)
+                self._connection.execute("PRAGMA query_only = ON")
+            return query(self._connection)
+        except sqlite3.Error as error:
+            raise explained(error, self._path) from error
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
 
 class FileIdentity:
@@ -102,11 +139,21 @@ class Writer:
         self._requests: queue.SimpleQueue[list[_Request] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name="postroom outbox", daemon=True)
         self._thread.start()
+        self._failure = ""
+        self._begun = 0.0
         self.transactions = 0
 
     def check_file(self) -> None:
         """Raise OutboxError when the file was removed or replaced."""
         self._identity.check()
+
+    @property
+    def trouble(self) -> str:
+        """Why nothing can be written now, as the last transaction found, or one that is still waiting; else empty."""
+        waiting = time.monotonic() - self._begun if self._begun else 0.0
+        if waiting > STUCK_AFTER:
+            return f"{self._path}: a transaction has been waiting for {waiting:.0f} seconds; look who keeps it locked"
+        return self._failure
 
     async def run(self, operation: Callable[[sqlite3.Connection], T]) -> T:
         """Run `operation` in a transaction and return its answer once that is on disk.
@@ -140,7 +187,9 @@ class Writer:
                 more = self._requests.get()
                 ending = more is None
                 together += more or []
+            self._begun = time.monotonic()
             self._commit(together)
+            self._begun = 0.0
             _answer(together)
             if ending:
                 return
@@ -167,11 +216,14 @@ class Writer:
             self._identity.check()
             connection.execute("COMMIT")
             self.transactions += 1
+            self._failure = ""
         except BaseException as error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             if isinstance(error, sqlite3.Error):
-                raise explained(error, self._path) from error
+                mended = explained(error, self._path)
+                self._failure = str(mended)
+                raise mended from error
             raise
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import sqlite3
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_json
 
-from postroom.errors import PostroomError
+from postroom.errors import PostroomError, SearchTooBroad
 from postroom.outbox.records import NEVER, AccountHealth, Ownership, account_of, channel_of, queue_of
 from postroom.outbox.serialization import load_message
 from postroom.outbox.sqlite import damage, reports
@@ -17,14 +19,18 @@ from postroom.outbox.views import MessageRow, OutboxStats, QueueBacklog, details
 from postroom.receipts import Channel, Receipt, Status
 
 if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from postroom.messages import Message
     from postroom.outbox.views import MessageDetails, MessageFilter, MessageSummary
 
 
 _log = logging.getLogger("postroom.outbox")
+
+MOST_STEPS = 5_000_000
+"""Steps of SQLite's machine in one search of a tenant: some 300,000 messages, or a second."""
+
+_STEPS_A_CALL = 10_000
 
 MOST_BYTES_PRUNED = 16_777_216
 """Bodies and attachments removed in one transaction, so that others wait for milliseconds and the WAL stays small."""
@@ -59,21 +65,39 @@ def receipt(connection: sqlite3.Connection, id_: str) -> tuple[Receipt, str] | N
 
 
 def listed(connection: sqlite3.Connection, where: MessageFilter) -> list[MessageSummary]:
-    """Return the messages meant, the newest first."""
+    """Return the messages meant, the newest first.
+
+    Raises SearchTooBroad for a tenant whose search would look at more than MOST_STEPS of them.
+    """
     conditions, values = _conditions(where)
     condition = f"WHERE {' AND '.join(conditions)}" if conditions else ""
+    query = f"{_ROWS} {condition} ORDER BY m.seq DESC LIMIT ?"
     found: list[MessageSummary] = []
-    with damage.tolerated(connection):
-        rows = connection.execute(
-            f"{_ROWS} {condition} ORDER BY m.seq DESC LIMIT ?", (*values, -1 if where.to else where.limit)
-        )
-        for row in rows:
+    with damage.tolerated(connection), _bounded(connection) if where.tenant is not None else nullcontext():
+        for row in connection.execute(query, (*values, -1 if where.to else where.limit)):
             line = summary_of(_row(row, lambda _: b""))
             if where.to is None or any(where.to in address for address in line.to):
                 found.append(line)
             if len(found) == where.limit:
                 break
     return found
+
+
+@contextmanager
+def _bounded(connection: sqlite3.Connection) -> Iterator[None]:
+    """End a query after MOST_STEPS of SQLite's machine, by whose counter it is the same on every computer."""
+    calls = iter(range(MOST_STEPS // _STEPS_A_CALL))
+    connection.set_progress_handler(lambda: int(next(calls, None) is None), _STEPS_A_CALL)
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+            raise
+        raise SearchTooBroad(
+            "too many messages would have to be looked at; narrow it with since and until, or go on from a cursor"
+        ) from None
+    finally:
+        connection.set_progress_handler(None, 0)
 
 
 def expired(connection: sqlite3.Connection, now: float, most: int) -> list[int]:
@@ -179,6 +203,9 @@ def _message(channel: Channel, body: str | bytes, files: Callable[[int], bytes],
 def _conditions(where: MessageFilter) -> tuple[list[str], list[Any]]:
     conditions: list[str] = []
     values: list[Any] = []
+    if where.to is not None:  # in SQLite, where no other thread waits for it; what is found is looked at again
+        conditions.append("(instr(body, ?) OR instr(receipt, ?))")
+        values += [json.dumps(where.to, ensure_ascii=False)[1:-1]] * 2
     if where.status:
         conditions.append(f"m.status IN ({', '.join('?' * len(where.status))})")
         values += list(where.status)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-import threading
 import time
 from contextlib import suppress
 from dataclasses import replace
@@ -14,12 +13,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 from postroom.errors import OutboxError, PostroomError
 from postroom.outbox.encryption import CredentialCipher
+from postroom.outbox.private_files import ensure_private
 from postroom.outbox.records import ClaimedMessage, Exchange
 from postroom.outbox.serialization import serialize
 from postroom.outbox.sqlite import claim, insert, path_of, query, reports, settle, suppressions, update
 from postroom.outbox.sqlite.begun import BegunMarks, marked_workers, path_of_worker, revoke
 from postroom.outbox.sqlite.changes import Changes
-from postroom.outbox.sqlite.database import BUSY_TIMEOUT, Writer, connect, explained
+from postroom.outbox.sqlite.database import BUSY_TIMEOUT, Reader, Writer, connect, explained
 from postroom.outbox.sqlite.schema import prepare
 from postroom.outbox.states import SETTLED
 
@@ -63,10 +63,11 @@ class SqliteStore:
     wait for another process that keeps the file locked.
     """
 
-    # Three connections, since SQLite gives each connection one transaction at a time. The writer's belongs to its
-    # thread, where transactions queue up and share an fsync. One for long reads is lent to whatever thread reads,
-    # one at a time, hence the lock. The third stays on the loop's thread for looks that take microseconds, where a
-    # change of threads would cost more than the look. In WAL mode no reader waits for the writer, nor it for them.
+    # Four connections, since SQLite gives each connection one transaction at a time. The writer's belongs to its
+    # thread, where transactions queue up and share an fsync. Two read, each on its own thread: searches, which may
+    # take seconds, and the rest, so that upkeep and health wait for nobody's search. The fourth stays on the loop's
+    # thread for looks that take microseconds, where a change of threads would cost more than the look. In WAL mode no
+    # reader waits for the writer, nor it for them.
     # The lock around opening keeps two first callers from making two writers.
 
     def __init__(
@@ -78,11 +79,12 @@ class SqliteStore:
         self._busy_timeout = busy_timeout
         self._cipher = CredentialCipher(self.path.with_name(self.path.name + ".key"))
         self._opening = asyncio.Lock()
-        self._reading = threading.Lock()
-        self._reader: sqlite3.Connection | None = None
+        self._reader: Reader | None = None
+        self._searcher: Reader | None = None
         self._quick_reader: sqlite3.Connection | None = None
         self._writer: Writer | None = None
         self._changes = Changes(self.path.with_name(self.path.name + "-wal"))
+        self._probe: asyncio.Task[int] | None = None
         self._begun: dict[int, BegunMarks] = {}
 
     @property
@@ -103,7 +105,9 @@ class SqliteStore:
             writer, self._writer = self._writer, None
             if writer is not None:
                 await asyncio.to_thread(writer.close)
-            await asyncio.to_thread(self._close_reader)
+            for reader in filter(None, (self._reader, self._searcher)):
+                await asyncio.to_thread(reader.close)
+            self._reader = self._searcher = None
             if self._quick_reader is not None:
                 self._quick_reader.close()
                 self._quick_reader = None
@@ -116,10 +120,35 @@ class SqliteStore:
         return await self._writer.run(operation)
 
     async def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
-        """Run a query that may take long, in a thread."""
+        """Run a query that takes milliseconds, in a thread."""
         if self._writer is None:
             await self.open()
-        return await asyncio.to_thread(self._read, query)
+        assert self._writer
+        assert self._reader
+        self._writer.check_file()
+        return await self._reader.run(query)
+
+    async def search(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        """Run a query that may look at every message, in a thread that nothing else waits for."""
+        if self._writer is None:
+            await self.open()
+        assert self._writer
+        assert self._searcher
+        self._writer.check_file()
+        return await self._searcher.run(query)
+
+    async def check(self) -> None:
+        """Raise OutboxError when nothing can be stored, as far as is known without keeping a writer waiting."""
+        if self._writer is None:
+            await self.open()
+        assert self._writer
+        self._writer.check_file()
+        await self._look(_version)
+        if trouble := self._writer.trouble:
+            if self._probe is None or self._probe.done():  # it may be over, and nobody writes that is not let in
+                self._probe = asyncio.create_task(self.write(_version))
+                self._probe.add_done_callback(_seen)
+            raise OutboxError(trouble)
 
     async def insert(self, messages: Sequence[NewMessage]) -> list[EnqueueResult | PostroomError]:
         """See `MessageStorage.insert`."""
@@ -318,7 +347,7 @@ class SqliteStore:
 
     async def list_suppressions(self, channel: Channel | None, after: str, limit: int) -> list[Suppression]:
         """See `SuppressionStorage.list_suppressions`."""
-        return await self.read(lambda c: suppressions.listed(c, channel, after, limit))
+        return await self.search(lambda c: suppressions.listed(c, channel, after, limit))
 
     async def match_suppressions(self, addressees: Iterable[Addressee]) -> dict[int, Suppression]:
         """See `SuppressionStorage.match_suppressions`."""
@@ -326,7 +355,7 @@ class SqliteStore:
 
     async def list(self, where: MessageFilter) -> list[MessageSummary]:
         """See `QueryStorage.list`."""
-        return await self.read(lambda c: query.listed(c, where))
+        return await self.search(lambda c: query.listed(c, where))
 
     async def _claimed(self, rows: Sequence[Row]) -> tuple[ClaimedMessage | UnreadableMessage, ...]:
         # Out of the writer's thread: to read messages back takes longer than to claim them, and others want to write.
@@ -343,30 +372,12 @@ class SqliteStore:
         except sqlite3.Error as error:
             raise explained(error, self.path) from error
 
-    def _read(self, query: Callable[[sqlite3.Connection], T]) -> T:
-        with self._reading:
-            if self._writer is None:
-                raise OutboxError(f"{self.path} was closed meanwhile")
-            self._writer.check_file()
-            try:
-                if self._reader is None:
-                    self._reader = connect(self.path, any_thread=True)
-                    self._reader.execute("PRAGMA query_only = ON")
-                return query(self._reader)
-            except sqlite3.Error as error:
-                raise explained(error, self.path) from error
-
-    def _close_reader(self) -> None:
-        # A query goes on in its thread though whoever asked was cancelled; to close under it would crash the process.
-        with self._reading:
-            if self._reader is not None:
-                self._reader.close()
-                self._reader = None
-
     def _make_private(self) -> None:
-        """Make the file readable by its owner only; what SQLite puts beside it takes the same rights."""
+        """Make the file its owner's alone, or an older one so; what SQLite puts beside it takes the same rights."""
         with suppress(OSError):
             os.close(os.open(self.path, os.O_CREAT | os.O_EXCL, 0o600))
+        for suffix in ("", "-wal", "-shm"):
+            ensure_private(self.path.with_name(self.path.name + suffix))
 
     def _open(self) -> None:
         if not self.path.parent.is_dir():
@@ -382,7 +393,14 @@ class SqliteStore:
         except BaseException:
             connection.close()
             raise
+        self._reader, self._searcher = Reader(self.path, "reads"), Reader(self.path, "searches")
         self._writer = Writer(connection, self.path)
+
+
+def _seen(probe: asyncio.Task[int]) -> None:
+    """Take note of how a probe ended; what it found, the writer knows."""
+    if not probe.cancelled():
+        probe.exception()
 
 
 def _version(connection: sqlite3.Connection) -> int:

@@ -22,6 +22,7 @@ from postroom import (
     Event,
     EventType,
     OutboxError,
+    SearchTooBroad,
     Status,
 )
 from postroom.outbox.sqlite import query
@@ -59,6 +60,103 @@ async def test_the_file_is_for_its_owner_only(make_outbox: MakeOutbox) -> None:
         files = list(post.store.path.parent.glob("outbox.db*"))
         assert {file.name for file in files} >= {"outbox.db", "outbox.db-wal", "outbox.db.key"}
         assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+
+
+async def test_a_file_that_is_open_to_others_is_closed_to_them_with_a_warning(
+    make_outbox: MakeOutbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with make_outbox() as post:
+        await post.add(email(options={"token": CANARY}))
+        opened = [post.store.path, post.store.path.with_name("outbox.db.key")]
+    for file in opened:
+        file.chmod(0o644)
+    async with make_outbox() as post:
+        await post.add(email(options={"token": CANARY}))
+        assert {stat.S_IMODE(file.stat().st_mode) for file in post.store.path.parent.glob("outbox.db*")} == {0o600}
+    told = [record.getMessage() for record in caplog.records if "open to others" in record.getMessage()]
+    assert {text.partition(" was open")[0] for text in told} == {str(file) for file in opened}
+
+
+async def test_whether_messages_can_be_stored_is_told_without_a_transaction(make_outbox: MakeOutbox) -> None:
+    async with make_outbox() as post:
+        await post.add(email())
+        before = post.store.transactions
+        with closing(sqlite3.connect(post.store.path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")  # somebody writes, and whoever asks does not wait for that
+            await asyncio.gather(*(post.store.check() for _ in range(50)))
+            other.execute("ROLLBACK")
+        assert post.store.transactions == before
+
+
+async def test_a_write_that_failed_is_told_until_one_succeeds(make_outbox: MakeOutbox) -> None:
+    async with make_outbox() as post:
+        await post.store.open()
+
+        def fail(connection: sqlite3.Connection) -> None:
+            raise sqlite3.OperationalError("database or disk is full")
+
+        with pytest.raises(OutboxError):
+            await post.store.write(fail)
+        with pytest.raises(OutboxError, match="disk is full"):
+            await post.store.check()
+        await post.add(email())
+        await post.store.check()
+
+
+async def test_trouble_that_is_over_is_found_out_though_nobody_writes(make_outbox: MakeOutbox) -> None:
+    async with make_outbox() as post:
+        await post.store.open()
+        with pytest.raises(OutboxError):
+            await post.store.write(lambda connection: connection.execute("SELECT nothing FROM nowhere"))
+        for _ in range(1000):
+            try:
+                await post.store.check()
+            except OutboxError:
+                await asyncio.sleep(0.01)
+            else:
+                return
+        raise AssertionError("it never asked again")
+
+
+async def test_a_search_keeps_no_other_reader_waiting(make_outbox: MakeOutbox) -> None:
+    async with make_outbox() as post:
+        accepted = await post.add(email())
+        begun, end = threading.Event(), threading.Event()
+
+        def search(connection: sqlite3.Connection) -> None:
+            begun.set()
+            assert end.wait(60)
+
+        searching = [asyncio.create_task(post.store.search(search)) for _ in range(20)]
+        assert await asyncio.to_thread(begun.wait, 60)
+        assert (await post.outbox.stats()).states == {Status.QUEUED: 1}
+        assert (await post.outbox.get(accepted.id)).receipt.id == accepted.id
+        await post.work()
+        end.set()
+        await asyncio.gather(*searching)
+
+
+async def test_a_search_of_a_tenant_has_a_bound_and_the_operators_has_none(
+    make_outbox: MakeOutbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(query, "MOST_STEPS", 20_000)
+    async with make_outbox() as post:
+        await post.outbox.add([email() for _ in range(3000)], tenant="key_1")
+        with pytest.raises(SearchTooBroad, match="since and until"):
+            await post.outbox.list(MessageFilter(tenant="key_1", to="nobody"))
+        assert await post.outbox.list(MessageFilter(to="nobody")) == []
+        assert len(await post.outbox.list(MessageFilter(tenant="key_1", limit=5))) == 5
+
+
+@pytest.mark.parametrize("part", ["ann", "ann@example.org", "@", 'o"b', "é", "\\"])
+async def test_a_search_for_a_recipient_finds_what_is_in_the_address(make_outbox: MakeOutbox, part: str) -> None:
+    addresses = ["ann@example.org", '"o\\"b"@example.org', "zoé@example.org"]
+    async with make_outbox() as post:
+        for address in addresses:
+            await post.add(email(to=address))
+        found = await post.outbox.list(MessageFilter(to=part))
+        everything = await post.outbox.list(MessageFilter())
+        assert [line.id for line in found] == [line.id for line in everything if part in line.to[0]]
 
 
 async def test_credentials_of_a_message_lie_encrypted_reach_the_transport_and_go_when_it_is_settled(
