@@ -37,7 +37,7 @@ from postroom.delivery.progress import DeliveryProgress
 from postroom.delivery.routing import Router
 from postroom.errors import OutboxError, PostroomError, UnsupportedFeature
 from postroom.outbox.outcome_policy import OutcomePolicy
-from postroom.outbox.records import NEVER, ClaimedMessage, Progress, Settlement, UnreadableMessage
+from postroom.outbox.records import NEVER, ClaimedMessage, Progress, ProviderId, Settlement, UnreadableMessage
 from postroom.outbox.retry_policy import QUESTIONS
 from postroom.receipts import Channel
 from postroom.registry.registry import Registry
@@ -568,4 +568,4 @@ def test_each_id_that_the_provider_gave_is_kept_once(policy_of: MakePolicy) -> N
     entry = claimed(ANN, BOB)
     given = tuple(RecipientResult.accepted(address, "p1") for address in (ANN, BOB))
     found = decided(policy_of(), entry, after(entry, ("a0", Accepted(provider_message_id="p1", recipients=given))))
-    assert (found.status, found.provider_ids) == (Status.SENT, ("p1",))
+    assert (found.status, found.provider_ids) == (Status.SENT, (ProviderId("a0", "p1"),))
