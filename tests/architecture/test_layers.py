@@ -85,7 +85,7 @@ FLOORS: dict[str, list[str]] = {
         "factory",
     ],
     "postroom.gateway.api": [
-        "samples",
+        "samples docs_page",
         "schemas",
         "communicate messages unsubscribe webhooks health",
         "suppressions openapi",

@@ -51,10 +51,32 @@ def example(document: dict[str, Any], path: str) -> Any:
     return body["content"]["application/json"]["example"]
 
 
-def test_the_docs_page_shows_the_description(gateway: Gateway) -> None:
+def test_the_docs_page_shows_every_operation_from_the_package_alone(gateway: Gateway, document: dict[str, Any]) -> None:
     page = gateway.get("/docs", key=None)
     assert page.status == 200
-    assert b"/openapi.json" in page.body
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    text = page.body.decode()
+    for path, methods in document["paths"].items():
+        for method in methods:
+            assert f'data-method="{method.upper()}" data-path="{path}"' in text
+    loaded = re.findall(r'(?:src|href)="([^"]*)"', text)
+    assert loaded == ["docs/page.css", "docs/page.js", "openapi.json"]
+    for name, kind in (("page.css", "text/css"), ("page.js", "text/javascript")):
+        file = gateway.get(f"/docs/{name}", key=None)
+        assert (file.status, file.headers["content-type"]) == (200, f"{kind}; charset=utf-8")
+        assert b"http" not in file.body
+    assert gateway.get("/docs/..%2fopenapi.py", key=None).status == 404
+
+
+def test_nothing_but_the_pages_own_files_may_run_or_load_on_it(gateway: Gateway) -> None:
+    page = gateway.get("/docs", key=None)
+    policy = page.headers["content-security-policy"]
+    rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
+    assert rules["default-src"] == rules["frame-ancestors"] == rules["base-uri"] == rules["form-action"] == "'none'"
+    assert rules["script-src"] == rules["style-src"] == rules["connect-src"] == "'self'"
+    text = page.body.decode()
+    assert re.findall(r"<script[^>]*>([^<]*)</script>", text) == [""]
+    assert not re.search(r"<style|\sstyle=|\son[a-z]+=|javascript:", text)
 
 
 def test_the_examples_are_the_samples_of_the_apis_page(document: dict[str, Any]) -> None:

@@ -7,9 +7,11 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic.json_schema import models_json_schema
-from starlette.responses import HTMLResponse
+from starlette.responses import HTMLResponse, Response
 
+from postroom.gateway.api.docs_page import FILES, PAGE_HEADERS, docs_page, file_of_page
 from postroom.gateway.api.schemas import ErrorAnswer, TooManyAnswer
+from postroom.gateway.http.errors import ApiError
 from postroom.gateway.http.responses import JsonResponse
 from postroom.receipts import Status
 
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
     from starlette.requests import Request
-    from starlette.responses import Response
 
     from postroom.gateway.http.routing import Route
 
@@ -63,12 +64,6 @@ _IDEMPOTENCY_KEY: dict[str, Any] = {
 
 _LONGEST = {"id": 64, "account": 1000, "token": 1000}
 
-_SWAGGER = "https://cdn.jsdelivr.net/npm/swagger-ui-dist@5"
-_PAGE = f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>postroom</title>
-<link rel="stylesheet" href="{_SWAGGER}/swagger-ui.css"><div id="docs"></div>
-<script src="{_SWAGGER}/swagger-ui-bundle.js"></script>
-<script>SwaggerUIBundle({{url: "./openapi.json", dom_id: "#docs", deepLinking: true}})</script></html>"""
-
 
 class OpenApi:
     """`/openapi.json` and `/docs`: a description of `routes`, made when it is first asked for."""
@@ -80,14 +75,24 @@ class OpenApi:
     async def document(self, request: Request) -> Response:
         """Describe the API."""
         del request
-        if self._document is None:
-            self._document = describe(self._routes)
-        return JsonResponse(200, self._document)
+        return JsonResponse(200, self._described())
 
     async def page(self, request: Request) -> Response:
         """Show the description as a page to try things on."""
         del request
-        return HTMLResponse(_PAGE)
+        return HTMLResponse(docs_page(self._described()), headers=PAGE_HEADERS)
+
+    async def file(self, request: Request) -> Response:
+        """Give the page one of its files."""
+        name = request.path_params["name"]
+        if name not in FILES:
+            raise ApiError(404, "not_found", f"There is nothing at {request.url.path}; see /docs.")
+        return Response(file_of_page(name), media_type=FILES[name], headers=PAGE_HEADERS)
+
+    def _described(self) -> dict[str, Any]:
+        if self._document is None:
+            self._document = describe(self._routes)
+        return self._document
 
 
 def describe(routes: Iterable[Route]) -> dict[str, Any]:

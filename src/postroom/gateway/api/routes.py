@@ -105,5 +105,6 @@ def docs_routes(openapi: OpenApi) -> Iterator[Route]:
     """What describes the others."""
     for path, endpoint, media_type in (
         ("/openapi.json", openapi.document, "application/json"), ("/docs", openapi.page, "text/html"),
+        ("/docs/{name}", openapi.file, "text/plain"),
     ):  # fmt: skip
         yield Route(method="GET", path=path, endpoint=endpoint, tag="Operations", response=media_type, needs_key=False)
