@@ -56,7 +56,7 @@ FLOORS: dict[str, list[str]] = {
         "transitions next_hop outcome_policy",
         "reports",
         "storage",
-        "suppression",
+        "suppression stop_words",
         "sqlite postgres",
         "in_flight executor lease",
         "maintenance",

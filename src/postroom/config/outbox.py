@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
@@ -33,6 +33,10 @@ Seconds = Annotated[
 """A time: a number of seconds, or text such as `"10s"`, `"5m"`, `"3h"`, `"7d"`."""
 
 
+Language = Literal["de", "en", "es", "fr", "it", "nl", "pt"]
+"""A language whose stop words are known, by its ISO 639-1 code."""
+
+
 class OutboxSettings(Section):
     """Where messages wait, and how they are tried again.
 
@@ -47,6 +51,7 @@ class OutboxSettings(Section):
     message before it is set aside. `lease` is how long a worker may be silent before its work is taken over;
     `grace` how long one that is asked to stop waits for answers. Bodies, attachments and idempotency keys are
     removed `retention` after the message was settled; the receipt stays until `postroom outbox purge`.
+    `stop_languages` are the languages whose stop words end SMS to whoever sends one; English always counts.
     """
 
     url: Annotated[str, AfterValidator(_engine_url)] = "sqlite:///postroom.db"
@@ -60,3 +65,4 @@ class OutboxSettings(Section):
     lease: Seconds = 10.0
     grace: Seconds = 30.0
     retention: Seconds = 604_800.0
+    stop_languages: tuple[Language, ...] = ()
