@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     )
     from postroom.events import Event, EventType
     from postroom.messages import Attachment, Email, Message, Sms
-    from postroom.outcomes import Outcome, Scope
+    from postroom.outcomes import Outcome, Scope, SuppressionReason
     from postroom.receipts import Accepted, Attempt, Channel, NotTaken, Receipt, RecipientResult, Status
     from postroom.segments import Segments, count_segments
     from postroom.sync_client import SyncPostroom
@@ -103,6 +103,7 @@ __all__ = [
     "StateConflict",
     "Status",
     "Suppressed",
+    "SuppressionReason",
     "SyncPostroom",
     "UnexpectedResponse",
     "UnsupportedFeature",
@@ -155,7 +156,7 @@ if not TYPE_CHECKING:  # for which the imports above are all there is
             ),
             "postroom.events": ("Event", "EventType"),
             "postroom.messages": ("Attachment", "Email", "Message", "Sms"),
-            "postroom.outcomes": ("Outcome", "Scope"),
+            "postroom.outcomes": ("Outcome", "Scope", "SuppressionReason"),
             "postroom.receipts": ("Accepted", "Attempt", "Channel", "NotTaken", "Receipt", "RecipientResult", "Status"),
             "postroom.client": ("Postroom",),
             "postroom.segments": ("Segments", "count_segments"),

@@ -42,6 +42,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from postroom.outcomes import Outcome as Outcome  # noqa: PLC0414 - exported again from here
 from postroom.outcomes import Scope as Scope  # noqa: PLC0414 - as above
+from postroom.outcomes import SuppressionReason as SuppressionReason  # noqa: PLC0414 - as above
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -193,8 +194,9 @@ class DeliveryError(PostroomError):
     `outcome` is what the core acts on; `scope` how far it reaches. `provider_code` is the provider's own
     error code as text, `status` the HTTP status or SMTP reply code, `retry_after` seconds to wait before the
     next attempt, `request_id` what the provider's support asks for, `detail` the provider's own words with
-    secrets removed. `recipients` holds a result per recipient where the provider gave one. `receipt` is set
-    when the error leaves `Postroom.send`.
+    secrets removed. `recipients` holds a result per recipient where the provider gave one. `suppress` says why
+    the one recipient of the attempt must not be written to again. `receipt` is set when the error leaves
+    `Postroom.send`.
     """
 
     code = "delivery_error"
@@ -213,6 +215,7 @@ class DeliveryError(PostroomError):
         request_id: str | None = None,
         detail: str | None = None,
         recipients: tuple[RecipientResult, ...] = (),
+        suppress: SuppressionReason | None = None,
     ) -> None:
         super().__init__(message)
         self.outcome = _of_a_failure(outcome or self.default_outcome)
@@ -223,6 +226,7 @@ class DeliveryError(PostroomError):
         self.request_id = _text(request_id)
         self.detail = _text(detail)
         self.recipients = recipients
+        self.suppress = _suppression_reason(suppress)
         self.receipt: Receipt | None = None
 
     def with_receipt(self, receipt: Receipt) -> Self:
@@ -368,6 +372,11 @@ def _number(kind: Callable[[Any], N], value: object) -> N | None:
         return None if value is None else kind(value)
     except (TypeError, ValueError):
         return None
+
+
+def _suppression_reason(value: object) -> SuppressionReason | None:
+    """A word that is no reason must not cost the attempt its record either."""
+    return next((reason for reason in SuppressionReason if reason == value), None)
 
 
 def _of_a_failure(outcome: Outcome) -> Outcome:

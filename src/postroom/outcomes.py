@@ -1,4 +1,4 @@
-"""Outcomes of a delivery attempt, and how far an error reaches."""
+"""Outcomes of a delivery attempt, how far an error reaches, and why an address must not be written to."""
 
 from __future__ import annotations
 
@@ -20,3 +20,18 @@ class Scope(StrEnum):
     RECIPIENT = "recipient"
     MESSAGE = "message"
     ACCOUNT = "account"
+
+
+class SuppressionReason(StrEnum):
+    """Why an address must not be written to.
+
+    A plugin marks a recipient with it whom the provider refused: `bounced` when the mailbox or number does not exist,
+    `stopped` when the person wants no SMS, `complained` or `unsubscribed` when they said so of e-mail. `manual` is a
+    person's word, never a provider's.
+    """
+
+    BOUNCED = "bounced"
+    COMPLAINED = "complained"
+    UNSUBSCRIBED = "unsubscribed"
+    STOPPED = "stopped"
+    MANUAL = "manual"

@@ -8,7 +8,7 @@ from typing import Protocol, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from postroom.outcomes import Outcome, Scope
+from postroom.outcomes import Outcome, Scope, SuppressionReason
 
 
 class Channel(StrEnum):
@@ -53,7 +53,9 @@ class RecipientResult(Record):
     """What the provider said about one recipient.
 
     `code` is postroom's error code (`recipients_refused`, …), `provider_code` the provider's own, `status`
-    an HTTP status or SMTP reply code, `segments` the number of SMS parts the provider reports or bills.
+    an HTTP status or SMTP reply code, `segments` the number of SMS parts the provider reports or bills. `suppress` is
+    why the recipient must not be written to again: with the outcome `permanent`, it puts the address on the
+    suppression list.
     """
 
     address: str
@@ -64,6 +66,7 @@ class RecipientResult(Record):
     status: int | None = None
     detail: str | None = None
     segments: int | None = None
+    suppress: SuppressionReason | None = None
 
     @classmethod
     def accepted(cls, address: str, provider_message_id: str | None = None, *, segments: int | None = None) -> Self:
@@ -79,8 +82,8 @@ class RecipientResult(Record):
     def failed(cls, address: str, error: Failure) -> Self:
         """Return the result of a recipient who was not served because of `error`.
 
-        A DeliveryError gives its outcome, codes and detail. Any other error came before an attempt: permanent,
-        with the error's text as `detail`.
+        A DeliveryError gives its outcome, codes, detail and `suppress`. Any other error came before an attempt:
+        permanent, with the error's text as `detail`.
         """
         known = vars(error)
         return cls(
@@ -90,6 +93,7 @@ class RecipientResult(Record):
             provider_code=known.get("provider_code"),
             status=known.get("status"),
             detail=known.get("detail", str(error)),
+            suppress=known.get("suppress"),
         )
 
 

@@ -160,7 +160,7 @@ def test_a_status_says_what_became_of_which_message(
         ({**STATUS, "status": "submitted"}, (EventType.SENT, "submitted", None)),
         ({**STATUS, "status": "read"}, (EventType.READ, "read", None)),
         (FAILED, (EventType.BOUNCED, "1190", True)),
-        ({**FAILED, "status": "rejected"}, (EventType.REJECTED, "1190", None)),
+        ({**FAILED, "status": "rejected"}, (EventType.REJECTED, "1190", True)),
         ({**STATUS, "status": "levitated"}, (EventType.OTHER, "levitated", None)),
         ({**STATUS, "status": None}, (EventType.OTHER, None, None)),
         ({**STATUS, "status": "undeliverable", "error": "odd"}, (EventType.BOUNCED, "undeliverable", None)),

@@ -71,6 +71,9 @@ class SharedState(Protocol):
     async def order(self) -> Order:
         """Return the order of accounts by their health now."""
 
+    async def suppress_refused(self, progress: DeliveryProgress) -> None:
+        """Put on the suppression list whom an attempt showed must not be written to; never raises OutboxError."""
+
 
 class Failover:
     """Sends one message directly, through the accounts of its route, until nobody is left to serve.
@@ -101,6 +104,8 @@ class Failover:
                 alone = is_last and progress.untouched  # then what keeps it from being tried is raised
                 pending = recipients if progress.untouched else progress.pending(recipients)
                 error = await attempt(self._accounts, target, part, pending, progress) if pending else None
+                if shared and progress.to_suppress:
+                    await shared.suppress_refused(progress)
                 if error and not alone:
                     level = logging.INFO if isinstance(error, MessageError) else logging.WARNING
                     _log.log(level, "message %s: passing over account %r: %s", progress.id, target.name, error)

@@ -42,6 +42,8 @@ class DeliveryProgress:
         self._assumed: set[str] = set()
         self.doubted_at: dict[str, str] = {}
         """Recipients who may have a copy already -> the account it went through."""
+        self.to_suppress: list[tuple[datetime, RecipientResult]] = []
+        """Recipients whom an attempt showed must not be written to (`RecipientResult.suppress`), and when it began."""
 
     @classmethod
     def resumed(cls, message: Message, receipt: Receipt, pending: tuple[str, ...] | None) -> DeliveryProgress:
@@ -112,9 +114,14 @@ class DeliveryProgress:
                 self._results[recipient] = RecipientResult.failed(recipient, error)
 
     def suppress(self, errors: Mapping[str, PostroomError]) -> None:
-        """Record that some recipients must not be written to, by any account."""
+        """Record that some recipients must not be written to, by any account; it replaces what earlier tries said.
+
+        Only a doubt stays: who may have a copy already is not known to have none.
+        """
         for recipient, error in errors.items():
             if recipient in self._pending:
+                if recipient not in self.doubted_at:
+                    self._results.pop(recipient, None)
                 self.skip((recipient,), error)
                 del self._pending[recipient]
 
@@ -183,7 +190,7 @@ class DeliveryProgress:
         given = {recipient.address: recipient for recipient in answer.recipients}
         for recipient in result.recipients:
             known = given.get(recipient) or RecipientResult.accepted(recipient, answer.provider_message_id)
-            self._settle(known, Scope.RECIPIENT, target)
+            self._settle(known, Scope.RECIPIENT, target, result.started_at)
 
     def _record_failed(self, target: Target, result: AttemptResult, error: DeliveryError) -> None:
         doubtful = any(recipient.outcome is Outcome.UNKNOWN for recipient in error.recipients)
@@ -204,7 +211,8 @@ class DeliveryProgress:
         )
         given = {recipient.address: recipient for recipient in error.recipients}
         for recipient in result.recipients:
-            self._settle(given.get(recipient) or RecipientResult.failed(recipient, error), error.scope, target)
+            known = given.get(recipient) or _without_result(recipient, result.recipients, error)
+            self._settle(known, error.scope, target, result.started_at)
 
     def _add_attempt(self, target: Target, result: AttemptResult, outcome: Outcome, **known: Any) -> None:
         attempt = Attempt(
@@ -218,8 +226,10 @@ class DeliveryProgress:
         )
         self._attempts.append(attempt)
 
-    def _settle(self, result: RecipientResult, scope: Scope, target: Target) -> None:
+    def _settle(self, result: RecipientResult, scope: Scope, target: Target, started_at: datetime) -> None:
         self.untouched = False
+        if result.suppress and result.outcome is Outcome.PERMANENT:
+            self.to_suppress.append((started_at, result))
         if result.outcome is Outcome.ACCEPTED:
             self.doubted_at.pop(result.address, None)
         elif result.outcome is Outcome.UNKNOWN:
@@ -261,6 +271,12 @@ def _as_error(target: Target, answer: Accepted) -> DeliveryError:
         outcome=Outcome.TRANSIENT if Outcome.TRANSIENT in outcomes else Outcome.PERMANENT,
         recipients=answer.recipients,
     )
+
+
+def _without_result(recipient: str, tried: tuple[str, ...], error: DeliveryError) -> RecipientResult:
+    """Make the result of a recipient of whom the provider said nothing; among several nobody knows whom it meant."""
+    result = RecipientResult.failed(recipient, error)
+    return result if len(tried) == 1 or not result.suppress else result.model_copy(update={"suppress": None})
 
 
 def _none_accepted(answer: Accepted) -> bool:

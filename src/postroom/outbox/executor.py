@@ -22,6 +22,7 @@ from postroom.errors import OutcomeUnknown, PluginError, PostroomError
 from postroom.outbox.account_health import HealthSample, health_sample_of
 from postroom.outbox.outcome_policy import OutcomePolicy
 from postroom.outbox.records import Ownership, Settlement, account_of
+from postroom.outbox.suppression import suppressions_of
 from postroom.plugin.confirmation import Withdrawn
 from postroom.plugin.transport import UnknownAttempt
 from postroom.receipts import Accepted, Channel, NotTaken, Receipt, Status
@@ -135,7 +136,7 @@ class MessageExecutor:
             _log.warning("message %s: not handed over, since another worker may have it now", entry.id)
             return self._interrupted(entry, delivery, health), None
         sample = health_sample_of(skipped, before, delivery)
-        return self._decide.next(entry, delivery, recipients, health), sample
+        return self._decided(entry, delivery, recipients, health), sample
 
     def put_back(self, entry: ClaimedMessage) -> Settlement:
         """Return a message as it was: it surely was not handed over."""
@@ -226,8 +227,20 @@ class MessageExecutor:
         attempts = delivery.receipt().attempts[len(before) :]
         if attempts:
             tried = tuple(recipient for attempt in attempts for recipient in attempt.recipients)
-            return self._decide.next(entry, delivery, tried, health)
+            return self._decided(entry, delivery, tried, health)
         return self.put_back(entry)
+
+    def _decided(
+        self,
+        entry: ClaimedMessage,
+        delivery: DeliveryProgress,
+        recipients: tuple[str, ...],
+        health: Mapping[str, AccountHealth],
+    ) -> Settlement:
+        """Decide after an attempt, with what it showed of recipients: both are written in one transaction."""
+        settlement = self._decide.next(entry, delivery, recipients, health)
+        shown = suppressions_of(delivery)
+        return replace(settlement, suppressions=shown) if shown else settlement
 
     async def _ask(self, entry: ClaimedMessage, delivery: DeliveryProgress, owner_of: OwnerOf) -> bool:
         """Record what the provider knows; False when what it has may be a message's that is under way."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,13 +12,13 @@ from postroom.addresses import Address
 from postroom.delivery.attempt import check_sendable, message_id_for, unsupported
 from postroom.delivery.bulk import of_right_type
 from postroom.delivery.dispatcher import sender_of
-from postroom.errors import ConfigError, PluginError, PostroomError
+from postroom.errors import ConfigError, OutboxError, PluginError, PostroomError
 from postroom.messages import Email, Message, Sms, new_id
 from postroom.outbox.account_health import in_cooldown, order_by_health
 from postroom.outbox.next_hop import next_hop
 from postroom.outbox.records import NEVER, NOW, NewMessage, account_of
 from postroom.outbox.states import Transition
-from postroom.outbox.suppression import learned
+from postroom.outbox.suppression import learned, suppressions_of
 from postroom.outbox.transitions import unknown_message
 from postroom.outbox.views import MessageFilter
 from postroom.outbox.worker import Worker
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from postroom.delivery.accounts import Accounts
     from postroom.delivery.failover import Order
+    from postroom.delivery.progress import DeliveryProgress
     from postroom.delivery.routing import Router
     from postroom.errors import Suppressed
     from postroom.events import Event
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
     from postroom.outbox.suppression import SuppressionList
     from postroom.outbox.views import MessageDetails, MessageSummary, OutboxStats
     from postroom.outbox.worker import StopSignal
+
+_log = logging.getLogger("postroom.outbox")
 
 HEALTH_AGE = 0.5
 """Seconds for which what is known of accounts is good enough to choose one."""
@@ -157,7 +161,7 @@ class Outbox:
 
     async def record(self, event: Event) -> Receipt | None:
         """Keep a provider's report; the receipt of its message, or None when it is known or about none of ours."""
-        return await self.store.record_event(event, learned(event))
+        return await self.store.record_event(event, learned(event, self._settings.stop_languages))
 
     async def suppressed(self, message: Message) -> dict[str, Suppressed]:
         """Return why a message may not go to some of its recipients."""
@@ -170,6 +174,17 @@ class Outbox:
         for event, receipt in zip(events, receipts, strict=True):
             if receipt is not None:
                 self._executor.notify(event, receipt)
+
+    async def suppress_refused(self, progress: DeliveryProgress) -> None:
+        """Put on the suppression list whom a direct send showed must not be written to.
+
+        A list that cannot be written now costs the send nothing: the provider's next answer says it again.
+        """
+        try:
+            for entry in suppressions_of(progress):
+                await self.suppressions.add(entry)
+        except OutboxError as error:
+            _log.warning("message %s: a recipient could not be put on the suppression list: %s", progress.id, error)
 
     async def order(self) -> Order:
         """Return the order of accounts by their health, for direct sends."""

@@ -7,6 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from postroom.outcomes import SuppressionReason
 from postroom.receipts import Channel, Receipt, Record, Status
 
 if TYPE_CHECKING:
@@ -170,7 +171,8 @@ class Settlement:
     """What came of a hand-over: where the message is now, and when it is due again.
 
     `provider_ids` are what the provider calls the message, `recipients` all that it is for. `otherwise` is written
-    in its place when an id that was found belongs to another message already.
+    in its place when an id that was found belongs to another message already. `suppressions` are what the hand-over
+    showed of its recipients.
     """
 
     seq: int
@@ -185,6 +187,7 @@ class Settlement:
     provider_ids: tuple[ProviderId, ...] = ()
     recipients: tuple[str, ...] = ()
     otherwise: Settlement | None = None
+    suppressions: tuple[Suppression, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,8 +259,6 @@ class AccountHealth(Record):
     reason: str | None = None
 
 
-Reason = Literal["bounced", "complained", "unsubscribed", "stopped", "manual"]
-
 SuppressionCategory = Literal["", "marketing", "transactional"]
 """Which messages a suppression is about; empty: every message."""
 
@@ -265,13 +266,15 @@ SuppressionCategory = Literal["", "marketing", "transactional"]
 class Suppression(Record):
     """One address that must not be written to; `category` is `marketing`, or empty for every message.
 
-    `since` is when that was said; `lifted` that it no longer holds since then.
+    `since` is when that was said; `lifted` that it no longer holds since then. There is one for each reason, and each
+    says the last of its own: a START after a bounce does not revive a number. Only a person (`manual`) lifts whatever
+    reason there was by then.
     """
 
     channel: Channel
     address: str
     category: SuppressionCategory = ""
-    reason: Reason
+    reason: SuppressionReason
     detail: str | None = None
     since: datetime
     lifted: bool = False
@@ -279,7 +282,7 @@ class Suppression(Record):
     @property
     def place(self) -> str:
         """Where it stands in a list."""
-        return f"{self.address} {self.channel} {self.category}"
+        return f"{self.address} {self.channel} {self.category} {self.reason}"
 
     def __str__(self) -> str:
         scope = f" for {self.category} messages" if self.category else ""

@@ -86,9 +86,10 @@ class WorkStorage(Protocol):
         """Write what came of messages and how accounts do, then claim due ones within `limits`: one transaction.
 
         A settlement counts while `worker` owns the message and nobody has claimed it since; otherwise only
-        `transitions.is_late_news` does. It is written as `reports.settled` returns it. The provider's ids are kept with
-        the message (`reports.kind_beside`; `reports.disproven` for one that loses an id), and adopt the reports that
-        waited for them (`reports.subject`), which then teach as `record_event` does.
+        `transitions.is_late_news` does; its `suppressions` count in any case, for they are about people. It is written
+        as `reports.settled` returns it. The provider's ids are kept with the message (`reports.kind_beside`;
+        `reports.disproven` for one that loses an id), and adopt the reports that waited for them (`reports.subject`),
+        which then teach as `record_event` does.
 
         Of each queue the most urgent are claimed first, then those that waited longest; no more than
         `most_under_way` over all workers, nor than `gcra` lets start. A worker that is not registered any more gets
@@ -192,10 +193,14 @@ class QueryStorage(Protocol):
 
 
 class SuppressionStorage(Protocol):
-    """Keeps who must not be written to. What was said later counts, whatever order it arrives in."""
+    """Keeps who must not be written to: for each address, category and reason what was said last.
+
+    An entry holds unless it is lifted, or an entry `manual` of the same address and category is lifted that was said
+    no earlier. So what was said later counts, whatever order it arrives in.
+    """
 
     async def add_suppression(self, suppression: Suppression) -> bool:
-        """Put an address on the list, or lift it; False when something later was said already."""
+        """Put an address on the list, or lift it; False when something later was said for that reason already."""
 
     async def list_suppressions(self, channel: Channel | None, after: str, limit: int) -> list[Suppression]:
         """List entries that hold, by `Suppression.place`, from the one behind `after`."""

@@ -10,25 +10,27 @@ from postroom.errors import Suppressed
 from postroom.events import EventType
 from postroom.messages import Sms
 from postroom.outbox.records import Addressee, Suppression
+from postroom.outbox.stop_words import Wish, wish_of
+from postroom.outcomes import SuppressionReason
 from postroom.receipts import Channel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from postroom.config.outbox import Language
+    from postroom.delivery.progress import DeliveryProgress
     from postroom.events import Event
     from postroom.messages import Message
-    from postroom.outbox.records import Reason, SuppressionCategory
+    from postroom.outbox.records import SuppressionCategory
     from postroom.outbox.storage import SuppressionStorage
 
 
-STOP_WORDS = frozenset({"stop", "stopall", "stop all", "unsubscribe", "cancel", "end", "quit", "revoke", "optout"})
-START_WORDS = frozenset({"start", "unstop", "yes"})
-"""What a text message must consist of to count (CTIA Messaging Principles; Twilio's default keywords)."""
+def learned(event: Event, languages: Sequence[Language] = ()) -> Suppression | None:
+    """Return what a provider's report means for its recipient; None when it changes nothing.
 
-
-def learned(event: Event) -> Suppression | None:
-    """Return what a provider's report means for its recipient; None when it changes nothing."""
-    found = _meaning(event)
+    `languages` are those whose stop words count besides English.
+    """
+    found = _meaning(event, languages)
     address = event.sender if event.type is EventType.INBOUND else event.recipient
     if found is None or not address:
         return None
@@ -53,10 +55,30 @@ def by_hand(
         channel=channel,
         address=normalized(channel, checked),
         category=category,
-        reason="manual",
+        reason=SuppressionReason.MANUAL,
         detail=detail,
         since=datetime.now(UTC),
         lifted=lifted,
+    )
+
+
+def suppressions_of(progress: DeliveryProgress) -> tuple[Suppression, ...]:
+    """Return what the attempts of a message showed of its recipients: whom providers refused, and why.
+
+    Each is dated with the beginning of its attempt, so that what the person has said since counts for more.
+    """
+    channel = progress.message.channel_name
+    return tuple(
+        Suppression(
+            channel=channel,
+            address=normalized(channel, result.address),
+            category=_category(channel, result.suppress),
+            reason=_reason(channel, result.suppress),
+            detail=result.detail or result.provider_code,
+            since=started_at,
+        )
+        for started_at, result in progress.to_suppress
+        if result.suppress
     )
 
 
@@ -97,19 +119,30 @@ def normalized(channel: Channel, address: str) -> str:
     return address.strip().lower() if channel is Channel.EMAIL else address.strip()
 
 
-def _meaning(event: Event) -> tuple[Reason, SuppressionCategory, bool] | None:
+def _meaning(event: Event, languages: Sequence[Language]) -> tuple[SuppressionReason, SuppressionCategory, bool] | None:
+    lifted = event.type is EventType.SUBSCRIBED
     if event.type is EventType.INBOUND and event.channel is Channel.SMS:
-        said = " ".join((event.text or "").lower().split()).strip(".! ")
-        if said in STOP_WORDS:
-            return "stopped", "", False
-        return ("stopped", "", True) if said in START_WORDS else None
-    if event.channel is Channel.SMS:
-        meanings = {EventType.UNSUBSCRIBED: False, EventType.SUBSCRIBED: True}
-        return ("stopped", "", meanings[event.type]) if event.type in meanings else None
-    if event.type is EventType.BOUNCED and event.permanent:
-        return "bounced", "", False
-    if event.type is EventType.COMPLAINED:
-        return "complained", "", False
-    if event.type in {EventType.UNSUBSCRIBED, EventType.SUBSCRIBED}:
-        return "unsubscribed", "marketing", event.type is EventType.SUBSCRIBED
-    return None
+        wish = wish_of(event.text or "", languages)
+        if wish is None:
+            return None
+        reason, lifted = SuppressionReason.STOPPED, wish is Wish.START
+    elif event.type in {EventType.BOUNCED, EventType.REJECTED} and event.permanent:
+        reason = SuppressionReason.BOUNCED
+    elif event.type is EventType.COMPLAINED:
+        reason = SuppressionReason.COMPLAINED
+    elif event.type in {EventType.UNSUBSCRIBED, EventType.SUBSCRIBED}:
+        reason = _reason(event.channel, SuppressionReason.UNSUBSCRIBED)
+    else:
+        return None
+    return reason, _category(event.channel, reason), lifted
+
+
+def _reason(channel: Channel, reason: SuppressionReason) -> SuppressionReason:
+    """The reason by one name: who unsubscribes from SMS has stopped them."""
+    unsubscribed = reason is SuppressionReason.UNSUBSCRIBED and channel is Channel.SMS
+    return SuppressionReason.STOPPED if unsubscribed else reason
+
+
+def _category(channel: Channel, reason: SuppressionReason) -> SuppressionCategory:
+    """Unsubscribing is about marketing mail; everything else is about every message of the channel."""
+    return "marketing" if _reason(channel, reason) is SuppressionReason.UNSUBSCRIBED else ""

@@ -99,7 +99,7 @@ def teaches(event: Event, message: StoredMessage | None) -> bool:
     is signed.
     """
     if message is None:
-        return event.verified and event.type is not EventType.BOUNCED
+        return event.verified and event.type not in {EventType.BOUNCED, EventType.REJECTED}
     return believed(event, message)
 
 

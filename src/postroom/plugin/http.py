@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from aiohttp.abc import AbstractStreamWriter
     from multidict import CIMultiDictProxy
 
+    from postroom.outcomes import SuppressionReason
+
 HttpSettingsT = TypeVar("HttpSettingsT", bound=HttpAccountSettings)
 
 FORM = "application/x-www-form-urlencoded"
@@ -198,11 +200,13 @@ class HttpTransport(Transport[HttpSettingsT, MessageT]):
         scope: Scope | None = None,
         retry_after: float | None = None,
         request_id: str | None = None,
+        suppress: SuppressionReason | None = None,
     ) -> DeliveryError:
         """Return the error for an answer that is not a yes.
 
         `kind`, `outcome`, `scope` come from the provider's error table; without them the HTTP status decides.
         `detail` is the provider's own text, `code` its own error code, `advice` the next step for a person.
+        `suppress` is why the one recipient it was for must not be written to again.
         """
         kind = kind or error_for_status(reply.status)
         if kind is UnexpectedResponse and 300 <= reply.status < 400:
@@ -220,6 +224,7 @@ class HttpTransport(Transport[HttpSettingsT, MessageT]):
             retry_after=retry_after if retry_after is not None else reply.retry_after,
             request_id=self.redact(request_id) if request_id else None,
             detail=said,
+            suppress=suppress,
         )
 
 

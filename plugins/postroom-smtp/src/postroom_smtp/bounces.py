@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from postroom.errors import PayloadInvalid, SignatureInvalid
 from postroom.events import Event, EventType
 from postroom.receipts import Channel
+from postroom_smtp.errors import DEAD
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -197,14 +198,13 @@ def _complaints(about: dict[str, Any], mail: Part, feedback: Part) -> Iterator[E
 
 
 def _dead(code: re.Match[str] | None) -> bool | None:
-    """Addresses that are wrong (X.1.*) and mailboxes that are closed (X.2.1): RFC 3463 sections 3.2 and 3.3.
+    """Mailboxes that do not exist (`DEAD`), and those that are closed (RFC 3463 section 3.3, X.2.1).
 
-    A full mailbox, a policy or a route may be otherwise tomorrow, even where the message itself has failed for good.
+    The latter only here, after the server's own tries: Gmail answers RCPT with 550 5.2.1 also for a mailbox that gets
+    too much just now (Google, "Gmail SMTP errors and codes"). A full mailbox, a policy or a route may be otherwise
+    tomorrow, even where the message itself has failed for good.
     """
-    if code is None:
-        return None
-    kind, subject, detail = code.groups()
-    return kind == "5" and (subject == "1" or (subject, detail) == ("2", "1"))
+    return None if code is None else code[0] in DEAD | {"5.2.1"}
 
 
 def _returned_id(part: Part) -> str | None:

@@ -22,16 +22,21 @@ from postroom.errors import (
     RateLimited,
     RecipientsRefused,
     Scope,
+    SuppressionReason,
 )
 
 
 class Meaning(NamedTuple):
-    """One of our errors, and the next step for a person; `outcome` and `scope` are the error's unless given."""
+    """One of our errors, and the next step for a person; `outcome` and `scope` are the error's unless given.
+
+    `suppress` is why the number must not be written to again.
+    """
 
     kind: type[DeliveryError]
     advice: str
     outcome: Outcome | None = None
     scope: Scope | None = None
+    suppress: SuppressionReason | None = None
 
     @property
     def lasting(self) -> bool:
@@ -47,6 +52,11 @@ def _recipient(advice: str) -> Meaning:
     return Meaning(RecipientsRefused, f"nothing was sent, {advice}")
 
 
+def _dead(advice: str) -> Meaning:
+    """No sender of any account reaches the number by SMS."""
+    return _recipient(advice)._replace(suppress=SuppressionReason.BOUNCED)
+
+
 def _message(advice: str) -> Meaning:
     return Meaning(MessageRejected, f"nothing was sent, {advice}")
 
@@ -59,7 +69,7 @@ _CREDENTIALS = Meaning(
 _INACTIVE = Meaning(
     AuthenticationFailed, "nothing was sent, the Twilio account is suspended, closed or out of funds: see its console"
 )
-_NUMBER = _recipient("check the recipient's number")
+_NUMBER = _dead("check the recipient's number")
 _TEMPLATE = _message("check content_sid and content_variables")
 _SCHEDULE = _message("set send_at to between 5 minutes and 35 days from now, on an account with messaging_service_sid")
 _SENDER = _account("check `from`: it must be a sender of this Twilio account that may write to this country")
@@ -88,11 +98,13 @@ CODES: dict[int, Meaning] = {
     21602: _message("give it a body, media or content_sid"),
     21606: _SENDER,
     21609: _account("check status_callback: Twilio must be able to reach the URL"),
-    21610: _recipient("the recipient has replied STOP to this sender and must reply START before it may write again"),
+    21610: _recipient(
+        "the recipient has replied STOP to this sender and must reply START before it may write again"
+    )._replace(suppress=SuppressionReason.STOPPED),
     21611: Meaning(RateLimited, "the sender's queue is full, try again later or use a messaging service"),
     21617: _message("shorten the body to 1,600 characters"),
     21620: _message("check the media URLs"),
-    21635: _recipient("the recipient is a landline"),
+    21635: _dead("the recipient is a landline"),
     21654: _TEMPLATE,
     21655: _TEMPLATE,
     21656: _TEMPLATE,
@@ -122,7 +134,7 @@ _BY_TITLE: dict[int, Meaning] = {
     21603: _account("set `from` or messaging_service_sid"),
     21608: _recipient("a trial account writes to verified numbers only: verify it or upgrade the Twilio account"),
     21612: _recipient("this sender cannot reach this recipient: try another sender"),
-    21614: _recipient("the recipient's number is not a mobile number"),
+    21614: _dead("the recipient's number is not a mobile number"),
     21616: _SENDER,
     21619: _message("give it a body, media or content_sid"),
     21623: _message("send at most 10 media"),

@@ -157,6 +157,7 @@ class TwilioSms(HttpSmsTransport[TwilioSettings]):
             outcome=found.outcome if found else None,
             scope=found.scope if found else None,
             request_id=_request_id(reply),
+            suppress=found.suppress if found else None,
         )
         if isinstance(error, RecipientsRefused) and message is not None:
             return error.with_recipients((RecipientResult.failed(message.recipients[0], error),))

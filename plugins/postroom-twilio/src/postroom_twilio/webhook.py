@@ -48,16 +48,25 @@ STATUSES = {
 PERMANENT = {
     "21211": True,
     "21614": True,
+    "21635": True,
     "30001": False,
     "30003": False,
     "30005": True,
-    "30006": True,
     "30008": False,
     "30022": False,
     "30023": False,
     "30027": False,
 }
 """ErrorCode -> whether the number is dead (its page https://www.twilio.com/docs/api/errors/CODE); the rest is open."""
+
+LANDLINE = "30006"
+"""A landline; or, from a short code, a carrier that cannot be reached from it, which says nothing of the number."""
+
+OPTED_OUT = "21610"
+"""The recipient has replied STOP to this sender; from a messaging service Twilio may say so only afterwards."""
+
+_LONGEST_SHORT_CODE = 6
+"""Digits of a short code (Twilio's glossary, "Short code"); a number of E.164 has a plus and more."""
 
 _OPT_OUT = {"STOP": EventType.UNSUBSCRIBED, "START": EventType.SUBSCRIBED}
 """OptOutType of a messaging service's Advanced Opt-Out, in whatever word or language the person wrote."""
@@ -161,14 +170,24 @@ def _events(account: str, fields: Mapping[str, JsonValue]) -> Iterator[Event]:
         return
     code = _first(fields, "ErrorCode")
     of = STATUSES.get(status or "", EventType.OTHER)
+    recipient = _number(fields, "To")
     yield Event(
         **about,
         type=of,
-        recipient=_number(fields, "To"),
+        recipient=recipient,
         code=code if code and code != "0" else status,
         detail=_first(fields, "ErrorMessage", "ChannelStatusMessage"),
-        permanent=PERMANENT.get(code or "") if of is EventType.BOUNCED else None,
+        permanent=_dead(code, _number(fields, "From")) if of is EventType.BOUNCED else None,
     )
+    if code == OPTED_OUT:
+        yield Event(**about, type=EventType.UNSUBSCRIBED, recipient=recipient, code=code)
+
+
+def _dead(code: str | None, sender: str | None) -> bool | None:
+    """Whether the number is dead; None where the code leaves it open."""
+    if code == LANDLINE:
+        return True if sender and len(sender) > _LONGEST_SHORT_CODE else None
+    return PERMANENT.get(code or "")
 
 
 def _incoming(about: dict[str, Any], fields: Mapping[str, JsonValue]) -> Iterator[Event]:

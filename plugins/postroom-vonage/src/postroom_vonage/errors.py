@@ -25,6 +25,7 @@ from postroom.errors import (
     RateLimited,
     RecipientsRefused,
     Scope,
+    SuppressionReason,
 )
 from postroom.plugin.http import error_for_status
 from postroom.receipts import RecipientResult
@@ -41,12 +42,16 @@ _CODE = re.compile(r"#([A-Za-z0-9\-]{1,40})$")
 
 
 class Meaning(NamedTuple):
-    """One of our errors; the next step, outcome and scope are the error's own unless given."""
+    """One of our errors; the next step, outcome and scope are the error's own unless given.
+
+    `suppress` is why the number must not be written to again.
+    """
 
     kind: type[DeliveryError]
     advice: str | None = None
     outcome: Outcome | None = None
     scope: Scope | None = None
+    suppress: SuppressionReason | None = None
 
 
 _LATER = Meaning(ProviderUnavailable)
@@ -54,7 +59,14 @@ _FASTER_THAN_ALLOWED = Meaning(RateLimited, "nothing was sent, try again later o
 _MESSAGE = Meaning(MessageRejected)
 _RECIPIENT = Meaning(RecipientsRefused)
 _AWAY = Meaning(RecipientsRefused, "the recipient cannot be reached now, try again later", outcome=Outcome.TRANSIENT)
-_OPTED_OUT = Meaning(RecipientsRefused, "nothing was sent, the recipient does not want messages from this sender")
+_GONE = Meaning(
+    RecipientsRefused, "nothing was sent, the number is no longer in use", suppress=SuppressionReason.BOUNCED
+)
+_OPTED_OUT = Meaning(
+    RecipientsRefused,
+    "nothing was sent, the recipient does not want messages from this sender",
+    suppress=SuppressionReason.STOPPED,
+)
 _TRIAL = Meaning(
     RecipientsRefused, "nothing was sent, add the number to the test numbers in Vonage's dashboard or add credit"
 )
@@ -89,7 +101,7 @@ SMS_STATUS: dict[str, Meaning] = {
     "23": _MESSAGE,  # [t] invalid callback URL
     "29": _TRIAL,  # [t] non-whitelisted destination
     "32": _CREDENTIALS,  # [t] signature and API secret both given
-    "33": _RECIPIENT,  # [t] number de-activated
+    "33": _GONE,  # [t] number de-activated
     "34": _RECIPIENT,  # [o] invalid or missing msisdn
     "101": _OPTED_OUT,  # [o] opted out of the campaign
 }
@@ -125,7 +137,7 @@ PROBLEMS: dict[str, Meaning] = {
     "1160": _TRIAL,  # [m] non-whitelisted destination
     "1170": _RECIPIENT,  # [m] invalid or missing msisdn
     "1180": _AWAY,  # [m] absent subscriber, temporary
-    "1190": _RECIPIENT,  # [m] absent subscriber, permanent
+    "1190": _GONE,  # [m] absent subscriber, permanent
     "1200": _RECIPIENT,  # [m] portability error
     "1210": _MESSAGE,  # [m] anti-spam rejection
     "1220": _AWAY,  # [m] handset busy
@@ -201,6 +213,7 @@ def _error(
         outcome=meaning.outcome,
         scope=Scope.ACCOUNT if own_sender else meaning.scope,
         request_id=request_id,
+        suppress=meaning.suppress,
     )
     if sms is not None and isinstance(error, RecipientsRefused):
         return error.with_recipients((RecipientResult.failed(sms.to[0], error),))

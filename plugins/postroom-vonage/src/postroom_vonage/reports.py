@@ -1,18 +1,22 @@
 """Delivery reports of either API: a status of a message, or a message that came in.
 
 Sources: the "Message Status" and "Inbound Message" webhooks of the Messages API's OpenAPI description (1.4.0), and
-developer.vonage.com, "SMS API webhook reference" and "Delivery Receipts" (DLR).
+developer.vonage.com, "SMS API webhook reference" and "Delivery Receipts" (DLR); api.support.vonage.com, "Vonage SMS
+Delivery Error Codes and Descriptions"; developer.vonage.com, "Messaging Opted-out Numbers" (Opt-out Assist).
 """
 
 from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from postroom.errors import PayloadInvalid
 from postroom.events import Event, EventType
 from postroom.receipts import Channel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 STATUSES = {
     "submitted": EventType.SENT,
@@ -30,18 +34,22 @@ STATUSES = {
 PERMANENT = {
     "2": False,
     "3": True,
+    "4": True,
     "7": False,
     "8": False,
-    "11": True,
     "12": False,
     "1180": False,
     "1190": True,
     "1220": False,
     "1230": False,
-    "1250": True,
 }
-"""Whether a failure means that the number is dead, by its code: a DLR's err-code (absent for good, unroutable, or only
-absent, busy, out of network, unreachable for now), and the same of the Messages API."""
+"""Whether a failure means that the number is dead, by its code: a DLR's err-code (the number is no longer active, or
+its owner has it barred: "should be removed from your database"; absent, busy, no network, unreachable for now), and
+the same of the Messages API. Open is unroutable (11, 1250), for it is Vonage that finds no route, a number blocked by
+its carrier (14, 1280), and whatever blames the text."""
+
+OPTED_OUT = frozenset({"9", "1240"})
+"""The recipient has asked for no more messages from this sender, by either API."""
 
 _OWN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}")
 """What the id of a message may look like; every part of a long text carries it, under a Vonage id of its own."""
@@ -51,8 +59,8 @@ _TIMES = ("%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M:%S %z")
 Payload = dict[str, Any]
 
 
-def read(account: str, payload: Payload) -> Event:
-    """Return the event that a payload of either API stands for. Raises PayloadInvalid when it is about no message."""
+def read(account: str, payload: Payload) -> list[Event]:
+    """Return the events that a payload of either API stands for. Raises PayloadInvalid when it is about no message."""
     identifier = _text(payload, "message_uuid", "messageId")
     if identifier is None:
         raise PayloadInvalid(f"{account}: the webhook is signed and is about no message: it has no id of one")
@@ -67,13 +75,13 @@ def read(account: str, payload: Payload) -> Event:
         "raw": {name: value for name, value in payload.items() if name != "sig"},
     }
     if "status" in payload:
-        return _status(about, payload)
+        return list(_status(about, payload))
     if "text" in payload or "message_type" in payload or "type" in payload:
-        return _incoming(about, payload)
-    return Event(**about, type=EventType.OTHER)
+        return [_incoming(about, payload)]
+    return [Event(**about, type=EventType.OTHER)]
 
 
-def _status(about: dict[str, Any], payload: Payload) -> Event:
+def _status(about: dict[str, Any], payload: Payload) -> Iterator[Event]:
     """A DLR names the recipient `msisdn`, and `to` is the sender there."""
     reference = _text(payload, "client_ref", "client-ref")
     status = _text(payload, "status") or ""
@@ -81,15 +89,18 @@ def _status(about: dict[str, Any], payload: Payload) -> Event:
     error = payload.get("error")
     error = error if isinstance(error, dict) else {}
     code = _code(_text(error, "type", "title") or _text(payload, "err-code") or "")
-    return Event(
+    about["message_id"] = reference if reference and _OWN_ID.fullmatch(reference) else None
+    about["recipient"] = _number(payload, "msisdn") or _number(payload, "to")
+    failed = of in {EventType.BOUNCED, EventType.REJECTED}
+    yield Event(
         **about,
         type=of,
-        message_id=reference if reference and _OWN_ID.fullmatch(reference) else None,
-        recipient=_number(payload, "msisdn") or _number(payload, "to"),
         code=code if code not in {"", "0"} else status or None,
         detail=_text(error, "detail"),
-        permanent=PERMANENT.get(code) if of is EventType.BOUNCED else None,
+        permanent=PERMANENT.get(code) if failed else None,
     )
+    if failed and code in OPTED_OUT:
+        yield Event(**about, type=EventType.UNSUBSCRIBED, code=code)
 
 
 def _incoming(about: dict[str, Any], payload: Payload) -> Event:

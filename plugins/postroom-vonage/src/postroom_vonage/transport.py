@@ -76,7 +76,7 @@ class VonageSms(HttpSmsTransport[VonageSettings]):
 
     def parse_webhook(self, request: WebhookRequest, /) -> list[Event]:
         """Read a status or an incoming message of either API; raises SignatureInvalid or PayloadInvalid."""
-        return [reports.read(self.account, webhook.verified(self.account, self.settings, request))]
+        return reports.read(self.account, webhook.verified(self.account, self.settings, request))
 
     async def check(self) -> CheckReport:
         """Read the account's balance, which the API key and secret may.

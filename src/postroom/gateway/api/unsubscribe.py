@@ -15,6 +15,7 @@ from starlette.responses import HTMLResponse
 from postroom.gateway.http.errors import ApiError
 from postroom.outbox.records import Suppression
 from postroom.outbox.suppression import normalized
+from postroom.outcomes import SuppressionReason
 from postroom.receipts import Channel
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class UnsubscribeApi:
                 channel=Channel.EMAIL,
                 address=normalized(Channel.EMAIL, address),
                 category="marketing",
-                reason="unsubscribed",
+                reason=SuppressionReason.UNSUBSCRIBED,
                 since=datetime.now(UTC),
             )
         )

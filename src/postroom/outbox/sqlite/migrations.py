@@ -101,10 +101,24 @@ CREATE UNIQUE INDEX provider_ids_of_one ON provider_ids (channel, account, provi
 CREATE INDEX provider_ids_by_message ON provider_ids (seq);
 UPDATE messages SET status = 'in_doubt', due_at = 0 WHERE status IN ('in_doubt', 'retrying') AND attempts > 0
     AND EXISTS (SELECT 1 FROM events WHERE events.seq = messages.seq);
+ALTER TABLE suppressions RENAME TO suppressions_before;
+CREATE TABLE suppressions (
+    channel TEXT NOT NULL,
+    address TEXT NOT NULL,
+    category TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    detail TEXT,
+    since REAL NOT NULL,
+    lifted INTEGER NOT NULL,
+    PRIMARY KEY (channel, address, category, reason)
+) WITHOUT ROWID;
+INSERT INTO suppressions SELECT * FROM suppressions_before;
+DROP TABLE suppressions_before;
 """
 """Reports are matched whenever they come, and an id is one message's.
 
 A worker looks at once at messages in doubt, or about to be tried again, of which reports came that did not count.
+There is a suppression for each reason, so that what lifts one does not lift another.
 """
 
 STEPS: tuple[str, ...] = (_TO_SECOND, _TO_THIRD, _TO_FOURTH)

@@ -129,7 +129,7 @@ CREATE TABLE suppressions (
     detail TEXT,
     since REAL NOT NULL,
     lifted INTEGER NOT NULL,
-    PRIMARY KEY (channel, address, category)
+    PRIMARY KEY (channel, address, category, reason)
 ) WITHOUT ROWID;
 """
 """The outbox's own, and then the gateway's: API keys, and what they used within which window of time."""

@@ -36,10 +36,13 @@ def settle(connection: sqlite3.Connection, owner: int, settlements: Sequence[Set
     """Write results. None where another worker has taken the message over: then only late news of it counts.
 
     Returns them as they were written, and the reports that had waited for their ids, each with its message's receipt.
+    What they show of recipients is written in any case.
     """
     if not settlements:
         return [], []
     claims = json.dumps([(done.seq, done.attempts) for done in settlements])
+    for entry in (entry for done in settlements for entry in done.suppressions):
+        suppressions.put(connection, entry)
     owned = set(json.loads(connection.execute(_OWNED, (claims, owner)).fetchone()[0]))
     ours, adopted = _write(connection, [done for done in settlements if done.seq in owned], now)
     written = iter(ours)

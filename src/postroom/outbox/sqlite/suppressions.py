@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from postroom.outbox.records import Addressee
 
 _COLUMNS = ("channel", "address", "category", "reason", "detail", "since", "lifted")
-_SELECT = f"SELECT {', '.join(_COLUMNS)} FROM suppressions"
 
 
 def match(connection: sqlite3.Connection, addressees: Iterable[Addressee]) -> dict[int, Suppression]:
@@ -26,7 +25,7 @@ def match(connection: sqlite3.Connection, addressees: Iterable[Addressee]) -> di
 
 
 def put(connection: sqlite3.Connection, entry: Suppression) -> bool:
-    """Write an entry; False when a later one for the same address and category is there."""
+    """Write an entry; False when a later one for the same address, category and reason is there."""
     row = entry.channel, entry.address, entry.category, entry.reason, entry.detail
     return connection.execute(_PUT, (*row, entry.since.timestamp(), int(entry.lifted))).rowcount > 0
 
@@ -41,18 +40,22 @@ def _read(row: Sequence[Any]) -> Suppression:
     return Suppression.model_validate(dict(zip(_COLUMNS, row, strict=True)))
 
 
+_HOLDS = (
+    "NOT s.lifted AND NOT EXISTS (SELECT 1 FROM suppressions l WHERE l.channel = s.channel AND l.address = s.address "
+    "AND l.category = s.category AND l.reason = 'manual' AND l.lifted AND l.since >= s.since)"
+)
 _MATCH = (
     f"SELECT wanted.value ->> 0, {', '.join(f's.{column}' for column in _COLUMNS)} FROM json_each(?) wanted "
     "CROSS JOIN suppressions s ON s.channel = wanted.value ->> 1 AND s.address = wanted.value ->> 2 "
-    "WHERE s.category IN ('', wanted.value ->> 3) AND NOT s.lifted"
+    f"WHERE s.category IN ('', wanted.value ->> 3) AND {_HOLDS} ORDER BY s.since"
 )
 _PUT = """
-INSERT INTO suppressions VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (channel, address, category) DO UPDATE
-SET reason = excluded.reason, detail = excluded.detail, since = excluded.since, lifted = excluded.lifted
+INSERT INTO suppressions VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (channel, address, category, reason) DO UPDATE
+SET detail = excluded.detail, since = excluded.since, lifted = excluded.lifted
 WHERE excluded.since >= since
 """
+_PLACE = "s.address || ' ' || s.channel || ' ' || s.category || ' ' || s.reason"
 _LISTED = (
-    f"{_SELECT} WHERE NOT lifted AND (:channel IS NULL OR channel = :channel) "
-    "AND address || ' ' || channel || ' ' || category > :after "
-    "ORDER BY address || ' ' || channel || ' ' || category LIMIT :limit"
+    f"SELECT {', '.join(_COLUMNS)} FROM suppressions s WHERE {_HOLDS} AND (:channel IS NULL OR channel = :channel) "
+    f"AND {_PLACE} > :after ORDER BY {_PLACE} LIMIT :limit"
 )

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from postroom.errors import DeliveryError, PostroomError
+from postroom.errors import DeliveryError, Outcome, PostroomError, Scope
 from postroom.plugin.cancellation import was_handed_over
 from postroom.testing.conformance.base import ACCOUNT, Answer, Conformance, FakeT, SettingsT, expect
 from postroom.testing.conformance.fake_provider import DEADLINE
@@ -48,6 +48,18 @@ class Outcomes(Conformance[FakeT, SettingsT]):
         fake, error = await self._failure(scenario)
         expected = RATE_LIMIT if scenario is Scenario.RATE_LIMITED and fake.retry_after else EXPECTED[scenario]
         _judge(scenario, error, expected)
+
+    @failures
+    @rule("mark `suppress` only where the provider refuses for good for the person's sake: they opted out, or are gone")
+    async def test_a_failure_that_may_pass_or_proves_nothing_suppresses_nobody(self, scenario: Scenario) -> None:
+        _, answer = await self._answer(scenario)
+        if isinstance(answer, DeliveryError):
+            marks = [(answer.suppress, answer.outcome), *((each.suppress, each.outcome) for each in answer.recipients)]
+            for mark, outcome in marks:
+                expect(
+                    not mark or (outcome is Outcome.PERMANENT and answer.scope is not Scope.ACCOUNT),
+                    f"{scenario}: marked {mark} with the outcome {outcome}, scope {answer.scope}",
+                )
 
     @reached
     @rule("send once and raise: the core owns every retry, so switch off those of the SDK or the HTTP client")

@@ -321,3 +321,16 @@ def tables_of(connection: sqlite3.Connection) -> dict[str, list[object]]:
             found[table].append((name, unique, origin, partial, columns, condition.replace('"', "")))
         found[table].sort(key=str)
     return found
+
+
+@pytest.mark.parametrize("version", range(2, VERSION))
+async def test_whom_an_earlier_version_kept_messages_from_is_still_kept_from_them(
+    make_outbox: MakeOutbox, tmp_path: Path, version: int
+) -> None:
+    old = OldFile(tmp_path / "outbox.db", version)
+    rows = [(ANN, "stopped", 0), (BOB, "bounced", 0), ("eve@example.org", "manual", 1)]
+    old.connection.executemany("INSERT INTO suppressions VALUES ('email', ?, '', ?, 'x', 1.0, ?)", rows)
+    old.close()
+    async with make_outbox() as post:
+        held = {entry.address: entry.reason for entry in await post.outbox.suppressions.list()}
+    assert held == {ANN: "stopped", BOB: "bounced"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -70,6 +71,7 @@ from postroom.outbox.views import (
     moment,
     summary_of,
 )
+from postroom.outcomes import SuppressionReason
 from postroom.receipts import Channel, Receipt, Status
 
 ASKED_AGAIN_AFTER = 60.0
@@ -220,7 +222,7 @@ class Memory:
     workers: dict[int, int] = field(default_factory=dict)
     starts: dict[str, float] = field(default_factory=dict)
     health: dict[str, AccountHealth] = field(default_factory=dict)
-    suppressions: dict[tuple[str, str, str], Suppression] = field(default_factory=dict)
+    suppressions: dict[tuple[str, str, str, str], Suppression] = field(default_factory=dict)
     last_seq: int = 0
     last_worker: int = 0
     version: int = 0
@@ -299,6 +301,8 @@ class MemoryStore:
         health: Sequence[AccountHealth],
         limits: Mapping[str, ClaimLimit],
     ) -> Exchange:
+        for suppression in (each for done in settlements for each in done.suppressions):
+            await self.add_suppression(suppression)
         adopted: list[tuple[Event, Receipt]] = []
         written = [self._settled(worker, done, adopted) for done in settlements]
         self._memory.health |= {each.queue: each for each in health}
@@ -433,7 +437,7 @@ class MemoryStore:
         return self._suppress(suppression)
 
     def _suppress(self, suppression: Suppression) -> bool:
-        place = (suppression.channel, suppression.address, suppression.category)
+        place = (suppression.channel, suppression.address, suppression.category, suppression.reason)
         known = self._memory.suppressions.get(place)
         if known and known.since > suppression.since:
             return False
@@ -441,18 +445,22 @@ class MemoryStore:
         return True
 
     async def list_suppressions(self, channel: Channel | None, after: str, limit: int) -> list[Suppression]:
-        held = [each for each in self._memory.suppressions.values() if not each.lifted]
+        held = filter(self._holds, self._memory.suppressions.values())
         found = [each for each in held if channel in {None, each.channel} and each.place > after]
         return sorted(found, key=lambda each: each.place)[:limit]
 
     async def match_suppressions(self, addressees: Iterable[Addressee]) -> dict[int, Suppression]:
         found = {}
         for number, (channel, address, category) in enumerate(addressees):
-            for about in ("", category):
-                held = self._memory.suppressions.get((channel, address, about))
-                if held and not held.lifted:
+            for about, reason in itertools.product(("", category), SuppressionReason):
+                held = self._memory.suppressions.get((channel, address, about, reason))
+                if held and self._holds(held):
                     found[number] = held
         return found
+
+    def _holds(self, entry: Suppression) -> bool:
+        by_hand = self._memory.suppressions.get((entry.channel, entry.address, entry.category, "manual"))
+        return not (entry.lifted or (by_hand and by_hand.lifted and by_hand.since >= entry.since))
 
     def _inserted(self, text: SerializedMessage) -> EnqueueResult | PostroomError:
         message, memory = text.new.message, self._memory
