@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from postroom.errors import OutboxError, PluginError
 from postroom.outbox.account_health import failure_rate_now, should_drain
 from postroom.outbox.records import account_of, brings_credentials, channel_of, queue_of
+from postroom.outbox.retry_policy import QUESTIONS
 
 if TYPE_CHECKING:
     from postroom.outbox.executor import MessageExecutor
@@ -24,7 +25,7 @@ ROUND = 0.5
 """Seconds between two rounds, or less when the lease is short."""
 
 EXPIRE_EVERY = 10
-"""Rounds between two looks for what has expired."""
+"""Rounds between two looks for what has expired, or waits for a time that the clock was set back from."""
 
 PRUNE_SECONDS = 1800.0
 """Seconds between two looks for what need not be kept, or a tenth of the retention where that is less."""
@@ -69,7 +70,8 @@ class Maintenance:
         return bool(await self._store.busy_workers() - self._alive - {self._lease.worker})
 
     async def tidy(self) -> None:
-        """End what has expired, and remove what need not be kept any more."""
+        """Bring back what was planned ahead, end what has expired, and remove what need not be kept any more."""
+        await self._replan()
         await self._expire()
         await self._prune()
 
@@ -86,6 +88,7 @@ class Maintenance:
         for health in list(self._in_flight.health.values()):
             await self.drain_unhealthy(health)
         if self._rounds % EXPIRE_EVERY == 0:
+            await self._replan()
             await self._expire()
         if self._lease.clock() >= self._prune_at:
             await self._prune()
@@ -160,6 +163,15 @@ class Maintenance:
     def _failure_rate(self, queue: str, now: float) -> float:
         health = self._in_flight.health.get(queue)
         return failure_rate_now(health, now) if health else 0.0
+
+    async def _replan(self) -> None:
+        """Bring messages back that wait for times which a clock has planned that was ahead, and was set back since."""
+        longest, total = max(self._settings.retry_most, *QUESTIONS), 0
+        while brought := await self._store.replan(longest, MOST_AT_ONCE):
+            total += brought
+        if total:
+            _log.warning("the clock was set back; %s messages are due as long from now as they were to wait", total)
+            self._in_flight.wake.set()
 
     async def _expire(self) -> None:
         while ended := await self._store.expire(MOST_AT_ONCE):

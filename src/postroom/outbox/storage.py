@@ -156,6 +156,12 @@ class UpkeepStorage(Protocol):
     async def expire(self, limit: int) -> Sequence[Receipt]:
         """End waiting messages whose time is over (`transitions.expired`); returns the receipts of those it ended."""
 
+    async def replan(self, longest: float, limit: int) -> int:
+        """Bring messages that `transitions.was_planned_ahead` back to `transitions.replanned`; returns how many.
+
+        Their claim counts as made now, so that it happens to each once.
+        """
+
     async def waiting_routes(self, queue: str) -> Sequence[str]:
         """The routes by which messages came that wait in a queue."""
 

@@ -36,6 +36,13 @@ OPEN_TO_NEWS = allowed_from(Transition.LEARN_SENT) | {Status.RETRYING}
 """In these states a message may still be that a worker was taken for dead with, as long as nobody has it in hand."""
 
 
+REPLANNED = frozenset({Status.QUEUED, Status.RETRYING, Status.IN_DOUBT})
+"""In these states a message is due at a time that a worker has planned, if it was claimed before."""
+
+_SET_BACK = 1.0
+"""Seconds by which a claim may lie in the future: clocks of two processes differ, and are corrected, by less."""
+
+
 @dataclass(frozen=True, slots=True)
 class Transitioned:
     """A message after a transition: what is to be written down."""
@@ -130,6 +137,19 @@ def _forms(address: str) -> set[str]:
     if not address.isascii():
         forms.add((Address(address).ascii_email or address).lower())
     return forms
+
+
+def was_planned_ahead(status: Status, due_at: float, begun_at: float, now: float) -> bool:
+    """Whether a message waits for a time that was planned by a clock which has been set back since.
+
+    Its last claim lies in the future then. When a person wants it sent (`send_at`) is not planned by the clock.
+    """
+    return status in REPLANNED and now + _SET_BACK < begun_at < due_at < NEVER
+
+
+def replanned(due_at: float, begun_at: float, now: float, longest: float) -> float:
+    """When such a message is due by the clock as it is: as long after now as it was after its claim, or `longest`."""
+    return now + min(due_at - begun_at, longest)
 
 
 def is_late_news(settlement: Settlement) -> bool:

@@ -6,6 +6,7 @@ import json
 import logging
 import sqlite3
 from contextlib import contextmanager, nullcontext
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_json
@@ -15,6 +16,7 @@ from postroom.outbox.records import NEVER, AccountHealth, Ownership, account_of,
 from postroom.outbox.serialization import load_message
 from postroom.outbox.sqlite import damage, reports
 from postroom.outbox.sqlite.schema import WAITING_SQL
+from postroom.outbox.transitions import was_planned_ahead
 from postroom.outbox.views import MessageRow, OutboxStats, QueueBacklog, details_of, moment, summary_of
 from postroom.receipts import Channel, Receipt, Status
 
@@ -103,6 +105,17 @@ def _bounded(connection: sqlite3.Connection) -> Iterator[None]:
 def expired(connection: sqlite3.Connection, now: float, most: int) -> list[int]:
     """Waiting messages whose time is over."""
     return [seq for (seq,) in connection.execute(_EXPIRED, (now, most))]
+
+
+def planned_ahead(connection: sqlite3.Connection, now: float, most: int) -> list[tuple[int, float, float]]:
+    """Number, due time and last claim of messages that were planned by a clock which has been set back since."""
+    later = chain.from_iterable(connection.execute(select, (now,)) for select in (_WAITING_LATER, _IN_DOUBT_LATER))
+    ahead = (
+        (seq, due_at, begun_at)
+        for seq, status, due_at, begun_at in later
+        if was_planned_ahead(Status(status), due_at, begun_at, now)
+    )
+    return list(islice(ahead, most))
 
 
 def settled_before(connection: sqlite3.Connection, time: float, most: int) -> list[int]:
@@ -239,6 +252,9 @@ _ANY_ORPHAN = (
     "WHERE seq IS NULL AND provider_id IS NOT NULL AND received_at <= ? LIMIT 1"
 )
 _EXPIRED = f"SELECT seq FROM messages INDEXED BY ready WHERE status IN {WAITING_SQL} AND expires_at <= ? LIMIT ?"
+_LATER = "SELECT seq, status, due_at, begun_at FROM messages INDEXED BY {} WHERE status {} AND due_at > ?"
+_WAITING_LATER = _LATER.format("ready", f"IN {WAITING_SQL}")
+_IN_DOUBT_LATER = _LATER.format("in_doubt", f"= '{Status.IN_DOUBT}'") + f" AND due_at < {NEVER}"
 _SETTLED_BEFORE = "SELECT b.seq, m.size FROM bodies b JOIN messages m USING (seq) WHERE m.settled_at <= ? LIMIT ?"
 _ROUTES = (
     f"SELECT DISTINCT route FROM (SELECT route FROM messages INDEXED BY ready WHERE queue = ? "

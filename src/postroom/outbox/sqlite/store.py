@@ -304,6 +304,12 @@ class SqliteStore:
         seqs = await self.read(lambda c: query.expired(c, now, limit))
         return await self.write(lambda c: update.expire(c, seqs, now)) if seqs else []
 
+    async def replan(self, longest: float, limit: int) -> int:
+        """See `UpkeepStorage.replan`."""
+        now = self.clock()
+        ahead = await self.read(lambda c: query.planned_ahead(c, now, limit))
+        return await self.write(lambda c: update.replan(c, ahead, now, longest)) if ahead else 0
+
     async def waiting_routes(self, queue: str) -> Sequence[str]:
         """See `UpkeepStorage.waiting_routes`."""
         return await self.read(lambda c: query.waiting_routes(c, queue))

@@ -12,7 +12,7 @@ from postroom.outbox.sqlite.schema import WAITING_SQL, quoted
 from postroom.outbox.sqlite.settle import keep_health
 from postroom.outbox.sqlite.stored import of_seq, stored, write
 from postroom.outbox.states import SETTLED
-from postroom.outbox.transitions import expired, teaches, unknown_message
+from postroom.outbox.transitions import REPLANNED, expired, replanned, teaches, unknown_message
 
 if TYPE_CHECKING:
     import sqlite3
@@ -67,6 +67,14 @@ def expire(connection: sqlite3.Connection, seqs: Sequence[int], now: float) -> l
     return [write(connection, message, expired(message), now) for message in found if message]
 
 
+def replan(
+    connection: sqlite3.Connection, ahead: Sequence[tuple[int, float, float]], now: float, longest: float
+) -> int:
+    """Bring due times back that a clock has planned which was set back since; returns how many still were so."""
+    values = [(replanned(due, begun, now, longest), now, seq, due, begun) for seq, due, begun in ahead]
+    return connection.executemany(_REPLAN, values).rowcount
+
+
 def reroute(connection: sqlite3.Connection, queue: str, route: str, other: str, limit: int) -> int:
     """Move messages that nobody has tried in this round from one queue of their route to another."""
     return connection.execute(_REROUTE, (other, queue, route, limit)).rowcount
@@ -111,6 +119,10 @@ _REROUTE = (
     f"WHERE queue = ? AND route = ? AND status IN {WAITING_SQL} "
     "AND (progress IS NULL OR progress NOT LIKE '%\"tried\"%') "
     "AND NOT EXISTS (SELECT 1 FROM json_each(receipt, '$.recipients') WHERE value ->> 'outcome' = 'unknown') LIMIT ?)"
+)
+_REPLAN = (
+    "UPDATE messages SET due_at = ?, begun_at = ? "
+    f"WHERE seq = ? AND due_at = ? AND begun_at = ? AND status IN {quoted(REPLANNED)}"
 )
 _STILL_SETTLED = "SELECT 1 FROM messages WHERE seq = ? AND settled_at <= ?"
 _PURGE = f"DELETE FROM messages WHERE seq = ? AND status IN {quoted(SETTLED)}"

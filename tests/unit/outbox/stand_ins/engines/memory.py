@@ -56,8 +56,10 @@ from postroom.outbox.transitions import (
     id_taken,
     is_late_news,
     key_conflict,
+    replanned,
     teaches,
     unknown_message,
+    was_planned_ahead,
 )
 from postroom.outbox.views import (
     PRIORITIES,
@@ -382,6 +384,13 @@ class MemoryStore:
     async def expire(self, limit: int) -> Sequence[Receipt]:
         over = [row for row in self._waiting() if row.new.expires_at <= self._clock()]
         return [self._moved(row, expired(row.stored())) for row in over[:limit]]
+
+    async def replan(self, longest: float, limit: int) -> int:
+        now, rows = self._clock(), self._memory.rows.values()
+        ahead = [row for row in rows if was_planned_ahead(row.status, row.due_at, row.begun_at, now)][:limit]
+        for row in ahead:
+            row.due_at, row.begun_at = replanned(row.due_at, row.begun_at, now, longest), now
+        return len(ahead)
 
     async def waiting_routes(self, queue: str) -> Sequence[str]:
         return sorted({row.route for row in self._waiting(queue)})
