@@ -2,7 +2,7 @@
 
 So no `repr`, debugger or error tracker shows a secret, whether it came from a file, the environment, a URL or code.
 Which setting is a secret only its provider knows, which is loaded later. So every text of an account is a SecretStr
-but those that all accounts have; its settings model takes them out again.
+but those that all accounts have, until its settings model is validated with them.
 """
 
 from __future__ import annotations
@@ -58,3 +58,12 @@ def _masked(value: Any) -> Any:
     if isinstance(value, Mapping):
         return value if value.keys() in _REFERENCES else {name: _masked(inner) for name, inner in value.items()}
     return [_masked(inner) for inner in value] if isinstance(value, (list, tuple)) else value
+
+
+def unmasked(value: Any) -> Any:
+    """Return a value of a configuration with plain texts in place of masked ones."""
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if isinstance(value, dict):
+        return {name: unmasked(inner) for name, inner in value.items()}
+    return [unmasked(inner) for inner in value] if isinstance(value, list) else value

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 
 from postroom.config.fields import is_secret, setting_names
+from postroom.config.masking import unmasked
 from postroom.errors import ConfigError, InvalidOption, MissingCredential
+from postroom.plugin.settings import AccountSettings
 from postroom.validation import did_you_mean
 
 if TYPE_CHECKING:
@@ -28,7 +30,10 @@ def validated(
     A missing secret is a MissingCredential, everything else an InvalidOption. Values are never shown.
     """
     try:
-        return model.model_validate(values, context=dict(context or {}))
+        # In the call, so that no variable of ours has them plain: an error's traceback keeps each of those.
+        return model.model_validate(
+            unmasked(values) if issubclass(model, AccountSettings) else values, context=dict(context or {})
+        )
     except ConfigError as error:
         if not path:
             raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
@@ -14,7 +14,6 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationInfo,
-    model_validator,
 )
 
 from postroom.addresses import refuse_breaks
@@ -25,15 +24,6 @@ FROM_MESSAGE = "postroom: from a message"
 
 OnUnknown = Literal["hold", "retry", "assume_sent"]
 Unsupported = Literal["error", "warn"]
-
-
-def unmasked(value: Any) -> Any:
-    """Return a value of a configuration with plain texts in place of masked ones."""
-    if isinstance(value, SecretStr):
-        return value.get_secret_value()
-    if isinstance(value, dict):
-        return {name: unmasked(inner) for name, inner in value.items()}
-    return [unmasked(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _rate(value: str) -> str:
@@ -89,12 +79,6 @@ class AccountSettings(BaseModel):
     rate: Annotated[str, AfterValidator(_rate)] | None = None
     on_unknown: OnUnknown = "hold"
     unsupported: Unsupported = "error"
-
-    @model_validator(mode="before")
-    @classmethod
-    def _unmask(cls, values: Any) -> Any:
-        """Take texts out of the SecretStr that the configuration keeps every setting in until its kind is known."""
-        return unmasked(values) if isinstance(values, dict) else values
 
     def secret_texts(self) -> list[str]:
         """Every secret in these settings, for taking them out of texts."""

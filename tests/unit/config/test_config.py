@@ -16,8 +16,8 @@ from hypothesis.strategies import SearchStrategy
 
 from postroom import Config, ConfigError, InvalidOption, MissingCredential, Postroom, Sms
 from postroom.config.load import config_file, load_config
+from postroom.config.masking import unmasked
 from postroom.config.model import parse_config
-from postroom.plugin.settings import unmasked
 
 SAMPLE = """
 [defaults]
