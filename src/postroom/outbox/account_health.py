@@ -6,11 +6,13 @@ import hashlib
 import logging
 import math
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 from postroom.errors import MessageError, Outcome, PostroomError, Scope
 from postroom.outbox.records import AccountHealth, account_of, queue_of
+from postroom.receipts import Attempt
 
 if TYPE_CHECKING:
     import random
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from postroom.delivery.failover import Order
     from postroom.delivery.progress import DeliveryProgress
     from postroom.messages import Message
-    from postroom.receipts import Attempt, Channel
+    from postroom.receipts import Channel
 
 _log = logging.getLogger("postroom.outbox")
 
@@ -74,6 +76,22 @@ def health_sample_of(
         attempt.outcome is not Outcome.ACCEPTED and attempt.scope is Scope.ACCOUNT
     )
     return HealthSample(attempt.duration, attempt if blamed else None)
+
+
+def unanswered(target: Target, timeout: float, since: float, now: float) -> HealthSample | None:
+    """What a hand-over says of the account that still waits for an answer, more than `timeout` seconds later."""
+    seconds = now - since
+    if seconds <= timeout:
+        return None
+    attempt = Attempt(
+        account=target.name,
+        provider=target.provider,
+        outcome=Outcome.UNKNOWN,
+        started_at=datetime.fromtimestamp(since, UTC),
+        duration=seconds,
+        detail=f"no answer for more than {timeout:g} s",
+    )
+    return HealthSample(seconds, attempt)
 
 
 def observed(health: AccountHealth, samples: Sequence[HealthSample], now: float, rng: random.Random) -> AccountHealth:

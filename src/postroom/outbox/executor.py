@@ -19,9 +19,9 @@ from postroom.delivery.attempt import attempt, prepare, split_for_transport
 from postroom.delivery.dispatcher import AttemptResult
 from postroom.delivery.progress import DeliveryProgress
 from postroom.errors import OutcomeUnknown, PluginError, PostroomError
-from postroom.outbox.account_health import HealthSample, health_sample_of
+from postroom.outbox.account_health import HealthSample, health_sample_of, unanswered
 from postroom.outbox.outcome_policy import OutcomePolicy
-from postroom.outbox.records import Ownership, Settlement, account_of
+from postroom.outbox.records import Ownership, Settlement, account_of, brings_credentials
 from postroom.outbox.suppression import suppressions_of
 from postroom.plugin.confirmation import Withdrawn
 from postroom.plugin.transport import UnknownAttempt
@@ -137,6 +137,17 @@ class MessageExecutor:
             return self._interrupted(entry, delivery, health), None
         sample = health_sample_of(skipped, before, delivery)
         return self._decided(entry, delivery, recipients, health), sample
+
+    def overdue(self, entry: ClaimedMessage, since: float, now: float) -> HealthSample | None:
+        """Return what it says of its account that a hand-over has no answer since then, if its `timeout` has passed."""
+        if entry.status is Status.IN_DOUBT or brings_credentials(entry.queue):
+            return None
+        try:
+            target = self._decide.target(entry)
+            timeout = self.accounts.settings(target, entry.message.channel_name).timeout
+        except PostroomError:  # then it is not being handed over either
+            return None
+        return unanswered(target, timeout, since, now)
 
     def put_back(self, entry: ClaimedMessage) -> Settlement:
         """Return a message as it was: it surely was not handed over."""

@@ -34,6 +34,7 @@ class InFlight:
         self._size_by_queue: dict[str, int] = {}
         self._settlements: list[Settlement] = []
         self._samples: dict[str, list[HealthSample]] = {}
+        self._overdue: dict[asyncio.Task[None], float] = {}
 
     @property
     def under_way(self) -> int:
@@ -69,6 +70,17 @@ class InFlight:
     def sample(self, queue: str, sample: HealthSample) -> None:
         """Have what a hand-over says of its account counted at the worker's next tick."""
         self._samples.setdefault(queue, []).append(sample)
+
+    def sample_overdue(self, now: float) -> None:
+        """Count hand-overs against their account that take longer than an answer should, again and again.
+
+        Some may go on for much longer, SMTP's last reply for ten minutes: what waits behind them need not.
+        """
+        for task, message in self._tasks.items():
+            if sample := self._executor.overdue(message, self._overdue.get(task, message.begun_at), now):
+                self._overdue[task] = now
+                self.sample(message.queue, sample)
+                self.wake.set()
 
     def readable(self, claimed: Sequence[ClaimedMessage | UnreadableMessage]) -> list[ClaimedMessage]:
         """Return the messages of a claim that can be read; the others are set aside for a person."""
@@ -114,6 +126,7 @@ class InFlight:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         message = self._tasks.pop(task)
+        self._overdue.pop(task, None)
         self._by_queue[message.queue] -= 1
         self._add_size(message.queue, -message.size)
         if not task.cancelled() and task.exception() is not None:

@@ -85,6 +85,7 @@ class Maintenance:
     async def _round(self) -> None:
         await self._rescue()
         await self._reconcile()
+        self._in_flight.sample_overdue(self._executor.clock())
         for health in list(self._in_flight.health.values()):
             await self.drain_unhealthy(health)
         if self._rounds % EXPIRE_EVERY == 0:

@@ -9,7 +9,7 @@ import pytest
 from engines.holding import Holding
 from engines.process import MakeOutbox, Process
 
-from postroom import AuthenticationFailed, Email, Outcome, Status
+from postroom import Accepted, AuthenticationFailed, Email, Outcome, Status
 from postroom.outbox import lease as lease_module
 from postroom.outbox.records import ClaimedMessage, ClaimLimit
 
@@ -191,3 +191,38 @@ async def test_the_workers_that_have_messages_in_hand_are_known(make_outbox: Mak
         await post.store.exchange(busy, [], [], {"a0/email": ClaimLimit(1, 1)})
         assert await post.store.busy_workers() == {busy}
         assert idle in await post.store.live_workers()
+
+
+async def test_what_waits_behind_hand_overs_without_an_answer_goes_another_way(
+    make_outbox: MakeOutbox, stage: ModuleType
+) -> None:
+    """A provider may take ten minutes over its last reply; only what it was given waits for that."""
+    answered = asyncio.Event()
+
+    async def hang(message: Email) -> Accepted:
+        await answered.wait()
+        accepted: Accepted = await stage.accept(message)
+        return accepted
+
+    first, second = stage.Script(hang), stage.Script()
+    async with make_outbox(first, second, concurrency=6, outbox={"lease": LEASE}) as post:
+        for _ in range(20):
+            await post.add(email())
+        stop = asyncio.Event()
+        working = asyncio.create_task(post.outbox.work(stop=stop))
+        async with asyncio.timeout(60):
+            while len(second.messages) + len(first.calls) < 20:
+                post.clock.now += 1
+                await asyncio.sleep(0.005)
+        assert len(first.calls) <= 6
+        answered.set()
+        await until_all(post, Status.SENT, 20)
+        stop.set()
+        await working
+    assert len(first.messages) + len(second.messages) == 20
+
+
+async def until_all(post: Process, status: Status, count: int) -> None:
+    async with asyncio.timeout(60):
+        while (await post.outbox.stats()).states != {status: count}:
+            await asyncio.sleep(0.005)
