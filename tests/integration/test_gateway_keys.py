@@ -173,6 +173,19 @@ def test_a_provider_without_an_account_is_for_keys_that_list_it(gateway: Gateway
     assert gateway.post("/v1/communicate/sms", body, key=key).status == 202
 
 
+def test_a_key_may_use_the_route_that_it_lists_whether_a_message_names_it_or_it_is_the_default(
+    serve_gateway: ServeGateway,
+) -> None:
+    gateway = serve_gateway(
+        CONFIG.replace('sms = "texts"', 'sms = "safe"')
+        + '[routes.safe]\nvia = ["texts", "abroad"]\n[accounts.abroad]\nprovider = "memory"\nfrom = "+15005550007"\n'
+    )
+    key = made(gateway, "--account", "safe")["key"]
+    for provider, status in ((None, 202), ("safe", 202), ("abroad", 403)):
+        body = SMS if provider is None else {**SMS, "provider": provider}
+        assert gateway.post("/v1/communicate/sms", body, key=key).status == status
+
+
 def test_a_key_of_one_sender_may_not_send_as_another(gateway: Gateway) -> None:
     key = made(gateway, "--sender", "+15005550006")["key"]
     one, other = ({"data": {**SMS["data"], "from": number}} for number in ("+15005550006", "+15005550007"))

@@ -199,6 +199,20 @@ def rule_for(config: Config, message: Message) -> Rule | None:
     return next((rule for rule in config.rules if _matches(rule, message)), None)
 
 
+def names_chosen(config: Config, message: Message) -> frozenset[str]:
+    """Return the route, account or provider that a message names, or else those that rules and defaults choose."""
+    if message.provider:
+        return frozenset({message.provider})
+    alone = (
+        (message.stamped(to=(r,), recipients=(r,)) for r in message.recipients)
+        if isinstance(message, Sms)
+        else [message]
+    )
+    default = config.defaults.for_channel(message.channel_name)
+    chosen = (rule.use if (rule := rule_for(config, one)) else default for one in alone)
+    return frozenset(name or "" for name in chosen)
+
+
 def accounts_by_rule(config: Config, message: Message) -> list[tuple[str, ...]]:
     """Return, for each recipient, the accounts that the rules have send to it; none where no rule fits."""
     alone = (message.stamped(to=(r,), recipients=(r,)) for r in message.recipients)

@@ -142,16 +142,18 @@ def key_suspended() -> ApiError:
     )
 
 
-def check_scope(scope: KeyScope, message: Email | Sms, accounts: tuple[str, ...]) -> None:
+def check_scope(
+    scope: KeyScope, message: Email | Sms, accounts: tuple[str, ...], chosen: frozenset[str] = frozenset()
+) -> None:
     """Raise ApiError (403) unless a key of `scope` may send `message`.
 
-    `accounts` are all that it, or a part of it, might go through: the key must be allowed each of them, or the route
-    or provider that the message names itself.
+    `accounts` are all that it, or a part of it, might go through; `chosen` the routes, accounts or providers that the
+    message names, or rules and defaults choose for it. The key must be allowed each of the one or each of the other.
     """
     if scope.channels and message.channel_name not in scope.channels:
         raise forbidden(f"This key may not send {message.channel_name}.")
     own = {*scope.accounts}
-    if own and message.provider not in own and not (accounts and own.issuperset(accounts)):
+    if own and not any(names and own.issuperset(names) for names in (accounts, chosen)):
         raise forbidden("This key may not use that provider or account.")
     sender = message.from_
     if sender is None:

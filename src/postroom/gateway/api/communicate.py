@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
-from postroom.delivery.routing import accounts_by_rule
+from postroom.delivery.routing import accounts_by_rule, names_chosen
 from postroom.errors import PostroomError
 from postroom.gateway.access.keys import check_scope, forbidden
 from postroom.gateway.http.errors import ApiError, from_postroom_error
@@ -125,8 +125,9 @@ class CommunicateApi:
         self._check_provider(message, key)
         by_number = self._quotas.depends_on_numbers(message)
         destinations = self._destinations(message) if key.scope.accounts or by_number else ()
+        chosen = names_chosen(self._room.config, message) if key.scope.accounts else frozenset()
         if key.scope.restricted or message.from_ is not None:
-            check_scope(key.scope, message, destinations)
+            check_scope(key.scope, message, destinations, chosen)
         if by_number:
             self._quotas.check_numbers(message, destinations, accounts_by_rule(self._room.config, message))
         if isinstance(message, Email):
