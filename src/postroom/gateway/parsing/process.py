@@ -6,6 +6,7 @@ import asyncio
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -107,8 +108,14 @@ class ParsingProcess:
             await asyncio.to_thread(pool.shutdown)
 
 
+_NICE = 10
+"""How far the process stands back where there are fewer processors than work: a large body can wait, others cannot."""
+
+
 def _begin() -> None:
-    """Leave signals to the parent, whose end is the end of this process too, even by kill -9."""
+    """Leave signals to the parent, whose end is the end of this process too, even by kill -9; and stand back."""
+    if sys.platform != "win32":
+        os.nice(_NICE)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, name="postroom parent", daemon=True).start()
 
