@@ -108,6 +108,7 @@ WRONG_TOO = {
     "Hurries": (["test_a_replayed_webhook_reads_the_same"], "the same webhook was read as", "never from the clock"),
     "Shrugs": ([CANCELLED], "as if it had not been cancelled", "let CancelledError through"),
     "Waits": (["test_the_timeout_is_kept"], "did not end within", "end within settings.timeout"),
+    "Promises": (["test_a_message_that_is_withdrawn_is_not_sent"], "was answered", "await confirmation()"),
     "Confuses": (["test_messages_sent_at_once_each_get_their_own_answer"], "its result says", "in local variables"),
     "Careless": (["test_an_unknown_setting_is_refused_by_name"], "no_such_setting wrong were taken", "extra = forbid"),
     "HeavySms": (["test_loading_the_provider_brings_in_no_sdk"], "imports iniconfig", "inside the function"),

@@ -166,6 +166,12 @@ class Waits(RightSms):
         return await super().request(*arguments, **named)
 
 
+class Promises(RightSms):
+    """Says that it asks whether a message may still go out, and does not."""
+
+    confirms = True
+
+
 class Confuses(RightSms):
     """Keeps the answer on the transport until it is asked for."""
 

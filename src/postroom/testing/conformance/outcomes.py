@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 
 import pytest
 
 from postroom.errors import DeliveryError, Outcome, PostroomError, Scope
 from postroom.plugin.cancellation import was_handed_over
+from postroom.plugin.confirmation import Withdrawn, confirming
 from postroom.testing.conformance.base import ACCOUNT, Answer, Conformance, FakeT, SettingsT, expect
 from postroom.testing.conformance.fake_provider import DEADLINE
 from postroom.testing.conformance.rule import ConformanceError, rule
@@ -130,6 +132,30 @@ class Outcomes(Conformance[FakeT, SettingsT]):
                 expect(fake.tries == 1, f"a cancelled send was tried {fake.tries} times at the provider")
                 fake.play(Scenario.ACCEPTED)
                 await self.accepted(transport, self.message(1))
+
+    @rule(
+        "with confirms, await confirmation() immediately before the provider could take the message, and let Withdrawn "
+        "through; or leave confirms False, so that the core awaits it before send"
+    )
+    async def test_a_message_that_is_withdrawn_is_not_sent(self) -> None:
+        sent_when_asked: list[int] = []
+
+        async def confirm() -> None:
+            sent_when_asked.append(len(fake.sent))
+            if len(sent_when_asked) == 1:
+                raise Withdrawn
+
+        with self.fake_provider() as fake:
+            async with self.opened(fake) as transport:
+                if not transport.confirms:
+                    return
+                with confirming(confirm):
+                    with suppress(Withdrawn):
+                        answer = await transport.send(self.message(0))
+                        raise ConformanceError(f"a message that was withdrawn was answered {answer!r}")
+                    await self.accepted(transport, self.message(1))
+        expect(sent_when_asked[:2] == [0, 0], "it was asked for after the message had reached the provider")
+        expect(len(fake.sent) == 1, f"{len(fake.sent)} messages reached the provider, not 1")
 
     async def _failure(self, scenario: Scenario) -> tuple[FakeT, DeliveryError]:
         fake, answer = await self._answer(scenario)
