@@ -8,6 +8,8 @@ import threading
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar
 
 from postroom.client import Postroom
+from postroom.config.masking import masked_account, masked_urls
+from postroom.config.urls import config_from_urls
 from postroom.delivery.bulk import MOST_AT_ONCE
 from postroom.errors import PostroomClosed, PostroomError
 
@@ -57,6 +59,7 @@ class SyncPostroom:
         rules: Iterable[Mapping[str, Any]] = (),
         outbox: Mapping[str, Any] | None = None,
     ) -> None:
+        accounts = {name: masked_account(account) for name, account in (accounts or {}).items()}
         self._start(Postroom(config, accounts=accounts, routes=routes, defaults=defaults, rules=rules, outbox=outbox))
 
     @classmethod
@@ -67,7 +70,9 @@ class SyncPostroom:
     @classmethod
     def from_urls(cls, *urls: str, email: str | None = None, sms: str | None = None) -> Self:
         """See `Postroom.from_urls`."""
-        return cls._around(Postroom.from_urls(*urls, email=email, sms=sms))
+        masked = masked_urls(urls, {"email": email, "sms": sms})
+        del urls, email, sms  # no frame of ours keeps a secret in plain text
+        return cls._around(Postroom(config_from_urls(*masked)))
 
     def __enter__(self) -> Self:
         return self

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from postroom import ConfigError, Postroom
+from postroom import ConfigError, Postroom, SyncPostroom
 from postroom.config.load import load_config
 
 CANARY = "canary-s3cret"
@@ -116,6 +116,8 @@ FAULTS: dict[str, Callable[[Path], Any]] = {
     "no URL at all": lambda _: Postroom.from_urls(email=CANARY),
     "a wrong setting in a URL": lambda _: Postroom.from_urls(f"{URL}?hots=1").validate(),
     "a wrong setting in code": lambda _: Postroom(accounts={"main": {**TABLE, "hots": 1}}).validate(),
+    "a wrong part in code, without asyncio": lambda _: SyncPostroom(accounts={"main": TABLE}, routes={"r": {}}),
+    "a port that is none, without asyncio": lambda _: SyncPostroom.from_urls(f"smtp://p:{CANARY}@mx.example.org:port"),
     "a wrong part in code": lambda _: Postroom(accounts={"main": TABLE}, routes={"r": {}}),
 }
 
