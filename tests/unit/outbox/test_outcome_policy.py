@@ -425,6 +425,17 @@ def test_whose_doubt_is_an_account_that_is_gone_waits_for_a_person(policy_of: Ma
     assert (found.status, found.due_at, found.progress) == (Status.IN_DOUBT, NEVER, Progress(pending=()))
 
 
+def test_whose_doubt_is_another_accounts_stays_to_be_tried_there_while_others_go_on_here(policy_of: MakePolicy) -> None:
+    entry = claimed(ANN, BOB, progress=Progress(tried={"a1": [ANN, BOB]}))
+    delivery = DeliveryProgress(entry.message, entry.id)
+    delivery.record(Target("a1", "stage"), AttemptResult((ANN,), datetime.now(UTC), 0.1, LOST))
+    delivery.release((ANN,))
+    delivery.record(Target("a0", "stage"), AttemptResult((BOB,), datetime.now(UTC), 0.1, BUSY))
+    found = policy_of(on_unknown="retry").next(entry, delivery, (BOB,), {})
+    assert (found.status, found.queue) == (Status.RETRYING, "a0/email")
+    assert found.progress == Progress(recipients=(BOB,), rounds=1)
+
+
 @pytest.mark.parametrize("deduplicates", [False, True])
 def test_a_repeat_goes_to_the_same_account_once_no_provider_can_be_at_work_on_the_first_copy(
     policy_of: MakePolicy, stage: ModuleType, monkeypatch: pytest.MonkeyPatch, deduplicates: bool
