@@ -242,15 +242,22 @@ class SqliteStore:
         """See `WorkerStorage.register`."""
         number = await self.write(lambda c: claim.register(c, name))
         self._begun[number] = BegunMarks(path_of_worker(self.path, number))
-        workers = await self.live_workers()
-        for left in marked_workers(self.path):
-            if left not in workers:
-                path_of_worker(self.path, left).unlink(missing_ok=True)
+        await self._remove_old_marks()
         return number
 
     async def heartbeat(self, worker: int) -> bool:
         """See `WorkerStorage.heartbeat`."""
         return await self.write(lambda c: claim.heartbeat(c, worker))
+
+    async def _remove_old_marks(self) -> None:
+        """Remove the marks of workers that are gone: given up in this process, or killed in the middle of a rescue."""
+        # In this order: a worker is listed before it has a file, and may come to be between the two looks.
+        marked = [*marked_workers(self.path), *self._begun]
+        workers = await self.live_workers()
+        for gone in set(marked) - workers.keys():
+            if marks := self._begun.pop(gone, None):
+                marks.remove()
+            path_of_worker(self.path, gone).unlink(missing_ok=True)
 
     async def sign_off(self, worker: int) -> None:
         """See `WorkerStorage.sign_off`."""

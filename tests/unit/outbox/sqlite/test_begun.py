@@ -156,6 +156,21 @@ async def test_files_of_marks_go_with_their_workers(make_outbox: MakeOutbox) -> 
         assert 99 not in set(marked_workers(post.store.path))
 
 
+async def test_a_worker_that_is_given_up_again_and_again_keeps_no_file_open(make_outbox: MakeOutbox) -> None:
+    def open_files() -> int:
+        return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+    async with make_outbox() as post:
+        heir = await post.store.register("w")
+        given_up = await post.store.register("w")
+        before = open_files()
+        for _ in range(20):
+            await post.store.rescue(given_up, 0, heir)
+            given_up = await post.store.register("w")
+        assert open_files() == before
+        assert not await post.store.begin(given_up - 1, 1, 1)
+
+
 async def test_to_begin_costs_no_transaction(make_outbox: MakeOutbox) -> None:
     async with make_outbox() as post:
         for _ in range(50):
