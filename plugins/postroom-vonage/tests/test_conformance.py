@@ -88,11 +88,11 @@ class SignedByFields(SmsConformance):
     unknown_webhook = urlencode(DLR | {"status": "levitated"}).encode()
 
     def signed(self, settings: VonageSettings, body: bytes) -> WebhookRequest:
-        fields = dict(parse_qsl(body.decode(errors="replace")))
+        fields = dict(parse_qsl(body.decode(errors="replace"))) | {"timestamp": str(int(time.time()))}
         secret = settings.signature_secret.get_secret_value()  # type: ignore[union-attr]
         sig = signature(fields, secret, settings.signature_method)
         headers = {"content-type": "application/x-www-form-urlencoded"}
-        return WebhookRequest("POST", URL, headers, body + f"&sig={sig}".encode())
+        return WebhookRequest("POST", URL, headers, body + f"&timestamp={fields['timestamp']}&sig={sig}".encode())
 
     def unsigned(self, request: WebhookRequest) -> WebhookRequest:
         return WebhookRequest("POST", URL, request.headers, request.body.rpartition(b"&sig=")[0])

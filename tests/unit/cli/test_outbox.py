@@ -85,12 +85,17 @@ def test_listing_an_outbox_that_is_not_there_makes_none(box: CommandLine, tmp_pa
 
 
 def test_a_listing_shows_the_newest_first_and_neither_text_nor_credential(box: CommandLine) -> None:
+    box.configure(
+        MEMORY.replace('sms = "box"', 'sms = "texts"')
+        + '[accounts.texts]\nprovider = "twilio"\nfrom = "+15005550006"\n'
+    )
+    credentials = ("--option", f"account_sid=AC{'0' * 32}", "--option", f"auth_token={CANARY}")
     first = enqueue(box)
-    second = enqueue(box, "+442079460958", "--option", f"token={CANARY}")
+    second = enqueue(box, "+442079460958", *credentials)
     done = box("outbox", "list")
     rows = [line.split("\t") for line in done.out.splitlines()]
     assert rows[0][:6] == ["id", "status", "channel", "account", "to", "subject"]
-    assert rows[1][:6] == [second, "queued", "sms", "box", "+442079460958", ""]
+    assert rows[1][:6] == [second, "queued", "sms", "texts", "+442079460958", ""]
     assert rows[2][:6] == [first, "queued", "email", "box", "ann@example.org", "Order 7"]
     for shown in (
         done,
