@@ -164,7 +164,7 @@ def test_a_report_that_says_it_is_too_large_gets_the_same_answer_everywhere(gate
 def half_a_report(gateway: Gateway, account: str, body: bytes, **headers: str) -> socket.socket:
     """Send a report whose body never ends."""
     client = socket.create_connection(("127.0.0.1", gateway.port), timeout=30)
-    lines = {"Host": "x", "Content-Length": "1048576", "X-Twilio-Signature": "x"} | headers
+    lines = {"Host": "x", "Content_Length": "1048576", "X_Twilio_Signature": "x"} | headers
     head = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in lines.items())
     client.sendall(f"POST /v1/webhooks/{account} HTTP/1.1\r\n{head}\r\n".encode() + body)
     return client
