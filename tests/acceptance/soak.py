@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 import random
 import shutil
 import sys
@@ -140,6 +141,7 @@ def main() -> int:
     given = parser.parse_args()
     folder = given.folder or Path(tempfile.gettempdir()) / f"postroom-soak-{given.seed}"
     folder.mkdir(parents=True)
+    logging.basicConfig(filename=folder / "accepting.log", level=logging.WARNING)
     report, violations = asyncio.run(soak(folder, minutes=given.minutes, rate=given.rate, seed=given.seed))
     print(json.dumps(report, indent=1))
     if violations:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 import random
 import shutil
 import sys
@@ -75,6 +76,7 @@ def main() -> int:
     given = parser.parse_args()
     folder = given.folder or Path(tempfile.gettempdir()) / f"postroom-torture-{given.seed}"
     folder.mkdir(parents=True)
+    logging.basicConfig(filename=folder / "accepting.log", level=logging.WARNING)
     report, violations = asyncio.run(torture(folder, messages=given.messages, seed=given.seed))
     print(json.dumps(report, indent=1))
     if violations:
