@@ -25,6 +25,9 @@ SAFETY = 1.0
 SOON = 0.003
 """Seconds from a write to the first look; a commit shows only once it is synced."""
 
+MOST_BEFORE_IT_SHOWS = 0.01
+"""Seconds between two looks after a write of which no commit is to be seen yet."""
+
 
 class Changes:
     """Wakes whoever waits for a change of the file whose WAL is at `wal`. `clock` gives monotonic seconds.
@@ -79,7 +82,10 @@ class Changes:
         now = self._clock()
         if self._watch is None:
             return min(max((now - self._changed_at) / 100, SHORTEST), LONGEST)
-        return min(max((now - self._written_at) / 2, SOON), SAFETY)
+        since = now - self._written_at
+        pause = min(max(since / 2, SOON), SAFETY)
+        to_be_seen = self._changed_at < self._written_at and since < SAFETY
+        return min(pause, MOST_BEFORE_IT_SHOWS) if to_be_seen else pause
 
     def _keep_watching(self) -> None:
         """Have a watch in the loop that runs; where there is none, try again now and then."""
@@ -101,7 +107,7 @@ class Changes:
             watch.close()
             raise
         self._watch, self._loop = watch, loop
-        self._written_at = self._clock()  # whatever was written just before it listened
+        self._written_at = self._changed_at = self._clock()  # something may have been written just before it listened
 
     def _on_written(self) -> None:
         assert self._watch

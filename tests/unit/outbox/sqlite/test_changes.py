@@ -16,7 +16,7 @@ import pytest
 from engines.process import Clock, MakeOutbox, Process
 
 from postroom import Email
-from postroom.outbox.sqlite.changes import LONGEST, SAFETY, SHORTEST, SOON, Changes
+from postroom.outbox.sqlite.changes import LONGEST, MOST_BEFORE_IT_SHOWS, SAFETY, SHORTEST, SOON, Changes
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="inotify is Linux's")
 WRITER = """
@@ -192,4 +192,12 @@ async def test_looks_come_soon_after_a_write_and_then_further_and_further_apart(
             clock.now += pause
             looks += 1
         assert looks < 20
+        watching.note()
+        clock.now += 1.0
+        wal.write_bytes(b"x")
+        await watching.wait()
+        for after in (0.1, 0.5, 0.9):
+            assert pause_at(watching, watching._written_at + after) == MOST_BEFORE_IT_SHOWS, "its commit does not show"
+        watching.note()
+        assert watching._pause() > MOST_BEFORE_IT_SHOWS
     watching.close()
