@@ -19,6 +19,7 @@ OF_SEVERAL_MODULES = {
     "outbox/test_holds.py",
     "outbox/test_machine.py",
     "outbox/test_reconciling.py",
+    "outbox/test_reports_in_any_order.py",
     "outbox/test_store.py",
     "registry/test_extension_loading.py",
     "registry/test_plugin_trust.py",

@@ -1,7 +1,8 @@
 """Providers and extensions whose behaviour a test scripts: they stand where a real plugin would.
 
 `stage` can do everything; `stage-plain` has no features; `stage-whole` cannot narrow an e-mail to some of its
-recipients; `stage-batch` takes 1,000 messages a call; `stage-pairs` takes SMS to two recipients at most.
+recipients; `stage-batch` takes 1,000 messages a call; `stage-pairs` takes SMS to two recipients at most; `stage-asks`
+can say what became of a message.
 """
 
 from __future__ import annotations
@@ -33,12 +34,13 @@ async def accept(message):
 class Script:
     """What a transport does, and what was asked of it: one tuple of messages per call."""
 
-    def __init__(self, act=accept, *, many=None, opening=None, closing=None, validate=None) -> None:
+    def __init__(self, act=accept, *, many=None, opening=None, closing=None, validate=None, found=None) -> None:
         self.act = act
         self.many = many
         self.opening = opening
         self.closing = closing
         self.validate = validate
+        self.found = found
         self.calls = []
         self.settings_seen = []
         self.opened = 0
@@ -97,6 +99,9 @@ class _Acting:
         self.script.calls.append(tuple(batch))
         return await self.script.many(batch)
 
+    async def reconcile(self, attempt):
+        return await self.script.found(attempt) if self.script.found else None
+
     def parse_webhook(self, request):
         if request.headers.get("x-stage-signature") != "signed":
             raise SignatureInvalid("stage: the report is not signed; send x-stage-signature: signed")
@@ -135,6 +140,10 @@ whole = _provider(Capabilities(features=EMAIL_FEATURES), Capabilities(features=S
 batch = _provider(
     Capabilities(features=EMAIL_FEATURES, partial_envelope=True, max_batch=1000),
     Capabilities(features=SMS_FEATURES, max_recipients=1, max_batch=1000),
+)
+asks = _provider(
+    Capabilities(features=EMAIL_FEATURES, partial_envelope=True, reconciles=True),
+    Capabilities(features=SMS_FEATURES, max_recipients=1, reconciles=True),
 )
 pairs = _provider(
     Capabilities(features=EMAIL_FEATURES, partial_envelope=True, max_recipients=2),
