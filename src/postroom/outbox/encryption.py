@@ -61,6 +61,8 @@ class CredentialCipher:
     def _key_of_file(self, *, make: bool) -> bytes:
         if make:
             self._make_file()
+            # Whoever made it: without its name on disk, what is encrypted now could not be read after a crash.
+            sync_folder(self._file)
         ensure_private(self._file)
         try:
             text = self._file.read_text(encoding="ascii").strip()
@@ -84,6 +86,17 @@ class CredentialCipher:
         with suppress(FileExistsError):
             self._file.hardlink_to(fresh)
         fresh.unlink()
+
+
+def sync_folder(path: Path) -> None:
+    """Have the name of a new file on disk (fsync of its folder), where the system has that."""
+    if os.name != "posix":
+        return
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _key_of_environment() -> bytes | None:

@@ -134,7 +134,8 @@ class Outbox:
     async def retry(self, message_id: str, *, tenant: str | None = None) -> Receipt:
         """Send again now what failed, expired, was cancelled, is held, waits, or is in doubt.
 
-        Those recipients who were accepted are left out. For a `tenant` what a quota or an operator holds stays held,
+        Those recipients who were accepted are left out. Raises StateConflict for one whose time is over: it would
+        expire at once. For a `tenant` what a quota or an operator holds stays held,
         whatever was done with it meanwhile.
         """
         return await self._change(message_id, Transition.REQUEUE, tenant)

@@ -239,6 +239,7 @@ class StoredMessage:
     has_credentials: bool = False
     due_at: float = NEVER
     recipients: tuple[str, ...] = ()
+    expires_at: float = NEVER
 
 
 class AccountHealth(Record):

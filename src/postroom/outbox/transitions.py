@@ -71,6 +71,10 @@ def transitioned(
     progress = _with_hold(message)
     if transition in _SENDS_AGAIN:
         _check_complete(message)
+        if message.expires_at <= now:
+            raise StateConflict(
+                f"message {message.id} would expire at once, since its time is over; send it as a new message"
+            )
         held_until = progress.held_until if by_tenant else NOW
         if held_until > now:
             if message.receipt.status is Status.HELD:

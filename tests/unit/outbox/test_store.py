@@ -19,6 +19,7 @@ from postroom import (
     OutboxError,
     Receipt,
     Sms,
+    StateConflict,
     Status,
 )
 from postroom.outbox.records import EnqueueResult
@@ -283,3 +284,17 @@ class TestReports:
             late = await post.outbox.record(self.event(EventType.DELIVERED, message_id=receipt.id))
             assert late is not None
             assert late.status is Status.BOUNCED
+
+
+async def test_a_message_whose_time_is_over_cannot_be_sent_again(make_outbox: MakeOutbox, stage: ModuleType) -> None:
+    script = stage.Script()
+    async with make_outbox(script, outbox={"expires_after": 60}) as post:
+        accepted = await post.add(email())
+        await post.outbox.cancel(accepted.id)
+        assert (await post.outbox.retry(accepted.id)).status is Status.QUEUED
+        await post.work(after=61)
+        assert (await post.receipt(accepted)).status is Status.EXPIRED
+        with pytest.raises(StateConflict, match="its time is over; send it as a new message"):
+            await post.outbox.retry(accepted.id)
+        assert (await post.receipt(accepted)).status is Status.EXPIRED
+    assert script.calls == []

@@ -41,7 +41,7 @@ def retry(
     as_json: AsJson = False,
     config_file: ConfigFile = None,
 ) -> None:
-    """Send messages again, now: those named, or of those chosen the ones that failed or expired.
+    """Send messages again, now: those named, or of those chosen the ones that failed.
 
     Recipients who were accepted are left out. What was cancelled, is held, waits, or is in doubt is sent by its id, or
     with --status.
@@ -50,7 +50,7 @@ def retry(
         from postroom.outbox.states import Transition
         from postroom.receipts import Status
 
-        usual = {Status.FAILED, Status.EXPIRED}
+        usual = {Status.FAILED}
         change = Change("retry", Transition.REQUEUE, usual, message_ids or [], options)
         change.run(config_file or context.obj, as_json=as_json)
 

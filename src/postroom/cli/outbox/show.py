@@ -90,7 +90,7 @@ def _next_step(receipt: Receipt) -> str | None:
     return {
         "in_doubt": f"look for it at the provider, then: postroom outbox resolve {receipt.id} sent|failed|retry",
         "failed": f"to send it again: postroom outbox retry {receipt.id}",
-        "expired": f"to send it again: postroom outbox retry {receipt.id}",
+        "expired": "its time is over; send it as a new message",
         "held": f"to let it go: postroom outbox retry {receipt.id}",
     }.get(receipt.status)
 

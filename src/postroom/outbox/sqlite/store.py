@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from postroom.errors import OutboxError, PostroomError
-from postroom.outbox.encryption import CredentialCipher
+from postroom.outbox.encryption import CredentialCipher, sync_folder
 from postroom.outbox.private_files import ensure_private
 from postroom.outbox.records import ClaimedMessage, Exchange
 from postroom.outbox.serialization import serialize
@@ -389,6 +389,7 @@ class SqliteStore:
         """Make the file its owner's alone, or an older one so; what SQLite puts beside it takes the same rights."""
         with suppress(OSError):
             os.close(os.open(self.path, os.O_CREAT | os.O_EXCL, 0o600))
+            sync_folder(self.path)
         for suffix in ("", "-wal", "-shm"):
             ensure_private(self.path.with_name(self.path.name + suffix))
 

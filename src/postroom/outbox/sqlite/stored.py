@@ -46,7 +46,7 @@ def stored(connection: sqlite3.Connection, condition: str, values: dict[str, obj
         row = connection.execute(f"{_STORED} WHERE {condition}", values).fetchone()
     if row is None:
         return None
-    seq, id_, channel, status, receipt, queue, progress, due_at, body, has_body, has_credentials = row
+    seq, id_, channel, status, receipt, queue, progress, due_at, expires_at, body, has_body, has_credentials = row
     return StoredMessage(
         seq=seq,
         id=id_,
@@ -56,12 +56,13 @@ def stored(connection: sqlite3.Connection, condition: str, values: dict[str, obj
         has_body=bool(has_body),
         has_credentials=bool(has_credentials),
         due_at=due_at,
+        expires_at=expires_at,
         recipients=recipients_of(Channel(channel), body) if body else (),
     )
 
 
 _STORED = (
-    "SELECT seq, id, channel, status, receipt, queue, progress, due_at, "
+    "SELECT seq, id, channel, status, receipt, queue, progress, due_at, expires_at, "
     f"CASE WHEN status NOT IN {quoted(frozenset({Status.SENT, Status.DELIVERED, Status.BOUNCED}))} THEN body END, "
     "body IS NOT NULL, options IS NOT NULL FROM messages LEFT JOIN bodies USING (seq)"
 )

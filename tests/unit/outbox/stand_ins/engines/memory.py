@@ -149,6 +149,7 @@ class Row:
             credentials,
             self.due_at,
             recipients,
+            self.new.expires_at,
         )
 
     def claimed(self) -> ClaimedMessage:
