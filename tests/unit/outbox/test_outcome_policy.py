@@ -555,7 +555,7 @@ def test_what_nobody_can_read_is_set_aside_with_the_reason(
     assert (found.receipt.id, found.receipt.channel, found.receipt.status) == ("m1", Channel.EMAIL, status)
     assert found.receipt.account == "a0"
     [note] = found.receipt.recipients
-    assert (note.outcome, note.code, note.detail) == (outcome, error.code, "its key is gone")
+    assert (note.address, note.outcome, note.code, note.detail) == ("", outcome, error.code, "its key is gone")
 
 
 @pytest.mark.parametrize(
