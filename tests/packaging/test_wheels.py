@@ -74,7 +74,8 @@ def information(dist: Path, name: str, file: str) -> str:
 def test_a_wheel_holds_every_file_of_its_package_and_nothing_else(dist: Path, name: str) -> None:
     package = name.replace("-", "_")
     source = (ROOT if name == "postroom" else ROOT / "plugins" / name) / "src"
-    there = {str(path.relative_to(source)) for path in source.rglob("*") if path.suffix in {".py", ".typed", ".txt"}}
+    files = (path.relative_to(source) for path in source.rglob("*") if path.is_file())
+    there = {str(path) for path in files if path.parts[0] == package and "__pycache__" not in path.parts}
     with wheel(dist, name) as archive:
         held = {entry for entry in archive.namelist() if not entry.endswith("/") and ".dist-info/" not in entry}
     assert held == there

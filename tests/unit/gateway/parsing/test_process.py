@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import time
@@ -12,6 +13,7 @@ from contextlib import aclosing
 from typing import Any
 
 import pytest
+from tests.growth import TRIES
 
 from postroom import Attachment, Email, Sms
 from postroom.config.gateway import GatewaySettings
@@ -106,14 +108,27 @@ COSTLY = {
 
 @pytest.mark.parametrize("body", COSTLY.values(), ids=COSTLY)
 async def test_others_go_on_while_a_large_body_is_parsed(parser: MessageParser, body: bytes) -> None:
-    """Held against what the same body costs where it is parsed, in processor time of a thread."""
+    """Held against what the same body costs where it is parsed, in processor time of a thread.
+
+    The least of several tries counts, and what other tests have left is kept from the collector, which takes longer
+    to go through it than the body costs.
+    """
     cost = await asyncio.to_thread(_cost, body)
+    gc.collect()
+    gc.freeze()
+    try:
+        assert min([await _longest_wait(parser, body) for _ in range(TRIES)]) < cost / 4
+    finally:
+        gc.unfreeze()
+
+
+async def _longest_wait(parser: MessageParser, body: bytes) -> float:
     watch = asyncio.create_task(_longest_step())
     await asyncio.sleep(0)
     with contextlib.suppress(ApiError):
         await parser.batch(body, False, "emails", parse_email)
     watch.cancel()
-    assert await watch < cost / 4
+    return await watch
 
 
 def _cost(body: bytes) -> float:
