@@ -29,7 +29,9 @@ STUCK_AFTER = 5.0
 _WAL_BYTES = 67_108_864
 """What the WAL is cut back to after a checkpoint; without it, it stays as large as it ever was."""
 
-_CACHE_KIB = 32_768
+_WRITER_CACHE_KIB = 16_384
+_READER_CACHE_KIB = 2_048
+"""What a connection keeps of the file in memory. A reader's is thrown away whenever another connection has written."""
 
 
 @dataclass(slots=True)
@@ -40,15 +42,20 @@ class _Request:
     error: BaseException | None = None
 
 
-def connect(path: Path, *, any_thread: bool = False, busy_timeout: float = BUSY_TIMEOUT) -> sqlite3.Connection:
-    """Open the file: WAL, and every commit on disk before it returns (synchronous=FULL)."""
+def connect(
+    path: Path, *, any_thread: bool = False, busy_timeout: float = BUSY_TIMEOUT, writes: bool = False
+) -> sqlite3.Connection:
+    """Open the file: WAL, and every commit on disk before it returns (synchronous=FULL).
+
+    `writes` says that this is the connection through which this process writes.
+    """
     try:
         connection = sqlite3.connect(path, timeout=busy_timeout, isolation_level=None, check_same_thread=not any_thread)
         [mode] = connection.execute("PRAGMA journal_mode = WAL").fetchone()
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
         connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        connection.execute(f"PRAGMA cache_size = -{_WRITER_CACHE_KIB if writes else _READER_CACHE_KIB}")
     except sqlite3.Error as error:
         raise explained(error, path) from error
     if mode != "wal":

@@ -397,7 +397,7 @@ class SqliteStore:
         if not self.path.parent.is_dir():
             raise OutboxError(f"{self.path}: its folder does not exist; make it, or name another in [outbox] url")
         self._make_private()
-        connection = connect(self.path, any_thread=True, busy_timeout=self._busy_timeout)
+        connection = connect(self.path, any_thread=True, busy_timeout=self._busy_timeout, writes=True)
         try:
             prepare(connection, self.path)
             self.secret = insert.salt(connection)
