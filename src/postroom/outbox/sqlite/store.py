@@ -282,9 +282,9 @@ class SqliteStore:
         marks = path_of_worker(self.path, dead)
 
         # Inside the transaction: the other can show no life any more, and its messages have no other owner yet.
-        def operation(connection: sqlite3.Connection) -> tuple[list[Row], set[Claim] | None]:
+        def operation(connection: sqlite3.Connection) -> tuple[list[Row], set[Claim] | None] | None:
             if not claim.give_up(connection, dead, heartbeats, worker):
-                return [], None
+                return None
             begun, rows = revoke(marks), claim.take_over(connection, dead, worker)
             claims = [claim.claim_of(row) for row in rows]
             heir = self._begun[worker]
@@ -293,7 +293,10 @@ class SqliteStore:
                 raise OutboxError(f"{self.path}: worker {worker} is given up itself, and takes nothing over")
             return rows, begun
 
-        rows, begun = await self.write(operation)
+        taken_over = await self.write(operation)
+        if taken_over is None:
+            return ()
+        rows, begun = taken_over
         marks.unlink(missing_ok=True)
         claimed = await self._claimed(rows)
         return [_marked(each, begun=begun is None or (each.seq, each.attempts) in begun) for each in claimed]
