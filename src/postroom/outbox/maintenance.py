@@ -65,9 +65,12 @@ class Maintenance:
                 async with asyncio.timeout(pause):
                     await stop.wait()
 
-    async def may_be_rescued(self) -> bool:
-        """Whether messages are in the hands of a worker that has not shown since this one began that it lives."""
-        return bool(await self._store.busy_workers() - self._alive - {self._lease.worker})
+    async def anything_in_hand(self) -> bool:
+        """Whether this worker has messages in hand, or one that has not shown since this one began that it lives.
+
+        Its own count: of those that it is taking over right now, it alone knows that they are not done.
+        """
+        return bool(await self._store.busy_workers() - self._alive)
 
     async def tidy(self) -> None:
         """Bring back what was planned ahead, end what has expired, and remove what need not be kept any more."""

@@ -118,11 +118,16 @@ class Worker:
                 continue
             if got_any or self._in_flight.unwritten:
                 continue
-            done = self._until_empty and self._nothing_due and not self._in_flight.under_way
-            if done and not await self._maintenance.may_be_rescued():
+            if self._until_empty and await self._is_over():
                 await self._maintenance.tidy()
                 return
             await self._rest()
+
+    async def _is_over(self) -> bool:
+        """Whether nothing is left to do; what maintenance takes over while this is asked is."""
+        if not self._nothing_due or self._in_flight.under_way or await self._maintenance.anything_in_hand():
+            return False
+        return not (self._in_flight.under_way or self._in_flight.unwritten)
 
     async def _tick(self) -> bool:
         """Write what is done, and take what may be started now, in one transaction; False when neither was any."""

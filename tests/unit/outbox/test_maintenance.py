@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
 import pytest
 from engines.holding import Holding
@@ -226,3 +228,37 @@ async def until_all(post: Process, status: Status, count: int) -> None:
     async with asyncio.timeout(60):
         while (await post.outbox.stats()).states != {status: count}:
             await asyncio.sleep(0.005)
+
+
+class Asked(Holding):
+    """Says when it was asked who has messages in hand, with the answer to `rescue` still on its way."""
+
+    def __init__(self, store: Any) -> None:
+        super().__init__(store, "rescue")
+        self.asked = asyncio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        found = super().__getattr__(name)
+        return self._noted(found) if name == "busy_workers" else found
+
+    def _noted(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        async def noted() -> Any:
+            answer = await method()
+            if self.reached.is_set():
+                self.asked.set()
+            return answer
+
+        return noted
+
+
+async def test_a_run_until_empty_does_what_it_has_just_taken_over(make_outbox: MakeOutbox, stage: ModuleType) -> None:
+    async with make_outbox(outbox={"lease": 0.3}) as post:
+        left = await post.add(email())
+        dead = await post.store.register("dead")
+        await post.store.exchange(dead, [], [], {"a0/email": ClaimLimit(1, 1)})
+        post.outbox.store = asked = Asked(post.store)
+        work = asyncio.create_task(post.work())
+        await asked.asked.wait()
+        asked.go_on.set()
+        await work
+        assert (await post.receipt(left)).status is Status.SENT

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from random import Random
 from typing import Any
 
 import pytest
@@ -111,7 +112,7 @@ class ReportsMachine(RuleBasedStateMachine):
         self.process = Process(config, self.engine(), self.clock)
         self.store, self.outbox = self.process.store, self.process.outbox
         self.executor = MessageExecutor(
-            self.process.accounts, self.process.router, self.process.settings, clock=self.clock
+            self.process.accounts, self.process.router, self.process.settings, clock=self.clock, rng=Random(1)
         )
         self.workers = [self.run(self.store.register("w")) for _ in range(2)]
         self.claimed: defaultdict[int, list[ClaimedMessage]] = defaultdict(list)
