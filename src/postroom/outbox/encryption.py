@@ -48,7 +48,7 @@ class CredentialCipher:
         except InvalidTag:
             raise OutboxError(
                 f"message {message_id}: its credentials cannot be decrypted; give {KEY_VARIABLE} the value it had when "
-                f"the message was accepted, or put {self._file} back"
+                f"the message was accepted, or put {self._file} back, and let it go: postroom outbox retry {message_id}"
             ) from None
         found: dict[str, str] = json.loads(text)
         return found

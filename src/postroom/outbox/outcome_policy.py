@@ -194,6 +194,8 @@ class OutcomePolicy:
 
     def unreadable(self, entry: UnreadableMessage) -> Settlement:
         """Set a message aside for a person that nobody can read any more; in doubt when it may have been sent."""
+        if entry.locked:
+            return self._locked(entry)
         status, outcome = Status.FAILED, Outcome.PERMANENT
         if entry.in_doubt:
             status, outcome = Status.IN_DOUBT, Outcome.UNKNOWN
@@ -206,6 +208,24 @@ class OutcomePolicy:
             recipients=(note,),
         )
         return Settlement(entry.seq, entry.attempts, status, receipt, entry.queue, entry.route)
+
+    def _locked(self, entry: UnreadableMessage) -> Settlement:
+        """Hold a message whose credentials this worker has no key for: they stay, and so does all that is known of it.
+
+        One in doubt stays so; a worker with the right key may ask about it later.
+        """
+        status, due_at, outcome = Status.HELD, NEVER, Outcome.TRANSIENT
+        if entry.in_doubt:
+            status, due_at, outcome = Status.IN_DOUBT, self.clock() + QUESTIONS[0], Outcome.UNKNOWN
+        note = RecipientResult(address="", outcome=outcome, code=entry.error.code, detail=str(entry.error))
+        before = entry.receipt or Receipt(
+            id=entry.id, channel=entry.channel, status=status, account=account_of(entry.queue)
+        )
+        known = tuple(result for result in before.recipients if result.address)
+        receipt = before.model_copy(update={"status": status, "recipients": (*known, note)})
+        return Settlement(
+            entry.seq, entry.attempts, status, receipt, entry.queue, entry.route, due_at=due_at, progress=entry.progress
+        )
 
     def settled(self, entry: ClaimedMessage, delivery: DeliveryProgress, status: Status) -> Settlement:
         return Settlement(

@@ -123,9 +123,10 @@ class ClaimedMessage:
 
 @dataclass(frozen=True, slots=True)
 class UnreadableMessage:
-    """A claimed message that cannot be read back: its row was changed or damaged, or its key is gone.
+    """A claimed message that cannot be read back: its row was changed or damaged, or its credentials need another key.
 
-    `in_doubt`: it may have been handed over before.
+    `in_doubt`: it may have been handed over before. `locked`: all but its credentials can be read, which `receipt` and
+    `progress` then are.
     """
 
     seq: int
@@ -136,6 +137,9 @@ class UnreadableMessage:
     attempts: int
     error: PostroomError
     in_doubt: bool = False
+    locked: bool = False
+    receipt: Receipt | None = None
+    progress: Progress = field(default_factory=Progress)
 
 
 class IdKind(StrEnum):

@@ -103,10 +103,11 @@ def claimed_of(
     """Read a claimed row back."""
     (seq, id_, channel, status, queue, route, attempts, crashes, expires_at, begun_at, single_round, size,
      progress, receipt, body, encrypted) = row  # fmt: skip
+    doubted = status == Status.IN_DOUBT or _may_be_out(receipt)
     try:
-        options = cipher.decrypt(bytes.fromhex(encrypted), id_) if encrypted else {}
+        options, locked = _opened(cipher, encrypted, id_)
         files = dict(connection.execute(_FILES, (seq,)).fetchall()) if '"attachments":' in body else {}
-        return ClaimedMessage(
+        message = ClaimedMessage(
             seq=seq,
             id=id_,
             status=Status(status),
@@ -122,13 +123,41 @@ def claimed_of(
             progress=load_progress(progress),
             receipt=Receipt.model_validate_json(receipt) if receipt else None,
         )
+        return message if locked is None else _locked(message, locked, in_doubt=doubted)
     except PostroomError as error:
         unreadable = error
     except (ValueError, TypeError, KeyError, sqlite3.Error) as error:
         unreadable = OutboxError(f"message {id_} cannot be read back from the outbox ({type(error).__name__})")
     known = Channel(channel) if channel in set(Channel) else Channel.EMAIL
-    doubted = status == Status.IN_DOUBT or _may_be_out(receipt)
     return UnreadableMessage(seq, str(id_), known, queue, route, attempts, unreadable, in_doubt=doubted)
+
+
+def _opened(cipher: CredentialCipher, encrypted: str | None, id_: str) -> tuple[dict[str, str], PostroomError | None]:
+    """Return a message's credentials, or the error of a key that is missing or another one."""
+    if not encrypted:
+        return {}, None
+    sealed = bytes.fromhex(encrypted)
+    try:
+        return cipher.decrypt(sealed, id_), None
+    except PostroomError as error:
+        return {}, error
+
+
+def _locked(message: ClaimedMessage, error: PostroomError, *, in_doubt: bool) -> UnreadableMessage:
+    """Return what can be said of a message without its credentials."""
+    return UnreadableMessage(
+        message.seq,
+        message.id,
+        message.message.channel_name,
+        message.queue,
+        message.route,
+        message.attempts,
+        error,
+        in_doubt=in_doubt,
+        locked=True,
+        receipt=message.receipt,
+        progress=message.progress,
+    )
 
 
 def _may_be_out(receipt: str | bytes | None) -> bool:
