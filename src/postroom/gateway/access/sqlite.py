@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Self
 
 from postroom.gateway.access.keys import ApiKey, KeyScope
 from postroom.gateway.access.sliding_window import SlidingWindow
-from postroom.outbox.sqlite.database import connect
+from postroom.outbox.sqlite.database import connect, explained
 from postroom.outbox.sqlite.store import SqliteStore
 
 if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from postroom.gateway.access.storage import Counter, KeyMark, T
     from postroom.outbox.storage import Store
@@ -61,20 +62,22 @@ class SqliteAccessStorage:
 
     async def find_key(self, digest: str) -> ApiKey | None:
         # Read on the event loop: a few microseconds each, where a thread would cost a hundred.
-        version = self._reader.execute("PRAGMA data_version").fetchone()[0]
-        if version != self._data_version:  # somebody wrote, maybe about a key
-            self._cached.clear()
-            self._data_version = version
-        found = self._cached.get(digest)
-        if found is None:
-            row = self._reader.execute(f"{_SELECT_KEYS} WHERE digest = ?", [digest]).fetchone()
-            if row is None:
-                return None
-            found = self._cached[digest] = _key(row)
-        return found
+        with self._explained():
+            version = self._reader.execute("PRAGMA data_version").fetchone()[0]
+            if version != self._data_version:  # somebody wrote, maybe about a key
+                self._cached.clear()
+                self._data_version = version
+            found = self._cached.get(digest)
+            if found is None:
+                row = self._reader.execute(f"{_SELECT_KEYS} WHERE digest = ?", [digest]).fetchone()
+                if row is None:
+                    return None
+                found = self._cached[digest] = _key(row)
+            return found
 
     async def list_keys(self) -> list[ApiKey]:
-        return [_key(row) for row in self._reader.execute(f"{_SELECT_KEYS} ORDER BY created_at, id")]
+        with self._explained():
+            return [_key(row) for row in self._reader.execute(f"{_SELECT_KEYS} ORDER BY created_at, id")]
 
     async def add_key(self, key: ApiKey) -> None:
         row = (key.id, key.name, key.digest, key.scope.model_dump_json(), key.created_at.timestamp())
@@ -118,6 +121,13 @@ class SqliteAccessStorage:
     def _reader(self) -> sqlite3.Connection:
         assert self._connection is not None, "the access storage is not open"
         return self._connection
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise explained(error, self._store.path) from error
 
     async def _changes(self, statement: str, *values: object) -> bool:
         return await self._store.write(lambda connection: connection.execute(statement, values).rowcount > 0)

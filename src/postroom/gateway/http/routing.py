@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
 from starlette.routing import compile_path
 
-from postroom.gateway.http.errors import ApiError
+from postroom.errors import PostroomError
+from postroom.gateway.http.errors import ApiError, from_postroom_error
 from postroom.gateway.http.requests import state_of
 from postroom.gateway.http.responses import error_response
 
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+_log = logging.getLogger("postroom.gateway")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +83,11 @@ class Router:
         except ApiError as error:
             state.error = error.code
             response = error_response(error)
+        except PostroomError as error:  # such as of a full disk, or a file that others keep locked
+            refused = from_postroom_error(error)
+            _log.error("request %s: %s", state.id, error)
+            state.error = refused.code
+            response = error_response(refused)
         await response(scope, receive, send)
 
     def _find(self, scope: Scope) -> Route:

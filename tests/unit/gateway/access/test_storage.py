@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from postroom import OutboxError
 from postroom.config.gateway import Limit
+from postroom.config.outbox import OutboxSettings
+from postroom.gateway.access.factory import access_storage_of
 from postroom.gateway.access.keys import KeyScope
 from postroom.gateway.access.sliding_window import SlidingWindow
 from postroom.gateway.access.storage import AccessStorage, Counter
+from postroom.outbox.factory import open_store
 
 if TYPE_CHECKING:
     from tests.unit.gateway.access.conftest import MakeKey
@@ -121,3 +128,17 @@ async def test_it_answers_a_ping_and_has_a_secret(storage: AccessStorage) -> Non
     await storage.ping()
     assert len(storage.secret) >= 16
     await storage.open()  # again
+
+
+async def test_a_file_that_cannot_be_read_is_an_error_of_the_outbox(tmp_path: Path) -> None:
+    path = tmp_path / "postroom.db"
+    store = open_store(OutboxSettings.model_validate({"url": f"sqlite:///{path}"}))
+    storage = access_storage_of(store)
+    await storage.open()
+    with closing(sqlite3.connect(path)) as other, other:
+        other.execute("DROP TABLE api_keys")
+    for asked in (storage.find_key("digest"), storage.list_keys()):
+        with pytest.raises(OutboxError):
+            await asked
+    await storage.close()
+    await store.close()

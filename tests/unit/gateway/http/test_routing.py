@@ -9,6 +9,7 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import Response
 
+from postroom import OutboxError
 from postroom.gateway.http.errors import ApiError
 from postroom.gateway.http.requests import RequestState
 from postroom.gateway.http.responses import JsonResponse
@@ -27,6 +28,10 @@ async def fail(request: Request) -> Response:
     raise ApiError(409, "state_conflict", f"not {request.method}")
 
 
+async def stand_still(request: Request) -> Response:
+    raise OutboxError("outbox.db: database or disk is full; nothing was accepted, make room")
+
+
 ROUTES = [
     Route(method=method, path=path, endpoint=endpoint, tag="", response="application/json")
     for method, path, endpoint in (
@@ -34,6 +39,7 @@ ROUTES = [
         ("POST", "/things", fail),
         ("GET", "/things/{id}", show),
         ("POST", "/things/{id}/end", show),
+        ("POST", "/full", stand_still),
     )
 ]
 
@@ -96,3 +102,10 @@ async def test_an_error_of_an_endpoint_is_its_answer_and_is_kept_for_the_log() -
 
 def test_the_first_line_of_an_endpoints_docstring_is_its_summary() -> None:
     assert [route.summary for route in ROUTES[:2]] == ["Show what was asked for", ""]
+
+
+async def test_what_the_store_cannot_do_now_is_a_503_that_says_when_to_come_again() -> None:
+    status, body, headers, state = await answer("POST", "/full")
+    assert (status, headers["retry-after"]) == (503, "5")
+    assert body["error"] == state.error == "outbox_error"
+    assert "disk is full" in body["message"]
