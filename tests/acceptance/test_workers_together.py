@@ -56,6 +56,7 @@ async def freeze(worker: Process, outbox: Path) -> None:
     with closing(sqlite3.connect(outbox, isolation_level=None, timeout=0.05)) as probe:
         while True:
             worker.signal(signal.SIGSTOP)
+            await until(lambda: stands_still(worker.pid))
             try:
                 probe.execute("BEGIN IMMEDIATE")
             except sqlite3.OperationalError:
@@ -64,6 +65,14 @@ async def freeze(worker: Process, outbox: Path) -> None:
             else:
                 probe.execute("ROLLBACK")
                 return
+
+
+def stands_still(pid: int) -> bool:
+    """Whether every thread of a process is stopped: the signal is sent, and one of them may take the lock still."""
+    states = [
+        task.joinpath("stat").read_text().rpartition(")")[2].split()[0] for task in Path(f"/proc/{pid}/task").iterdir()
+    ]
+    return {*states} <= {"T", "t"}
 
 
 def numbers(outbox: Path) -> set[int]:
