@@ -142,14 +142,14 @@ async def _found(config: Path, expected: dict[str, dict[str, str]], servers: dic
     return report
 
 
-def broken(report: dict[str, Any]) -> list[Any]:
+def broken(report: dict[str, Any], *, never_begun: float = NEVER_BEGUN) -> list[Any]:
     """Name the promises that the report shows broken."""
     accounts = {name: report[name] for name in ("mail", "careful", "texts")}
     found = [name for name in ("missing", "lost", "unlisted") if report[name]]
     found += [f"{name} {what}" for name, seen in accounts.items() for what in ("foreign", "unsettled") if seen[what]]
     found += [f"{name} repeated" for name in ("careful", "texts") if accounts[name]["repeated"]]
     doubted = sum(seen["in_doubt"] for seen in accounts.values())
-    if sum(seen["never_arrived"] for seen in accounts.values()) > max(NEVER_BEGUN * doubted, A_FEW):
+    if sum(seen["never_arrived"] for seen in accounts.values()) > max(never_begun * doubted, A_FEW):
         found.append("in doubt, though never begun")
     return found + (["mail in_doubt"] if accounts["mail"]["in_doubt"] else [])
 

