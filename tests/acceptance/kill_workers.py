@@ -39,7 +39,7 @@ NEVER_BEGUN = 0.15
 A_FEW = 10
 """Of so few messages no part is worth a word."""
 
-GIVES_UP = 5.0
+GIVES_UP = 10.0
 """Seconds after which a worker that sends nothing is killed all the same."""
 
 

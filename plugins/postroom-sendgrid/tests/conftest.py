@@ -26,7 +26,7 @@ def an_email(**fields: Any) -> Email:
 @asynccontextmanager
 async def opened(base_url: str | None, **settings: Any) -> AsyncIterator[SendGridEmail]:
     resources = Resources()
-    chosen = SendGridSettings.model_validate({"api_key": CANARY, "base_url": base_url, "timeout": 2, **settings})
+    chosen = SendGridSettings.model_validate({"api_key": CANARY, "base_url": base_url, "timeout": 20, **settings})
     transport = SendGridEmail("sg", chosen, resources)
     await transport.open()
     try:

@@ -42,7 +42,7 @@ async def open_account() -> AsyncIterator[OpenAccount]:
     opened: list[SmtpEmail] = []
 
     async def open_account(server: SmtpRecorder, **settings: Any) -> SmtpEmail:
-        given = {"host": "127.0.0.1", "port": server.port, "tls": "none", "timeout": 5, **settings}
+        given = {"host": "127.0.0.1", "port": server.port, "tls": "none", "timeout": 20, **settings}
         account = SmtpEmail("post", SmtpSettings(**given), Resources())
         await account.open()
         opened.append(account)

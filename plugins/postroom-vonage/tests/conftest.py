@@ -51,7 +51,7 @@ YES = {"messages": Answer(202, {"message_uuid": "uuid-1"}), "sms": Answer(200, p
 @asynccontextmanager
 async def opened(base_url: str | None, **settings: Any) -> AsyncIterator[VonageSms]:
     resources = Resources()
-    given = {"api_key": "abcd1234", "api_secret": CANARY, "base_url": base_url, "timeout": 5, **settings}
+    given = {"api_key": "abcd1234", "api_secret": CANARY, "base_url": base_url, "timeout": 20, **settings}
     transport = VonageSms("texts", VonageSettings.model_validate(given), resources)
     await transport.open()
     try:

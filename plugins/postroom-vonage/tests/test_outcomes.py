@@ -150,7 +150,7 @@ async def test_a_failover_route_makes_no_second_copy_of_what_may_have_been_sent(
 ) -> None:
     server.answer(step)
     account: dict[str, Any] = {"provider": "vonage", "api": api, "api_key": "k", "api_secret": CANARY, "from": "Shop"}
-    account["timeout"] = 0.5 if isinstance(step, Hang) else 50
+    account["timeout"] = 1.5 if isinstance(step, Hang) else 50
     accounts: dict[str, dict[str, Any]] = {
         "first": {**account, "base_url": server.url},
         "second": {"provider": "memory", "from": "Shop"},

@@ -23,7 +23,7 @@ Lookup = Literal["found", "missing", "failed"]
 SentT = TypeVar("SentT")
 """What a fake provider records of a message: a request, an e-mail with its envelope."""
 
-DEADLINE = 5.0
+DEADLINE = 10.0
 """Seconds the kit waits for what should come at once."""
 
 

@@ -26,7 +26,7 @@ reached = pytest.mark.parametrize(
 
 _CLOSED = Scenario.CLOSED_AFTER_READ
 
-SHORT = 0.4
+SHORT = 1.0
 """Seconds of timeout where the provider stays silent."""
 
 
@@ -80,7 +80,7 @@ class Outcomes(Conformance[FakeT, SettingsT]):
     @reached
     @rule("leave nothing behind that a failure broke: a connection, a lock, a counter")
     async def test_the_next_message_goes_out_after_a_failure(self, scenario: Scenario) -> None:
-        timeout = 2 * SHORT if scenario is Scenario.SILENT else DEADLINE
+        timeout = 3 * SHORT if scenario is Scenario.SILENT else DEADLINE
         with self.fake_provider() as fake:
             fake.play(scenario)
             async with self.opened(fake, timeout=timeout) as transport:
