@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import ssl
 from functools import lru_cache
 from importlib.metadata import version
+from pathlib import Path
 
 import aiohttp
 
@@ -27,10 +27,9 @@ def open_session() -> aiohttp.ClientSession:
 def _trusted() -> ssl.SSLContext:
     """Return a context that trusts the system's authorities as they are now."""
     paths = ssl.get_default_verify_paths()
-    try:
-        found = os.stat(paths.cafile or "")
-    except OSError:
-        return ssl.create_default_context()  # not one file (Windows has a store), so nothing says when it changes
+    if paths.cafile is None:
+        return ssl.create_default_context()  # no file (Windows has a store) that says when it changes
+    found = Path(paths.cafile).stat()
     return _read_authorities(paths, found.st_mtime_ns, found.st_ino, found.st_size)
 
 
