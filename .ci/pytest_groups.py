@@ -69,11 +69,12 @@ def unmet(item: pytest.Item) -> list[str]:
 
 
 @pytest.hookimpl(optionalhook=True, tryfirst=True)
-def pytest_xdist_auto_num_workers() -> int | None:
-    """Twice the cores: half of the time tests wait for a disk, a clock or another process."""
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """Twice the cores: half of the time slow tests wait for a disk, a clock or another process; others hardly ever."""
     if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
         return None  # xdist takes it from there
-    return 2 * (os.cpu_count() or 1)
+    cores = os.cpu_count() or 1
+    return cores if "not slow" in config.option.markexpr else 2 * cores
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -169,6 +170,7 @@ def imported(path: Path) -> Iterator[tuple[str, str]]:
             yield from ((node.module, alias.name) for alias in node.names)
 
 
+@cache
 def arrows() -> set[Arrow]:
     """Which of our modules imports which."""
     drawn = set()
@@ -178,9 +180,6 @@ def arrows() -> set[Arrow]:
             if target in MODULES and target != module:
                 drawn.add((module, target))
     return drawn
-
-
-ARROWS = arrows()
 
 
 def circle(drawn: Iterable[Arrow]) -> list[str]:
@@ -226,16 +225,16 @@ def upward(drawn: Iterable[Arrow]) -> set[Arrow]:
 
 
 def test_no_module_imports_in_a_circle() -> None:
-    assert circle(ARROWS) == []
+    assert circle(arrows()) == []
 
 
 @pytest.mark.parametrize("package", sorted({name.rpartition(".")[0] for name in MODULES if "." in name}))
 def test_the_rooms_of_a_package_do_not_import_in_a_circle(package: str) -> None:
-    assert circle(between_rooms(package, ARROWS)) == []
+    assert circle(between_rooms(package, arrows())) == []
 
 
 def test_no_module_imports_from_a_floor_above_it_nor_an_engine() -> None:
-    assert upward(ARROWS) == set()
+    assert upward(arrows()) == set()
 
 
 @pytest.mark.parametrize("package", FLOORS)

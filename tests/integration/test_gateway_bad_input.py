@@ -8,7 +8,7 @@ import socket
 import struct
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -178,10 +178,11 @@ def test_a_chunked_body_that_grows_too_large_is_refused_on_its_way(gateway: Gate
     refused(reply, 413, "too_large")
 
 
-@pytest.mark.parametrize("bomb", [gzip.compress(bytes(200_000_000), 6), zlib.compress(bytes(200_000_000), 6)])
-def test_a_decompression_bomb_is_stopped_while_it_is_unpacked(measured: GatewayProcess, bomb: bytes) -> None:
-    gateway = measured
-    packing = "gzip" if bomb[:2] == b"\x1f\x8b" else "deflate"
+@pytest.mark.parametrize(("packing", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
+def test_a_decompression_bomb_is_stopped_while_it_is_unpacked(
+    measured: GatewayProcess, packing: str, pack: Callable[[bytes], bytes]
+) -> None:
+    gateway, bomb = measured, pack(bytes(200_000_000))
     before = peak_memory(gateway)
     reply = gateway.post("/v1/communicate/email", bomb, headers={"Content-Encoding": packing})
     refused(reply, 413, "too_large")

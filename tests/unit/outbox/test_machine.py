@@ -238,7 +238,7 @@ class MemoryMachine(OutboxMachine):
         return MemoryEngine()
 
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 """Each of thousands of steps waits for another thread, which takes long where many others want to run."""
 
 _LENGTH = settings(max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))

@@ -32,6 +32,8 @@ WHEN = datetime(2027, 1, 1, tzinfo=UTC)
 ACCOUNTS = ("asks", "repeats", "holds")
 LIMITS = {f"{account}/email": ClaimLimit(3, 1000) for account in ACCOUNTS}
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
 WHICH = st.integers(0, 1)
 TOLD = st.tuples(
     st.sampled_from(["sent", "deferred", "delivered", "bounced", "opened"]), st.booleans(), st.sampled_from([0, -1])

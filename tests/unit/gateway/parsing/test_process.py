@@ -23,6 +23,8 @@ from postroom.gateway.parsing.email import parse_email
 from postroom.gateway.parsing.process import LARGEST_HERE, MessageParser, ParsingProcess
 from postroom.gateway.parsing.sms import parse_sms
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = GatewaySettings()
 EMAIL: dict[str, Any] = {
     "to": [{"email": "ann@example.org", "name": "Ann"}, {"email": "bob@example.org", "type": "cc"}],
