@@ -69,12 +69,11 @@ def unmet(item: pytest.Item) -> list[str]:
 
 
 @pytest.hookimpl(optionalhook=True, tryfirst=True)
-def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    """Twice the cores: half of the time slow tests wait for a disk, a clock or another process; others hardly ever."""
+def pytest_xdist_auto_num_workers() -> int | None:
+    """Twice the cores: half of the time tests wait for a disk, a clock or another process."""
     if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
         return None  # xdist takes it from there
-    cores = os.cpu_count() or 1
-    return cores if "not slow" in config.option.markexpr else 2 * cores
+    return 2 * (os.cpu_count() or 1)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -86,8 +85,15 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     without = [(item, unmet(item)) for item in items]
     config.stash[LEFT_OUT] = Counter(needs[0] for _, needs in without if needs)
-    items[:] = [item for item, needs in without if not needs]
+    items[:] = longest_first([item for item, needs in without if not needs])
     config.hook.pytest_deselected(items=[item for item, needs in without if needs])
+
+
+def longest_first(items: list[pytest.Item]) -> list[pytest.Item]:
+    """Files with slow tests first, then those with most tests: a long one begun last has the machine to itself."""
+    tests = Counter(item.path for item in items)
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    return sorted(items, key=lambda item: (item.path not in slow, -tests[item.path]))
 
 
 LEFT_OUT = pytest.StashKey[Counter[str]]()
