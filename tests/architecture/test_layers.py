@@ -35,7 +35,7 @@ FLOORS: dict[str, list[str]] = {
         "__main__",
     ],
     "postroom.plugin": [
-        "demonstration cancellation confirmation files settings",
+        "demonstration cancellation confirmation exchange files settings",
         "resources",
         "transport",
         "http_session http",

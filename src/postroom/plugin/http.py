@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
-from aiohttp.payload import BytesPayload
 from pydantic_core import from_json
 from yarl import URL
 
@@ -33,6 +32,7 @@ from postroom.errors import (
 )
 from postroom.messages import Email, Sms
 from postroom.plugin.cancellation import mark_cancelled
+from postroom.plugin.exchange import Exchange
 from postroom.plugin.http_session import open_session
 from postroom.plugin.settings import HttpAccountSettings
 from postroom.plugin.transport import Capabilities, MessageT, Transport
@@ -41,7 +41,6 @@ from postroom.receipts import Channel
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from aiohttp.abc import AbstractStreamWriter
     from multidict import CIMultiDictProxy
 
     from postroom.outcomes import SuppressionReason
@@ -82,24 +81,6 @@ class HttpReply:
         return read_retry_after(self.headers.get("Retry-After"))
 
 
-class _Handover(BytesPayload):
-    """A request body that remembers whether any of it was given to the connection.
-
-    A provider cannot act on a request whose body never began, so this is the border between an attempt that
-    surely failed and one that may have been taken.
-    """
-
-    begun = False
-
-    async def write(self, writer: AbstractStreamWriter) -> None:
-        self.begun = True
-        await super().write(writer)
-
-    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
-        self.begun = True
-        await super().write_with_length(writer, content_length)
-
-
 class HttpTransport(Transport[HttpSettingsT, MessageT]):
     """Base of HTTP transports: `request` does one exchange and raises what broke as a DeliveryError."""
 
@@ -133,41 +114,42 @@ class HttpTransport(Transport[HttpSettingsT, MessageT]):
         Raises ProviderUnreachable when the request was never handed over, OutcomeUnknown when it was and no
         whole answer came within `settings.timeout`.
         """
-        payload = _Handover(body, content_type=content_type or "application/octet-stream")
+        exchange = Exchange(body, content_type)
         try:
             async with asyncio.timeout(self.settings.timeout):
-                return await self._exchange(method, url, headers, payload)
+                return await self._exchange(method, url, headers, exchange)
         except TimeoutError as error:
-            raise self._broken(payload, f"no answer within {self.settings.timeout:g} s") from error
+            raise self._broken(exchange, f"no answer within {self.settings.timeout:g} s") from error
         except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as error:
             raise self._untrusted(error) from error
         except aiohttp.ClientHttpProxyError as error:
             # its text holds the proxy's URL, credentials and all
-            raise self._broken(payload, f"the proxy answered {error.status}") from None
+            raise self._broken(exchange, f"the proxy answered {error.status}") from None
         except (aiohttp.ClientError, OSError) as error:
-            raise self._broken(payload, _plain(error)) from error
+            raise self._broken(exchange, _plain(error)) from error
         except asyncio.CancelledError as cancelled:
-            when = "after" if payload.begun else "before"
+            when = "after" if exchange.begun else "before"
             mark_cancelled(
-                cancelled, f"{self.account}: cancelled {when} the request was handed over", handed_over=payload.begun
+                cancelled, f"{self.account}: cancelled {when} the request was handed over", handed_over=exchange.begun
             )
             raise
 
-    async def _exchange(self, method: str, url: str, headers: Mapping[str, str], payload: _Handover) -> HttpReply:
+    async def _exchange(self, method: str, url: str, headers: Mapping[str, str], exchange: Exchange) -> HttpReply:
         session = self.resources.shared(open_session)
         async with session.request(
             method,
             url,
-            data=payload if payload.size else None,
+            data=exchange.body,
             headers=headers,
+            middlewares=(exchange,),
             allow_redirects=False,
             proxy=self._proxy,
         ) as response:
             return HttpReply(response.status, response.headers, await _read_bounded(response))
 
-    def _broken(self, payload: _Handover, why: str) -> DeliveryError:
+    def _broken(self, exchange: Exchange, why: str) -> DeliveryError:
         why = self.redact(why)
-        if payload.begun:
+        if exchange.begun:
             return OutcomeUnknown(
                 f"{self.account}: the request was handed over, then {why}; the message may have been sent, so "
                 "look for it at the provider before sending it again",

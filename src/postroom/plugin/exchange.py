@@ -1,0 +1,61 @@
+"""One exchange over HTTP: handed over once at most, and how far it had come."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import aiohttp
+from aiohttp.payload import BytesPayload
+
+if TYPE_CHECKING:
+    from aiohttp.abc import AbstractStreamWriter
+
+
+class _Body(BytesPayload):
+    """A request body that remembers whether any of it was given to the connection."""
+
+    begun = False
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        self.begun = True
+        await super().write(writer)
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        self.begun = True
+        await super().write_with_length(writer, content_length)
+
+
+class Exchange:
+    """One exchange, as aiohttp's middleware: hands a request over once at most, and knows whether it did.
+
+    aiohttp sends PUT, DELETE and GET a second time when a kept connection ends before the answer (RFC 9110 section
+    9.2.2 calls them idempotent). A provider that had read the first would send two messages.
+    """
+
+    def __init__(self, body: bytes, content_type: str) -> None:
+        self.body = _Body(body, content_type=content_type or "application/octet-stream") if body else None
+        self._request: aiohttp.ClientRequest | None = None
+        self._broken: aiohttp.ClientError | None = None
+
+    async def __call__(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        if self._broken is not None:
+            raise self._broken
+        self._request = request
+        try:
+            return await handler(request)
+        except aiohttp.ClientError as error:
+            self._broken = error
+            raise
+
+    @property
+    def begun(self) -> bool:
+        """Whether a provider can act on it: any of its body was written, or all of a request that has none.
+
+        This is the border between an attempt that surely failed and one that may have been taken. aiohttp makes the
+        response in the same step in which it writes a request without a body.
+        """
+        if self.body is not None:
+            return self.body.begun
+        return self._request is not None and self._request.response is not None

@@ -1,0 +1,129 @@
+"""One exchange is one exchange: whatever the method, what was read once is not sent again, and its outcome is unknown."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from postroom.errors import DeliveryError, OutcomeUnknown, ProviderUnreachable
+from postroom.messages import Sms
+from postroom.plugin import HttpAccountSettings, Resources
+from postroom.plugin.cancellation import was_handed_over
+from postroom.plugin.http import HttpSmsTransport
+from postroom.receipts import Accepted
+
+METHODS = ["POST", "PUT", "PATCH", "DELETE", "GET", "HEAD", "OPTIONS"]
+BODIES = [b"", b"to=%2B442079460958"]
+
+YES = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+
+
+class Plain(HttpSmsTransport[HttpAccountSettings]):
+    """Sends nothing by itself: the tests call `request`."""
+
+    settings_model = HttpAccountSettings
+
+    async def send(self, sms: Sms, /) -> Accepted:
+        raise NotImplementedError
+
+
+@dataclass
+class Wire:
+    """A server of raw bytes: `answers` says what each request gets, and None closes the connection instead."""
+
+    answers: list[bytes | None] = field(default_factory=list)
+    heads: list[bytes] = field(default_factory=list)
+    connections: int = 0
+    silent: bool = False
+    read: asyncio.Event = field(default_factory=asyncio.Event)
+    url: str = ""
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                await reader.readexactly(_length(head))
+                self.heads.append(head)
+                self.read.set()
+                if self.silent:
+                    await reader.read()
+                    break
+                answer = self.answers.pop(0) if self.answers else None
+                if answer is None:
+                    break
+                writer.write(answer)
+        except asyncio.IncompleteReadError:
+            pass
+        writer.close()
+
+
+def _length(head: bytes) -> int:
+    found = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+    return int(found[0].partition(b":")[2]) if found else 0
+
+
+@asynccontextmanager
+async def listening(wire: Wire) -> AsyncIterator[Wire]:
+    server = await asyncio.start_server(wire.serve, "127.0.0.1", 0)
+    wire.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    try:
+        yield wire
+    finally:
+        server.close()
+
+
+@asynccontextmanager
+async def account(base_url: str) -> AsyncIterator[Plain]:
+    resources = Resources()
+    try:
+        yield Plain("texts", HttpAccountSettings(provider="plain", base_url=base_url), resources)
+    finally:
+        await resources.close()
+
+
+@pytest.mark.parametrize("body", BODIES, ids=["bare", "body"])
+@pytest.mark.parametrize("method", METHODS)
+async def test_a_kept_connection_that_closes_after_reading_gets_the_request_once(method: str, body: bytes) -> None:
+    async with listening(Wire([YES])) as wire, account(wire.url) as plain:
+        await plain.request("GET", f"{wire.url}/warm", headers={})
+        with pytest.raises(OutcomeUnknown) as caught:
+            await plain.request(method, f"{wire.url}/send", headers={}, body=body)
+    assert len([head for head in wire.heads if b"/send" in head]) == 1
+    assert wire.connections == 1
+    assert "may have been sent" in str(caught.value)
+
+
+@pytest.mark.parametrize("body", BODIES, ids=["bare", "body"])
+@pytest.mark.parametrize("method", METHODS)
+async def test_a_refused_connection_is_no_exchange(method: str, body: bytes) -> None:
+    async with listening(Wire()) as wire:
+        pass
+    async with account(wire.url) as plain:
+        with pytest.raises(ProviderUnreachable, match="nothing was sent"):
+            await plain.request(method, wire.url, headers={}, body=body)
+
+
+@pytest.mark.parametrize("body", BODIES, ids=["bare", "body"])
+@pytest.mark.parametrize("method", METHODS)
+async def test_a_cancelled_request_says_that_it_was_read(method: str, body: bytes) -> None:
+    async with listening(Wire(silent=True)) as wire, account(wire.url) as plain:
+        sending = asyncio.create_task(plain.request(method, wire.url, headers={}, body=body))
+        await wire.read.wait()
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await sending
+        assert was_handed_over(caught.value) is True
+
+
+async def test_the_next_request_takes_a_fresh_connection() -> None:
+    async with listening(Wire([YES, None, YES])) as wire, account(wire.url) as plain:
+        await plain.request("GET", wire.url, headers={})
+        with pytest.raises(DeliveryError):
+            await plain.request("PUT", wire.url, headers={}, body=b"text")
+        reply = await plain.request("PUT", wire.url, headers={}, body=b"text")
+    assert (reply.status, wire.connections) == (200, 2)
