@@ -6,8 +6,9 @@ Two workers run from the first minute to the last; a third is killed, replaced a
 out, and served by providers in trouble. Bodies are pruned after two minutes. Every five seconds the two are measured.
 
 Flat means: of all samples but the first fifth, which is warming up, the median of the last fifth is at most a tenth
-(memory) or two (file handles) above that of the first fifth. Bounded means: the WAL never grew beyond 128 MiB. Prints
-the figures, and ends with 1 where something is not flat, was lost or was taken twice.
+(memory) or two (file handles) above that of the first fifth. Bounded means: the WAL never grew beyond 128 MiB, and no
+worker had more sockets than its accounts may have connections, which come and go with the load. Prints the figures, and
+ends with 1 where something is not flat or not bounded, was lost or was taken twice.
 """
 
 from __future__ import annotations
@@ -29,13 +30,16 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from ordeal.trial import Trial
+from ordeal.trial import CONNECTIONS, Trial
 
 MEASURED = 2
 SAMPLE_SECONDS = 5.0
 GROWTH = 1.1
 MORE_HANDLES = 2
 MOST_WAL = 128 * 2**20
+MOST_SOCKETS = CONNECTIONS + 4
+"""Two wake the event loop, and two more may be closing while others are opened."""
+
 FAULT_SECONDS = 20.0
 FAULTS = {"kill": 4, "freeze": 2, "lock": 2, "damage": 2, "roll": 1}
 
@@ -46,16 +50,19 @@ class Sample:
 
     memory: int
     handles: int
+    sockets: int
     wal: int
     file: int
 
 
 def sample(trial: Trial) -> Sample:
     measured = trial.workers[:MEASURED]
+    handles = [worker.handles() for worker in measured]
     wal = trial.outbox.with_name(f"{trial.outbox.name}-wal")
     return Sample(
         memory=max(worker.memory() for worker in measured),
-        handles=max(worker.handles() for worker in measured),
+        handles=max(files for files, _ in handles),
+        sockets=max(sockets for _, sockets in handles),
         wal=wal.stat().st_size if wal.exists() else 0,
         file=trial.outbox.stat().st_size,
     )
@@ -83,7 +90,9 @@ async def soak(folder: Path, *, minutes: float, rate: int, seed: int) -> tuple[d
         await asyncio.wait([trouble])
         await trial.settle()
         judgement = await trial.judged()
-        (folder / "samples.json").write_text(json.dumps([[s.memory, s.handles, s.wal, s.file] for s in samples]))
+        (folder / "samples.json").write_text(
+            json.dumps([[s.memory, s.handles, s.sockets, s.wal, s.file] for s in samples])
+        )
         figures = _figures(samples)
         report = {"seed": seed, "minutes": minutes, **judgement.report(), **figures}
         return report, judgement.violations + _not_flat(figures)
@@ -99,6 +108,7 @@ def _figures(samples: list[Sample]) -> dict[str, Any]:
     return {
         "memory, MiB": [round(bytes_ / 2**20, 1) for bytes_ in first_and_last(lambda s: s.memory)],
         "handles": first_and_last(lambda s: s.handles),
+        "most sockets": max(s.sockets for s in samples),
         "largest WAL, MiB": round(max(s.wal for s in samples) / 2**20, 1),
         "file, MiB": [round(bytes_ / 2**20, 1) for bytes_ in first_and_last(lambda s: s.file)],
     }
@@ -112,6 +122,8 @@ def _not_flat(figures: dict[str, Any]) -> list[str]:
     before, after = figures["handles"]
     if after > before + MORE_HANDLES:
         found.append(f"file handles are not flat: {before}, then {after}")
+    if figures["most sockets"] > MOST_SOCKETS:
+        found.append(f"sockets are not bounded: {figures['most sockets']} of {MOST_SOCKETS}")
     if figures["largest WAL, MiB"] * 2**20 > MOST_WAL:
         found.append(f"the WAL is not bounded: {figures['largest WAL, MiB']} MiB")
     return found
@@ -147,7 +159,7 @@ def main() -> int:
     if violations:
         print(*violations[:50], f"{len(violations)} broken promises; see {folder}", sep="\n")
         return 1
-    print("memory and file handles are flat, and the WAL is bounded")
+    print("memory and file handles are flat, sockets and the WAL are bounded")
     shutil.rmtree(folder)
     return 0
 

@@ -91,9 +91,17 @@ class Process:
         pages = Path(f"/proc/{self.pid}/statm").read_text().split()[1]
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
-    def handles(self) -> int:
-        """Open file descriptors."""
-        return sum(1 for _ in Path(f"/proc/{self.pid}/fd").iterdir())
+    def handles(self) -> tuple[int, int]:
+        """Open file descriptors: how many that are no sockets, and how many that are."""
+        sockets = [_target(handle).startswith("socket:") for handle in Path(f"/proc/{self.pid}/fd").iterdir()]
+        return sockets.count(False), sockets.count(True)
+
+
+def _target(handle: Path) -> str:
+    try:
+        return str(handle.readlink())
+    except FileNotFoundError:  # closed since it was listed
+        return ""
 
 
 class Crew:

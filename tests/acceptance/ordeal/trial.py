@@ -25,6 +25,11 @@ from postroom.receipts import Status
 
 LEASE = 1.0
 GRACE = 10.0
+CONCURRENCY = 20
+POOL = 8
+CONNECTIONS = 2 * POOL + 2 * CONCURRENCY
+"""What a worker may have open at once, of its two accounts by SMTP and its two by HTTP."""
+
 USUAL_DELAY = 0.05
 SLOW_DELAY = 2.5 * LEASE
 EVERYTHING = 10_000_000
@@ -89,10 +94,10 @@ class Trial:
         await self._stack.aclose()
 
     def _configured(self) -> Path:
-        held = {"on_unknown": "hold", "concurrency": 20, "timeout": 20}
+        held = {"on_unknown": "hold", "concurrency": CONCURRENCY, "timeout": 20}
         accounts = {
-            "mail-one": smtp(self.first[0], pool=8, final_timeout=20, **held),
-            "mail-two": smtp(self.second[0], pool=8, final_timeout=20, **held),
+            "mail-one": smtp(self.first[0], pool=POOL, final_timeout=20, **held),
+            "mail-two": smtp(self.second[0], pool=POOL, final_timeout=20, **held),
             "text-one": twilio(self.first[1], **held),
             "text-two": twilio(self.second[1], **held),
         }
