@@ -458,6 +458,26 @@ def test_a_refusal_does_not_take_an_earlier_copy_back() -> None:
     assert (progress.status, progress.in_doubt) == (Status.IN_DOUBT, TO[:1])
 
 
+def test_a_refusal_elsewhere_is_not_taken_for_the_doubt_when_the_message_is_taken_up_again() -> None:
+    message = email(to=TO[:1], id="m")
+    progress = DeliveryProgress(message, "m")
+    attempted(progress, OutcomeUnknown("quiet"), at=datetime.now(UTC))
+    progress.release(TO[:1])
+    refused = AttemptResult(TO[:1], datetime.now(UTC), 0.1, MessageRejected("no"))
+    progress.record(Target("two", "stage"), refused)
+    assert DeliveryProgress.resumed(message, progress.receipt(), ()).doubted_at == {TO[0]: "one"}
+
+
+def test_who_is_suppressed_before_a_repeat_stays_in_doubt_and_who_was_only_put_off_does_not() -> None:
+    progress = DeliveryProgress(email(to=TO[:2]), "m")
+    attempted(progress, OutcomeUnknown("quiet"), at=datetime.now(UTC), recipients=TO[:1])
+    attempted(progress, ProviderUnavailable("later"), at=datetime.now(UTC), recipients=TO[1:2])
+    progress.release(TO[:1])
+    progress.suppress({recipient: Suppressed("listed") for recipient in TO[:2]})
+    assert [result.code for result in progress.results] == ["outcome_unknown", "suppressed"]
+    assert (progress.in_doubt, progress.pending(TO[:2])) == (TO[:1], ())
+
+
 def test_a_second_doubt_stays_at_the_account_of_the_first_and_has_the_words_of_the_last() -> None:
     progress = DeliveryProgress(email(to=TO[:1]), "m")
     attempted(progress, OutcomeUnknown("first", detail="first"), at=datetime.now(UTC))
