@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import pytest
 
 from postroom import Email
-from postroom.errors import ProviderUnavailable, ProviderUnreachable
+from postroom.errors import AuthenticationFailed, OutcomeUnknown, ProviderUnavailable, ProviderUnreachable
 from postroom.plugin import Resources
-from postroom.testing.smtp import SmtpRecorder
+from postroom.testing.smtp import SmtpRecorder, Stage
 from postroom_smtp.connector import Connector
 from postroom_smtp.envelope import prepare
 from postroom_smtp.errors import SmtpErrors
-from postroom_smtp.pool import Pool
+from postroom_smtp.pool import TRIES, Pool
 from postroom_smtp.settings import SmtpSettings
 from postroom_smtp.timeouts import Timeouts
 from postroom_smtp.transport import SmtpEmail
@@ -144,14 +144,64 @@ async def test_closing_while_connecting_refuses_what_waits(
         await sending
 
 
-async def test_when_the_server_is_down_all_who_wait_hear_so_after_one_attempt(
+async def test_when_the_server_is_down_all_who_wait_hear_so_after_a_few_attempts(
     server: SmtpRecorder, open_account: OpenAccount, make_email: Callable[..., Email]
 ) -> None:
     server.reply("connect", "421 4.3.2 Too busy")
     account = await open_account(server)
     answers = await asyncio.gather(*(account.send(make_email()) for _ in range(50)), return_exceptions=True)
     assert all(isinstance(answer, ProviderUnavailable) for answer in answers)
+    assert server.connections == TRIES
+
+
+async def test_a_single_message_is_told_at_once_so_that_another_account_may_have_it(
+    server: SmtpRecorder, open_account: OpenAccount, make_email: Callable[..., Email]
+) -> None:
+    server.drop("connect")
+    account = await open_account(server)
+    for tried in (1, 2):
+        with pytest.raises(ProviderUnreachable):
+            await account.send(make_email())
+        assert server.connections == tried
+
+
+async def test_when_credentials_are_wrong_all_who_wait_hear_so_after_one_attempt(
+    start_server: Callable[..., Awaitable[SmtpRecorder]], open_account: OpenAccount, make_email: Callable[..., Email]
+) -> None:
+    server = await start_server(auth={"ann": "right"})
+    account = await open_account(server, username="ann", password="wrong")
+    answers = await asyncio.gather(*(account.send(make_email()) for _ in range(50)), return_exceptions=True)
+    assert all(isinstance(answer, AuthenticationFailed) for answer in answers)
     assert server.connections == 1
+
+
+@pytest.mark.parametrize("stage", ["connect", "ehlo"])
+@pytest.mark.parametrize("broken", [1, TRIES - 1])
+async def test_connections_that_break_fail_a_message_each_and_no_more(
+    server: SmtpRecorder, open_account: OpenAccount, make_email: Callable[..., Email], stage: Stage, broken: int
+) -> None:
+    server.drop(stage, times=broken)
+    account = await open_account(server)
+    answers = await asyncio.gather(*(account.send(make_email()) for _ in range(200)), return_exceptions=True)
+    failed = [answer for answer in answers if isinstance(answer, ProviderUnreachable)]
+    assert (len(failed), len(server.messages)) == (broken, 200 - broken)
+
+
+async def test_when_all_connections_die_at_once_the_next_that_breaks_costs_one_message(
+    server: SmtpRecorder, open_account: OpenAccount, make_email: Callable[..., Email]
+) -> None:
+    server.delay("dot", 0.01)
+    server.drop("connect", skip=1, times=1)
+    account = await open_account(server, pool=1)
+    sending = [asyncio.create_task(account.send(make_email())) for _ in range(100)]
+    await server.until("dot", 10)
+    server.hang_up()
+    answers = await asyncio.gather(*sending, return_exceptions=True)
+    unsent = [answer for answer in answers if isinstance(answer, ProviderUnreachable)]
+    doubtful = [answer for answer in answers if isinstance(answer, OutcomeUnknown)]
+    assert len(unsent) <= 2
+    assert len(doubtful) <= 1
+    assert len(server.messages) >= 100 - len(unsent) - len(doubtful)
 
 
 async def test_a_limit_on_connections_leaves_the_messages_to_those_that_work(

@@ -16,7 +16,7 @@ import pytest
 from postroom import Email
 from postroom.errors import Outcome, OutcomeUnknown, ProviderUnreachable
 from postroom.plugin import Resources
-from postroom.testing.smtp import SmtpRecorder
+from postroom.testing.smtp import SmtpRecorder, Stage
 from postroom_smtp.settings import SmtpSettings
 from postroom_smtp.transport import SmtpEmail
 
@@ -105,6 +105,44 @@ def test_any_other_reply_has_the_timeout_and_its_want_is_transient(make_email: C
             with pytest.raises(ProviderUnreachable, match="no answer within 30 s") as caught:
                 await sending
             assert caught.value.outcome is Outcome.TRANSIENT
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("stage", ["connect", "mail", "data"])
+@pytest.mark.parametrize("pool", [1, 5])
+def test_at_a_server_that_stalls_all_who_wait_fail_together(
+    make_email: Callable[..., Email], stage: Stage, pool: int
+) -> None:
+    async def scenario() -> None:
+        async with SmtpRecorder() as server, opened(server.port, timeout=30, pool=pool) as account:
+            server.delay(stage, 100_000)
+            sending = [asyncio.create_task(account.send(make_email())) for _ in range(20)]
+            await server.until(stage)
+            await clock().step(1)
+            late = asyncio.create_task(account.send(make_email()))
+            while not all(each.done() for each in sending):
+                await clock().step(1)
+            assert clock().time() < 2 * 30
+            answers = await asyncio.gather(*sending, return_exceptions=True)
+            assert all(isinstance(answer, ProviderUnreachable) for answer in answers)
+            while not late.done():
+                await clock().step(1)
+
+    run(scenario())
+
+
+def test_whoever_waits_while_others_are_served_is_not_given_up(make_email: Callable[..., Email]) -> None:
+    async def scenario() -> None:
+        async with SmtpRecorder() as server, opened(server.port, timeout=30, pool=2) as account:
+            server.delay("mail", 100_000, times=1)
+            server.delay("dot", 20)
+            sending = [asyncio.create_task(account.send(make_email())) for _ in range(20)]
+            while not all(each.done() for each in sending):
+                await clock().step(1)
+            answers = await asyncio.gather(*sending, return_exceptions=True)
+            assert len([answer for answer in answers if isinstance(answer, ProviderUnreachable)]) <= 1
+            assert len(server.messages) >= 19
 
     run(scenario())
 

@@ -30,7 +30,7 @@ class Delivery:
     """A message and the caller who waits for it.
 
     It may take several transactions, when the server limits their recipients, and may `moved` once to a
-    fresh session when the one it was waiting on ends.
+    fresh session when the one it was waiting on ends. `waits_since` is when it came, by the loop's clock.
     """
 
     __slots__ = (
@@ -45,6 +45,7 @@ class Delivery:
         "moved",
         "session",
         "under_way",
+        "waits_since",
     )
 
     def __init__(
@@ -53,6 +54,7 @@ class Delivery:
         future: asyncio.Future[Accepted],
         errors: SmtpErrors,
         confirm: Callable[[], Awaitable[None]] | None = None,
+        waits_since: float = 0.0,
     ) -> None:
         self.message = message
         self.confirm = confirm
@@ -61,6 +63,7 @@ class Delivery:
         self.left = list(message.recipients)
         self.most = MOST_RECIPIENTS
         self.moved = False
+        self.waits_since = waits_since
         self.session: Carrier | None = None
         self.under_way: Transaction | None = None
         self._results: dict[str, RecipientResult] = {}

@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
-from postroom.errors import PostroomError
+from postroom.errors import DeliveryError, Outcome, PostroomError
 from postroom.plugin import confirmation, mark_cancelled
 from postroom_smtp.delivery import Delivery
 from postroom_smtp.session import Session
@@ -24,12 +24,20 @@ if TYPE_CHECKING:
 RECONNECT_SECONDS = 5.0
 """How long no further connection is tried after one failed, while others still work."""
 
+TRIES = 4
+"""Connections that must fail one after the other, while none lives, until all who wait hear of it."""
+
+PAUSE_SECONDS = 0.1
+"""Before the third connection in a row; before each further one it is twice as long. The second comes at once."""
+
 
 class Pool:
     """At most `size` sessions, opened when messages wait, closed when they rest too long.
 
-    The first connection is opened alone: when credentials are wrong or the server is down, everything that
-    waits hears so after one attempt.
+    The first connection is opened alone. When credentials are wrong, everything that waits hears so after that one
+    attempt. One that breaks fails the message it was opened for; the others try another, within their own time, and
+    all hear of it after `TRIES`. Whoever has waited for `Timeouts.message` while no message got on at any connection
+    fails together with the one that stalls.
     """
 
     def __init__(
@@ -45,6 +53,9 @@ class Pool:
         self._unclosed: set[Session] = set()
         self._connecting: set[asyncio.Task[None]] = set()
         self._not_before = 0.0
+        self._failed = 0
+        self._pause: asyncio.TimerHandle | None = None
+        self._served_at = 0.0
         self._pipelining = True
         self._closed = False
 
@@ -52,7 +63,8 @@ class Pool:
         """Hand `message` over once. Raises DeliveryError, MessageError when the server cannot take it, or Withdrawn."""
         if self._closed:
             raise self._errors.unreachable("is no longer used: the account was closed")
-        delivery = Delivery(message, asyncio.get_running_loop().create_future(), self._errors, confirmation())
+        loop = asyncio.get_running_loop()
+        delivery = Delivery(message, loop.create_future(), self._errors, confirmation(), loop.time())
         self._waiting.append(delivery)
         self._rouse()
         try:
@@ -69,6 +81,7 @@ class Pool:
         An answer that nobody waits for any more, since the message was cancelled, is not waited for either.
         """
         self._closed = True
+        self._end_pause()
         while self._connecting:
             for task in self._connecting:
                 task.cancel()
@@ -118,17 +131,20 @@ class Pool:
         if session in self._idle:
             self._idle.remove(session)
 
-    def lost(self, session: Session, stranded: Delivery | None) -> None:
-        """Count a session as gone; the message that waited on it is the first on a fresh one."""
+    def lost(self, session: Session, stranded: Delivery | None, stalled: PostroomError | None) -> None:
+        """Count a session as gone, by `stalled` if its server stalls; the message that waited on it is the next."""
         self.leaving(session)
+        self._served_at = max(self._served_at, session.served_at)
         if stranded is not None:
             stranded.moved = True
             self._waiting.appendleft(stranded)
             if self._closed:
                 self._fail_waiting(self._errors.unreachable("closed the connection before the message"))
                 return
-            if self._may_open():
-                self._open(self._waiting.popleft())
+        if stalled is not None:
+            self._fail_overdue(stalled)
+        elif stranded is not None and self._may_open():
+            self._open(self._waiting.popleft())
         self._rouse()
 
     def not_pipelining(self) -> None:
@@ -148,7 +164,7 @@ class Pool:
         if self._closed or len(self._live) + len(self._connecting) >= self._size:
             return False
         if not self._live:
-            return not self._connecting
+            return not self._connecting and self._pause is None
         return asyncio.get_running_loop().time() >= self._not_before
 
     def _open(self, first: Delivery | None) -> None:
@@ -178,6 +194,7 @@ class Pool:
     def keep(self, connection: Connection) -> None:
         """Put a connection to work that is ready for MAIL."""
         offered = connection.extensions if self._pipelining else replace(connection.extensions, pipelining=False)
+        self._failed = 0
         session = Session(connection.transport, offered, self, self._errors, self._timeouts)
         self._live.add(session)
         self._unclosed.add(session)
@@ -185,11 +202,40 @@ class Pool:
         session.proceed()
 
     def _connect_failed(self, failure: PostroomError) -> None:
-        """Leave the messages to the sessions that work; with none, all that wait would fail alike."""
+        """Leave the messages to the sessions that work; with none, all but one to another try unless all fail alike."""
         if self._live:
             self._not_before = asyncio.get_running_loop().time() + RECONNECT_SECONDS
         elif not self._connecting:
-            self._fail_waiting(failure)
+            self._failed += 1
+            passing = isinstance(failure, DeliveryError) and failure.outcome is Outcome.TRANSIENT
+            if not passing or self._failed >= TRIES:
+                self._failed = 0
+                self._fail_waiting(failure)
+                return
+            self._fail_overdue(failure)
+            if (first := self.next_delivery()) is not None:
+                first.fail(failure)
+            if self._failed > 1:
+                seconds = PAUSE_SECONDS * 2 ** (self._failed - 2)
+                self._pause = asyncio.get_running_loop().call_later(seconds, self._end_pause)
+
+    def _end_pause(self) -> None:
+        if self._pause is not None:
+            self._pause.cancel()
+            self._pause = None
+            self._rouse()
+
+    def _fail_overdue(self, error: PostroomError) -> None:
+        """Fail those whose own time is up, while no message gets on: each would only wait for it once more."""
+        due = asyncio.get_running_loop().time() - self._timeouts.message
+        if max([self._served_at, *(session.served_at for session in self._live)]) > due:
+            return
+        waiting, self._waiting = self._waiting, deque()
+        for delivery in waiting:
+            if delivery.waits_since <= due:
+                delivery.fail(error)
+            else:
+                self._waiting.append(delivery)
 
     def _fail_waiting(self, error: PostroomError) -> None:
         while self._waiting:

@@ -11,6 +11,7 @@ from postroom_smtp.replies import ReplyReader, SmtpReply
 from postroom_smtp.timeouts import LOOKS, unsent
 
 if TYPE_CHECKING:
+    from postroom.errors import PostroomError
     from postroom_smtp.envelope import Extensions
     from postroom_smtp.errors import SmtpErrors
     from postroom_smtp.timeouts import Timeouts
@@ -26,7 +27,7 @@ class SessionOwner(Protocol):
     def resume(self, delivery: Delivery) -> None: ...
     def rest(self, session: Session) -> None: ...
     def leaving(self, session: Session) -> None: ...
-    def lost(self, session: Session, stranded: Delivery | None) -> None: ...
+    def lost(self, session: Session, stranded: Delivery | None, stalled: PostroomError | None) -> None: ...
     def not_pipelining(self) -> None: ...
 
 
@@ -53,6 +54,8 @@ class Session(asyncio.Protocol):
         timeouts: Timeouts,
     ) -> None:
         self.closed = asyncio.get_running_loop().create_future()
+        self.served_at = 0.0
+        """When it last brought a message on: an answer settled one, or content left; by the loop's clock."""
         self._loop = asyncio.get_running_loop()
         self._transport = transport
         self._server = server
@@ -178,6 +181,7 @@ class Session(asyncio.Protocol):
             self._end(f"answered {reply.code} to the message, which is neither yes nor no")
             return
         self._writing, self._used = None, True
+        self.served_at = self._moved_at
         transaction.settle_content(reply)
         self._finish(transaction)
         if reply.code == 421:
@@ -217,6 +221,7 @@ class Session(asyncio.Protocol):
             self._begin_content(transaction)
             return
         self._asking, self._used = None, True
+        self.served_at = self._moved_at
         self._reset_due = transaction.opened
         invited = transaction.answered and transaction.replies[-1].code == 354
         transaction.settle_refused()
@@ -326,7 +331,7 @@ class Session(asyncio.Protocol):
         if stranded is not None and (fresh or stranded.moved or (timed_out and writing is None)):
             stranded.fail(self._errors.refused(reply, "the envelope") if reply else self._errors.unreachable(why))
             stranded = None
-        self._owner.lost(self, stranded)
+        self._owner.lost(self, stranded, self._errors.unreachable(why) if timed_out else None)
 
     def _break_off(self, transaction: Transaction, why: str) -> None:
         before = self._errors.unreachable(why)
@@ -354,7 +359,7 @@ class Session(asyncio.Protocol):
     def _look_at_clock(self) -> None:
         now, limit = self._loop.time(), self._limit
         if self._writing is not None and (waiting := unsent(self._transport)) != self._unsent:
-            self._unsent, self._moved_at, self._waiting_since = waiting, now, now
+            self._unsent, self._moved_at, self._waiting_since, self.served_at = waiting, now, now, now
         due = min(self._moved_at + limit, self._waiting_since + max(limit, self._timeouts.final))
         if now < due:
             self._timer = self._loop.call_at(min(due, now + self._timeouts.message / LOOKS), self._look_at_clock)
