@@ -12,6 +12,7 @@ import aiosmtplib
 from pydantic import SecretStr
 
 from postroom.errors import DeliveryError, Outcome
+from postroom_smtp.dialing import Dialer
 from postroom_smtp.envelope import Extensions
 from postroom_smtp.replies import SmtpReply
 from postroom_smtp.settings import is_loopback
@@ -52,6 +53,7 @@ class Connector:
         self._settings = settings
         self._errors = errors
         self._context = context
+        self._dialer = Dialer(settings.host, settings.port)
 
     async def connect(self) -> Connection:
         """Return a connection that is ready within `timeout`.
@@ -61,7 +63,6 @@ class Connector:
         settings = self._settings
         client = aiosmtplib.SMTP(
             hostname=settings.host,
-            port=settings.port,
             local_hostname=settings.ehlo_name,
             timeout=settings.timeout,
             use_tls=settings.tls == "implicit",
@@ -70,10 +71,13 @@ class Connector:
         )
         try:
             async with asyncio.timeout(settings.timeout):
+                client.sock = await self._dialer.connect()
                 return await self._ready(client)
         except BaseException as error:
             if client.transport is not None:
                 cast("asyncio.Transport", client.transport).abort()
+            elif client.sock is not None:
+                client.sock.close()
             client.close()
             if isinstance(error, (aiosmtplib.SMTPException, OSError, UnicodeError)):
                 raise self._translated(error) from _without_secrets(error)

@@ -78,7 +78,8 @@ class SmtpErrors:
 
     def __init__(self, account: str, settings: SmtpSettings) -> None:
         self.account = account
-        self.server = f"{settings.host}:{settings.port}"
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        self.server = f"{host}:{settings.port}"
         self._secrets = list(_shown_forms(settings.secret_texts(), settings.username))
         self._username = settings.username
 

@@ -24,10 +24,13 @@ PORTS: dict[str, int] = {"starttls": 587, "opportunistic": 587, "implicit": 465,
 """RFC 6409 section 3.1 (submission), RFC 8314 section 7.3 (submissions), RFC 5321 section 4.5.4.2 (SMTP)."""
 
 _HOST = re.compile(r"[A-Za-z0-9_.:\-\u0080-\uffff]{1,253}")
+_LITERAL = re.compile(r"\[([0-9A-Fa-f:.]+)\]")
 _EHLO_NAME = re.compile(r"[A-Za-z0-9\-.]{1,253}|\[[A-Za-z0-9.:\-]{1,60}\]")
 
 
 def _host(value: str) -> str:
+    if literal := _LITERAL.fullmatch(value):  # an IPv6 address, as URLs write it (RFC 3986 section 3.2.2)
+        value = literal[1]
     if not _HOST.fullmatch(value):
         raise ValueError("must be a host name or an IP address, without port or scheme")
     return value
