@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import trustme
 
 from postroom import Email
 from postroom.errors import AuthenticationFailed, Outcome, ProviderUnreachable
@@ -242,3 +243,17 @@ async def test_check_tells_the_tls_version(
     account = await open_account(server, tls="starttls")
     report = await account.check()
     assert report.details["tls"].startswith("TLSv1.")
+
+
+@pytest.mark.parametrize("tls", ["starttls", "implicit"])
+async def test_a_certificate_that_names_its_host_as_common_name_only_is_refused(
+    start_server: Callable[..., Awaitable[SmtpRecorder]], open_account: OpenAccount, authority: trustme.CA, tls: str
+) -> None:
+    """RFC 9525 section 6.3: the name must be one of those the certificate lists."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(common_name="localhost").configure_cert(context)
+    server = await start_server(tls=context, implicit=tls == "implicit")
+    account = await open_account(server, tls=tls, host="localhost")
+    with pytest.raises(ProviderUnreachable, match="no trusted TLS connection") as caught:
+        await account.check()
+    assert caught.value.outcome is Outcome.PERMANENT

@@ -28,7 +28,7 @@ def _trusted() -> ssl.SSLContext:
     """Return a context that trusts the system's authorities as they are now."""
     paths = ssl.get_default_verify_paths()
     if paths.cafile is None:
-        return ssl.create_default_context()  # no file (Windows has a store) that says when it changes
+        return _new_context()  # no file (Windows has a store) that says when it changes
     found = Path(paths.cafile).stat()
     return _read_authorities(paths, found.st_mtime_ns, found.st_ino, found.st_size)
 
@@ -36,4 +36,11 @@ def _trusted() -> ssl.SSLContext:
 @lru_cache(maxsize=1)
 def _read_authorities(*_state: object) -> ssl.SSLContext:
     """Read the authorities, which takes the loop 18 ms: once for all sessions until `_state` is another."""
-    return ssl.create_default_context()
+    return _new_context()
+
+
+def _new_context() -> ssl.SSLContext:
+    """RFC 9525 section 6.3: a name counts only where the certificate lists it, not as its subject's common name."""
+    context = ssl.create_default_context()
+    context.hostname_checks_common_name = False
+    return context

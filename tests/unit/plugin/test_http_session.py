@@ -48,3 +48,17 @@ async def test_an_authority_that_was_exchanged_is_trusted_by_the_next_session(
             authority.cert_pem.write_to_path(bundle)
             async with open_session() as session, session.get(server.url) as answer:
                 assert answer.status == 202
+
+
+async def test_a_certificate_that_names_its_host_as_common_name_only_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RFC 9525 section 6.3: the name must be one of those the certificate lists."""
+    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(common_name="localhost").configure_cert(context)
+    authority.cert_pem.write_to_path(tmp_path / "authorities.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authorities.pem"))
+    async with HttpRecorder(tls=context) as server, open_session() as session:
+        with pytest.raises(aiohttp.ClientConnectorCertificateError):
+            await session.get(f"https://localhost:{server.port}")
+        assert server.requests == []

@@ -118,9 +118,16 @@ class SmtpEmail(EmailTransport[SmtpSettings]):
 
             plain = self.settings.tls == "none"
             # Reading the certificate authorities takes tens of milliseconds, so once and not in the loop.
-            context = None if plain else await asyncio.to_thread(ssl.create_default_context)
+            context = None if plain else await asyncio.to_thread(_trusting_context)
             self._connector = Connector(self.settings, self._errors, context)
         return self._connector
+
+
+def _trusting_context() -> ssl.SSLContext:
+    """RFC 9525 section 6.3: a name counts only where the certificate lists it, not as its subject's common name."""
+    context = ssl.create_default_context()
+    context.hostname_checks_common_name = False
+    return context
 
 
 def _octets(email: Email) -> int:
