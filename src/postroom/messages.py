@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
@@ -204,6 +205,15 @@ class Email(Message):
         if not re.fullmatch(r"[!-;=?A-~]+@[!-;=?A-~]+", bare) or len(bare) > 250:
             raise ValueError("must look like <unique@domain>")
         return f"<{bare}>"
+
+    @cached_property
+    def date(self) -> datetime:
+        """What its Date header says, where `headers` have none.
+
+        As a transport gets it: when it was accepted, or its `send_at`; the same at every account and attempt. Before
+        that, the moment this is first asked for.
+        """
+        return datetime.now(UTC)
 
     def without(self, addresses: Iterable[str]) -> Self:
         """Return this e-mail as if it had never named these recipients: not in its headers either."""

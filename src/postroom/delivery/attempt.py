@@ -85,7 +85,7 @@ def check_sendable(message: MessageT, now: datetime | None = None) -> MessageT:
 
 
 def prepare(message: Message, dispatcher: AccountDispatcher, progress: DeliveryProgress) -> Message:
-    """Return `message` as the transport gets it: with its id, its sender, and the Message-ID all accounts use.
+    """Return `message` as the transport gets it: with its id, its sender, and the Message-ID and Date all accounts use.
 
     Raises UnsupportedFeature or MessageError for what the account cannot send, ContractViolation for a transport
     that fails when it checks the message; nothing was sent then.
@@ -101,7 +101,10 @@ def prepare(message: Message, dispatcher: AccountDispatcher, progress: DeliveryP
             sender = Address(sender.email, message.from_name)
         if progress.message_id is None:
             progress.message_id = message_id_for(progress.id, sender)
-        prepared: Message = message.stamped(id=progress.id, from_=sender, message_id=progress.message_id)
+        if progress.date is None:
+            progress.date = datetime.now(UTC)
+        stamps = {"message_id": progress.message_id, "date": progress.date}
+        prepared: Message = message.stamped(id=progress.id, from_=sender, **stamps)
     else:
         prepared = message.stamped(id=progress.id, from_=sender)
     missing = prepared.features - dispatcher.capabilities.features

@@ -32,6 +32,8 @@ class DeliveryProgress:
         self.message = message
         self.id = message_id
         self.message_id = message.message_id if isinstance(message, Email) else None
+        self.date: datetime | None = None
+        """What an e-mail's Date says, through every account and attempt; None before the first."""
         self.errors: list[PostroomError] = []
         self.untouched = True
         self._pending = dict.fromkeys(message.recipients)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from binascii import b2a_base64
-from datetime import UTC, datetime
 from email.utils import format_datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -52,7 +51,7 @@ def _headers(email: Email, *, smtputf8: bool) -> Iterator[tuple[str, str]]:
         yield "Reply-To", _mailboxes(email.reply_to, smtputf8)
     yield "Subject", _words("Subject", email.subject, smtputf8)
     if "date" not in given:
-        yield "Date", format_datetime(datetime.now(UTC))
+        yield "Date", format_datetime(email.date)
     if email.message_id:
         yield "Message-ID", email.message_id
     yield from (header for header in _PRIORITIES.get(email.priority, ()) if header[0].lower() not in given)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
 from binascii import b2a_base64, b2a_qp
+from hashlib import blake2b
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from postroom.mime.headers import folded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
     from postroom.messages import Attachment
 
@@ -46,10 +46,15 @@ def file_part(attachment: Attachment) -> bytes:
     return _file_head(attachment, "application/octet-stream", "base64") + _base64(content)
 
 
-def multipart(subtype: str, parts: Iterable[bytes], parameters: str = "") -> bytes:
-    """Return `parts` as one part."""
-    # No quoted-printable or base64 line can begin so (RFC 2045 section 6.7), and nobody can guess it.
-    boundary = f"=_{os.urandom(16).hex()}"
+def multipart(subtype: str, parts: Sequence[bytes], parameters: str = "") -> bytes:
+    """Return `parts` as one part; the same each time, so that a signature over it stays true."""
+    # No quoted-printable or base64 line can begin so (RFC 2045 section 6.7). Nobody can write a text that holds it: the
+    # text would have to hold a digest of itself.
+    digest = blake2b(subtype.encode(), digest_size=16)
+    for part in parts:
+        digest.update(b"%d:" % len(part))
+        digest.update(part)
+    boundary = f"=_{digest.hexdigest()}"
     head = f'Content-Type: multipart/{subtype}; boundary="{boundary}"{parameters}\r\n\r\n'
     mark = b"--%b\r\n" % boundary.encode()
     body = b"".join(b"%b%b\r\n" % (mark, part) for part in parts)

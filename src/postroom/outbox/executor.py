@@ -281,8 +281,12 @@ def _meant(entry: ClaimedMessage) -> tuple[str, ...]:
 
 def _delivery(entry: ClaimedMessage) -> DeliveryProgress:
     if entry.receipt is None:
-        return DeliveryProgress(entry.message, entry.id)
-    return DeliveryProgress.resumed(entry.message, entry.receipt, entry.progress.pending)
+        delivery = DeliveryProgress(entry.message, entry.id)
+    else:
+        delivery = DeliveryProgress.resumed(entry.message, entry.receipt, entry.progress.pending)
+    wanted = entry.message.send_at
+    delivery.date = max(entry.created_at, wanted) if wanted else entry.created_at
+    return delivery
 
 
 def _moment(seconds: float) -> datetime:

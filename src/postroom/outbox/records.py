@@ -101,6 +101,7 @@ class Progress:
 class ClaimedMessage:
     """A message in the hands of a worker. `attempts` counts this hand-over; `crashes` the workers that died.
 
+    `created_at`: when it was accepted.
     `begun` says of one that was rescued whether its worker may have begun to hand it over.
     """
 
@@ -114,6 +115,7 @@ class ClaimedMessage:
     crashes: int
     expires_at: float
     begun_at: float
+    created_at: datetime
     single_round: bool
     size: int
     progress: Progress

@@ -27,6 +27,7 @@ from postroom import (
 from postroom.delivery.accounts import Target
 from postroom.delivery.failover import candidates
 from postroom.delivery.routing import PlannedRoute
+from postroom.mime import to_bytes
 from postroom.plugin.cancellation import was_handed_over
 
 if TYPE_CHECKING:
@@ -247,3 +248,10 @@ async def test_a_send_cancelled_at_its_second_account_says_what_the_first_has_do
         assert getattr(caught.value, "__notes__", []) == ([note] if note else [])
         for task in asyncio.all_tasks() - {asyncio.current_task()}:
             task.cancel()
+
+
+async def test_the_next_account_gets_the_very_email_that_the_first_one_got(stage: ModuleType) -> None:
+    first, second = stage.Script(raising(ProviderUnavailable("later"))), stage.Script()
+    async with route_of(stage, first, second) as room:
+        await room.send(email(html="<p>x</p>"))
+    assert to_bytes(first.messages[0]) == to_bytes(second.messages[0])

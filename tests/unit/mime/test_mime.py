@@ -334,9 +334,23 @@ def test_a_long_content_id_is_not_encoded_away() -> None:
     assert f"Content-ID: <{'i' * 250}>\r\n".encode() in to_bytes(email(html="h", attachments=[image]))
 
 
-def test_a_boundary_differs_from_message_to_message() -> None:
-    message = email(text="t", html="h")
-    assert parsed(message).get_boundary() != parsed(message).get_boundary()
+@given(st.text(st.characters(codec="utf-8"), min_size=1), st.text(st.characters(codec="utf-8"), min_size=1))
+def test_an_email_is_the_same_bytes_each_time_it_is_written(text: str, html: str) -> None:
+    message = email(text=text, html=html, attachments=[Attachment(filename="a.txt", content=b"x")])
+    written = to_bytes(message)
+    assert written == to_bytes(message) == to_bytes(message.stamped())
+
+
+def test_a_boundary_differs_with_what_it_stands_between() -> None:
+    boundaries = {parsed(email(text=text, html=html)).get_boundary() for text in "ab" for html in "cd"}
+    assert len(boundaries) == 4
+
+
+def test_a_text_that_quotes_the_boundary_it_would_have_had_gets_another_one() -> None:
+    known = parsed(email(text="t", html="h")).get_boundary()
+    quoting = email(text=f"t\r\n--{known}--\r\n", html="h")
+    assert outline(well_formed(to_bytes(quoting))) == ("alternative", "text/plain", "text/html")
+    assert parsed(quoting).get_boundary() != known
 
 
 # Attacks

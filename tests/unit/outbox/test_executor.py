@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from email import message_from_bytes
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Never
@@ -27,6 +29,7 @@ from postroom import (
     Status,
     UnsupportedFeature,
 )
+from postroom.mime import to_bytes
 from postroom.outbox.executor import MessageExecutor
 from postroom.outbox.records import ClaimedMessage, ClaimLimit, Settlement
 from postroom.receipts import Accepted
@@ -94,6 +97,24 @@ async def test_a_transient_failure_is_tried_again_later_with_the_same_message_id
     assert receipt.status is Status.SENT
     assert [attempt.outcome for attempt in receipt.attempts] == [Outcome.TRANSIENT, Outcome.ACCEPTED]
     assert len({message.message_id for message in script.messages}) == 1
+
+
+@pytest.mark.parametrize("wait", [None, 3600])
+async def test_an_email_is_the_same_bytes_at_every_account_and_attempt(
+    make_outbox: MakeOutbox, stage: ModuleType, wait: int | None
+) -> None:
+    """Or a signature over them would hold once."""
+    first, second = script_of(stage, ProviderUnavailable("later")), script_of(stage, ProviderUnavailable("later"), OK)
+    async with make_outbox(first, second) as post:
+        begun = datetime.fromtimestamp(post.clock.now, UTC)
+        due = begun + timedelta(seconds=wait) if wait else None
+        await post.add(email(html="<p>hello</p>", id="order-7", send_at=due))
+        for _ in range(4):
+            await post.work(after=3700)
+    tries = [*first.messages, *second.messages]
+    assert len(tries) >= 3
+    assert len({to_bytes(message) for message in tries}) == 1
+    assert parsedate_to_datetime(message_from_bytes(to_bytes(tries[0]))["Date"]) == (due or begun)
 
 
 async def test_the_next_account_of_the_route_is_tried_at_once(make_outbox: MakeOutbox, stage: ModuleType) -> None:

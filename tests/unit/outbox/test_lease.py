@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from types import ModuleType
 from typing import Any
 
@@ -28,6 +29,7 @@ MESSAGE = ClaimedMessage(
     crashes=0,
     expires_at=NEVER,
     begun_at=0.0,
+    created_at=datetime.fromtimestamp(0.0, UTC),
     single_round=False,
     size=1,
     progress=Progress(),

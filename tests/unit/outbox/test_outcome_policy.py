@@ -280,7 +280,8 @@ def claimed(*to: str, queue: str = "a0/email", **known: Any) -> ClaimedMessage:
     """A message in a worker's hands, at the account a0 unless `queue` says otherwise."""
     message = email(*to).stamped(id="m1")
     usual: dict[str, Any] = {"status": Status.SENDING, "attempts": 3, "crashes": 0, "expires_at": NEVER}
-    usual |= {"begun_at": START, "single_round": False, "size": 1, "progress": Progress(), "receipt": None}
+    usual |= {"begun_at": START, "created_at": datetime.fromtimestamp(START, UTC)}
+    usual |= {"single_round": False, "size": 1, "progress": Progress(), "receipt": None}
     return ClaimedMessage(seq=7, id="m1", queue=queue, route="r", **{"message": message, **usual, **known})
 
 

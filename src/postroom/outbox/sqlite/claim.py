@@ -15,6 +15,7 @@ from postroom.outbox.serialization import load_message, load_progress
 from postroom.outbox.sqlite import damage
 from postroom.outbox.sqlite.schema import WAITING_SQL, quoted
 from postroom.outbox.states import Transition, allowed_from
+from postroom.outbox.views import moment
 from postroom.outcomes import Outcome
 from postroom.receipts import Channel, Receipt, Status
 
@@ -101,8 +102,8 @@ def claimed_of(
     connection: sqlite3.Connection, row: Row, cipher: CredentialCipher
 ) -> ClaimedMessage | UnreadableMessage:
     """Read a claimed row back."""
-    (seq, id_, channel, status, queue, route, attempts, crashes, expires_at, begun_at, single_round, size,
-     progress, receipt, body, encrypted) = row  # fmt: skip
+    (seq, id_, channel, status, queue, route, attempts, crashes, expires_at, begun_at, created_at,
+     single_round, size, progress, receipt, body, encrypted) = row  # fmt: skip
     doubted = status == Status.IN_DOUBT or _may_be_out(receipt)
     try:
         options, locked = _opened(cipher, encrypted, id_)
@@ -118,6 +119,7 @@ def claimed_of(
             crashes=crashes,
             expires_at=expires_at,
             begun_at=begun_at,
+            created_at=moment(created_at),
             single_round=bool(single_round),
             size=size,
             progress=load_progress(progress),
@@ -126,7 +128,7 @@ def claimed_of(
         return message if locked is None else _locked(message, locked, in_doubt=doubted)
     except PostroomError as error:
         unreadable = error
-    except (ValueError, TypeError, KeyError, sqlite3.Error) as error:
+    except (ValueError, OverflowError, TypeError, KeyError, sqlite3.Error) as error:
         unreadable = OutboxError(f"message {id_} cannot be read back from the outbox ({type(error).__name__})")
     known = Channel(channel) if channel in set(Channel) else Channel.EMAIL
     return UnreadableMessage(seq, str(id_), known, queue, route, attempts, unreadable, in_doubt=doubted)
@@ -292,8 +294,8 @@ _TAKE = (
     f"WHERE seq IN (SELECT value FROM json_each(?)) AND status IN {quoted(allowed_from(Transition.CLAIM))}"
 )
 _COLUMNS = (
-    "m.seq, m.id, channel, status, queue, route, attempts, crashes, expires_at, begun_at, single_round, size, "
-    "progress, receipt, body, hex(options)"
+    "m.seq, m.id, channel, status, queue, route, attempts, crashes, expires_at, begun_at, created_at, "
+    "single_round, size, progress, receipt, body, hex(options)"
 )
 _ROWS = (
     f"SELECT json_group_array(json_array({_COLUMNS})) FROM json_each(?) wanted "

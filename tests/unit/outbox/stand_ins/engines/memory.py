@@ -166,6 +166,7 @@ class Row:
             crashes=self.crashes,
             expires_at=self.new.expires_at,
             begun_at=self.begun_at,
+            created_at=moment(self.created_at),
             single_round=self.new.single_round,
             size=self.text.size,
             progress=self.progress,
