@@ -308,6 +308,10 @@ class SyncOutbox:
         """See `Outbox.purge`."""
         return self._ask(lambda outbox: outbox.purge(where))
 
+    def compact(self) -> tuple[int, int]:
+        """See `Outbox.compact`."""
+        return self._ask(lambda outbox: outbox.compact())
+
     def suppressed(self, message: Message) -> dict[str, Suppressed]:
         """See `Outbox.suppressed`."""
         return self._ask(lambda outbox: outbox.suppressed(message))

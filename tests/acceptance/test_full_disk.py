@@ -66,6 +66,20 @@ async def test_a_full_disk_is_a_clear_error_and_keeps_what_was_accepted(small_di
 
 
 @pytest.mark.system("mount")
+async def test_a_file_is_not_compacted_where_there_is_no_room_for_the_copy(small_disk: Path) -> None:
+    config = written(small_disk, {"post": sink()})
+    async with Postroom.from_config(config) as room:
+        resize(small_disk, 12)
+        acknowledged, _ = await fill(room)
+        with pytest.raises(OutboxError, match="make room, or remove more"):
+            await room.outbox.compact()
+        resize(small_disk, 60)
+        before, after = await room.outbox.compact()
+        assert before >= after > 0
+    assert stored_ids(small_disk / "outbox.db") == acknowledged
+
+
+@pytest.mark.system("mount")
 async def test_a_worker_on_a_full_disk_waits_and_sends_everything_once(small_disk: Path) -> None:
     resize(small_disk, 12)  # the write-ahead log alone grows to four megabytes
     async with MailServer(delay=0.02) as mail:

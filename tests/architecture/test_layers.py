@@ -67,6 +67,7 @@ FLOORS: dict[str, list[str]] = {
     ],
     "postroom.outbox.sqlite": [
         "migrations damage database begun inotify",
+        "space",
         "changes",
         "schema",
         "reports suppressions",
@@ -103,7 +104,7 @@ FLOORS: dict[str, list[str]] = {
     ],
     "postroom.cli.outbox": [
         "confirmation filters opening text",
-        "changes list purge resume show stats watch",
+        "changes compact list purge resume show stats watch",
         "resolve",
         "app",
     ],

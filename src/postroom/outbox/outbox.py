@@ -160,6 +160,14 @@ class Outbox:
         """Remove settled messages and all that is known of them; returns how many."""
         return await self.store.purge(where)
 
+    async def compact(self) -> tuple[int, int]:
+        """Give back to the disk what removed messages took; returns the bytes the store took before, and takes now.
+
+        Whoever writes meanwhile waits, and workers stop handing over if that takes longer than their lease. Raises
+        OutboxError when the disk has no room for the copy.
+        """
+        return await self.store.compact()
+
     async def record(self, event: Event) -> Receipt | None:
         """Keep a provider's report; the receipt of its message, or None when it is known or about none of ours."""
         return await self.store.record_event(event, learned(event, self._settings.stop_languages))

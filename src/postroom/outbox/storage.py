@@ -66,6 +66,12 @@ class MessageStorage(Protocol):
     async def purge(self, where: MessageFilter) -> int:
         """Remove settled messages for good; returns how many."""
 
+    async def compact(self) -> tuple[int, int]:
+        """Give back to the disk what removed messages took; returns the bytes taken before and now.
+
+        Raises OutboxError when it cannot be done now, and then has changed nothing.
+        """
+
 
 class WorkStorage(Protocol):
     """Gives due messages to workers and takes back what came of them."""

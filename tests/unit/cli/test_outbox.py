@@ -76,7 +76,7 @@ async def delivered(command: CommandLine) -> str:
 
 
 def test_listing_an_outbox_that_is_not_there_makes_none(box: CommandLine, tmp_path: Path) -> None:
-    for command in (("list",), ("stats",), ("show", "x"), ("watch",), ("purge", "--yes")):
+    for command in (("list",), ("stats",), ("show", "x"), ("watch",), ("purge", "--yes"), ("compact",)):
         done = box("outbox", *command)
         assert done.code == 1
         assert "there is no outbox at postroom.db" in done.err
@@ -185,6 +185,14 @@ def test_purging_removes_what_is_settled_and_nothing_else(box: CommandLine) -> N
     assert box("outbox", "purge", "--yes", "--json").json == {"removed": 1}
     assert ids(box) == [waiting]
     assert box("outbox", "show", sent).code == 1
+
+
+def test_compacting_says_what_the_file_took_and_takes(box: CommandLine) -> None:
+    waiting = enqueue(box)
+    assert re.fullmatch(r"\d+\.\d MiB before, \d+\.\d MiB now\n", box("outbox", "compact").out)
+    answer = box("outbox", "compact", "--json").json
+    assert answer["before"] >= answer["after"] > 0
+    assert ids(box) == [waiting]
 
 
 async def test_a_message_shows_its_attempts_and_what_may_be_done(command: CommandLine, sendgrid: HttpRecorder) -> None:

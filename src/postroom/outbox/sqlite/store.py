@@ -16,7 +16,7 @@ from postroom.outbox.encryption import CredentialCipher, sync_folder
 from postroom.outbox.private_files import ensure_private
 from postroom.outbox.records import ClaimedMessage, Exchange
 from postroom.outbox.serialization import serialize
-from postroom.outbox.sqlite import claim, insert, path_of, query, reports, settle, suppressions, update
+from postroom.outbox.sqlite import claim, insert, path_of, query, reports, settle, space, suppressions, update
 from postroom.outbox.sqlite.begun import BegunMarks, marked_workers, path_of_worker, revoke
 from postroom.outbox.sqlite.changes import Changes
 from postroom.outbox.sqlite.database import BUSY_TIMEOUT, Reader, Writer, connect, explained
@@ -51,6 +51,9 @@ T = TypeVar("T")
 
 MOST_AT_ONCE = 500
 """Messages purged in one transaction, so that others get in between."""
+
+_STEPS_BACK = 32
+"""How often in a round of upkeep the file is made shorter, so that the rest of the round does not wait for long."""
 
 _SERIALIZED_AT_ONCE = 50
 """Messages written down before others in the loop may go on."""
@@ -192,8 +195,23 @@ class SqliteStore:
             if seqs:
                 removed += await self.write(partial(update.purge, seqs=seqs))
             if len(lines) < MOST_AT_ONCE:
-                return removed
+                break
             where = replace(where, before_seq=lines[-1].seq)
+        while await self._give_back():
+            pass
+        return removed
+
+    async def compact(self) -> tuple[int, int]:
+        """See `MessageStorage.compact`."""
+        await self.open()
+        return await asyncio.to_thread(space.compact, self.path, self._busy_timeout)
+
+    async def _give_back(self) -> bool:
+        """Make the file a little shorter, in a transaction of its own; False when there is nothing to give back."""
+        if not await self.read(space.to_give_back):
+            return False
+        await self.write(space.give_back)
+        return True
 
     async def due_queues(self) -> Mapping[str, float]:
         """See `WorkStorage.due_queues`."""
@@ -331,7 +349,12 @@ class SqliteStore:
     async def prune(self, before: float, limit: int) -> int:
         """See `UpkeepStorage.prune`."""
         seqs = await self.read(lambda c: query.settled_before(c, before, limit))
-        return await self.write(lambda c: update.prune(c, seqs, before)) if seqs else 0
+        if seqs:
+            return await self.write(lambda c: update.prune(c, seqs, before))
+        for _ in range(_STEPS_BACK):
+            if not await self._give_back():
+                break
+        return 0
 
     async def forget_orphans(self, before: float, limit: int) -> int:
         """See `UpkeepStorage.forget_orphans`."""
