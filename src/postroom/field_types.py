@@ -8,6 +8,7 @@ from typing import Annotated, TypeVar
 from pydantic import AfterValidator, BeforeValidator, JsonValue
 
 from postroom.addresses import Address, phone_number, refuse_breaks
+from postroom.frozen import frozen
 
 _T = TypeVar("_T")
 
@@ -38,6 +39,6 @@ Line = Annotated[str, AfterValidator(refuse_breaks)]
 Text = Annotated[str, AfterValidator(_refuse_halves)]
 """Text of any number of lines."""
 
-Json = Annotated[dict[str, JsonValue], AfterValidator(refuse_unwritable)]
+Json = Annotated[dict[str, JsonValue], AfterValidator(refuse_unwritable), AfterValidator(frozen)]
 Addresses = Annotated[tuple[Address, ...], BeforeValidator(as_list)]
 PhoneNumbers = Annotated[tuple[Annotated[str, AfterValidator(phone_number)], ...], BeforeValidator(as_list)]

@@ -1,4 +1,4 @@
-"""The two messages: `Email` and `Sms`. Checked once when they are built, and frozen from then on."""
+"""The two messages: `Email` and `Sms`. Checked once when they are built, and frozen to the bottom from then on."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from postroom.addresses import Address, email_address
 from postroom.attachments import LARGEST_EMAIL, Attachment
 from postroom.errors import MessageError
 from postroom.field_types import Addresses, Json, Line, PhoneNumbers, Text, as_list, refuse_unwritable
+from postroom.frozen import NOTHING, FrozenDict, frozen
 from postroom.receipts import Channel
 from postroom.segments import Segments, count_segments
 from postroom.validation import CheckedModel, validated
@@ -84,8 +85,8 @@ class Message(CheckedModel):
     priority: Priority = "normal"
     category: Category = "transactional"
     provider: Line | None = Field(default=None, min_length=1, max_length=200)
-    provider_options: Json = {}
-    options: dict[str, SecretStr] = {}
+    provider_options: Json = NOTHING
+    options: Annotated[dict[str, SecretStr], AfterValidator(frozen)] = NOTHING
     required: bool = False
     idempotency_key: Line | None = Field(default=None, min_length=1, max_length=255)
     id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$", max_length=64)
@@ -162,11 +163,11 @@ class Email(Message):
     text: Text | None = None
     html: Text | None = None
     attachments: tuple[Annotated[Attachment, WrapValidator(_attachment)], ...] = ()
-    headers: dict[str, Line] = {}
+    headers: Annotated[dict[str, Line], AfterValidator(frozen)] = NOTHING
     tags: tuple[Line, ...] = ()
-    metadata: Annotated[dict[str, str], AfterValidator(refuse_unwritable)] = {}
+    metadata: Annotated[dict[str, str], AfterValidator(refuse_unwritable), AfterValidator(frozen)] = NOTHING
     template: Line | None = None
-    merge_data: dict[Annotated[str, AfterValidator(email_address)], Json] = {}
+    merge_data: Annotated[dict[Annotated[str, AfterValidator(email_address)], Json], AfterValidator(frozen)] = NOTHING
     calendar: Text | None = None
     amp: Text | None = None
     message_id: Line | None = None
@@ -221,7 +222,7 @@ class Email(Message):
         fields = {name: tuple(a for a in getattr(self, name) if a.email not in gone) for name in ("to", "cc", "bcc")}
         merge_data = {email: data for email, data in self.merge_data.items() if email not in gone}
         recipients = tuple(recipient for recipient in self.recipients if recipient not in gone)
-        return self.stamped(**fields, merge_data=merge_data, recipients=recipients)
+        return self.stamped(**fields, merge_data=FrozenDict(merge_data), recipients=recipients)
 
     def _check(self) -> None:
         if not self.recipients:  # worked out here, so that no send pays for it

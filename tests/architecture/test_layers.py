@@ -19,7 +19,7 @@ Arrow = tuple[str, str]
 
 FLOORS: dict[str, list[str]] = {
     "postroom": [
-        "_lazy outcomes segments notation terminal",
+        "_lazy frozen outcomes segments notation terminal",
         "receipts errors events validation",
         "addresses field_types attachments messages mime",
         "plugin",
@@ -44,7 +44,7 @@ FLOORS: dict[str, list[str]] = {
     "postroom.config": ["section fields masking", "validation", "gateway outbox", "model", "urls accounts load parts"],
     "postroom.registry": ["entry_points interface hooks", "registry"],
     "postroom.delivery": [
-        "rate_limiter middleware observers receipt_errors",
+        "rate_limiter middleware observers receipt_errors transforms",
         "dispatcher",
         "accounts",
         "routing progress",

@@ -107,6 +107,8 @@ def _encoded(text: str, header: str) -> str:
 def folded(name: str, value: str) -> str:
     """Return a header folded at spaces. A longer word stays whole, since a URL or an id must not be cut."""
     line = f"{name}: {value}"
+    if "\r" in line or "\n" in line or "\0" in line:
+        raise MessageError(f"the header {name!r} contains a line break or NUL; nothing was sent")
     if len(line) <= _WIDTH:
         return line
     first, *tokens = (_MAILBOX_TOKENS if name in _ADDRESS_HEADERS else _TOKENS).findall(f" {value}")

@@ -14,6 +14,7 @@ from pydantic_core import from_json, to_json
 from postroom.addresses import Address
 from postroom.attachments import Attachment
 from postroom.errors import OutboxError
+from postroom.frozen import FrozenDict, frozen
 from postroom.messages import Email, Message, Sms
 from postroom.outbox.records import NOW, Progress
 from postroom.receipts import Channel
@@ -132,7 +133,7 @@ def load_message(
         ) from error
     fields["id"] = message_id
     if options:
-        fields["options"] = {name: SecretStr(value) for name, value in options.items()}
+        fields["options"] = FrozenDict({name: SecretStr(value) for name, value in options.items()})
     kind = Email if channel is Channel.EMAIL else Sms
     return _BLANK[kind].stamped(**fields)
 
@@ -203,6 +204,10 @@ _RESTORED: dict[str, Callable[[Any], Any]] = {
     "to": tuple,
     "tags": tuple,
     "media": tuple,
+    "headers": frozen,
+    "metadata": frozen,
+    "merge_data": frozen,
+    "provider_options": frozen,
     "send_at": datetime.fromisoformat,
     "expires_at": datetime.fromisoformat,
 }
