@@ -56,6 +56,7 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     module = importlib.import_module("postroom_stage")
     module.LOG.clear()
     module.VETO.clear()
+    module.TRANSFORM.clear()
     module.STAGE.__init__()
     return module
 

@@ -21,6 +21,7 @@ from postroom.delivery.preview import preview
 from postroom.delivery.receipt_errors import raise_for_receipt
 from postroom.delivery.reports import check_report_head, read_reports
 from postroom.delivery.routing import Router
+from postroom.delivery.transforms import transforms_of
 from postroom.errors import PostroomClosed, PostroomError, WrongEventLoop
 from postroom.messages import Message
 from postroom.outbox.factory import open_outbox, presence
@@ -63,11 +64,11 @@ class Postroom:
         parts = {"accounts": accounts, "routes": routes, "defaults": defaults, "rules": rules, "outbox": outbox}
         self.config = config_from_parts(config, parts)
         self.registry = Registry(self.config.plugins)
-        extensions = self.registry.load_extensions(self.config.plugins.extensions)
-        middleware = SendMiddleware(self.registry.hooks.around_send(extensions))
-        self._observers = Observers(self.registry.hooks.on_event(extensions))
+        extensions, hooks = self.registry.load_extensions(self.config.plugins.extensions), self.registry.hooks
+        around, transforms = SendMiddleware(hooks.around_send(extensions)), transforms_of(hooks, extensions)
+        self._observers = Observers(hooks.on_event(extensions))
         self._router = Router(self.config, self.registry)
-        self._accounts = Accounts(self.config, self.registry, middleware)
+        self._accounts = Accounts(self.config, self.registry, around, transforms)
         self._failover = Failover(self._router, self._accounts, self._observers, self._existing_outbox)
         self._outbox_exists = presence(self.config.outbox)
         self._outbox: Outbox | None = None

@@ -55,7 +55,7 @@ def test_the_provider_of_the_guide_sends_and_tells_what_went_wrong(site: Any) ->
 
 
 def test_the_extensions_of_the_guide_observe_and_gate(site: Any) -> None:
-    observer, gate = code("docs/how-to/extensions.md", "python")
+    observer, gate, _ = code("docs/how-to/extensions.md", "python")
     site.add("audit", extensions={"audit": "audit"}, modules={"audit": observer})
     site.add("office-hours", extensions={"office-hours": "office_hours"}, modules={"office_hours": gate})
     (chosen,) = code("docs/how-to/extensions.md", "toml")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from postroom.errors import ProviderUnavailable
-from postroom.mime import needs_smtputf8, to_bytes
+from postroom.mime import needs_smtputf8
 from postroom.plugin import (
     SMS_FEATURES,
     AccountSettings,
@@ -51,7 +51,7 @@ class FileEmail(EmailTransport[FileSettings]):
         sender = email.from_.email if email.from_ else ""
         envelope = [f"X-Envelope-From: {sender}", *(f"X-Envelope-To: {to}" for to in email.recipients)]
         head = "".join(f"{line}\r\n" for line in envelope).encode()
-        content = head + to_bytes(email, smtputf8=needs_smtputf8(email))
+        content = head + self.write(email, smtputf8=needs_smtputf8(email))
         return await _write(self, f"{email.id}.eml", content)
 
     async def check(self) -> CheckReport:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from postroom.config.accounts import account_settings, settings_for_message, settings_from_environment
 from postroom.delivery.dispatcher import AccountDispatcher, early_fault
+from postroom.delivery.transforms import Transforms
 from postroom.errors import ConfigError, PostroomClosed, PostroomError
 from postroom.plugin.resources import Resources
 from postroom.plugin.transport import Transport
@@ -47,11 +48,15 @@ class Target:
 class Accounts:
     """Hands out one dispatcher for each account and channel, and closes them all in the end."""
 
-    def __init__(self, config: Config, registry: Registry, middleware: SendMiddleware) -> None:
+    def __init__(
+        self, config: Config, registry: Registry, middleware: SendMiddleware, transforms: Transforms | None = None
+    ) -> None:
+        transforms = transforms or Transforms()
         self._config = config
         self._registry = registry
         self._middleware = middleware
-        self.resources = Resources()
+        self._transforms = transforms
+        self.resources = Resources(transforms.content if transforms.contents else None)
         self._settings: dict[tuple[str, Channel], AccountSettings] = {}
         self._dispatchers: dict[tuple[str, Channel], AccountDispatcher] = {}
         self._ad_hoc: OrderedDict[tuple[str, Channel, bytes], AccountDispatcher] = OrderedDict()
@@ -92,7 +97,7 @@ class Accounts:
         """
         with _plugin_faults(target, "made"):
             transport = self._transport(target, message.channel_name, self.settings_for(target, message))
-            return AccountDispatcher(transport, self._middleware)
+            return AccountDispatcher(transport, self._middleware, self._transforms)
 
     def settings_for(self, target: Target, message: Message) -> AccountSettings:
         """Return the settings `message` goes out with: its own credentials over the account's."""
@@ -221,7 +226,9 @@ class Accounts:
 
     async def _open(self, target: Target, channel: Channel, settings: AccountSettings) -> AccountDispatcher:
         with _plugin_faults(target, "opened"):
-            dispatcher = AccountDispatcher(self._transport(target, channel, settings), self._middleware)
+            dispatcher = AccountDispatcher(
+                self._transport(target, channel, settings), self._middleware, self._transforms
+            )
             await dispatcher.transport.open()
         return dispatcher
 

@@ -101,12 +101,13 @@ def prepare(message: Message, dispatcher: AccountDispatcher, progress: DeliveryP
             sender = Address(sender.email, message.from_name)
         if progress.message_id is None:
             progress.message_id = message_id_for(progress.id, sender)
-        if progress.date is None:
-            progress.date = datetime.now(UTC)
+        progress.date = progress.date or datetime.now(UTC)
         stamps = {"message_id": progress.message_id, "date": progress.date}
         prepared: Message = message.stamped(id=progress.id, from_=sender, **stamps)
     else:
         prepared = message.stamped(id=progress.id, from_=sender)
+    if dispatcher.transforms is not None:
+        prepared = dispatcher.transforms.message(prepared, account)
     missing = prepared.features - dispatcher.capabilities.features
     if missing:
         _refuse_or_warn(dispatcher, missing)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from postroom.delivery.middleware import Entered, SendMiddleware
+    from postroom.delivery.transforms import Transforms
     from postroom.messages import Message
     from postroom.plugin.confirmation import Confirm
 
@@ -80,7 +81,12 @@ class AccountDispatcher:
     `Address` for e-mail; `checks` whether the transport has limits of its own to check before a send.
     """
 
-    def __init__(self, transport: Transport[Any, Any], middleware: SendMiddleware | None = None) -> None:
+    def __init__(
+        self,
+        transport: Transport[Any, Any],
+        middleware: SendMiddleware | None = None,
+        transforms: Transforms | None = None,
+    ) -> None:
         settings = transport.settings
         self.transport = transport
         self.settings = settings
@@ -88,6 +94,7 @@ class AccountDispatcher:
         self.sender = sender_of(transport.account, transport.channel, settings.from_)
         self.checks = type(transport).validate is not Transport.validate
         self._middleware = middleware or None
+        self.transforms = transforms if transforms and transforms.messages else None
         self._in_progress = 0
         self._slots = asyncio.Semaphore(settings.concurrency)
         self._rate_limiter = RateLimiter(settings.rate_per_second) if settings.rate_per_second else None

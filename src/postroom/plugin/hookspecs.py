@@ -53,10 +53,28 @@ def postroom_on_event(event: Event, receipt: Receipt) -> None:
 
 @hookspec
 def postroom_around_send(message: Message, account: str) -> AbstractAsyncContextManager[None] | None:
-    """Return a context to enter around one hand-over (tracing, signing, a gate), or None.
+    """Return a context to enter around one hand-over (tracing, a gate), or None.
 
     It is entered before the transport is called and left after it answered; an exception raised on entering
     means nothing was sent.
+    """
+
+
+@hookspec
+def postroom_transform_message(message: Message, account: str) -> Message | None:
+    """Return another message to hand over in place of `message`, or None to leave it as it is.
+
+    Called for each attempt, when the message has its id, sender and Message-ID; what is returned is checked like any
+    message, and must keep those and its recipients. An exception means nothing was sent.
+    """
+
+
+@hookspec
+def postroom_transform_content(content: bytes, message: Email, account: str) -> bytes | None:
+    """Return other bytes to hand over in place of `content`, an e-mail as it travels; or None to leave it as it is.
+
+    Called by transports that write the bytes themselves (`Transport.write`), for signatures such as DKIM. The lines of
+    what is returned end in CRLF and have at most 998 octets. An exception means nothing was sent.
     """
 
 

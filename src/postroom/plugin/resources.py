@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from postroom.messages import Email
+
 T = TypeVar("T")
 
 
@@ -18,7 +20,8 @@ class _Closable(Protocol):
 class Resources:
     """One object of each kind for all transports of a `Postroom`, made when the first of them asks."""
 
-    def __init__(self) -> None:
+    def __init__(self, transform: Callable[[bytes, Email, str], bytes] | None = None) -> None:
+        self._transform = transform
         self._made: dict[Callable[[], Any], Any] = {}
 
     def shared(self, make: Callable[[], T]) -> T:
@@ -31,6 +34,10 @@ class Resources:
         if made is None:
             made = self._made[make] = make()
         return made
+
+    def transformed(self, content: bytes, email: Email, account: str) -> bytes:
+        """Return the bytes of `email` as extensions leave them; `Transport.write` is what calls it."""
+        return content if self._transform is None else self._transform(content, email, account)
 
     async def close(self) -> None:
         """Close what can be closed; all else can still be read."""

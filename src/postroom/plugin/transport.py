@@ -188,6 +188,16 @@ class EmailTransport(Transport[SettingsT, Email]):
 
     channel = Channel.EMAIL
 
+    def write(self, email: Email, *, smtputf8: bool = False) -> bytes:
+        """Return `email` as the bytes that travel, as extensions leave them (`postroom_transform_content`).
+
+        For transports that hand over bytes rather than fields. Arguments and errors are those of
+        `postroom.mime.to_bytes`; what an extension raises means that nothing was sent: let it through.
+        """
+        from postroom.mime import to_bytes  # noqa: PLC0415 - only where bytes are written
+
+        return self.resources.transformed(to_bytes(email, smtputf8=smtputf8), email, self.account)
+
 
 class SmsTransport(Transport[SettingsT, Sms]):
     """Carries SMS; sees one recipient per message unless `capabilities.max_recipients` says otherwise."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import typer
 
     from postroom.events import Event
-    from postroom.messages import Message
+    from postroom.messages import Email, Message
     from postroom.plugin.demonstration import Demonstration
     from postroom.receipts import Channel, Receipt
 
@@ -36,6 +36,18 @@ class AroundSend(Protocol):
     """An implementation of `postroom_around_send`."""
 
     def __call__(self, *, message: Message, account: str) -> AbstractAsyncContextManager[None] | None: ...
+
+
+class TransformMessage(Protocol):
+    """An implementation of `postroom_transform_message`."""
+
+    def __call__(self, *, message: Message, account: str) -> Message | None: ...
+
+
+class TransformContent(Protocol):
+    """An implementation of `postroom_transform_content`."""
+
+    def __call__(self, *, content: bytes, message: Email, account: str) -> bytes | None: ...
 
 
 class Commands(Protocol):
@@ -80,6 +92,14 @@ class Hooks:
     def around_send(self, plugins: Plugins) -> list[tuple[str, AroundSend]]:
         """The send middleware of `plugins`, in their order."""
         return self._implementations("postroom_around_send", plugins)
+
+    def transform_message(self, plugins: Plugins) -> list[tuple[str, TransformMessage]]:
+        """What changes messages before they are handed over, in the order of `plugins`."""
+        return self._implementations("postroom_transform_message", plugins)
+
+    def transform_content(self, plugins: Plugins) -> list[tuple[str, TransformContent]]:
+        """What changes the bytes of e-mails before they are handed over, in the order of `plugins`."""
+        return self._implementations("postroom_transform_content", plugins)
 
     def commands(self, plugins: Plugins) -> list[tuple[str, Commands]]:
         """What adds the commands of `plugins`, in their order."""

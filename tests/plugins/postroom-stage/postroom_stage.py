@@ -197,6 +197,22 @@ class _Gate:
                 raise VETO[f"after:{self.name}"]
 
 
+class _Transform:
+    """Does to messages and to bytes what `TRANSFORM` says."""
+
+    @hookimpl
+    def postroom_transform_message(self, message, account):
+        return TRANSFORM["message"](message, account) if "message" in TRANSFORM else None
+
+    @hookimpl
+    def postroom_transform_content(self, content, message, account):
+        return TRANSFORM["content"](content, message, account) if "content" in TRANSFORM else None
+
+
+TRANSFORM = {}
+"""What the extension `stage-transform` does: "message" and "content" -> a function."""
+
+transform = _Transform()
 observer = _Observer()
 observer_too = _Observer()
 deaf = _Deaf()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from postroom.errors import MessageError, UnsupportedFeature
 from postroom.mime import needs_smtputf8, to_bytes
@@ -15,6 +15,13 @@ if TYPE_CHECKING:
     from postroom.addresses import Address
     from postroom.messages import Email
     from postroom_smtp.options import Dsn
+
+
+class Write(Protocol):
+    """What makes the bytes of an e-mail, such as `to_bytes`."""
+
+    def __call__(self, email: Email, /, *, smtputf8: bool) -> bytes: ...
+
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -95,10 +102,12 @@ class PreparedMessage:
         return b"RCPT TO:<%b>%b\r\n" % (address, dsn.rcpt_parameters(address))
 
 
-def prepare(email: Email, dsn: Dsn | None, return_path: str | None = None) -> PreparedMessage:
+def prepare(
+    email: Email, dsn: Dsn | None, return_path: str | None = None, *, write: Write = to_bytes
+) -> PreparedMessage:
     """Prepare `email` for the recipients it is for; `return_path` is the envelope sender, else its sender is.
 
-    Raises MessageError.
+    `write` makes its bytes. Raises MessageError, and what `write` raises.
     """
     if email.from_ is None:
         raise MessageError("the e-mail has no sender; give it from, or set it on the account")
@@ -106,7 +115,7 @@ def prepare(email: Email, dsn: Dsn | None, return_path: str | None = None) -> Pr
     sender = return_path.encode() if return_path else _path(email.from_)
     recipients = {address: _path(known[address]) for address in email.recipients}
     utf8 = needs_smtputf8(email)
-    content = with_crlf(to_bytes(email, smtputf8=utf8))
+    content = with_crlf(write(email, smtputf8=utf8))
     return PreparedMessage(
         sender=sender,
         recipients=recipients,

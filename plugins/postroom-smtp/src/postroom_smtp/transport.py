@@ -109,8 +109,8 @@ class SmtpEmail(EmailTransport[SmtpSettings]):
         paths = self.settings.return_paths
         return_path = paths.path_for(email.id) if paths else None
         if _octets(email) < LARGE:
-            return prepare(email, dsn, return_path)
-        return await asyncio.to_thread(prepare, email, dsn, return_path)
+            return prepare(email, dsn, return_path, write=self.write)
+        return await asyncio.to_thread(prepare, email, dsn, return_path, write=self.write)
 
     async def _ready_connector(self) -> Connector:
         if self._connector is None:

@@ -103,9 +103,11 @@ class Conformance(Generic[FakeT, SettingsT]):
         return cast("SettingsT", model.model_validate({**others, **given}))
 
     @asynccontextmanager
-    async def opened(self, fake: FakeT, **changed: Any) -> AsyncIterator[Transport[SettingsT, Any]]:
+    async def opened(
+        self, fake: FakeT, resources: Resources | None = None, **changed: Any
+    ) -> AsyncIterator[Transport[SettingsT, Any]]:
         """The transport, opened the way the core does, and closed with its resources."""
-        resources = Resources()
+        resources = resources or Resources()
         transport = self.transport(ACCOUNT, self.account(fake, **changed), resources)
         try:
             await transport.open()

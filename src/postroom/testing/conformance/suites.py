@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
-from postroom.messages import Email, Sms
-from postroom.plugin import EMAIL_FEATURES, SMS_FEATURES
+from postroom.messages import Email, Sms, new_id
+from postroom.plugin import EMAIL_FEATURES, SMS_FEATURES, Resources
 from postroom.testing.conformance import samples
 from postroom.testing.conformance.base import FakeT, SettingsT, expect
 from postroom.testing.conformance.batches import Batches
@@ -88,6 +88,22 @@ class EmailConformance(_Suite[FakeT, SettingsT]):
                 await self.accepted(transport, message)
             whom = fake.recipients(fake.sent[0])
         expect("kit0@example.org" in whom and "kit1@example.org" in whom, f"the message went to {whom} only")
+
+    @rule("make the bytes of an e-mail with self.write, so that an extension that signs them is heard")
+    async def test_bytes_that_an_extension_changed_are_what_is_handed_over(self) -> None:
+        mark, seen = f"kit{new_id()}", list[bytes]()
+
+        def transform(content: bytes, *_: object) -> bytes:
+            seen.append(content)
+            return f"X-Kit: {mark}\r\n".encode() + content
+
+        with self.fake_provider() as fake:
+            async with self.opened(fake, Resources(transform)) as transport:
+                await self.accepted(transport, self.message())
+            written = bool(seen) or fake.holds(fake.sent[0], "headers", "MIME-Version")
+            arrived = fake.holds(fake.sent[0], "headers", mark)
+        expect(arrived or not written, "bytes went out that no extension had seen, or other ones than it had made")
+        expect(len(seen) <= 1, f"the bytes of one message were made {len(seen)} times")
 
 
 class SmsConformance(_Suite[FakeT, SettingsT]):
