@@ -207,7 +207,7 @@ class OutcomePolicy:
             account=account_of(entry.queue),
             recipients=(note,),
         )
-        return Settlement(entry.seq, entry.attempts, status, receipt, entry.queue, entry.route)
+        return Settlement(entry.seq, entry.attempts, status, receipt, entry.queue, entry.route, unread=True)
 
     def _locked(self, entry: UnreadableMessage) -> Settlement:
         """Hold a message whose credentials this worker has no key for: they stay, and so does all that is known of it.

@@ -178,7 +178,7 @@ class Settlement:
 
     `provider_ids` are what the provider calls the message, `recipients` all that it is for. `otherwise` is written
     in its place when an id that was found belongs to another message already. `suppressions` are what the hand-over
-    showed of its recipients.
+    showed of its recipients. The credentials of a message go when it is settled, unless nobody has read it (`unread`).
     """
 
     seq: int
@@ -194,6 +194,7 @@ class Settlement:
     recipients: tuple[str, ...] = ()
     otherwise: Settlement | None = None
     suppressions: tuple[Suppression, ...] = ()
+    unread: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from postroom.outcomes import Outcome
 from postroom.receipts import Channel, Receipt, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from postroom.outbox.encryption import CredentialCipher
     from postroom.outbox.records import ClaimLimit
@@ -38,14 +38,15 @@ def due_queues(connection: sqlite3.Connection) -> dict[str, float]:
 
 def claim(
     connection: sqlite3.Connection, owner: int, limits: Mapping[str, ClaimLimit], now: float
-) -> tuple[list[Row], float]:
+) -> tuple[list[int], float]:
     """Give `owner` up to as many due messages of each queue as its limit says: the most urgent, then the oldest.
 
-    Returns their rows, and when a queue that is at its rate may go on. A worker that the others gave up gets nothing.
+    Returns their numbers, and when a queue that is at its rate may go on. A worker that the others gave up gets
+    nothing. Their `rows` are read when this is committed.
     """
     if not _is_registered(connection, owner):
         return [], NEVER
-    rows: list[Row] = []
+    claimed: list[int] = []
     free_at = NEVER
     for queue, limit in limits.items():
         free_slots, queue_free_at = _free_slots(connection, queue, limit, now)
@@ -62,8 +63,8 @@ def claim(
                 until = gcra.advanced(_theoretical_start(connection, queue), limit.rate, now, len(taken))
                 connection.execute(_KEEP_START, (queue, until))
             connection.execute(_TAKE, (owner, now, json.dumps(taken)))
-            rows += _rows(connection, taken)
-    return rows, free_at
+            claimed += taken
+    return claimed, free_at
 
 
 def give_up(connection: sqlite3.Connection, dead: int, heartbeats: int, owner: int) -> bool:
@@ -74,11 +75,12 @@ def give_up(connection: sqlite3.Connection, dead: int, heartbeats: int, owner: i
     return gone.rowcount == 1
 
 
-def take_over(connection: sqlite3.Connection, dead: int, owner: int) -> list[Row]:
-    """Give `owner` what another worker had claimed."""
-    seqs = [seq for (seq,) in connection.execute(_OWNED, (dead,))]
-    connection.executemany("UPDATE messages SET owner = ?, crashes = crashes + 1 WHERE seq = ?", _each(owner, seqs))
-    return _rows(connection, seqs)
+def take_over(connection: sqlite3.Connection, dead: int, owner: int) -> list[tuple[int, int]]:
+    """Give `owner` what another worker had claimed; returns the messages' numbers and attempts."""
+    claims: list[tuple[int, int]] = connection.execute(_OWNED, (dead,)).fetchall()
+    values = [(owner, seq) for seq, _ in claims]
+    connection.executemany("UPDATE messages SET owner = ?, crashes = crashes + 1 WHERE seq = ?", values)
+    return claims
 
 
 def any_in_doubt(connection: sqlite3.Connection, now: float) -> bool:
@@ -86,11 +88,11 @@ def any_in_doubt(connection: sqlite3.Connection, now: float) -> bool:
     return connection.execute(_IN_DOUBT, (now, 1)).fetchone() is not None
 
 
-def claim_in_doubt(connection: sqlite3.Connection, owner: int, now: float, limit: int) -> list[Row]:
+def claim_in_doubt(connection: sqlite3.Connection, owner: int, now: float, limit: int) -> list[int]:
     """Give `owner` messages in doubt whose provider may be asked now. They stay in doubt meanwhile."""
     seqs = [seq for (seq,) in connection.execute(_IN_DOUBT, (now, limit))]
     connection.execute(_TAKE_IN_DOUBT, (owner, now + ASKED_AGAIN_AFTER, json.dumps(seqs)))
-    return _rows(connection, seqs)
+    return seqs
 
 
 def claim_of(row: Row) -> tuple[int, int]:
@@ -232,26 +234,28 @@ def _due(connection: sqlite3.Connection, queue: str, most: int, now: float) -> l
     return found
 
 
-def _rows(connection: sqlite3.Connection, seqs: list[int]) -> list[Row]:
-    """The rows of messages, in the order of their numbers here."""
+def rows(connection: sqlite3.Connection, seqs: Sequence[int]) -> list[Row]:
+    """Read the rows of messages, in the order of their numbers here.
+
+    Outside of the transaction that claims them: one that meets a damaged page cannot be committed.
+    """
+    if not seqs:
+        return []
     try:
-        rows: list[Row] = from_json(connection.execute(_ROWS, (json.dumps(seqs),)).fetchone()[0])
+        found: list[Row] = from_json(connection.execute(_ROWS, (json.dumps(seqs),)).fetchone()[0])
     except (sqlite3.Error, ValueError):  # one of them is damaged: each by itself then
         with damage.tolerated(connection):
             return [_row(connection, seq) for seq in seqs]
-    return rows
+    return found
 
 
 def _row(connection: sqlite3.Connection, seq: int) -> Row:
+    row: Row
     try:
-        row: Row = connection.execute(_ROW, (seq,)).fetchone()
-    except sqlite3.Error:  # the page with its body is gone
+        row = connection.execute(_ROW, (seq,)).fetchone()
+    except sqlite3.Error:  # a page with its body is damaged
         row = connection.execute(_WITHOUT_BODY, (seq,)).fetchone()
     return row
-
-
-def _each(owner: int, seqs: list[int]) -> list[tuple[int, int]]:
-    return [(owner, seq) for seq in seqs]
 
 
 _READY = f"FROM messages INDEXED BY ready WHERE queue = ? AND priority = ? AND status IN {WAITING_SQL}"
@@ -273,7 +277,7 @@ _PAIRS = "SELECT json_group_array(json_array(seq, size)) FROM (SELECT seq, size 
 _OVERDUE = _PAIRS.format(f"{_READY} AND due_at > {NOW} AND due_at <= ? ORDER BY due_at, seq")
 _FRESH = _PAIRS.format(f"{_READY} AND due_at = {NOW} ORDER BY seq")
 _UNDER_WAY = f"SELECT count(*) FROM messages INDEXED BY under_way WHERE queue = ? AND status = '{Status.SENDING}'"
-_OWNED = f"SELECT seq FROM messages WHERE status = '{Status.SENDING}' AND owner = ?"
+_OWNED = f"SELECT seq, attempts FROM messages WHERE status = '{Status.SENDING}' AND owner = ?"
 _BUSY_WORKERS = (
     f"SELECT DISTINCT owner FROM messages INDEXED BY under_way WHERE status = '{Status.SENDING}' "
     "AND owner IN (SELECT number FROM workers)"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Iterator
 
 
@@ -19,6 +19,11 @@ def tolerated(connection: sqlite3.Connection) -> Iterator[None]:
         yield
     finally:
         connection.text_factory = before
+
+
+def is_damage(error: BaseException | None) -> bool:
+    """Whether SQLite met a page that is none of its file: not a lock, a full disk or missing rights."""
+    return type(error) is sqlite3.DatabaseError  # those have errors of their own, derived from it
 
 
 def _text(raw: bytes) -> str | bytes:

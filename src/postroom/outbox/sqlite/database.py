@@ -37,6 +37,7 @@ _READER_CACHE_KIB = 2_048
 @dataclass(slots=True)
 class _Request:
     operation: Callable[[sqlite3.Connection], Any]
+    then: Callable[[sqlite3.Connection, Any], Any] | None
     future: asyncio.Future[Any]
     answer: Any = None
     error: BaseException | None = None
@@ -164,18 +165,23 @@ class Writer:
             return f"{self._path}: a transaction has been waiting for {waiting:.0f} seconds; look who keeps it locked"
         return self._failure
 
-    async def run(self, operation: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `operation` in a transaction and return its answer once that is on disk.
+    async def run(
+        self,
+        operation: Callable[[sqlite3.Connection], Any],
+        then: Callable[[sqlite3.Connection, Any], Any] | None = None,
+    ) -> Any:
+        """Run `operation` in a transaction and return its answer once that is on disk; `then` makes more of it.
 
-        Raises what it raised, or OutboxError when the file cannot be written. Being cancelled does not undo it.
+        `then` gets the answer and reads what belongs to it, after the transaction: SQLite undoes one in which a damaged
+        page was met, with all that it did for others. Raises what they raised, or OutboxError when the file cannot be
+        written. Being cancelled does not undo it.
         """
         loop = asyncio.get_running_loop()
-        request = _Request(operation, loop.create_future())
+        request = _Request(operation, then, loop.create_future())
         if not self._asked:
             loop.call_soon(self._hand_on)
         self._asked.append(request)
-        answer: T = await request.future
-        return answer
+        return await request.future
 
     def close(self) -> None:
         """End once everything asked for is written."""
@@ -198,6 +204,7 @@ class Writer:
                 together += more or []
             self._begun = time.monotonic()
             self._commit(together)
+            self._read_on(together)
             self._begun = 0.0
             _answer(together)
             if ending:
@@ -215,6 +222,16 @@ class Writer:
                 return
             for request in together:
                 self._commit([request])
+
+    def _read_on(self, together: list[_Request]) -> None:
+        for request in together:
+            if request.then and request.error is None:
+                try:
+                    request.answer = request.then(self._connection, request.answer)
+                except sqlite3.Error as error:
+                    request.error = explained(error, self._path)
+                except BaseException as error:  # noqa: BLE001 - each caller gets its own error
+                    request.error = error
 
     def _transact(self, together: list[_Request]) -> None:
         connection = self._connection

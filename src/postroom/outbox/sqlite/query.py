@@ -6,6 +6,7 @@ import json
 import logging
 import sqlite3
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from postroom.outbox.views import MessageRow, OutboxStats, QueueBacklog, details
 from postroom.receipts import Channel, Receipt, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from postroom.messages import Message
     from postroom.outbox.views import MessageDetails, MessageFilter, MessageSummary
@@ -50,13 +51,34 @@ def receipt_of(id_: str, channel: str, status: str, receipt: str | bytes | None,
 
 def find(connection: sqlite3.Connection, id_: str, tenant: str | None) -> MessageDetails | None:
     """Return all that is known of one message; None when there is none, or it is another tenant's."""
-    with damage.tolerated(connection):
-        found = connection.execute(_FOUND, {"id": id_, "tenant": tenant}).fetchone()
-    if found is None:
+    known = connection.execute(_KNOWN, {"id": id_, "tenant": tenant}).fetchone()
+    if known is None:
         return None
-    seq = found[0]
-    files = dict(connection.execute(_FILES, (seq,)).fetchall())
-    return details_of(_row(found, files.__getitem__), reports.of_one(connection, seq))
+    [seq] = known
+    with damage.tolerated(connection):
+        found = _one(connection, seq)
+    return details_of(_row(found, _files(connection, seq).__getitem__), reports.of_one(connection, seq))
+
+
+def _one(connection: sqlite3.Connection, seq: int) -> tuple[Any, ...]:
+    """Read one message; without its body where a page with it is damaged."""
+    row: tuple[Any, ...]
+    try:
+        row = connection.execute(f"{_ROWS} WHERE m.seq = ?", (seq,)).fetchone()
+    except sqlite3.DatabaseError as error:
+        if not damage.is_damage(error):
+            raise
+        row = connection.execute(f"{_WITHOUT_BODIES} WHERE m.seq = ?", (seq,)).fetchone()
+    return row
+
+
+def _files(connection: sqlite3.Connection, seq: int) -> dict[int, bytes]:
+    try:
+        return dict(connection.execute(_FILES, (seq,)).fetchall())
+    except sqlite3.DatabaseError as error:
+        if not damage.is_damage(error):
+            raise
+        return {}
 
 
 def receipt(connection: sqlite3.Connection, id_: str) -> tuple[Receipt, str] | None:
@@ -71,17 +93,33 @@ def listed(connection: sqlite3.Connection, where: MessageFilter) -> list[Message
 
     Raises SearchTooBroad for a tenant whose search would look at more than MOST_STEPS of them.
     """
+    with damage.tolerated(connection), _bounded(connection) if where.tenant is not None else nullcontext():
+        try:
+            return _chosen(connection.execute(*_search(_ROWS, where)), where)
+        except sqlite3.DatabaseError as error:
+            if not damage.is_damage(error):
+                raise
+        # A page with one of their bodies is damaged, which also may be what `to` looks through: each by itself then.
+        numbers = connection.execute(
+            *_search("SELECT m.seq FROM messages m", replace(where, to=None), all_=where.to is not None)
+        )
+        return _chosen((_one(connection, seq) for (seq,) in numbers.fetchall()), where)
+
+
+def _search(select: str, where: MessageFilter, *, all_: bool = False) -> tuple[str, list[Any]]:
     conditions, values = _conditions(where)
     condition = f"WHERE {' AND '.join(conditions)}" if conditions else ""
-    query = f"{_ROWS} {condition} ORDER BY m.seq DESC LIMIT ?"
+    return f"{select} {condition} ORDER BY m.seq DESC LIMIT ?", [*values, -1 if where.to or all_ else where.limit]
+
+
+def _chosen(rows: Iterable[tuple[Any, ...]], where: MessageFilter) -> list[MessageSummary]:
     found: list[MessageSummary] = []
-    with damage.tolerated(connection), _bounded(connection) if where.tenant is not None else nullcontext():
-        for row in connection.execute(query, (*values, -1 if where.to else where.limit)):
-            line = summary_of(_row(row, lambda _: b""))
-            if where.to is None or any(where.to in address for address in line.to):
-                found.append(line)
-            if len(found) == where.limit:
-                break
+    for row in rows:
+        line = summary_of(_row(row, lambda _: b""))
+        if where.to is None or any(where.to in address for address in line.to):
+            found.append(line)
+        if len(found) == where.limit:
+            break
     return found
 
 
@@ -240,7 +278,8 @@ _ROWS = (
     "SELECT m.seq, id, channel, status, queue, route, priority, due_at, expires_at, attempts, crashes, begun_at, "
     "created_at, settled_at, receipt, body FROM messages m LEFT JOIN bodies USING (seq)"
 )
-_FOUND = f"{_ROWS} WHERE id = :id AND (:tenant IS NULL OR tenant = :tenant)"
+_WITHOUT_BODIES = _ROWS.replace("receipt, body", "receipt, NULL").replace(" LEFT JOIN bodies USING (seq)", "")
+_KNOWN = "SELECT seq FROM messages WHERE id = :id AND (:tenant IS NULL OR tenant = :tenant)"
 _FILES = "SELECT number, content FROM message_files JOIN files USING (hash) WHERE seq = ?"
 _UNDER_WAY_TO = (
     f"SELECT 1 FROM messages m INDEXED BY under_way JOIN bodies b USING (seq) WHERE m.queue IN (?, ?) "

@@ -88,7 +88,8 @@ def _write(
     known = reports.of_messages(connection, [done.seq for done in kept])
     written = [settled(done, known.get(done.seq, ())) for done in kept]
     connection.execute(_SETTLE, (to_json([_values(done, now) for done in written]).decode(),))
-    own = [done.seq for done in written if done.status in SETTLED and brings_credentials(done.queue)]
+    read = [done for done in written if not done.unread]
+    own = [done.seq for done in read if done.status in SETTLED and brings_credentials(done.queue)]
     if own:
         connection.execute(_REMOVE_CREDENTIALS, (json.dumps(own),))
     by_seq = {done.seq: done for done in written}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sqlite3
 import time
@@ -16,7 +17,7 @@ from postroom.outbox.encryption import CredentialCipher, sync_folder
 from postroom.outbox.private_files import ensure_private
 from postroom.outbox.records import ClaimedMessage, Exchange
 from postroom.outbox.serialization import serialize
-from postroom.outbox.sqlite import claim, insert, path_of, query, reports, settle, space, suppressions, update
+from postroom.outbox.sqlite import claim, damage, insert, path_of, query, reports, settle, space, suppressions, update
 from postroom.outbox.sqlite.begun import BegunMarks, marked_workers, path_of_worker, revoke
 from postroom.outbox.sqlite.changes import Changes
 from postroom.outbox.sqlite.database import BUSY_TIMEOUT, Reader, Writer, connect, explained
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
     from postroom.receipts import Channel, Receipt
 
 T = TypeVar("T")
+
+_log = logging.getLogger("postroom.outbox")
 
 MOST_AT_ONCE = 500
 """Messages purged in one transaction, so that others get in between."""
@@ -120,7 +123,18 @@ class SqliteStore:
         if self._writer is None:
             await self.open()
         assert self._writer
-        return await self._writer.run(operation)
+        answer: T = await self._writer.run(operation)
+        return answer
+
+    async def _claim(
+        self, operation: Callable[[sqlite3.Connection], T], claimed: Callable[[T], Sequence[int]]
+    ) -> tuple[T, list[Row]]:
+        """Run `operation` in a transaction, and after it read the rows of the messages that it `claimed`."""
+        if self._writer is None:
+            await self.open()
+        assert self._writer
+        answer: tuple[T, list[Row]] = await self._writer.run(operation, lambda c, a: (a, claim.rows(c, claimed(a))))
+        return answer
 
     async def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """Run a query that takes milliseconds, in a thread."""
@@ -229,13 +243,13 @@ class SqliteStore:
 
         # One transaction for all three, and so one fsync a tick: the fsync is what a tick costs. Slots that settled
         # messages free are there for the claim, which also must not go by the health that this tick has overtaken.
-        def operation(connection: sqlite3.Connection) -> tuple[Settled, list[Row], float]:
+        def operation(connection: sqlite3.Connection) -> tuple[Settled, list[int], float]:
             settled = settle.settle(connection, worker, settlements, now)
             for each in health:
                 settle.keep_health(connection, each)
             return settled, *claim.claim(connection, worker, limits, now)
 
-        (settled, adopted), rows, free_at = await self.write(operation)
+        ((settled, adopted), _, free_at), rows = await self._claim(operation, lambda answer: answer[1])
         if marks := self._begun.get(worker):
             marks.drop(settlement.seq for settlement in settlements)
             marks.claimed(map(claim.claim_of, rows))
@@ -300,21 +314,20 @@ class SqliteStore:
         marks = path_of_worker(self.path, dead)
 
         # Inside the transaction: the other can show no life any more, and its messages have no other owner yet.
-        def operation(connection: sqlite3.Connection) -> tuple[list[Row], set[Claim] | None] | None:
+        def operation(connection: sqlite3.Connection) -> tuple[list[Claim], set[Claim] | None] | None:
             if not claim.give_up(connection, dead, heartbeats, worker):
                 return None
-            begun, rows = revoke(marks), claim.take_over(connection, dead, worker)
-            claims = [claim.claim_of(row) for row in rows]
+            begun, claims = revoke(marks), claim.take_over(connection, dead, worker)
             heir = self._begun[worker]
             heir.claimed(claims)
             if not heir.add([each for each in claims if begun is None or each in begun]):
                 raise OutboxError(f"{self.path}: worker {worker} is given up itself, and takes nothing over")
-            return rows, begun
+            return claims, begun
 
-        taken_over = await self.write(operation)
+        taken_over, rows = await self._claim(operation, lambda answer: [seq for seq, _ in answer[0]] if answer else [])
         if taken_over is None:
             return ()
-        rows, begun = taken_over
+        _, begun = taken_over
         marks.unlink(missing_ok=True)
         claimed = await self._claimed(rows)
         return [_marked(each, begun=begun is None or (each.seq, each.attempts) in begun) for each in claimed]
@@ -324,7 +337,8 @@ class SqliteStore:
         now = self.clock()
         if not await self._look(lambda c: claim.any_in_doubt(c, now)):
             return ()
-        return await self._claimed(await self.write(lambda c: claim.claim_in_doubt(c, worker, now, limit)))
+        _, rows = await self._claim(lambda c: claim.claim_in_doubt(c, worker, now, limit), lambda seqs: seqs)
+        return await self._claimed(rows)
 
     async def expire(self, limit: int) -> Sequence[Receipt]:
         """See `UpkeepStorage.expire`."""
@@ -350,11 +364,22 @@ class SqliteStore:
         """See `UpkeepStorage.prune`."""
         seqs = await self.read(lambda c: query.settled_before(c, before, limit))
         if seqs:
-            return await self.write(lambda c: update.prune(c, seqs, before))
+            return await self._prune(seqs, before)
         for _ in range(_STEPS_BACK):
             if not await self._give_back():
                 break
         return 0
+
+    async def _prune(self, seqs: Sequence[int], before: float) -> int:
+        try:
+            return await self.write(lambda c: update.prune(c, seqs, before))
+        except OutboxError as error:
+            if not damage.is_damage(error.__cause__):
+                raise
+            if len(seqs) == 1:
+                _log.error("what message %s needs no more cannot be removed: %s", seqs[0], error)
+                return 0
+            return sum([await self._prune([seq], before) for seq in seqs])  # all but the one with the damaged page
 
     async def forget_orphans(self, before: float, limit: int) -> int:
         """See `UpkeepStorage.forget_orphans`."""

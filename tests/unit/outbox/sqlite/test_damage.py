@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from contextlib import closing
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -47,6 +48,53 @@ def number_of(post: Process, receipt: Receipt) -> int:
         [number] = connection.execute("SELECT seq FROM messages WHERE id = ?", (receipt.id,)).fetchone()
         assert isinstance(number, int)
         return number
+
+
+def damage_page(path: Path, content: str) -> None:
+    """Make a link to the next page lead nowhere, on a page that continues a value with this content."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        [size] = connection.execute("PRAGMA page_size").fetchone()
+    file = bytearray(path.read_bytes())
+    page = file.index(content.encode() * 50) // size + 1  # the next one holds nothing else
+    file[page * size : page * size + 4] = b"\x7f\xff\xff\xff"
+    path.write_bytes(file)
+
+
+@pytest.mark.parametrize("credentials", [{}, {"token": "secret"}], ids=["no credentials", "own credentials"])
+@pytest.mark.parametrize("where", ["text", "attachment"])
+async def test_a_damaged_page_costs_its_own_message_and_no_neighbour(
+    make_outbox: MakeOutbox, where: str, credentials: dict[str, str]
+) -> None:
+    def filled(content: str) -> Email:
+        fields = {"text": content * 3000} if where == "text" else {}
+        file = Attachment(filename="a", content=(content * 3000).encode() if where == "attachment" else b"a")
+        return Email(**{"to": "ann@example.org", "text": "x", **fields}, attachments=[file], options=credentials)
+
+    async with make_outbox(concurrency=50, outbox={"retention": "1d"}) as post:
+        receipts = [await post.add(filled(f"<{number:08}>")) for number in range(12)]
+    damage_page(post.store.path, f"<{5:08}>")
+    async with make_outbox(concurrency=50, outbox={"retention": "1d"}) as post:
+        await post.work()
+        states = [(await post.receipt(receipt)).status for receipt in receipts]
+        assert states == [Status.FAILED if number == 5 else Status.SENT for number in range(12)]
+        [reason] = (await post.receipt(receipts[5])).recipients
+        assert "cannot be read back" in (reason.detail or "")
+        await post.work(after=86_401)
+        assert [(await post.outbox.get(receipt.id)).message for receipt in receipts[6:]] == [None] * 6
+        assert (await post.outbox.get(receipts[5].id)).message is None
+        listed = await post.outbox.list()
+        assert [line.id for line in reversed(listed)] == [receipt.id for receipt in receipts]
+
+
+async def test_credentials_that_nobody_read_stay_with_a_damaged_message(make_outbox: MakeOutbox) -> None:
+    async with make_outbox() as post:
+        receipt = await post.add(Email(to="ann@example.org", text="x", options={"token": "secret"}))
+        damage(post, "UPDATE bodies SET body = '[]' WHERE seq = ?", number_of(post, receipt))
+        await post.work()
+        assert (await post.receipt(receipt)).status is Status.FAILED
+        with closing(sqlite3.connect(post.store.path)) as connection:
+            assert connection.execute("SELECT options IS NOT NULL FROM bodies").fetchall() == [(1,)]
 
 
 @pytest.mark.parametrize("statement", [*(OF_BODY | OF_ROW).values()], ids=[*OF_BODY, *OF_ROW])
