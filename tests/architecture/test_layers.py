@@ -35,7 +35,8 @@ FLOORS: dict[str, list[str]] = {
         "__main__",
     ],
     "postroom.plugin": [
-        "demonstration cancellation confirmation exchange files settings",
+        "demonstration cancellation confirmation exchange files redaction settings time_limit",
+        "token",
         "resources",
         "transport",
         "http_session http",

@@ -119,7 +119,7 @@ async def _forwarded(
 async def _checked(transport: PostroomEmail | PostroomSms) -> CheckReport:
     """List one message, which every key may."""
     url = f"{transport.base_url}/v1/messages?limit=1"
-    reply = await transport.request("GET", url, headers=_authorised(transport.settings))
+    reply = await transport.ask("GET", url, headers=_authorised(transport.settings))
     if reply.status >= 300:
         raise _refusal(transport, reply)
     if "messages" in reply.json_object():

@@ -15,6 +15,7 @@ from postroom.delivery.rate_limiter import RateLimiter
 from postroom.errors import ConfigError, ContractViolation, DeliveryError, OutcomeUnknown, PostroomError
 from postroom.plugin.cancellation import mark_cancelled, was_handed_over
 from postroom.plugin.confirmation import Withdrawn, confirming
+from postroom.plugin.time_limit import ends_at
 from postroom.plugin.transport import Transport
 from postroom.receipts import Accepted, Channel
 
@@ -176,6 +177,7 @@ class AccountDispatcher:
 
     async def _with_timeout(self, send: Callable[[Any], Awaitable[object]], what: object) -> object:
         """Await a plugin's answer; whatever it raises that is not ours leaves the outcome unknown."""
+        started = ends_at.set(asyncio.get_running_loop().time() + self.settings.timeout)
         try:
             if self.transport.keeps_timeout:
                 return await send(what)
@@ -194,6 +196,8 @@ class AccountDispatcher:
             raise self._unknown(f"gave no answer within {self.settings.timeout:g} s") from error
         except Exception as error:
             raise self._unknown(f"raised {type(error).__name__}, which is a fault in the plugin") from error
+        finally:
+            ends_at.reset(started)
 
     def _checked(self, answer: object) -> Accepted:
         if isinstance(answer, Accepted):

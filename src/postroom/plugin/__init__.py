@@ -4,8 +4,10 @@ from postroom.plugin.cancellation import mark_cancelled
 from postroom.plugin.confirmation import Withdrawn, confirmation
 from postroom.plugin.files import read_secret_file
 from postroom.plugin.hookspecs import hookimpl
+from postroom.plugin.redaction import redacted
 from postroom.plugin.resources import Resources
 from postroom.plugin.settings import AccountSettings, BaseUrl, HttpAccountSettings, OnUnknown, brought_by_message
+from postroom.plugin.token import Token
 from postroom.plugin.transport import (
     EMAIL_FEATURES,
     INTERFACE_VERSION,
@@ -33,6 +35,7 @@ __all__ = [
     "OnUnknown",
     "Resources",
     "SmsTransport",
+    "Token",
     "Transport",
     "UnknownAttempt",
     "WebhookRequest",
@@ -43,4 +46,5 @@ __all__ = [
     "hookimpl",
     "mark_cancelled",
     "read_secret_file",
+    "redacted",
 ]

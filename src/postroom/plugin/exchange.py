@@ -32,7 +32,8 @@ class Exchange:
     9.2.2 calls them idempotent). A provider that had read the first would send two messages.
     """
 
-    def __init__(self, body: bytes, content_type: str) -> None:
+    def __init__(self, body: bytes, content_type: str, *, carries_message: bool = True) -> None:
+        self.carries_message = carries_message
         self.body = _Body(body, content_type=content_type or "application/octet-stream") if body else None
         self._request: aiohttp.ClientRequest | None = None
         self._broken: aiohttp.ClientError | None = None
@@ -50,6 +51,11 @@ class Exchange:
             raise
 
     @property
+    def handed_over(self) -> bool:
+        """Whether the provider may have a message by it."""
+        return self.carries_message and self.begun
+
+    @property
     def begun(self) -> bool:
         """Whether a provider can act on it: any of its body was written, or all of a request that has none.
 
@@ -59,3 +65,37 @@ class Exchange:
         if self.body is not None:
             return self.body.begun
         return self._request is not None and self._request.response is not None
+
+
+class TooLarge(aiohttp.ClientPayloadError):
+    """The answer is longer than anybody would read."""
+
+
+async def read_bounded(response: aiohttp.ClientResponse, most: int) -> bytes:
+    """Return the answer's body; raises TooLarge beyond `most` bytes."""
+    if (response.content_length or most + 1) <= most:
+        return await response.read()
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > most:
+            raise TooLarge(f"the answer is larger than {most:,} bytes")
+    return bytes(body)
+
+
+def in_words(error: BaseException) -> str:
+    """Say what broke in words: the library's own texts may be objects that it had half read, or name the whole URL."""
+    if isinstance(error, TooLarge):
+        return str(error)
+    for kind, words in _WORDS:
+        if isinstance(error, kind):
+            return words
+    return str(error) or type(error).__name__
+
+
+_WORDS: tuple[tuple[type[Exception], str], ...] = (
+    (aiohttp.ServerDisconnectedError, "the connection was closed before a whole answer came"),
+    (aiohttp.ClientPayloadError, "the connection was closed in the middle of the answer"),
+    (aiohttp.ClientResponseError, "what came is no HTTP answer"),
+    (aiohttp.InvalidURL, "the address is no URL"),
+)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import deque
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -32,9 +33,11 @@ from postroom.errors import (
 )
 from postroom.messages import Email, Sms
 from postroom.plugin.cancellation import mark_cancelled
-from postroom.plugin.exchange import Exchange
+from postroom.plugin.exchange import Exchange, in_words, read_bounded
 from postroom.plugin.http_session import open_session
+from postroom.plugin.redaction import redacted
 from postroom.plugin.settings import HttpAccountSettings
+from postroom.plugin.time_limit import limit_from_now
 from postroom.plugin.transport import Capabilities, MessageT, Transport
 from postroom.receipts import Channel
 
@@ -52,7 +55,8 @@ FORM = "application/x-www-form-urlencoded"
 LARGEST_ANSWER = 1_048_576
 """Bytes of an answer that are read; no provider's answer to a send comes near."""
 
-_DETAIL_LENGTH = 300
+MOST_HIDDEN = 20
+"""Tokens that `hide` was given last and `redact` takes out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,8 @@ class HttpReply:
     status: int
     headers: CIMultiDictProxy[str]
     body: bytes
+    handed_over: bool = True
+    """False for what `ask` returns: whatever it says, no message went out."""
 
     def json(self) -> Any:
         """The body as JSON, or None when it is not JSON."""
@@ -92,8 +98,17 @@ class HttpTransport(Transport[HttpSettingsT, MessageT]):
         return self.settings.base_url or self.default_base_url
 
     @cached_property
-    def _proxy(self) -> str | None:
-        return environment_proxy(self.base_url)
+    def _proxies(self) -> dict[tuple[str, str], str | None]:
+        return {}
+
+    @cached_property
+    def _hidden(self) -> deque[str]:
+        return deque(maxlen=MOST_HIDDEN)
+
+    def hide(self, secret: str) -> None:
+        """Take `secret` out of all that is shown from now on: a token, for one. The last 20 are kept."""
+        if secret not in self._hidden:
+            self._hidden.append(secret)
 
     def secrets(self) -> Iterable[str]:
         """The secret texts that must not appear in anything shown; override to add derived ones."""
@@ -101,37 +116,45 @@ class HttpTransport(Transport[HttpSettingsT, MessageT]):
 
     def redact(self, text: str) -> str:
         """Return `text` shortened, on one line, with this account's secrets removed."""
-        for secret in self.secrets():
-            if secret:
-                text = text.replace(secret, "***")
-        return re.sub(r"\s+", " ", text).strip()[:_DETAIL_LENGTH]
+        return redacted(text, [*self.secrets(), *self._hidden])
 
     async def request(
         self, method: str, url: str, *, headers: Mapping[str, str], body: bytes = b"", content_type: str = ""
     ) -> HttpReply:
-        """Send one request and read the whole answer, whatever its status. Redirects are not followed.
+        """Hand a message over: one request, and its whole answer, whatever its status. Redirects are not followed.
 
         Raises ProviderUnreachable when the request was never handed over, OutcomeUnknown when it was and no
-        whole answer came within `settings.timeout`.
+        whole answer came within `settings.timeout`, which all exchanges of one attempt have together.
         """
-        exchange = Exchange(body, content_type)
+        return await self._exchanged(method, url, headers, Exchange(body, content_type))
+
+    async def ask(
+        self, method: str, url: str, *, headers: Mapping[str, str], body: bytes = b"", content_type: str = ""
+    ) -> HttpReply:
+        """Do an exchange that hands no message over: a token or an upload before the send, `check`, `reconcile`.
+
+        Like `request`, but nothing of it can make an outcome unknown: whatever broke is a ProviderUnreachable, and so
+        is never unknown what `failure` makes of its reply.
+        """
+        return await self._exchanged(method, url, headers, Exchange(body, content_type, carries_message=False))
+
+    async def _exchanged(self, method: str, url: str, headers: Mapping[str, str], exchange: Exchange) -> HttpReply:
         try:
-            async with asyncio.timeout(self.settings.timeout):
+            async with limit_from_now(self.settings.timeout):
                 return await self._exchange(method, url, headers, exchange)
         except TimeoutError as error:
-            raise self._broken(exchange, f"no answer within {self.settings.timeout:g} s") from error
+            raise self._broken(exchange, url, f"no answer within {self.settings.timeout:g} s") from error
         except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as error:
-            raise self._untrusted(error) from error
+            raise self._untrusted(error, url) from error
         except aiohttp.ClientHttpProxyError as error:
             # its text holds the proxy's URL, credentials and all
-            raise self._broken(exchange, f"the proxy answered {error.status}") from None
+            raise self._broken(exchange, url, f"the proxy answered {error.status}") from None
         except (aiohttp.ClientError, OSError) as error:
-            raise self._broken(exchange, _plain(error)) from error
+            raise self._broken(exchange, url, in_words(error)) from error
         except asyncio.CancelledError as cancelled:
-            when = "after" if exchange.begun else "before"
-            mark_cancelled(
-                cancelled, f"{self.account}: cancelled {when} the request was handed over", handed_over=exchange.begun
-            )
+            when = "after" if exchange.handed_over else "before"
+            what = f"{self.account}: cancelled {when} the message was handed over"
+            mark_cancelled(cancelled, what, handed_over=exchange.handed_over)
             raise
 
     async def _exchange(self, method: str, url: str, headers: Mapping[str, str], exchange: Exchange) -> HttpReply:
@@ -143,28 +166,37 @@ class HttpTransport(Transport[HttpSettingsT, MessageT]):
             headers=headers,
             middlewares=(exchange,),
             allow_redirects=False,
-            proxy=self._proxy,
+            proxy=self._proxy_for(url),
         ) as response:
-            return HttpReply(response.status, response.headers, await _read_bounded(response))
+            body = await read_bounded(response, LARGEST_ANSWER)
+            return HttpReply(response.status, response.headers, body, exchange.carries_message)
 
-    def _broken(self, exchange: Exchange, why: str) -> DeliveryError:
+    def _proxy_for(self, url: str) -> str | None:
+        """The proxy of the address that is called, which may be another than `base_url`; looked up once for each."""
+        parts = urlsplit(url)
+        place = (parts.scheme, parts.netloc)
+        if place not in self._proxies:
+            self._proxies[place] = environment_proxy(url)
+        return self._proxies[place]
+
+    def _broken(self, exchange: Exchange, url: str, why: str) -> DeliveryError:
         why = self.redact(why)
-        if exchange.begun:
+        if exchange.handed_over:
             return OutcomeUnknown(
                 f"{self.account}: the request was handed over, then {why}; the message may have been sent, so "
                 "look for it at the provider before sending it again",
                 detail=why,
             )
         return ProviderUnreachable(
-            f"{self.account}: cannot reach {self.base_url} ({why}); nothing was sent, try again later or check "
+            f"{self.account}: cannot reach {_origin(url)} ({why}); nothing was sent, try again later or check "
             "the network and base_url",
             detail=why,
         )
 
-    def _untrusted(self, error: aiohttp.ClientConnectorError) -> DeliveryError:
-        why = self.redact(_plain(error))
+    def _untrusted(self, error: aiohttp.ClientConnectorError, url: str) -> DeliveryError:
+        why = self.redact(in_words(error))
         return ProviderUnreachable(
-            f"{self.account}: no trusted TLS connection to {self.base_url} ({why}); nothing was sent, set "
+            f"{self.account}: no trusted TLS connection to {_origin(url)} ({why}); nothing was sent, set "
             "SSL_CERT_FILE if the server has a private certificate authority",
             outcome=Outcome.PERMANENT,
             detail=why,
@@ -188,10 +220,15 @@ class HttpTransport(Transport[HttpSettingsT, MessageT]):
 
         `kind`, `outcome`, `scope` come from the provider's error table; without them the HTTP status decides.
         `detail` is the provider's own text, `code` its own error code, `advice` the next step for a person.
-        `suppress` is why the one recipient it was for must not be written to again.
+        `suppress` is why the one recipient it was for must not be written to again. An answer to `ask` is never
+        unknown: what would be is a ProviderUnavailable, and transient.
         """
         kind = kind or error_for_status(reply.status)
-        if kind is UnexpectedResponse and 300 <= reply.status < 400:
+        redirected = kind is UnexpectedResponse and 300 <= reply.status < 400
+        if not reply.handed_over:
+            kind = ProviderUnavailable if kind.default_outcome is Outcome.UNKNOWN else kind
+            outcome = Outcome.TRANSIENT if outcome is Outcome.UNKNOWN else outcome
+        if redirected:
             outcome, scope = Outcome.PERMANENT, Scope.ACCOUNT
             advice = "redirects are not followed, so nothing was sent; correct base_url"
         said = self.redact(detail) or f"HTTP {reply.status}"
@@ -295,16 +332,6 @@ def environment_proxy(url: str) -> str | None:
     return getproxies().get(parts.scheme)
 
 
-async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:
-    if (response.content_length or LARGEST_ANSWER + 1) <= LARGEST_ANSWER:
-        return await response.read()
-    body = bytearray()
-    async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) > LARGEST_ANSWER:
-            raise aiohttp.ClientPayloadError(f"the answer is larger than {LARGEST_ANSWER:,} bytes")
-    return bytes(body)
-
-
-def _plain(error: BaseException) -> str:
-    return str(error) or type(error).__name__
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,14 @@ from postroom.receipts import Accepted
 
 METHODS = ["POST", "PUT", "PATCH", "DELETE", "GET", "HEAD", "OPTIONS"]
 BODIES = [b"", b"to=%2B442079460958"]
+
+PARTS = {
+    "status line": b"HTTP/1.",
+    "header": b"HTTP/1.1 200 OK\r\nX-A: ",
+    "gibberish": b"220 mail.example.org ESMTP\r\n\r\n",
+}
+PARTS |= {"body": b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"}
+"""Answers that end before they are whole."""
 
 YES = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 
@@ -57,6 +66,8 @@ class Wire:
                 if answer is None:
                     break
                 writer.write(answer)
+                if answer in PARTS.values():
+                    break
         except asyncio.IncompleteReadError:
             pass
         writer.close()
@@ -127,3 +138,25 @@ async def test_the_next_request_takes_a_fresh_connection() -> None:
             await plain.request("PUT", wire.url, headers={}, body=b"text")
         reply = await plain.request("PUT", wire.url, headers={}, body=b"text")
     assert (reply.status, wire.connections) == (200, 2)
+
+
+@pytest.mark.parametrize("part", PARTS.values(), ids=PARTS.keys())
+async def test_an_answer_that_is_cut_is_told_in_words(part: bytes) -> None:
+    async with listening(Wire([part])) as wire, account(wire.url) as plain:
+        with pytest.raises(OutcomeUnknown) as caught:
+            await plain.request("POST", f"{wire.url}/s3cret-path", headers={}, body=b"text")
+    assert not re.search(r"[<>{}]|Raw|CIMulti|message=|s3cret", str(caught.value)), str(caught.value)
+
+
+async def test_the_proxy_is_that_of_the_address_that_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page of results, an upload or a token may be elsewhere than `base_url`."""
+    for name in ("NO_PROXY", "no_proxy", "HTTP_PROXY", "http_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    async with listening(Wire([YES])) as direct, listening(Wire([YES, YES])) as proxy, account(direct.url) as plain:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        await plain.request("POST", f"{direct.url}/near", headers={}, body=b"text")
+        await plain.request("POST", "http://api.example.org/far", headers={}, body=b"text")
+        await plain.request("POST", "http://api.example.org/far", headers={}, body=b"text")
+    assert [head.split()[1] for head in direct.heads] == [b"/near"]
+    assert [head.split()[1] for head in proxy.heads] == [b"http://api.example.org/far"] * 2

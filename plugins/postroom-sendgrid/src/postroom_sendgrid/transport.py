@@ -77,7 +77,7 @@ class SendGridEmail(HttpEmailTransport[SendGridSettings]):
 
     async def check(self) -> CheckReport:
         """Ask which scopes the key has; `mail.send` is the one that matters."""
-        reply = await self.request("GET", f"{self.base_url}/v3/scopes", headers=self._headers)
+        reply = await self.ask("GET", f"{self.base_url}/v3/scopes", headers=self._headers)
         if reply.status != 200:
             raise refusal(self, reply, read_faults(reply))
         scopes = reply.json_object().get("scopes")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import re
 from typing import TYPE_CHECKING
 
 from postroom.errors import (
@@ -21,6 +20,7 @@ from postroom.errors import (
     SuppressionReason,
     UnexpectedResponse,
 )
+from postroom.plugin import redacted
 from postroom.receipts import RecipientResult
 
 if TYPE_CHECKING:
@@ -70,7 +70,6 @@ _ADVICE: dict[type[DeliveryError], str] = {
     RateLimited: "nothing was sent, send more slowly and try again later",
 }
 _LOOK = "it may have been sent, so look for its Message-ID at the server before sending it again"
-_DETAIL_LENGTH = 300
 
 
 class SmtpErrors:
@@ -89,9 +88,7 @@ class SmtpErrors:
 
     def redact(self, text: str) -> str:
         """Return `text` shortened, on one line, without this account's secrets."""
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return re.sub(r"\s+", " ", text).strip()[:_DETAIL_LENGTH]
+        return redacted(text, self._secrets)
 
     def unreachable(
         self,

@@ -101,7 +101,7 @@ class TwilioSms(HttpSmsTransport[TwilioSettings]):
         return CheckReport(ok=status == "active", summary=summary, details={"status": status, "friendly_name": name})
 
     async def _read(self, path: str) -> dict[str, Any]:
-        reply = await self.request("GET", self.base_url + path, headers=self._headers)
+        reply = await self.ask("GET", self.base_url + path, headers=self._headers)
         if reply.status // 100 != 2:
             raise self._refused(reply)
         return reply.json_object()

@@ -87,7 +87,7 @@ class VonageSms(HttpSmsTransport[VonageSettings]):
         if not credentials:
             return CheckReport(ok=True, summary="the credentials are well formed; only sending a message tries them")
         url = f"{self.settings.base_url or sms_api.HOST}/account/get-balance"
-        reply = await self.request("GET", url, headers={"Authorization": basic(*credentials)})
+        reply = await self.ask("GET", url, headers={"Authorization": basic(*credentials)})
         if reply.status != 200:
             raise refusal(self, None, reply)
         balance = reply.json_object().get("value")
