@@ -18,10 +18,11 @@ from postroom.delivery.accounts import Target
 from postroom.delivery.attempt import attempt, prepare, split_for_transport
 from postroom.delivery.dispatcher import AttemptResult
 from postroom.delivery.progress import DeliveryProgress
-from postroom.errors import OutcomeUnknown, PluginError, PostroomError
+from postroom.errors import Outcome, OutcomeUnknown, PluginError, PostroomError
 from postroom.outbox.account_health import HealthSample, health_sample_of, unanswered
 from postroom.outbox.outcome_policy import OutcomePolicy
 from postroom.outbox.records import Ownership, Settlement, account_of, brings_credentials
+from postroom.outbox.reports import PROOFS, settled
 from postroom.outbox.suppression import suppressions_of
 from postroom.plugin.confirmation import Withdrawn
 from postroom.plugin.transport import UnknownAttempt
@@ -132,8 +133,9 @@ class MessageExecutor:
             return self._decide.next(entry, delivery, recipients, health), None
         except asyncio.CancelledError:
             return self._interrupted(entry, delivery, health), None
-        except Withdrawn:
-            _log.warning("message %s: not handed over, since another worker may have it now", entry.id)
+        except Withdrawn as withdrawn:
+            why = str(withdrawn) or "another worker may have it now"
+            _log.warning("message %s: not handed over: %s", entry.id, why)
             return self._interrupted(entry, delivery, health), None
         sample = health_sample_of(skipped, before, delivery)
         return self._decided(entry, delivery, recipients, health), sample
@@ -148,6 +150,15 @@ class MessageExecutor:
         except PostroomError:  # then it is not being handed over either
             return None
         return unanswered(target, timeout, since, now)
+
+    def is_repeat(self, entry: ClaimedMessage) -> bool:
+        """Whether an earlier hand-over of the message may have been taken."""
+        return any(attempt.outcome is Outcome.UNKNOWN for attempt in entry.receipt.attempts) if entry.receipt else False
+
+    def is_settled_by(self, entry: ClaimedMessage, events: Sequence[Event]) -> bool:
+        """Whether reports make another message of it than was claimed."""
+        as_claimed = self.put_back(entry)
+        return settled(as_claimed, [event for event in events if event.type in PROOFS]) is not as_claimed
 
     def put_back(self, entry: ClaimedMessage) -> Settlement:
         """Return a message as it was: it surely was not handed over."""

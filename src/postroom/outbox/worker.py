@@ -13,6 +13,7 @@ from postroom.outbox.in_flight import InFlight
 from postroom.outbox.lease import Lease
 from postroom.outbox.maintenance import Maintenance
 from postroom.outbox.records import MOST_BYTES, NEVER, ClaimLimit, account_of, brings_credentials
+from postroom.plugin.confirmation import Withdrawn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -171,7 +172,23 @@ class Worker:
             raise
         for message, refused in zip(messages, suppressed, strict=True):
             confirm = self._lease.confirmation(message)
+            if self._executor.is_repeat(message):
+                confirm = self._unless_reported(message, confirm)
             self._in_flight.start(message, self._deliver(message, refused, confirm))
+
+    def _unless_reported(self, message: ClaimedMessage, confirm: Confirm) -> Confirm:
+        """Look before a message in doubt goes out again whether a report has come since it was claimed."""
+
+        async def confirm_if_not() -> None:
+            try:
+                known = await self._store.find(message.id)
+            except OutboxError as error:
+                raise Withdrawn(f"it is not known whether its provider has it: {error}") from error
+            if known and self._executor.is_settled_by(message, known.events):
+                raise Withdrawn("its provider has reported that it has it")
+            await confirm()
+
+        return confirm_if_not
 
     async def _deliver(self, message: ClaimedMessage, suppressed: SuppressedRecipients, confirm: Confirm) -> None:
         settlement, sample = await self._executor.deliver(message, self._in_flight.health, suppressed, confirm)

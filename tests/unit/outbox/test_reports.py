@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from types import ModuleType
-from typing import Any
+from typing import Any, Never
 
 import pytest
 from engines.process import MakeOutbox, Process
@@ -94,6 +94,48 @@ async def test_what_is_reported_before_the_answer_is_what_the_message_ends_as(
         shown = await post.outbox.get(receipt.id)
     assert (shown.receipt.status, len(shown.events)) == (status, 1)
     assert len(script.calls) == 1, "the provider has it, so nothing is sent again"
+
+
+@pytest.mark.parametrize(("type_", "status"), [(EventType.DELIVERED, "delivered"), (EventType.BOUNCED, "bounced")])
+async def test_a_report_that_comes_after_the_claim_of_a_repeat_still_stops_it(
+    make_outbox: MakeOutbox, stage: ModuleType, type_: EventType, status: str
+) -> None:
+    async def lose(_: Any) -> Never:
+        raise lost()
+
+    script = stage.Script(lose)
+    async with make_outbox(script, on_unknown="retry") as post:
+        receipt = await post.add(email())
+        await post.work()
+        assert len(script.calls) == 1
+
+        async def report_comes() -> None:
+            await post.outbox.record(report(type_, message_id=receipt.id, recipient=ANN))
+
+        script.opening = report_comes  # which a worker awaits when it has claimed, and before the first byte
+        async with Process(post.config, post.engine, post.clock) as other:
+            await other.work(after=100_000)
+            shown = await other.outbox.get(receipt.id)
+    assert (shown.receipt.status, len(shown.events)) == (status, 1)
+    assert len(script.calls) == 1
+
+
+async def test_a_repeat_that_no_report_makes_needless_goes_out(make_outbox: MakeOutbox, stage: ModuleType) -> None:
+    fates: list[Exception] = [lost()]
+
+    async def act(message: Any) -> Accepted:
+        if fates:
+            raise fates.pop()
+        return Accepted(provider_message_id=message.id)
+
+    script = stage.Script(act)
+    async with make_outbox(script, on_unknown="retry") as post:
+        receipt = await post.add(email())
+        await post.work()
+        await post.outbox.record(report(EventType.DELIVERED, message_id="another"))
+        await post.work(after=100_000)
+        assert (await post.receipt(receipt)).status is Status.SENT
+    assert len(script.calls) == 2
 
 
 @pytest.mark.parametrize(("type_", "status"), [(EventType.DELIVERED, "delivered"), (EventType.BOUNCED, "bounced")])
