@@ -58,7 +58,7 @@ FLOORS: dict[str, list[str]] = {
         "transitions next_hop outcome_policy",
         "reports",
         "storage",
-        "suppression stop_words",
+        "suppression stop_words deadline",
         "sqlite postgres",
         "in_flight executor lease",
         "maintenance",

@@ -13,6 +13,7 @@ from postroom.errors import PostroomError
 from postroom.gateway.http.errors import ApiError, from_postroom_error
 from postroom.gateway.http.requests import state_of
 from postroom.gateway.http.responses import error_response
+from postroom.outbox.deadline import stored_within
 
 if TYPE_CHECKING:
     import re
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 
 _log = logging.getLogger("postroom.gateway")
+
+LONGEST_WAIT = 5.0
+"""Seconds after which a request is answered 503 when another process keeps the outbox locked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +83,8 @@ class Router:
         try:
             route = self._find(scope)
             state.route = route.path
-            response = await route.endpoint(Request(scope, receive))
+            with stored_within(LONGEST_WAIT):
+                response = await route.endpoint(Request(scope, receive))
         except ApiError as error:
             state.error = error.code
             response = error_response(error)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from postroom.errors import OutboxError, PostroomError
+from postroom.outbox.deadline import deadline
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +26,9 @@ BUSY_TIMEOUT = 30.0
 
 STUCK_AFTER = 5.0
 """Seconds that a transaction waits for another process's before this is told to whoever asks how things stand."""
+
+_LOOK_AGAIN_MS = 100
+"""How long SQLite waits for a lock by itself, until it is looked who may wait no longer."""
 
 _WAL_BYTES = 67_108_864
 """What the WAL is cut back to after a checkpoint; without it, it stays as large as it ever was."""
@@ -39,6 +43,7 @@ class _Request:
     operation: Callable[[sqlite3.Connection], Any]
     then: Callable[[sqlite3.Connection, Any], Any] | None
     future: asyncio.Future[Any]
+    until: float
     answer: Any = None
     error: BaseException | None = None
 
@@ -141,12 +146,16 @@ class Writer:
     # one is being written would queue for the lock anyway; together they pay once. Why a thread of its own: the fsync
     # must not stop the loop, and SQLite allows one writer, so more threads would only wait for each other.
 
-    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: Path, busy_timeout: float = BUSY_TIMEOUT) -> None:
         self._connection = connection
         self._path = path
+        self._busy_timeout = busy_timeout
+        connection.execute(f"PRAGMA busy_timeout = {_LOOK_AGAIN_MS}")
         self._identity = FileIdentity(path)
         self._asked: list[_Request] = []
         self._requests: queue.SimpleQueue[list[_Request] | None] = queue.SimpleQueue()
+        self._waiting: list[_Request] = []
+        self._ending = False
         self._thread = threading.Thread(target=self._serve, name="postroom outbox", daemon=True)
         self._thread.start()
         self._failure = ""
@@ -174,10 +183,12 @@ class Writer:
 
         `then` gets the answer and reads what belongs to it, after the transaction: SQLite undoes one in which a damaged
         page was met, with all that it did for others. Raises what they raised, or OutboxError when the file cannot be
-        written. Being cancelled does not undo it.
+        written, or another process keeps it locked for longer than this task waits (`stored_within`) or BUSY_TIMEOUT.
+        Being cancelled does not undo it.
         """
         loop = asyncio.get_running_loop()
-        request = _Request(operation, then, loop.create_future())
+        until = min(time.monotonic() + self._busy_timeout, deadline())
+        request = _Request(operation, then, loop.create_future(), until)
         if not self._asked:
             loop.call_soon(self._hand_on)
         self._asked.append(request)
@@ -196,47 +207,43 @@ class Writer:
             self._requests.put(asked)
 
     def _serve(self) -> None:
-        while (together := self._requests.get()) is not None:
-            ending = False
-            while not (ending or self._requests.empty()):
-                more = self._requests.get()
-                ending = more is None
-                together += more or []
-            self._begun = time.monotonic()
-            self._commit(together)
-            self._read_on(together)
-            self._begun = 0.0
-            _answer(together)
-            if ending:
+        while True:
+            self._waiting += self._more(block=not self._waiting)
+            together, self._waiting = self._waiting, []
+            if together:
+                self._begun = time.monotonic()
+                self._commit(together)
+                self._begun = 0.0
+            elif self._ending:
                 return
+
+    def _more(self, *, block: bool) -> list[_Request]:
+        """Return what has been asked for meanwhile; with `block`, wait for it."""
+        found: list[_Request] = []
+        while not self._ending and ((block and not found) or not self._requests.empty()):
+            more = self._requests.get()
+            self._ending = more is None
+            found += more or []
+        return found
 
     def _commit(self, together: list[_Request]) -> None:
         try:
             self._transact(together)
-        except _Locked as locked:
-            for request in together:
-                request.error = OutboxError(str(locked))
         except BaseException as error:  # noqa: BLE001 - each caller gets its own error
-            if len(together) == 1:
-                together[0].error = error
+            if len(together) > 1:
+                for request in together:
+                    self._commit([request])
                 return
-            for request in together:
-                self._commit([request])
-
-    def _read_on(self, together: list[_Request]) -> None:
-        for request in together:
-            if request.then and request.error is None:
-                try:
-                    request.answer = request.then(self._connection, request.answer)
-                except sqlite3.Error as error:
-                    request.error = explained(error, self._path)
-                except BaseException as error:  # noqa: BLE001 - each caller gets its own error
-                    request.error = error
+            together[0].error = error
+        self._read_on(together)
+        _answer(together)
 
     def _transact(self, together: list[_Request]) -> None:
         connection = self._connection
         try:
-            connection.execute("BEGIN IMMEDIATE")
+            self._begin(together)
+            if not together:
+                return
             for request in together:
                 request.answer = request.operation(connection)
             self._identity.check()
@@ -252,16 +259,51 @@ class Writer:
                 raise mended from error
             raise
 
+    def _begin(self, together: list[_Request]) -> None:
+        """Begin a transaction as soon as no other process has one, for those of `together` who wait that long.
 
-class _Locked(OutboxError):
-    """The whole busy timeout was spent; to wait as long again for each of many callers would help none."""
+        Whoever may wait no longer, and whoever asks meanwhile, has an error when their time is over, and nothing of
+        theirs is done.
+        """
+        while together:
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                    raise
+                locked = str(explained(error, self._path))
+            else:
+                return
+            self._waiting += self._more(block=False)
+            for waiting in (together, self._waiting):
+                self._give_up(waiting, locked)
+
+    def _give_up(self, waiting: list[_Request], locked: str) -> None:
+        """Answer those who may wait no longer, and leave the others in the list."""
+        now = time.monotonic()
+        overdue = [request for request in waiting if request.until <= now]
+        waiting[:] = [request for request in waiting if request.until > now]
+        for request in overdue:
+            self._failure = locked
+            request.error = OutboxError(locked)
+        _answer(overdue)
+
+    def _read_on(self, together: list[_Request]) -> None:
+        for request in together:
+            if request.then and request.error is None:
+                try:
+                    request.answer = request.then(self._connection, request.answer)
+                except sqlite3.Error as error:
+                    request.error = explained(error, self._path)
+                except BaseException as error:  # noqa: BLE001 - each caller gets its own error
+                    request.error = error
 
 
 def explained(error: sqlite3.Error, path: Path) -> PostroomError:
     """Return the error a person can act on."""
     said = str(error)
     if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
-        return _Locked(f"{path}: {said}; another process kept it locked; nothing was accepted, end it or try again")
+        return OutboxError(f"{path}: {said}; another process kept it locked; nothing was accepted, end it or try again")
     for part, advice in _ADVICE.items():
         if part in said:
             return OutboxError(f"{path}: {said}; {advice}")
@@ -280,6 +322,8 @@ _ADVICE = {
 
 def _answer(together: list[_Request]) -> None:
     """Wake all who wait with one call into their loop."""
+    if not together:
+        return
     with suppress(RuntimeError):  # the loop has ended, and with it whoever waited
         together[0].future.get_loop().call_soon_threadsafe(_resolve, together)
 

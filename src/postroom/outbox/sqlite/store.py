@@ -459,7 +459,7 @@ class SqliteStore:
             connection.close()
             raise
         self._reader, self._searcher = Reader(self.path, "reads"), Reader(self.path, "searches")
-        self._writer = Writer(connection, self.path)
+        self._writer = Writer(connection, self.path, self._busy_timeout)
 
 
 def _seen(probe: asyncio.Task[int]) -> None:
