@@ -125,4 +125,4 @@ def _name(item: pytest.Item) -> str:
 
 def _deviation(item: pytest.Function) -> str | None:
     stated: Mapping[str, str] = _transport(item).deviations
-    return stated.get(item.name) or stated.get(item.originalname)
+    return stated.get(f"{_kit(item).__name__}::{item.name}") or stated.get(item.name)

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import hmac
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
 from pydantic import SecretStr
@@ -60,7 +60,8 @@ class RightSms(HttpSmsTransport[RightSettings]):
     async def reconcile(self, attempt: UnknownAttempt[Sms], /) -> Accepted | NotTaken | None:
         reply = await self.request("GET", f"{self.base_url}/sms/{attempt.message.id}", headers=self._headers())
         if reply.status == 404:
-            return NotTaken(detail="no such message")
+            surely = datetime.now(UTC) - attempt.started_at > timedelta(hours=1)
+            return NotTaken(detail="no such message") if surely else None
         return self.accepted(reply)
 
     def stamp(self, sms: Sms) -> dict[str, str]:

@@ -41,6 +41,7 @@ AUTHORS_PART = frozenset(
     "unknown_webhook",
     "signed",
     "unsigned",
+    "no_secret",
     "not_applicable",
 }
 """What a test class may define of the kit's names; everything else of it is the kit's own."""
@@ -53,18 +54,21 @@ class Conformance(Generic[FakeT, SettingsT]):
 
     An author derives a test class and fills in `provider`, the entry point's name; `transport`, the class;
     `fake_provider`, a FakeProvider class with the vendor's words; and `settings`. Where the defaults do not fit:
-    `provider_options`, a value that the provider takes, and `sender`, the `from` of messages.
+    `provider_options`, a value that the provider takes; `sender`, the `from` of messages; and `no_secret`, what proves
+    an account that has no credential: the machine's role, a local socket.
 
     For type checkers, `SmsConformance[FakeAcme, AcmeSettings]` says which fake provider and which settings they are.
 
     Tests follow what `transport.capabilities` declares. None can be overridden: where a transport must do otherwise,
-    the transport class itself says so in `deviations`, test name -> reason.
+    the transport class itself says so in `deviations`, test name -> reason, of one case of a test that has several:
+    `"test_x[case]"`, and of one of several test classes: `"TestAcme::test_x"`.
     """
 
     provider: ClassVar[str]
     transport: ClassVar[type[Transport[Any, Any]]]
     fake_provider: type[FakeT]
     provider_options: ClassVar[Mapping[str, Any]] = {}
+    no_secret: ClassVar[str] = ""
     sender: ClassVar[str]
     not_applicable: ClassVar[Mapping[str, str]] = {}
 
@@ -186,8 +190,14 @@ def _refuse_overrides(cls: type[Conformance[Any, Any]]) -> None:
 def _refuse_bad_deviations(cls: type[Conformance[Any, Any]]) -> None:
     tests = kit_tests(cls)
     for name, reason in cls.transport.deviations.items():
-        if name.partition("[")[0] not in tests:
+        bare, bracket, _ = name.rpartition("::")[2].partition("[")
+        if bare not in tests:
             raise TypeError(f"{cls.transport.__name__}.deviations names {name!r}, which is no test of the kit")
+        if not bracket and any(mark.name == "parametrize" for mark in getattr(tests[bare], "pytestmark", ())):
+            raise TypeError(
+                f"{cls.transport.__name__}.deviations names {name!r} whole; name the one case that deviates, as pytest "
+                f"shows it: '{bare}[CASE]'"
+            )
         if not (isinstance(reason, str) and reason.strip()):
             raise TypeError(f"{cls.transport.__name__}.deviations gives no reason for {name!r}; say why in words")
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 AT_ONCE = 20
 BATCH = 5
+LARGEST_BATCH = 50
+"""Messages of a batch, unless the transport takes fewer: its end must be treated like its beginning."""
 
 
 class Batches(Conformance[FakeT, SettingsT]):
@@ -60,6 +62,36 @@ class Batches(Conformance[FakeT, SettingsT]):
             f"message {refused} was refused and no other, send_many answered {answers!r}",
         )
 
+    @rule("never send a batch again whose answer was lost, nor a part of it: every outcome is unknown until looked up")
+    async def test_a_batch_whose_answer_was_lost_is_not_sent_again(self) -> None:
+        messages = [self.message(number) for number in range(self._batch())]
+        with self.fake_provider() as fake:
+            fake.play(Scenario.CLOSED_AFTER_READ)
+            async with self.opened(fake) as transport:
+                answers = await self._batched(transport, messages)
+            for message in messages:
+                times = len(_to(fake, message))
+                expect(times == 1, f"a message of a batch whose answer was lost was sent {times} times")
+        outcomes = {answer.outcome if isinstance(answer, DeliveryError) else "accepted" for answer in answers}
+        expect(outcomes == {"unknown"}, f"the answer to a batch was lost, its messages were answered {outcomes}")
+
+    @rule("take the sender from each message: neither the first of a batch, nor the one before, has the sender of all")
+    async def test_every_message_has_its_own_sender(self) -> None:
+        messages = [self.message(number, **{"from": self.other_sender(number)}) for number in range(2 + BATCH)]
+        with self.fake_provider() as fake:
+            async with self.opened(fake) as transport:
+                for message in messages[:2]:
+                    await self.accepted(transport, message)
+                await self._batched(transport, messages[2:])
+            for number, message in enumerate(messages):
+                sender = self.other_sender(number)
+                there = [fake.holds(sent, "from", sender) for sent in _to(fake, message)]
+                expect(there and all(there), f"the message from {sender} went out with another sender")
+
+    def other_sender(self, number: int) -> str:
+        """A sender of that number's own."""
+        raise NotImplementedError
+
     @rule("take every message as it comes: what was sent before is the core's to know, never the transport's")
     async def test_a_message_handed_over_again_is_sent_again(self) -> None:
         message = self.message()
@@ -74,7 +106,7 @@ class Batches(Conformance[FakeT, SettingsT]):
 
     def _batch(self) -> int:
         most = self.transport.capabilities.max_batch
-        return min(BATCH, most) if most > 1 else BATCH
+        return min(LARGEST_BATCH, most) if most > 1 else BATCH
 
     async def _batched(self, transport: Transport[Any, Any], messages: list[Any]) -> list[Accepted | DeliveryError]:
         try:
@@ -89,7 +121,7 @@ class Batches(Conformance[FakeT, SettingsT]):
 
 def _each_its_own(fake: FakeProvider[Any], messages: list[Any], answers: list[Any]) -> None:
     for message, answer in zip(messages, answers, strict=True):
-        own = [sent for sent in fake.sent if message.recipients[0].removeprefix("+") in fake.recipients(sent)]
+        own = _to(fake, message)
         expect(len(own) == 1, f"the message to {message.recipients[0]} reached the provider {len(own)} times")
         given = fake.identifier(own[0])
         expect(
@@ -97,6 +129,11 @@ def _each_its_own(fake: FakeProvider[Any], messages: list[Any], answers: list[An
             f"the message to {message.recipients[0]} got the provider's id {given!r}, its result says "
             f"{answer.provider_message_id!r}",
         )
+
+
+def _to(fake: FakeProvider[Any], message: Any) -> list[Any]:
+    """What reached the provider for the message's recipient."""
+    return [sent for sent in fake.sent if message.recipients[0].removeprefix("+") in fake.recipients(sent)]
 
 
 def _headers(sent: Any) -> set[str]:

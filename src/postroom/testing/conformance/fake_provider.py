@@ -41,6 +41,8 @@ class FakeProvider(ABC, Generic[SentT]):
 
     def __init__(self) -> None:
         self.sent: list[SentT] = []
+        self.lookup_answers: list[str] = []
+        """What lookups were answered, as text."""
         self._identifiers: dict[int, str] = {}
         self._started = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._live()), daemon=True)

@@ -9,7 +9,9 @@ from postroom.delivery.dispatcher import AccountDispatcher
 from postroom.delivery.progress import DeliveryProgress
 from postroom.errors import DeliveryError, MessageError, UnsupportedFeature
 from postroom.messages import new_id
-from postroom.testing.conformance.base import Conformance, FakeT, SettingsT, expect
+from postroom.plugin import Resources
+from postroom.testing.conformance import samples
+from postroom.testing.conformance.base import ACCOUNT, Conformance, FakeT, SettingsT, expect
 from postroom.testing.conformance.rule import ConformanceError, rule
 from postroom.testing.conformance.samples import UNICODE, Sample
 
@@ -44,6 +46,19 @@ class Fields(Conformance[FakeT, SettingsT]):
         lines = "first\n\n.\n..\nsecond — naïve\n"
         await self._arrives(Sample({**plain.fields, name: lines}, [(name, lines.strip())]))
 
+    @rule("send the whole text, or refuse what is too long in `validate`: never a part of it")
+    async def test_a_long_text_arrives_whole_or_is_refused(self) -> None:
+        plain = self.sample()
+        name = "body" if "body" in plain.fields else "text"
+        long = " ".join(f"word{number}" for number in range(60)) + " the end"
+        await self._all_or_nothing({**plain.fields, name: long}, [(name, long)])
+
+    @rule("send all of several headers, files, tags or media, or refuse more than one in `validate`: never the first")
+    async def test_several_of_a_kind_arrive_all_or_are_refused(self) -> None:
+        for feature in sorted(samples.SEVERAL.keys() & self.all_features() & self.transport.capabilities.features):
+            several = samples.SEVERAL[feature]()
+            await self._all_or_nothing({**self.sample().fields, **several.fields}, several.marks)
+
     @rule(
         "with unsupported = warn, send the message without what the provider cannot say: read only the fields you list"
     )
@@ -65,10 +80,24 @@ class Fields(Conformance[FakeT, SettingsT]):
         if feature in self.transport.capabilities.features:
             if feature == "provider_options" and not added.marks:
                 raise ConformanceError("the test class gives no provider_options; set one that the provider takes")
-            await self._arrives(Sample({**self.sample().fields, **added.fields}, added.marks), feature)
+            base = self._without_text(feature, added) or self.sample().fields
+            await self._arrives(Sample({**base, **added.fields}, added.marks), feature)
         else:
             given = added.fields if added.marks else {feature: {"kit-option": "kit-value"}}
             await self._is_refused({**self.sample().fields, **given}, feature)
+
+    def _without_text(self, feature: str, added: Sample) -> dict[str, Any] | None:
+        """A message whose text the template brings, if the provider takes it so; some want a text beside it."""
+        if feature not in {"template", "merge_data"}:
+            return None
+        bare = {name: value for name, value in self.sample().fields.items() if name not in {"subject", "text"}}
+        with self.fake_provider() as fake:
+            transport = self.transport(ACCOUNT, self.account(fake), Resources())
+            try:
+                _prepared(transport, self.build({**bare, **added.fields}))
+            except (MessageError, DeliveryError):
+                return None
+        return bare
 
     async def _arrives(self, sample: Sample, feature: str | None = None) -> None:
         with self.fake_provider() as fake:
@@ -81,6 +110,19 @@ class Fields(Conformance[FakeT, SettingsT]):
             for field, value in sample.marks:
                 dropped = f"{field} was accepted and then dropped: {value!s} is not in what was sent"
                 expect(fake.holds(fake.sent[0], field, value), dropped, _PUT_IT_IN)
+
+    async def _all_or_nothing(self, fields: dict[str, Any], marks: list[tuple[str, object]]) -> None:
+        with self.fake_provider() as fake:
+            async with self.opened(fake) as transport:
+                message = self.build(fields)
+                try:
+                    _prepared(transport, message)
+                except (MessageError, DeliveryError):
+                    return
+                await self.attempt(transport, message)
+            for field, value in marks if fake.sent else ():
+                there = any(fake.holds(sent, field, value) for sent in fake.sent)
+                expect(there, f"of {field} a part was sent: {str(value)[:60]!r} is missing")
 
     async def _is_refused(self, fields: dict[str, Any], feature: str) -> None:
         with self.fake_provider() as fake:

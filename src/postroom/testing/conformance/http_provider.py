@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from abc import abstractmethod
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -151,7 +152,11 @@ class FakeHttpProvider(FakeProvider["RecordedRequest"]):
     def _step(self, request: RecordedRequest) -> Step:
         if not self.carries_message(request):
             self._others += 1
-            return self._lookup(request)
+            answer = self._lookup(request)
+            self.lookup_answers.append(
+                answer.body.decode() if isinstance(answer.body, bytes) else json.dumps(answer.body)
+            )
+            return answer
         self.take(request)
         to, scenario = self._for(request, self._playing, Scenario.ACCEPTED)
         step = self._played(scenario, request, to)
@@ -200,7 +205,7 @@ class FakeHttpProvider(FakeProvider["RecordedRequest"]):
         """A rejection that quotes what it was given, as careless servers do."""
         answer = self.rejected(request)
         quoted = [part for text in self.credentials(request) for part in (text, *_basic(text))]
-        return replace(answer, body=_quoting(answer.body, " ".join(quoted)))
+        return replace(answer, body=_quoting(answer.body, " ".join(quoted), only_sentences=_has_sentence(answer.body)))
 
 
 _BREAKS: dict[Scenario, Step] = {
@@ -218,9 +223,17 @@ def _basic(credentials: str) -> list[str]:
         return []
 
 
-def _quoting(tree: Any, secret: str) -> Any:
+def _quoting(tree: Any, secret: str, *, only_sentences: bool) -> Any:
+    """`tree` with `secret` behind its sentences: a code or a word of a fixed set is never anything else."""
     if isinstance(tree, dict):
-        return {name: _quoting(value, secret) for name, value in tree.items()}
+        return {name: _quoting(value, secret, only_sentences=only_sentences) for name, value in tree.items()}
     if isinstance(tree, list):
-        return [_quoting(value, secret) for value in tree]
-    return f"{tree} {secret}" if isinstance(tree, str) and not tree.isdigit() else tree
+        return [_quoting(value, secret, only_sentences=only_sentences) for value in tree]
+    if not isinstance(tree, str) or tree.isdigit() or (only_sentences and " " not in tree.strip()):
+        return tree
+    return f"{tree} {secret}"
+
+
+def _has_sentence(tree: Any) -> bool:
+    inner = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ()
+    return (isinstance(tree, str) and " " in tree.strip()) or any(_has_sentence(each) for each in inner)

@@ -5,9 +5,13 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from postroom.messages import Attachment, new_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 UNICODE = "Grüße 你好 שלום 🚀👩‍👧 café ﬀ ‰ & = + % \"quoted\" 'single' <tag> {brace} \\back"
 """Non-ASCII of every width, both directions, what forms, JSON and HTML escape; one line."""
@@ -117,3 +121,41 @@ def _leaves(tree: Any) -> list[str]:
     if isinstance(tree, list):
         return [leaf for value in tree for leaf in _leaves(value)]
     return [tree if isinstance(tree, str) else str(tree).lower()]
+
+
+def _several_words(feature: str) -> Sample:
+    words = [token(feature) for _ in range(2)]
+    return Sample({feature: words}, [(feature, word) for word in words])
+
+
+def _several_named(feature: str) -> Sample:
+    words = {f"X-Kit-{number}": token(feature) for number in range(2)}
+    return Sample({feature: words}, [(feature, each) for pair in words.items() for each in pair])
+
+
+def _several_files() -> Sample:
+    samples = [_attachment("attachments", token("file")) for _ in range(2)]
+    files = [file for sample in samples for file in sample.fields["attachments"]]
+    return Sample({"attachments": files}, [mark for sample in samples for mark in sample.marks])
+
+
+def _several_addresses(feature: str) -> Sample:
+    addresses = [f"{token(feature)}@example.org" for _ in range(2)]
+    return Sample({feature: addresses}, [(feature, address) for address in addresses])
+
+
+def _several_media() -> Sample:
+    urls = [f"https://example.org/{token('media')}.png" for _ in range(2)]
+    return Sample({"media": urls}, [("media", url) for url in urls])
+
+
+SEVERAL: dict[str, Callable[[], Sample]] = {
+    "tags": partial(_several_words, "tags"),
+    "headers": partial(_several_named, "headers"),
+    "metadata": partial(_several_named, "metadata"),
+    "attachments": _several_files,
+    "cc": partial(_several_addresses, "cc"),
+    "bcc": partial(_several_addresses, "bcc"),
+    "media": _several_media,
+}
+"""Two of what a message may have several of, to be added to a plain one."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from email.message import EmailMessage
 
     from postroom.testing.http import RecordedRequest
@@ -98,3 +98,47 @@ def _unfolded(text: str) -> str:
         return str(make_header(decode_header(text)))
     except (HeaderParseError, LookupError, UnicodeDecodeError):
         return text
+
+
+def places(sent: Any, value: str) -> set[str]:
+    """Where `value` stands in a recorded request or e-mail: names of JSON members, form fields and headers."""
+    if hasattr(sent, "data"):
+        message = message_from_bytes(sent.data, policy=default)
+        return {name.lower() for name, text in message.items() if value in str(text)}
+    body = sent.body.decode("utf-8", "replace")
+    tree = _tree(body)
+    if tree is not None:
+        return {path for path, text in _paths(tree) if value in text}
+    return {name for name, text in parse_qsl(body, keep_blank_values=True) if value in text}
+
+
+def _paths(tree: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Every text with the names that lead to it; items of a list share theirs."""
+    if isinstance(tree, dict):
+        for name, value in tree.items():
+            yield from _paths(value, f"{path}.{name}")
+    elif isinstance(tree, list):
+        for value in tree:
+            yield from _paths(value, path)
+    elif isinstance(tree, str):
+        yield path, tree
+
+
+def beside(sent: Any, address: str, word: str, addresses: Iterable[str]) -> bool:
+    """Whether `word` stands in the part of a JSON request that is about `address` and about no other of `addresses`."""
+    tree = _tree(getattr(sent, "body", b"").decode("utf-8", "replace"))
+    others = [other for other in addresses if other != address]
+    parts = (json.dumps(part) for part in _parts(tree))
+    return any(address in part and word in part and not any(other in part for other in others) for part in parts)
+
+
+def _parts(tree: Any) -> Iterator[Any]:
+    """Every object in `tree`, and every member of one with its name."""
+    if isinstance(tree, dict):
+        yield tree
+        for name, value in tree.items():
+            yield {name: value}
+            yield from _parts(value)
+    elif isinstance(tree, list):
+        for value in tree:
+            yield from _parts(value)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from postroom.errors import PayloadInvalid, SignatureInvalid, WebhookError
+from pydantic import SecretStr, ValidationError
+
+from postroom.errors import PayloadInvalid, PostroomError, SignatureInvalid, WebhookError
 from postroom.plugin import Transport, WebhookRequest
 from postroom.testing.conformance.base import Conformance, FakeT, SettingsT, expect
 from postroom.testing.conformance.rule import ConformanceError, Tested, rule
@@ -16,6 +20,12 @@ if TYPE_CHECKING:
     from postroom.events import Event, EventType
 
 _ABOUT_THE_BODY = frozenset({"content-type", "content-length", "host", "user-agent", "accept"})
+
+
+_WORD = re.compile(rb"[A-Za-z0-9+/_-]*[A-Za-z0-9]")
+
+
+_SHORTEST_SIGNATURE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +86,33 @@ class Webhooks(Conformance[FakeT, SettingsT]):
     async def test_a_tampered_webhook_is_refused(self) -> None:
         for sample in self._samples():
             await self._refused_webhook(
-                lambda r: replace(r, body=_tampered(r.body)), sample.body, "changed after it was signed"
+                lambda r: replace(r, body=tampered(r.body)), sample.body, "changed after it was signed"
             )
+
+    @rule(
+        "compare the whole signature, in constant time (hmac.compare_digest), and refuse what differs anywhere",
+        applies=_takes_webhooks,
+        otherwise=NO_WEBHOOKS,
+    )
+    async def test_a_signature_that_is_nearly_right_is_refused(self) -> None:
+        for sample in self._samples():
+            for part in (0.0, 0.4, 0.7):
+                await self._refused_webhook(
+                    partial(_nearly, part=part, without=self.unsigned),
+                    sample.body,
+                    "whose signature differs in one place",
+                )
+
+    @rule(
+        "refuse every webhook while no secret is set, or require the secret: unsigned, anybody can write them",
+        applies=_takes_webhooks,
+        otherwise=NO_WEBHOOKS,
+    )
+    async def test_without_a_secret_no_webhook_is_taken(self) -> None:
+        with self.fake_provider() as fake:
+            given = self.account(fake)
+            for name in [name for name, value in given if isinstance(value, SecretStr)]:
+                await self._refused_without(fake, given, name)
 
     @rule(
         "raise SignatureInvalid when there is no signature: anybody can post to the address",
@@ -172,6 +207,16 @@ class Webhooks(Conformance[FakeT, SettingsT]):
                     raise ConformanceError(seen) from error
         raise ConformanceError(f"a webhook {how} was taken: {events!r}")
 
+    async def _refused_without(self, fake: FakeT, given: SettingsT, secret: str) -> None:
+        """Whether an account without that secret, if there can be one, refuses what carries no signature."""
+        request = self.unsigned(self.signed(given, self._samples()[0].body))
+        try:
+            async with self.opened(fake, **{secret: None}) as transport:
+                events = transport.parse_webhook(request)
+        except (ValidationError, PostroomError):
+            return
+        expect(not events, f"without {secret}, an unsigned webhook was taken: {events!r}")
+
     def _samples(self) -> Sequence[WebhookSample]:
         expect(self.webhooks, "the transport takes webhooks, but the test class gives no samples in `webhooks`")
         return self.webhooks
@@ -181,10 +226,40 @@ def _marks(events: Sequence[Event]) -> list[str]:
     return [event.fingerprint for event in events]
 
 
-def _tampered(body: bytes) -> bytes:
-    """`body` with its last alphanumeric character changed."""
-    for at in range(len(body) - 1, -1, -1):
-        if chr(body[at]).isalnum() and body[at] < 128:
-            other = b"a" if body[at : at + 1] != b"a" else b"b"
-            return body[:at] + other + body[at + 1 :]
-    return body + b"0"
+def tampered(body: bytes) -> bytes:
+    """`body` with the first character of its last word changed, every bit of which counts in base64 and hex too.
+
+    The last character of a word need not: of a base64 text that ends in one, up to four bits stand for nothing.
+    """
+    words = list(_WORD.finditer(body))
+    if not words:
+        return body + b"0"
+    return _with_other(body, words[-1].start())
+
+
+def _nearly(
+    request: WebhookRequest, *, part: float, without: Callable[[WebhookRequest], WebhookRequest]
+) -> WebhookRequest:
+    """`request` with one character of its signature changed: of the longest word in the headers that are not usual.
+
+    Where the signature stands elsewhere, the request `without` it.
+    """
+    found = [
+        (word.end() - word.start(), name, word.start())
+        for name, value in request.headers.items()
+        if name not in _ABOUT_THE_BODY
+        for word in _WORD.finditer(value.encode())
+    ]
+    if not found or max(found)[0] < _SHORTEST_SIGNATURE:
+        return without(request)
+    length, name, start = max(found)
+    value = _with_other(request.headers[name].encode(), start + int(length * part))
+    return replace(request, headers={**request.headers, name: value.decode()})
+
+
+def _with_other(body: bytes, at: int) -> bytes:
+    """`body` with the character there replaced by one of the same kind, another in any case."""
+    old = body[at : at + 1]
+    others = b"12" if old.isdigit() else b"ab" if old.islower() else b"AB"
+    other = others[:1] if old != others[:1] else others[1:]
+    return body[:at] + other + body[at + 1 :]
