@@ -132,6 +132,20 @@ def test_at_a_server_that_stalls_all_who_wait_fail_together(
     run(scenario())
 
 
+def test_message_after_message_hears_at_once_that_the_server_is_down(make_email: Callable[..., Email]) -> None:
+    """Nothing here lets time pass: a pause would last for ever."""
+
+    async def scenario() -> None:
+        async with SmtpRecorder() as server, opened(server.port, timeout=30) as account:
+            server.drop("connect")
+            for _ in range(10):
+                with pytest.raises(ProviderUnreachable):
+                    await account.send(make_email())
+            assert server.connections == 10
+
+    run(scenario())
+
+
 def test_whoever_waits_while_others_are_served_is_not_given_up(make_email: Callable[..., Email]) -> None:
     async def scenario() -> None:
         async with SmtpRecorder() as server, opened(server.port, timeout=30, pool=2) as account:

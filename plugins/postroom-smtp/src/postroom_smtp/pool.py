@@ -215,7 +215,9 @@ class Pool:
             self._fail_overdue(failure)
             if (first := self.next_delivery()) is not None:
                 first.fail(failure)
-            if self._failed > 1:
+            if not self._waiting:
+                self._failed = 0  # whoever comes next begins anew, and is kept waiting by no pause
+            elif self._failed > 1:
                 seconds = PAUSE_SECONDS * 2 ** (self._failed - 2)
                 self._pause = asyncio.get_running_loop().call_later(seconds, self._end_pause)
 
