@@ -48,14 +48,17 @@ class FileEmail(EmailTransport[FileSettings]):
     keeps_timeout = True
 
     async def send(self, email: Email, /) -> Accepted:
-        sender = email.from_.email if email.from_ else ""
-        envelope = [f"X-Envelope-From: {sender}", *(f"X-Envelope-To: {to}" for to in email.recipients)]
-        head = "".join(f"{line}\r\n" for line in envelope).encode()
-        content = head + self.write(email, smtputf8=needs_smtputf8(email))
+        content = await asyncio.to_thread(self._content, email)  # a large one takes long, and others want to go on
         return await _write(self, f"{email.id}.eml", content)
 
     async def check(self) -> CheckReport:
         return _check(self.settings.path)
+
+    def _content(self, email: Email) -> bytes:
+        sender = email.from_.email if email.from_ else ""
+        envelope = [f"X-Envelope-From: {sender}", *(f"X-Envelope-To: {to}" for to in email.recipients)]
+        head = "".join(f"{line}\r\n" for line in envelope).encode()
+        return head + self.write(email, smtputf8=needs_smtputf8(email))
 
 
 class FileSms(SmsTransport[FileSettings]):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import email.policy
 import json
 import threading
+import time
+from collections.abc import Coroutine
 from email.parser import BytesParser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from postroom import Attachment, Email, Postroom, ProviderUnavailable, Sms, Status
+from postroom.mime import to_bytes
 
 if TYPE_CHECKING:
     from tests.conftest import Site
@@ -32,6 +35,12 @@ def room_of(provider: str, **settings: Any) -> Postroom:
 
 def texting(provider: str, **settings: Any) -> Postroom:
     return Postroom(accounts={"a": {"provider": provider, "from": "+15005550006", **settings}})
+
+
+async def time_of(work: Coroutine[Any, Any, object]) -> float:
+    begun = time.thread_time()
+    await work
+    return time.thread_time() - begun
 
 
 class TestConsole:
@@ -112,6 +121,16 @@ class TestFile:
         assert found["Bcc"] is None
         assert found["Message-ID"] == receipt.message_id
         assert found.get_body(("html",)).get_content().strip() == "<p>Grüße"  # type: ignore[union-attr]
+
+    async def test_others_go_on_while_a_large_email_is_written(self, tmp_path: Path) -> None:
+        """In processor time of the loop's thread, against what the same takes where it is written."""
+        large = an_email(from_="post@example.org", attachments=[Attachment(filename="a", content=bytes(8_000_000))])
+        async with room_of("file", path=str(tmp_path)) as room:
+            await room.send(an_email())
+            taken = [await time_of(room.send(large)) for _ in range(5)]
+        begun = time.thread_time()
+        to_bytes(large)
+        assert min(taken) < (time.thread_time() - begun) / 4
 
     async def test_writes_an_sms_without_its_credentials(self, tmp_path: Path) -> None:
         async with texting("file", path=str(tmp_path)) as room:
