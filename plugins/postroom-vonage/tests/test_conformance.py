@@ -9,6 +9,7 @@ from functools import cache
 from urllib.parse import parse_qsl, urlencode
 
 import jwt
+import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
@@ -109,6 +110,7 @@ class TestVonageMessages(SignedByToken):
         return {**credentials, **WEBHOOK_SECRET, "base_url": wire.url}
 
 
+@pytest.mark.slow
 class TestVonageMessagesByToken(SignedByToken):
     provider = "vonage"
     transport = VonageSms
@@ -119,6 +121,7 @@ class TestVonageMessagesByToken(SignedByToken):
         return {"application_id": "app-1", "private_key": pem(), **WEBHOOK_SECRET, "base_url": wire.url}
 
 
+@pytest.mark.slow
 class TestVonageSmsBySignature(SignedByFields):
     provider = "vonage"
     transport = VonageSms

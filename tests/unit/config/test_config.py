@@ -495,6 +495,7 @@ sections = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @given(values=sections)
 @example(values={"accounts": {"a": {"provider": "stage", "url-parts": 5}}})
 @example(values={"accounts": {"a": {"provider": "stage", "rate": "1/0s"}}})

@@ -304,6 +304,7 @@ async def fate_of(stage: ModuleType, world: World, message: Email | Sms) -> tupl
             return receipt_of(error), error
 
 
+@pytest.mark.slow
 @given(data=st.data())
 @settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_nobody_is_ever_served_twice_and_everybody_ends_with_one_result(stage: ModuleType, data: st.DataObject) -> None:

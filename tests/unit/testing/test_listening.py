@@ -5,11 +5,20 @@ from __future__ import annotations
 import asyncio
 import gc
 import socket
+from collections.abc import Iterator
 
 import pytest
 
 from postroom.testing.http import HttpRecorder
 from postroom.testing.smtp import SmtpRecorder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def what_others_left_is_not_looked_through() -> Iterator[None]:
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.mark.parametrize("kind", [HttpRecorder, SmtpRecorder])
