@@ -81,7 +81,7 @@ def json_object(given: str | None, option: str) -> dict[str, Any]:
         return {}
     try:
         found = json.loads(given)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"is not valid JSON: {error}", option=option) from None
     if not isinstance(found, dict):
         raise UsageError("must be a JSON object", option=option)
@@ -144,5 +144,5 @@ def given(values: dict[str, Any]) -> dict[str, Any]:
 def _json_or_text(value: str) -> Any:
     try:
         return json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         return value

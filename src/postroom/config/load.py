@@ -50,7 +50,10 @@ def _read(file: Path) -> dict[str, Any]:
         raise ConfigError(
             f"cannot read {file}: {error.strerror}; write one with `postroom init`, or name another with --config"
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # no TOML, no text, a number of thousands of digits, nested without end
         problem = str(error)
     # Out of the handler: the parser's own error keeps the whole text, passwords and all, in its traceback.
     raise ConfigError(f"{file} is not valid TOML: {problem}")
@@ -97,7 +100,7 @@ def _list_or_text(value: str, variable: str) -> object:
         return value
     try:
         return json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise InvalidOption("is not a JSON list", path=variable) from None
 
 

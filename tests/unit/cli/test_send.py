@@ -207,6 +207,8 @@ JSON_MISTAKES = [
     (("--metadata", "=x"), "--metadata", "usage_error"),
     (("--merge-data", "[1]"), "must be a JSON object", "usage_error"),
     (("--merge-data", "{"), "is not valid JSON", "usage_error"),
+    (("--merge-data", "[" * 20_000), "is not valid JSON", "usage_error"),
+    (("--merge-data", '{"a": ' + "1" * 5000 + "}"), "is not valid JSON", "usage_error"),
     (("--send-at", "0001-01-01T00:00:00"), "2030-01-31", "usage_error"),
     (("--calendar", "nowhere.ics"), "nowhere.ics", "usage_error"),
     (("--text", "-", "--html", "-"), "only one of them", "usage_error"),
