@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from postroom.gateway.access.keys import ApiKey, KeyScope
 from postroom.gateway.access.sliding_window import SlidingWindow
+from postroom.outbox.sqlite import damage
 from postroom.outbox.sqlite.database import connect, explained
 from postroom.outbox.sqlite.store import SqliteStore
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
     from postroom.gateway.access.storage import Counter, KeyMark, T
     from postroom.outbox.storage import Store
+
+_log = logging.getLogger("postroom.gateway")
 
 _COLUMNS = "id, name, digest, scope, created_at, revoked_at, flagged_at, suspended_at"
 _INSERT_KEY = f"INSERT INTO api_keys ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, NULL, NULL, NULL)"  # noqa: S608 - our own column names
@@ -69,15 +73,18 @@ class SqliteAccessStorage:
                 self._data_version = version
             found = self._cached.get(digest)
             if found is None:
-                row = self._reader.execute(f"{_SELECT_KEYS} WHERE digest = ?", [digest]).fetchone()
-                if row is None:
-                    return None
-                found = self._cached[digest] = _key(row)
+                with damage.tolerated(self._reader):
+                    row = self._reader.execute(f"{_SELECT_KEYS} WHERE digest = ?", [digest]).fetchone()
+                found = _key(row) if row else None
+                if found is not None:
+                    self._cached[digest] = found
             return found
 
     async def list_keys(self) -> list[ApiKey]:
-        with self._explained():
-            return [_key(row) for row in self._reader.execute(f"{_SELECT_KEYS} ORDER BY created_at, id")]
+        with self._explained(), damage.tolerated(self._reader):
+            return [
+                key for row in self._reader.execute(f"{_SELECT_KEYS} ORDER BY created_at, id") if (key := _key(row))
+            ]
 
     async def add_key(self, key: ApiKey) -> None:
         row = (key.id, key.name, key.digest, key.scope.model_dump_json(), key.created_at.timestamp())
@@ -135,9 +142,18 @@ class SqliteAccessStorage:
 
 def _read_window(connection: sqlite3.Connection, key_id: str, counter: Counter) -> SlidingWindow:
     query = "SELECT slots FROM api_counts WHERE key_id = ? AND name = ?"
-    row = connection.execute(query, (key_id, _label(counter))).fetchone()
-    slots: dict[int, int] = dict(json.loads(row[0])) if row else {}
-    return SlidingWindow(counter.limit, slots)
+    with damage.tolerated(connection):
+        row = connection.execute(query, (key_id, _label(counter))).fetchone()
+    return SlidingWindow(counter.limit, _slots(row[0]) if row else {})
+
+
+def _slots(text: str | bytes) -> dict[int, int]:
+    """What was counted; a count that is damaged begins anew."""
+    try:
+        return {int(slot): int(count) for slot, count in json.loads(text)}
+    except (ValueError, TypeError):
+        _log.error("what an API key used cannot be read back from the outbox's file, and is counted anew")
+        return {}
 
 
 def _label(counter: Counter) -> str:
@@ -145,19 +161,30 @@ def _label(counter: Counter) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _key(row: tuple[Any, ...]) -> ApiKey:
+def _key(row: tuple[Any, ...]) -> ApiKey | None:
+    """Return a key; None for one that is damaged, which opens nothing, whatever it said."""
     id_, name, digest, scope, created_at, *marks = row
-    revoked_at, flagged_at, suspended_at = (_moment(mark) for mark in marks)
-    return ApiKey(
-        id=id_,
-        name=name,
-        digest=digest,
-        scope=KeyScope.model_validate_json(scope),
-        created_at=datetime.fromtimestamp(created_at, UTC),
-        revoked_at=revoked_at,
-        flagged_at=flagged_at,
-        suspended_at=suspended_at,
-    )
+    try:
+        revoked_at, flagged_at, suspended_at = (_moment(mark) for mark in marks)
+        return ApiKey(
+            id=_text(id_),
+            name=_text(name),
+            digest=_text(digest),
+            scope=KeyScope.model_validate_json(scope),
+            created_at=datetime.fromtimestamp(created_at, UTC),
+            revoked_at=revoked_at,
+            flagged_at=flagged_at,
+            suspended_at=suspended_at,
+        )
+    except (ValueError, TypeError, OverflowError, OSError):
+        _log.error("API key %s cannot be read back from the outbox's file, so it is refused; make another one", id_)
+        return None
+
+
+def _text(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    raise TypeError
 
 
 def _moment(seconds: float | None) -> datetime | None:

@@ -109,7 +109,7 @@ def claimed_of(
     doubted = status == Status.IN_DOUBT or _may_be_out(receipt)
     try:
         options, locked = _opened(cipher, encrypted, id_)
-        files = dict(connection.execute(_FILES, (seq,)).fetchall()) if '"attachments":' in body else {}
+        files = damage.intact_files(connection, seq) if '"attachments":' in body else {}
         message = ClaimedMessage(
             seq=seq,
             id=id_,
@@ -119,11 +119,11 @@ def claimed_of(
             message=load_message(Channel(channel), body, files.__getitem__, options, id_),
             attempts=attempts,
             crashes=crashes,
-            expires_at=expires_at,
-            begun_at=begun_at,
+            expires_at=float(expires_at),
+            begun_at=float(begun_at),
             created_at=moment(created_at),
             single_round=bool(single_round),
-            size=size,
+            size=int(size),
             progress=load_progress(progress),
             receipt=Receipt.model_validate_json(receipt) if receipt else None,
         )
@@ -219,7 +219,7 @@ def _free_slots(connection: sqlite3.Connection, queue: str, limit: ClaimLimit, n
 
 
 def _theoretical_start(connection: sqlite3.Connection, queue: str) -> float:
-    found = connection.execute("SELECT theoretical_start FROM queues WHERE queue = ?", (queue,)).fetchone()
+    found = connection.execute(_START, (queue,)).fetchone()
     return found[0] if found else 0.0
 
 
@@ -273,7 +273,10 @@ _DUE_QUEUES = f"""
     )
     SELECT queue, min({", ".join(_FIRST_DUE.format(priority) for priority in range(3))})
     FROM found WHERE queue IS NOT NULL"""
-_PAIRS = "SELECT json_group_array(json_array(seq, size)) FROM (SELECT seq, size {} LIMIT ?)"
+_PAIRS = (
+    "SELECT json_group_array(json_array(seq, CASE typeof(size) WHEN 'integer' THEN size ELSE 0 END)) "
+    "FROM (SELECT seq, size {} LIMIT ?)"
+)
 _OVERDUE = _PAIRS.format(f"{_READY} AND due_at > {NOW} AND due_at <= ? ORDER BY due_at, seq")
 _FRESH = _PAIRS.format(f"{_READY} AND due_at = {NOW} ORDER BY seq")
 _UNDER_WAY = f"SELECT count(*) FROM messages INDEXED BY under_way WHERE queue = ? AND status = '{Status.SENDING}'"
@@ -288,7 +291,10 @@ _SIGN_OFF = (
 )
 _IN_DOUBT = f"SELECT seq FROM messages INDEXED BY in_doubt WHERE status = '{Status.IN_DOUBT}' AND due_at <= ? LIMIT ?"
 _TAKE_IN_DOUBT = "UPDATE messages SET owner = ?, due_at = ? WHERE seq IN (SELECT value FROM json_each(?))"
-_FILES = "SELECT number, content FROM message_files JOIN files USING (hash) WHERE seq = ?"
+_START = (
+    "SELECT CASE WHEN typeof(theoretical_start) IN ('real', 'integer') THEN theoretical_start ELSE 0.0 END "
+    "FROM queues WHERE queue = ?"
+)
 _KEEP_START = (
     "INSERT INTO queues (queue, theoretical_start) VALUES (?, ?) "
     "ON CONFLICT (queue) DO UPDATE SET theoretical_start = excluded.theoretical_start"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
     from postroom.errors import PostroomError
     from postroom.outbox.serialization import SerializedMessage
+
+
+_log = logging.getLogger("postroom.outbox")
 
 
 def insert(
@@ -61,7 +65,7 @@ def _stored(connection: sqlite3.Connection, one: SerializedMessage, now: float) 
     seq = inserted.lastrowid
     connection.execute("INSERT INTO bodies VALUES (?, ?, ?)", (seq, one.body, one.credentials))
     for number, (digest, content) in enumerate(one.files):
-        connection.execute("INSERT OR IGNORE INTO files VALUES (?, ?)", (digest, content))
+        connection.execute(_KEEP_FILE, (digest, content))
         connection.execute("INSERT INTO message_files VALUES (?, ?, ?)", (seq, number, digest))
     if one.fingerprint is not None:
         key = (new.tenant, message.idempotency_key, seq, one.fingerprint, new.status)
@@ -69,6 +73,11 @@ def _stored(connection: sqlite3.Connection, one: SerializedMessage, now: float) 
     return accepted(new)
 
 
+_KEEP_FILE = (
+    "INSERT INTO files VALUES (?, ?) ON CONFLICT (hash) DO UPDATE SET content = excluded.content "
+    "WHERE typeof(content) != 'blob' OR length(content) != length(excluded.content)"
+)
+"""A content that is there already, and visibly damaged, is mended; to compare all of it would take too long."""
 _USED = "SELECT k.key FROM idempotency_keys k JOIN messages USING (seq) WHERE k.tenant = ? AND k.key = ?"
 _INSERT = (
     "INSERT OR IGNORE INTO messages (id, tenant, channel, status, queue, route, priority, due_at, expires_at, "
@@ -77,13 +86,25 @@ _INSERT = (
 
 
 def salt(connection: sqlite3.Connection) -> bytes:
-    """The random key of this outbox's fingerprints: they must not let anybody guess what was sent."""
+    """The random key of this outbox's fingerprints: they must not let anybody guess what was sent.
+
+    One that is damaged is replaced: messages repeated under their idempotency keys are refused then, never sent again.
+    """
     known = connection.execute(_SALT).fetchone()
     if known is None:
-        connection.execute("INSERT OR IGNORE INTO meta VALUES ('salt', ?)", (os.urandom(32),))
+        if connection.execute("SELECT count(*) FROM meta WHERE name = 'salt'").fetchone()[0]:
+            _log.error(
+                "the outbox's key for fingerprints is damaged, and made anew; repeats of older messages conflict"
+            )
+        connection.execute(_NEW_SALT, (os.urandom(_SALT_BYTES),))
         known = connection.execute(_SALT).fetchone()
     found: bytes = known[0]
     return found
 
 
-_SALT = "SELECT value FROM meta WHERE name = 'salt'"
+_SALT_BYTES = 32
+_INTACT = f"typeof(value) = 'blob' AND length(value) = {_SALT_BYTES}"
+_SALT = f"SELECT value FROM meta WHERE name = 'salt' AND {_INTACT}"
+_NEW_SALT = (
+    f"INSERT INTO meta VALUES ('salt', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE NOT ({_INTACT})"
+)

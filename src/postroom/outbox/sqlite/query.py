@@ -57,7 +57,7 @@ def find(connection: sqlite3.Connection, id_: str, tenant: str | None) -> Messag
     [seq] = known
     with damage.tolerated(connection):
         found = _one(connection, seq)
-    return details_of(_row(found, _files(connection, seq).__getitem__), reports.of_one(connection, seq))
+    return details_of(_row(found, damage.intact_files(connection, seq).__getitem__), reports.of_one(connection, seq))
 
 
 def _one(connection: sqlite3.Connection, seq: int) -> tuple[Any, ...]:
@@ -70,15 +70,6 @@ def _one(connection: sqlite3.Connection, seq: int) -> tuple[Any, ...]:
             raise
         row = connection.execute(f"{_WITHOUT_BODIES} WHERE m.seq = ?", (seq,)).fetchone()
     return row
-
-
-def _files(connection: sqlite3.Connection, seq: int) -> dict[int, bytes]:
-    try:
-        return dict(connection.execute(_FILES, (seq,)).fetchall())
-    except sqlite3.DatabaseError as error:
-        if not damage.is_damage(error):
-            raise
-        return {}
 
 
 def receipt(connection: sqlite3.Connection, id_: str) -> tuple[Receipt, str] | None:
@@ -280,7 +271,6 @@ _ROWS = (
 )
 _WITHOUT_BODIES = _ROWS.replace("receipt, body", "receipt, NULL").replace(" LEFT JOIN bodies USING (seq)", "")
 _KNOWN = "SELECT seq FROM messages WHERE id = :id AND (:tenant IS NULL OR tenant = :tenant)"
-_FILES = "SELECT number, content FROM message_files JOIN files USING (hash) WHERE seq = ?"
 _UNDER_WAY_TO = (
     f"SELECT 1 FROM messages m INDEXED BY under_way JOIN bodies b USING (seq) WHERE m.queue IN (?, ?) "
     f"AND m.status = '{Status.SENDING}' AND m.seq != ? "

@@ -142,3 +142,39 @@ async def test_a_file_that_cannot_be_read_is_an_error_of_the_outbox(tmp_path: Pa
             await asked
     await storage.close()
     await store.close()
+
+
+@pytest.mark.parametrize("value", ["CAST(x'80ff' AS TEXT)", "x'00'"])
+@pytest.mark.parametrize("column", ["id", "name", "scope", "created_at", "revoked_at", "flagged_at", "suspended_at"])
+async def test_a_damaged_key_opens_nothing_and_costs_no_other(
+    tmp_path: Path, make_key: MakeKey, column: str, value: str
+) -> None:
+    path = tmp_path / "postroom.db"
+    store = open_store(OutboxSettings.model_validate({"url": f"sqlite:///{path}"}))
+    storage = access_storage_of(store)
+    await storage.open()
+    bad, good = make_key("bad"), make_key("good")
+    await storage.add_key(bad)
+    await storage.add_key(good)
+    with closing(sqlite3.connect(path)) as other, other:
+        other.execute(f"UPDATE api_keys SET {column} = {value} WHERE id = ?", [bad.id])
+    assert await storage.find_key(bad.digest) is None
+    assert await storage.find_key(good.digest) == good
+    assert await storage.list_keys() == [good]
+    await storage.close()
+    await store.close()
+
+
+@pytest.mark.parametrize("value", ["'x'", "'[1]'", "CAST(x'80ff' AS TEXT)", "x'00'"])
+async def test_a_damaged_count_begins_anew(tmp_path: Path, value: str) -> None:
+    path = tmp_path / "postroom.db"
+    store = open_store(OutboxSettings.model_validate({"url": f"sqlite:///{path}"}))
+    storage = access_storage_of(store)
+    await storage.open()
+    await add(storage, MINUTE, 3)
+    with closing(sqlite3.connect(path)) as other, other:
+        other.execute(f"UPDATE api_counts SET slots = {value}")
+    await add(storage, MINUTE)
+    assert await used(storage, MINUTE) == 1
+    await storage.close()
+    await store.close()

@@ -11,8 +11,10 @@ from types import ModuleType
 import pytest
 from engines.process import MakeOutbox, Process
 
-from postroom import Accepted, Attachment, Email, Event, OutcomeUnknown, Receipt, Status
+from postroom import Accepted, Attachment, Channel, Email, Event, IdempotencyConflict, OutcomeUnknown, Receipt, Status
 from postroom.outbox.records import ClaimLimit
+from postroom.outbox.suppression import by_hand
+from postroom.outcomes import SuppressionReason
 
 OF_BODY = {
     "half": "UPDATE bodies SET body = substr(body, 1, length(body) / 2) WHERE seq = ?",
@@ -204,3 +206,86 @@ async def test_a_damaged_report_proves_nothing_and_keeps_no_result_from_being_wr
         receipt = await post.add(email())
         await post.work()
         assert (await post.receipt(receipt)).status is Status.SENT
+
+
+DAMAGED = ["'x'", "CAST(x'80ff' AS TEXT)", "x'616e6e'", "7"]
+
+
+@pytest.mark.parametrize("value", DAMAGED)
+@pytest.mark.parametrize("column", ["channel", "category", "reason", "detail", "since", "lifted"])
+async def test_a_damaged_suppression_holds_and_stops_nobody_else_until_a_person_lifts_it(
+    make_outbox: MakeOutbox, column: str, value: str
+) -> None:
+    ann, bob = Email(to="ann@example.org", text="x"), Email(to="bob@example.org", text="x")
+    async with make_outbox() as post:
+        entry = by_hand(Channel.EMAIL, "ann@example.org", "", None, lifted=False)
+        await post.outbox.suppressions.add(entry.model_copy(update={"reason": SuppressionReason.BOUNCED}))
+        damage(post, f"UPDATE suppressions SET {column} = {value}")
+        receipts = [await post.add(ann), await post.add(bob)]
+        await post.work()
+        assert [(await post.receipt(each)).status for each in receipts] == [Status.SUPPRESSED, Status.SENT]
+        [listed] = await post.outbox.suppressions.list()
+        assert listed.address == "ann@example.org"
+        assert await post.outbox.suppressions.list(after=listed.place) == []
+        lifted = by_hand(Channel.EMAIL, "ann@example.org", listed.category, None, lifted=True)
+        await post.outbox.suppressions.add(lifted)
+        assert await post.outbox.suppressions.list() == []
+        assert not await post.outbox.suppressed(ann)
+
+
+@pytest.mark.parametrize("value", ["'x'", "x'00'", "CAST(x'80ff' AS TEXT)"])
+async def test_a_lifting_whose_time_cannot_be_read_lifts_nothing(make_outbox: MakeOutbox, value: str) -> None:
+    async with make_outbox() as post:
+        held = by_hand(Channel.EMAIL, "ann@example.org", "", None, lifted=False)
+        await post.outbox.suppressions.add(held.model_copy(update={"reason": SuppressionReason.BOUNCED}))
+        await post.outbox.suppressions.add(by_hand(Channel.EMAIL, "ann@example.org", "", None, lifted=True))
+        damage(post, f"UPDATE suppressions SET since = {value} WHERE lifted")
+        assert await post.outbox.suppressed(Email(to="ann@example.org", text="x"))
+
+
+@pytest.mark.parametrize("content", ["x'62'", "'a'", "x''", "CAST(x'80ff' AS TEXT)"])
+async def test_an_attachment_that_is_not_what_was_accepted_is_never_sent(make_outbox: MakeOutbox, content: str) -> None:
+    async with make_outbox() as post:
+        other = await post.add(Email(to="bob@example.org", text="x", attachments=[{"filename": "b", "content": b"b"}]))
+        bad = await post.add(email())
+        damage(post, f"UPDATE files SET content = {content} WHERE content = x'61'")
+        await post.work()
+        assert (await post.receipt(bad)).status is Status.FAILED
+        assert (await post.receipt(other)).status is Status.SENT
+
+
+async def test_an_attachment_that_was_cut_short_is_mended_by_the_next_message_with_it(make_outbox: MakeOutbox) -> None:
+    async with make_outbox() as post:
+        bad = await post.add(email())
+        damage(post, "UPDATE files SET content = x''")
+        await post.work()
+        assert (await post.receipt(bad)).status is Status.FAILED
+        again = await post.add(email())
+        await post.work()
+        assert (await post.receipt(again)).status is Status.SENT
+
+
+@pytest.mark.parametrize("value", [*DAMAGED, "9e999", "-9e999"])
+async def test_a_damaged_rate_begins_anew(make_outbox: MakeOutbox, value: str) -> None:
+    async with make_outbox(rate="5/s") as post:
+        await post.add(email())
+        await post.work()
+        damage(post, f"UPDATE queues SET theoretical_start = {value}")
+        receipt = await post.add(email())
+        await post.work()
+        assert (await post.receipt(receipt)).status is Status.SENT
+
+
+@pytest.mark.parametrize("value", ["'x'", "CAST(x'80ff' AS TEXT)", "x'00'", "NULL", "7", "zeroblob(100)"])
+async def test_a_damaged_key_of_fingerprints_is_made_anew_and_repeats_conflict(
+    make_outbox: MakeOutbox, value: str
+) -> None:
+    message = Email(to="ann@example.org", text="x", idempotency_key="k")
+    async with make_outbox() as post:
+        await post.add(message)
+    damage(post, f"UPDATE meta SET value = {value} WHERE name = 'salt'")
+    async with make_outbox() as post:
+        with pytest.raises(IdempotencyConflict):
+            await post.add(message)
+        await post.add(message.model_copy(update={"idempotency_key": "another"}))
+        assert len(await post.outbox.list()) == 2
