@@ -15,8 +15,8 @@ from tests.unit.delivery.sending import email, sms
 
 from postroom import Channel, Config, Postroom, ProviderNotFound
 from postroom.delivery.accounts import Target
-from postroom.delivery.routing import Router, country_of
-from postroom.messages import Message
+from postroom.delivery.routing import Router, accounts_by_rule, country_of
+from postroom.messages import Message, Sms
 from postroom.registry.registry import Registry
 
 GB, US, IE, CA = "+442079460958", "+12025550123", "+353861234567", "+14165550123"
@@ -36,6 +36,30 @@ def planned(router: Router, message: Message) -> list[str]:
 
 MEMORY = {"provider": "memory"}
 ABC = dict.fromkeys("abc", MEMORY)
+
+
+class TestAccountsByRule:
+    """What the limits of countries are looked up by, whatever account a message names."""
+
+    def accounts(self, *use: str) -> list[tuple[str, ...]]:
+        countries = ("GB", "US", "IE", "CA")
+        config = Config.model_validate(
+            {
+                "accounts": {"a": MEMORY, "b": {"provider": "console"}, "c": {"provider": "console"}},
+                "routes": {"r": {"via": ["b", "a"]}},
+                "rules": [{"country": country, "use": name} for country, name in zip(countries, use, strict=False)],
+            }
+        )
+        return accounts_by_rule(config, Sms(to=[GB, US, IE, CA], body="x", provider="a"))
+
+    def test_are_those_of_a_route_an_account_or_a_provider(self) -> None:
+        assert self.accounts("r", "b", "console", "memory") == [("b", "a"), ("b",), ("b", "c"), ("a",)]
+
+    def test_are_none_where_no_rule_fits(self) -> None:
+        assert self.accounts("c") == [("c",), (), (), ()]
+
+    def test_are_the_provider_itself_where_it_has_no_account(self) -> None:
+        assert self.accounts("file")[0] == ("file",)
 
 
 class TestProviderField:
