@@ -6,14 +6,14 @@ import hashlib
 import json
 import os
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from postroom.errors import ConfigError, MissingCredential, OutboxError
+from postroom.errors import ConfigError, MissingCredential, OutboxError, PostroomError
 from postroom.outbox.private_files import ensure_private
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -58,6 +58,13 @@ class CredentialCipher:
             self._key = _key_of_environment() or self._key_of_file(make=make)
         return self._key
 
+    def opened(self, encrypted: bytes | None, message_id: str) -> tuple[dict[str, str], PostroomError | None]:
+        """Return a message's credentials, or the error of a key that is missing or another one."""
+        try:
+            return (self.decrypt(encrypted, message_id) if encrypted else {}), None
+        except PostroomError as error:
+            return {}, error
+
     def _key_of_file(self, *, make: bool) -> bytes:
         if make:
             self._make_file()
@@ -97,6 +104,20 @@ def sync_folder(path: Path) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+class SharedKeyCipher(CredentialCipher):
+    """Encrypts with the key of POSTROOM_SECRET_KEY alone: machines that share an outbox share no file."""
+
+    def __init__(self) -> None:
+        super().__init__(Path())
+
+    def _key_of_file(self, *, make: bool) -> bytes:
+        del make
+        raise MissingCredential(
+            f"credentials in an outbox that machines share are encrypted with one key for all: set {KEY_VARIABLE} to "
+            "the same text everywhere, such as `openssl rand -hex 32` prints"
+        )
 
 
 def _key_of_environment() -> bytes | None:

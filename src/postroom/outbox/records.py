@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, Self
 
 from postroom.outcomes import SuppressionReason
 from postroom.receipts import Channel, Receipt, Record, Status
@@ -142,6 +142,23 @@ class UnreadableMessage:
     locked: bool = False
     receipt: Receipt | None = None
     progress: Progress = field(default_factory=Progress)
+
+    @classmethod
+    def without_key(cls, message: ClaimedMessage, error: PostroomError, *, in_doubt: bool) -> Self:
+        """Return what can be said of a message without its credentials."""
+        return cls(
+            message.seq,
+            message.id,
+            message.message.channel_name,
+            message.queue,
+            message.route,
+            message.attempts,
+            error,
+            in_doubt=in_doubt,
+            locked=True,
+            receipt=message.receipt,
+            progress=message.progress,
+        )
 
 
 class IdKind(StrEnum):

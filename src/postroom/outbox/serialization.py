@@ -17,7 +17,8 @@ from postroom.errors import OutboxError
 from postroom.frozen import FrozenDict, frozen
 from postroom.messages import Email, Message, Sms
 from postroom.outbox.records import NOW, Progress
-from postroom.receipts import Channel
+from postroom.outcomes import Outcome
+from postroom.receipts import Channel, Receipt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -146,6 +147,17 @@ def recipients_of(channel: Channel, body: str | bytes) -> tuple[str, ...]:
         return load_message(channel, body, lambda _: b"", {}, "").recipients
     except (OutboxError, ValueError, TypeError, KeyError):
         return ()
+
+
+def may_be_out(receipt: str | bytes | None) -> bool:
+    """Whether an earlier hand-over may have been taken: a stored receipt says so, or cannot be read any more."""
+    if not receipt:
+        return False
+    try:
+        attempts = Receipt.model_validate_json(receipt).attempts
+    except ValueError:
+        return True
+    return any(attempt.outcome is Outcome.UNKNOWN for attempt in attempts)
 
 
 def _fingerprint(

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from postroom.errors import PostroomError
     from postroom.events import Event
@@ -223,6 +223,10 @@ class SuppressionStorage(Protocol):
 
 class Store(MessageStorage, WorkStorage, WorkerStorage, UpkeepStorage, QueryStorage, SuppressionStorage, Protocol):
     """All that an engine stores. It opens itself when it is first used."""
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """Gives seconds since 1970, the same for all workers."""
 
     async def open(self) -> None:
         """Make ready."""

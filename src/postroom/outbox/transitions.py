@@ -39,7 +39,7 @@ OPEN_TO_NEWS = allowed_from(Transition.LEARN_SENT) | {Status.RETRYING}
 REPLANNED = frozenset({Status.QUEUED, Status.RETRYING, Status.IN_DOUBT})
 """In these states a message is due at a time that a worker has planned, if it was claimed before."""
 
-_SET_BACK = 1.0
+SET_BACK = 1.0
 """Seconds by which a claim may lie in the future: clocks of two processes differ, and are corrected, by less."""
 
 
@@ -148,7 +148,7 @@ def was_planned_ahead(status: Status, due_at: float, begun_at: float, now: float
 
     Its last claim lies in the future then. When a person wants it sent (`send_at`) is not planned by the clock.
     """
-    return status in REPLANNED and now + _SET_BACK < begun_at < due_at < NEVER
+    return status in REPLANNED and now + SET_BACK < begun_at < due_at < NEVER
 
 
 def replanned(due_at: float, begun_at: float, now: float, longest: float) -> float:

@@ -6,10 +6,12 @@ import base64
 import binascii
 import hashlib
 import hmac
+import logging
 import re
 import secrets
-from datetime import datetime
-from typing import TYPE_CHECKING, Literal, Self
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from postroom.gateway.http.errors import ApiError
 from postroom.gateway.http.requests import query_pairs
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from postroom.messages import Email, Sms
+
+_log = logging.getLogger("postroom.gateway")
 
 KEY = re.compile(r"[a-z]{2}--[A-Za-z0-9_\-]{16,128}")
 COOKIE = "auth_token"
@@ -71,6 +75,40 @@ class ApiKey(Record):
     def matches(self, text: str) -> bool:
         """Whether `text` is this key, in a time that does not depend on where they differ."""
         return hmac.compare_digest(self.digest, digest(text))
+
+
+KEY_COLUMNS = "id, name, digest, scope, created_at, revoked_at, flagged_at, suspended_at"
+
+
+@lru_cache(maxsize=1024)
+def key_of_row(row: tuple[Any, ...]) -> ApiKey | None:
+    """Read a row of KEY_COLUMNS, whose times are Unix seconds; None for a damaged one, which opens nothing."""
+    id_, name, digest, scope, created_at, *marks = row
+    try:
+        revoked_at, flagged_at, suspended_at = (_moment(mark) for mark in marks)
+        return ApiKey(
+            id=_text(id_),
+            name=_text(name),
+            digest=_text(digest),
+            scope=KeyScope.model_validate_json(scope),
+            created_at=datetime.fromtimestamp(created_at, UTC),
+            revoked_at=revoked_at,
+            flagged_at=flagged_at,
+            suspended_at=suspended_at,
+        )
+    except (ValueError, TypeError, OverflowError, OSError):
+        _log.error("API key %s cannot be read back from the outbox, so it is refused; make another one", id_)
+        return None
+
+
+def _text(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    raise TypeError
+
+
+def _moment(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
 def digest(text: str) -> str:

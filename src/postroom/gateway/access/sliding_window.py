@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from postroom.config.gateway import Limit
 
+_log = logging.getLogger("postroom.gateway")
+
 _SLOTS = 60
 """Parts of a window that are counted as one; a count leaves the window up to a sixtieth of it too late."""
+
+
+def slots_of_text(text: str | bytes) -> dict[int, int]:
+    """Read back what was counted, as pairs in JSON; a count that is damaged begins anew."""
+    try:
+        return {int(slot): int(count) for slot, count in json.loads(text)}
+    except (ValueError, TypeError):
+        _log.error("what an API key used cannot be read back from the outbox, and is counted anew")
+        return {}
 
 
 @dataclass(slots=True)

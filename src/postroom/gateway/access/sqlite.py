@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import logging
 import sqlite3
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
-from postroom.gateway.access.keys import ApiKey, KeyScope
-from postroom.gateway.access.sliding_window import SlidingWindow
+from postroom.gateway.access.keys import KEY_COLUMNS, key_of_row
+from postroom.gateway.access.sliding_window import SlidingWindow, slots_of_text
 from postroom.outbox.sqlite import damage
 from postroom.outbox.sqlite.database import connect, explained
 from postroom.outbox.sqlite.store import SqliteStore
@@ -19,14 +16,12 @@ from postroom.outbox.sqlite.store import SqliteStore
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from postroom.gateway.access.keys import ApiKey
     from postroom.gateway.access.storage import Counter, KeyMark, T
     from postroom.outbox.storage import Store
 
-_log = logging.getLogger("postroom.gateway")
-
-_COLUMNS = "id, name, digest, scope, created_at, revoked_at, flagged_at, suspended_at"
-_INSERT_KEY = f"INSERT INTO api_keys ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, NULL, NULL, NULL)"  # noqa: S608 - our own column names
-_SELECT_KEYS = f"SELECT {_COLUMNS} FROM api_keys"  # noqa: S608 - as above
+_INSERT_KEY = f"INSERT INTO api_keys ({KEY_COLUMNS}) VALUES (?, ?, ?, ?, ?, NULL, NULL, NULL)"  # noqa: S608 - our own column names
+_SELECT_KEYS = f"SELECT {KEY_COLUMNS} FROM api_keys"  # noqa: S608 - as above
 _MARK_KEY = {
     "flagged": "UPDATE api_keys SET flagged_at = ? WHERE id = ? AND flagged_at IS NULL",
     "suspended": "UPDATE api_keys SET suspended_at = ? WHERE id = ? AND suspended_at IS NULL",
@@ -75,16 +70,15 @@ class SqliteAccessStorage:
             if found is None:
                 with damage.tolerated(self._reader):
                     row = self._reader.execute(f"{_SELECT_KEYS} WHERE digest = ?", [digest]).fetchone()
-                found = _key(row) if row else None
+                found = key_of_row(row) if row else None
                 if found is not None:
                     self._cached[digest] = found
             return found
 
     async def list_keys(self) -> list[ApiKey]:
         with self._explained(), damage.tolerated(self._reader):
-            return [
-                key for row in self._reader.execute(f"{_SELECT_KEYS} ORDER BY created_at, id") if (key := _key(row))
-            ]
+            rows = self._reader.execute(f"{_SELECT_KEYS} ORDER BY created_at, id").fetchall()
+        return [key for row in rows if (key := key_of_row(row))]
 
     async def add_key(self, key: ApiKey) -> None:
         row = (key.id, key.name, key.digest, key.scope.model_dump_json(), key.created_at.timestamp())
@@ -112,7 +106,7 @@ class SqliteAccessStorage:
             windows = [_read_window(connection, key_id, counter) for counter in counters]
             result = update(windows)
             rows = [
-                (key_id, _label(counter), json.dumps([*window.slots.items()]), window.stale_at())
+                (key_id, counter.label, json.dumps([*window.slots.items()]), window.stale_at())
                 for counter, window in zip(counters, windows, strict=True)
                 if window.changed
             ]
@@ -143,49 +137,5 @@ class SqliteAccessStorage:
 def _read_window(connection: sqlite3.Connection, key_id: str, counter: Counter) -> SlidingWindow:
     query = "SELECT slots FROM api_counts WHERE key_id = ? AND name = ?"
     with damage.tolerated(connection):
-        row = connection.execute(query, (key_id, _label(counter))).fetchone()
-    return SlidingWindow(counter.limit, _slots(row[0]) if row else {})
-
-
-def _slots(text: str | bytes) -> dict[int, int]:
-    """What was counted; a count that is damaged begins anew."""
-    try:
-        return {int(slot): int(count) for slot, count in json.loads(text)}
-    except (ValueError, TypeError):
-        _log.error("what an API key used cannot be read back from the outbox's file, and is counted anew")
-        return {}
-
-
-def _label(counter: Counter) -> str:
-    return f"{counter.name}/{counter.limit.window}"
-
-
-@lru_cache(maxsize=1024)
-def _key(row: tuple[Any, ...]) -> ApiKey | None:
-    """Return a key; None for one that is damaged, which opens nothing, whatever it said."""
-    id_, name, digest, scope, created_at, *marks = row
-    try:
-        revoked_at, flagged_at, suspended_at = (_moment(mark) for mark in marks)
-        return ApiKey(
-            id=_text(id_),
-            name=_text(name),
-            digest=_text(digest),
-            scope=KeyScope.model_validate_json(scope),
-            created_at=datetime.fromtimestamp(created_at, UTC),
-            revoked_at=revoked_at,
-            flagged_at=flagged_at,
-            suspended_at=suspended_at,
-        )
-    except (ValueError, TypeError, OverflowError, OSError):
-        _log.error("API key %s cannot be read back from the outbox's file, so it is refused; make another one", id_)
-        return None
-
-
-def _text(value: object) -> str:
-    if isinstance(value, str):
-        return value
-    raise TypeError
-
-
-def _moment(seconds: float | None) -> datetime | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+        row = connection.execute(query, (key_id, counter.label)).fetchone()
+    return SlidingWindow(counter.limit, slots_of_text(row[0]) if row else {})

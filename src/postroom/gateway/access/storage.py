@@ -22,6 +22,11 @@ class Counter(NamedTuple):
     name: str
     limit: Limit
 
+    @property
+    def label(self) -> str:
+        """What its window is kept under: one of another length of time begins anew."""
+        return f"{self.name}/{self.limit.window}"
+
 
 class AccessStorage(Protocol):
     """Keeps keys and counters where every process of the gateway sees them. Times are Unix seconds.

@@ -11,12 +11,11 @@ from pydantic_core import from_json
 from postroom.errors import OutboxError, PostroomError
 from postroom.outbox import gcra
 from postroom.outbox.records import NEVER, NOW, ClaimedMessage, UnreadableMessage
-from postroom.outbox.serialization import load_message, load_progress
+from postroom.outbox.serialization import load_message, load_progress, may_be_out
 from postroom.outbox.sqlite import damage
 from postroom.outbox.sqlite.schema import WAITING_SQL, quoted
 from postroom.outbox.states import Transition, allowed_from
 from postroom.outbox.views import moment
-from postroom.outcomes import Outcome
 from postroom.receipts import Channel, Receipt, Status
 
 if TYPE_CHECKING:
@@ -106,9 +105,9 @@ def claimed_of(
     """Read a claimed row back."""
     (seq, id_, channel, status, queue, route, attempts, crashes, expires_at, begun_at, created_at,
      single_round, size, progress, receipt, body, encrypted) = row  # fmt: skip
-    doubted = status == Status.IN_DOUBT or _may_be_out(receipt)
+    doubted = status == Status.IN_DOUBT or may_be_out(receipt)
     try:
-        options, locked = _opened(cipher, encrypted, id_)
+        options, locked = cipher.opened(bytes.fromhex(encrypted) if encrypted else None, id_)
         files = damage.intact_files(connection, seq) if '"attachments":' in body else {}
         message = ClaimedMessage(
             seq=seq,
@@ -127,52 +126,13 @@ def claimed_of(
             progress=load_progress(progress),
             receipt=Receipt.model_validate_json(receipt) if receipt else None,
         )
-        return message if locked is None else _locked(message, locked, in_doubt=doubted)
+        return message if locked is None else UnreadableMessage.without_key(message, locked, in_doubt=doubted)
     except PostroomError as error:
         unreadable = error
     except (ValueError, OverflowError, TypeError, KeyError, sqlite3.Error) as error:
         unreadable = OutboxError(f"message {id_} cannot be read back from the outbox ({type(error).__name__})")
     known = Channel(channel) if channel in set(Channel) else Channel.EMAIL
     return UnreadableMessage(seq, str(id_), known, queue, route, attempts, unreadable, in_doubt=doubted)
-
-
-def _opened(cipher: CredentialCipher, encrypted: str | None, id_: str) -> tuple[dict[str, str], PostroomError | None]:
-    """Return a message's credentials, or the error of a key that is missing or another one."""
-    if not encrypted:
-        return {}, None
-    sealed = bytes.fromhex(encrypted)
-    try:
-        return cipher.decrypt(sealed, id_), None
-    except PostroomError as error:
-        return {}, error
-
-
-def _locked(message: ClaimedMessage, error: PostroomError, *, in_doubt: bool) -> UnreadableMessage:
-    """Return what can be said of a message without its credentials."""
-    return UnreadableMessage(
-        message.seq,
-        message.id,
-        message.message.channel_name,
-        message.queue,
-        message.route,
-        message.attempts,
-        error,
-        in_doubt=in_doubt,
-        locked=True,
-        receipt=message.receipt,
-        progress=message.progress,
-    )
-
-
-def _may_be_out(receipt: str | bytes | None) -> bool:
-    """Whether an earlier hand-over may have been taken: it ended so, or its receipt does not say any more."""
-    if not receipt:
-        return False
-    try:
-        attempts = Receipt.model_validate_json(receipt).attempts
-    except ValueError:
-        return True
-    return any(attempt.outcome is Outcome.UNKNOWN for attempt in attempts)
 
 
 def register(connection: sqlite3.Connection, name: str) -> int:

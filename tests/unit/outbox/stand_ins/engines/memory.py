@@ -245,6 +245,10 @@ class MemoryStore:
         self._memory = memory
         self._clock = clock
 
+    @property
+    def clock(self) -> Callable[[], float]:
+        return self._clock
+
     async def open(self) -> None:
         return
 
