@@ -66,6 +66,14 @@ FLOORS: dict[str, list[str]] = {
         "outbox",
         "factory",
     ],
+    "postroom.outbox.postgres": [
+        "clock gathering reports schema suppressions",
+        "query",
+        "claim insert stored",
+        "database settle",
+        "space update",
+        "store",
+    ],
     "postroom.outbox.sqlite": [
         "migrations damage database begun inotify",
         "space",
@@ -84,7 +92,7 @@ FLOORS: dict[str, list[str]] = {
     "postroom.gateway.access": [
         "sliding_window keys",
         "storage",
-        "authentication rate_limits quotas sqlite",
+        "authentication rate_limits quotas postgres sqlite",
         "factory",
     ],
     "postroom.gateway.api": [
@@ -128,8 +136,13 @@ FLOORS: dict[str, list[str]] = {
 }
 """What each package is built of, the lowest floor first. A module imports from its own floor and those below it."""
 
-ENGINE = "postroom.outbox.sqlite"
-NAME_THE_ENGINE = {"postroom.outbox.factory", "postroom.gateway.access.sqlite"}
+ENGINES = ("postroom.outbox.postgres", "postroom.outbox.sqlite")
+NAME_AN_ENGINE = {
+    "postroom.outbox.factory",
+    "postroom.gateway.access.factory",
+    "postroom.gateway.access.postgres",
+    "postroom.gateway.access.sqlite",
+}
 """Everything else sees the outbox's storage through its protocols, so that another engine fits."""
 
 PUBLIC_TO_PLUGINS = {
@@ -216,7 +229,8 @@ def upward(drawn: Iterable[Arrow]) -> set[Arrow]:
     found = {
         (start, end)
         for start, end in drawn
-        if end.startswith(ENGINE) and not start.startswith(ENGINE) and start not in NAME_THE_ENGINE
+        for engine in ENGINES
+        if end.startswith(engine) and not start.startswith(engine) and start not in NAME_AN_ENGINE
     }
     for package, floors in FLOORS.items():
         level = {room: number for number, floor in enumerate(floors) for room in floor.split()}

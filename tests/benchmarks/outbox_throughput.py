@@ -44,7 +44,7 @@ async def ours(folder: Path, count: int) -> dict[str, float]:
     async with Postroom(accounts={"box": account}, outbox={"url": f"sqlite:///{folder}/ours.db"}) as room:
         await room.enqueue(emails[0])
         await room.work(until_empty=True)
-        found = await _accepted(emails, room.enqueue)
+        found = await accepted(emails, room.enqueue)
         begun = time.perf_counter()
         await room.work(until_empty=True)
         found["drained"] = count / (time.perf_counter() - begun)
@@ -61,7 +61,7 @@ async def by_hand(folder: Path, count: int) -> dict[str, float]:
 
     messages = [{"to": f"ann{n}@example.org", "subject": f"Number {n}", "text": TEXT} for n in range(count)]
     outbox = HandWrittenOutbox(folder / "reference.db")
-    found = await _accepted(messages, outbox.enqueue)
+    found = await accepted(messages, outbox.enqueue)
     begun = time.perf_counter()
     await outbox.drain(deliver, AT_ONCE)
     found["drained"] = count / (time.perf_counter() - begun)
@@ -70,7 +70,7 @@ async def by_hand(folder: Path, count: int) -> dict[str, float]:
     return found
 
 
-async def _accepted(messages: list[Any], accept: Callable[[Any], Awaitable[object]]) -> dict[str, float]:
+async def accepted(messages: list[Any], accept: Callable[[Any], Awaitable[object]]) -> dict[str, float]:
     alone = len(messages) // 10
     return {
         "accepted one by one": alone / await by(1, messages[:alone], accept),
@@ -94,4 +94,5 @@ def main(count: int) -> None:
         print(f"{work:<26}{mine:>10,.0f}{reference:>10,.0f}{ratio:>8.2f}")
 
 
-main(int(sys.argv[1]) if len(sys.argv) > 1 else 5000)
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 5000)

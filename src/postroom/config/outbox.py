@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from typing import Annotated, Literal
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from postroom.config.section import Section
 from postroom.notation import read_time
 
+POSTGRES = ("postgresql://", "postgres://")
 _SQLITE = "sqlite:///"
 
 
@@ -24,7 +26,23 @@ def _seconds(value: object) -> object:
 def _engine_url(value: str) -> str:
     if value.startswith(_SQLITE) and len(value) > len(_SQLITE):
         return value
-    raise ValueError("must look like sqlite:///postroom.db, or sqlite:////var/lib/postroom/postroom.db")
+    if value.startswith(POSTGRES):
+        return _without_password(value)
+    raise ValueError(
+        "must look like sqlite:///postroom.db, sqlite:////var/lib/postroom/postroom.db or postgresql://host/db"
+    )
+
+
+def _without_password(url: str) -> str:
+    """Refuse a password: settings are shown, logged and sent to error trackers, and this is one of their texts."""
+    try:
+        parts = urlsplit(url)
+        given = parts.password is not None or any(name == "password" for name, _ in parse_qsl(parts.query))
+    except ValueError:
+        raise ValueError("must look like postgresql://user@host:5432/db") from None
+    if given:
+        raise ValueError("must hold no password; give it in PGPASSWORD, in ~/.pgpass or in a service file")
+    return url
 
 
 Seconds = Annotated[
@@ -40,7 +58,9 @@ Language = Literal["de", "en", "es", "fr", "it", "nl", "pt"]
 class OutboxSettings(Section):
     """Where messages wait, and how they are tried again.
 
-    `url` names the SQLite file; three slashes make a path relative to the working directory, four an absolute one.
+    `url` names the SQLite file; three slashes make a path relative to the working directory, four an absolute one. Or
+    it names a PostgreSQL database as libpq does, without a password; `?schema=` names the schema, which else is
+    `postroom`.
     A round of attempts that fails is followed by another after a random time of at most `retry_first`, doubled each
     time up to `retry_most`. A message is given up after `attempts` rounds, or when `expires_after` has passed since
     it was accepted (unless it says so itself); with these defaults that comes first. `repeats` is how often a

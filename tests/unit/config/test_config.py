@@ -538,3 +538,15 @@ def test_any_file_loads_or_is_refused(bare_surroundings: Path, content: bytes) -
 def test_any_text_is_a_url_or_a_configuration_error(url: str) -> None:
     with contextlib.suppress(ConfigError):
         Postroom.from_urls(url)
+
+
+@pytest.mark.parametrize("url", ["postgresql://ann:hidden@db/mail", "postgres://db/mail?user=ann&password=hidden"])
+def test_a_database_url_with_a_password_is_refused_without_showing_it(url: str) -> None:
+    with pytest.raises(ConfigError, match="outbox.url: must hold no password; give it in PGPASSWORD") as raised:
+        parse_config({"outbox": {"url": url}})
+    assert "hidden" not in str(raised.value)
+
+
+def test_a_database_url_names_hosts_and_what_libpq_knows() -> None:
+    url = "postgresql://ann@a:5432,b:5433/mail?sslmode=verify-full&schema=post"
+    assert parse_config({"outbox": {"url": url}}).outbox.url == url

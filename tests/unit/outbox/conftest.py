@@ -12,12 +12,15 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent / "stand_ins"))
 
 from engines.memory import MemoryEngine
+from engines.postgres import PostgresEngine
 from engines.process import Clock, Engine, MakeOutbox, Process, SqliteEngine
 
 
-@pytest.fixture(params=[SqliteEngine, MemoryEngine], ids=["sqlite", "memory"])
-def engine(request: pytest.FixtureRequest) -> Engine:
-    """Each engine in turn; the tests in `sqlite/` have one of their own."""
+@pytest.fixture(params=[SqliteEngine, MemoryEngine, PostgresEngine], ids=["sqlite", "memory", "postgres"])
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Engine:
+    """Each engine in turn; the tests in `sqlite/` and `postgres/` have one of their own."""
+    if request.param is PostgresEngine:  # machines that share a database share no file with a key
+        monkeypatch.setenv("POSTROOM_SECRET_KEY", "the same for all machines, and long enough")
     made: Engine = request.param()
     return made
 

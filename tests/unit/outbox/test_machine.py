@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import pytest
 from engines.memory import MemoryEngine
+from engines.postgres import PostgresEngine
 from engines.process import Clock, Engine, Process, SqliteEngine
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -241,9 +242,19 @@ class MemoryMachine(OutboxMachine):
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 """Each of thousands of steps waits for another thread, which takes long where many others want to run."""
 
+
+class PostgresMachine(OutboxMachine):
+    """The same on PostgreSQL."""
+
+    def engine(self) -> Engine:
+        return PostgresEngine()
+
+
 _LENGTH = settings(max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))
 
 TestOutboxMachine = OutboxMachine.TestCase
 TestOutboxMachine.settings = _LENGTH
 TestMemoryMachine = MemoryMachine.TestCase
 TestMemoryMachine.settings = _LENGTH
+TestPostgresMachine = PostgresMachine.TestCase
+TestPostgresMachine.settings = _LENGTH

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from engines.memory import MemoryEngine
+from engines.postgres import PostgresEngine
 from engines.process import Clock, Engine, Process, SqliteEngine
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -276,9 +277,18 @@ class MemoryReportsMachine(ReportsMachine):
         return MemoryEngine()
 
 
+class PostgresReportsMachine(ReportsMachine):
+    """The same on PostgreSQL."""
+
+    def engine(self) -> Engine:
+        return PostgresEngine()
+
+
 _LENGTH = settings(max_examples=120, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck))
 
 TestReports = pytest.mark.usefixtures("stage")(ReportsMachine.TestCase)
 TestReports.settings = settings(_LENGTH, max_examples=20)  # each step reads the whole file back
 TestMemoryReports = pytest.mark.usefixtures("stage")(MemoryReportsMachine.TestCase)
 TestMemoryReports.settings = _LENGTH
+TestPostgresReports = pytest.mark.usefixtures("stage")(PostgresReportsMachine.TestCase)
+TestPostgresReports.settings = settings(_LENGTH, max_examples=20)
