@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from postroom.errors import ConfigError
 from postroom.gateway.access.sqlite import SqliteAccessStorage
-from postroom.outbox.factory import open_store
+from postroom.outbox.factory import is_postgres, open_store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -16,14 +16,15 @@ if TYPE_CHECKING:
     from postroom.gateway.access.storage import AccessStorage
     from postroom.outbox.storage import Store
 
-_ENGINES = (SqliteAccessStorage,)
-
 
 def access_storage_of(store: Store) -> AccessStorage:
     """Return the access storage beside an outbox's messages. Raises ConfigError when its engine has none."""
-    for engine in _ENGINES:
-        if storage := engine.beside(store):
-            return storage
+    if storage := SqliteAccessStorage.beside(store):
+        return storage
+    if is_postgres(store):
+        from postroom.gateway.access.postgres import PostgresAccessStorage  # noqa: PLC0415 - its driver may not be there
+
+        return PostgresAccessStorage(store)
     raise ConfigError("the gateway's keys and limits cannot be kept in an outbox of this kind", path="outbox.url")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import pytest
+from tests.postgres_server import fresh_schema
 
 from postroom.config.outbox import OutboxSettings
 from postroom.gateway.access.factory import access_storage_of
@@ -86,17 +87,18 @@ class MemoryAccessStorage:
         self._windows = {place: window for place, window in self._windows.items() if window.stale_at() >= now}
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 async def storage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[AccessStorage]:
     """An access storage that is open, of each engine."""
     if request.param == "memory":
         yield MemoryAccessStorage()
         return
-    store = open_store(OutboxSettings.model_validate({"url": f"sqlite:///{tmp_path}/postroom.db"}))
-    sqlite = access_storage_of(store)
-    await sqlite.open()
-    yield sqlite
-    await sqlite.close()
+    url = fresh_schema() if request.param == "postgres" else f"sqlite:///{tmp_path}/postroom.db"
+    store = open_store(OutboxSettings.model_validate({"url": url}))
+    beside = access_storage_of(store)
+    await beside.open()
+    yield beside
+    await beside.close()
     await store.close()
 
 
