@@ -237,7 +237,7 @@ async def test_connections_that_the_server_ends_are_replaced(make_outbox: MakeOu
         store = engine_store(post)
         numbers = await asyncio.gather(*(store.read(lambda c: c.fetchval(look)) for _ in range(4)))
         operator = await asyncpg.connect(server())
-        await operator.execute("SELECT pg_terminate_backend(pid) FROM unnest($1::integer[]) pid", numbers)
+        await operator.execute("SELECT pg_terminate_backend(pid, 60000) FROM unnest($1::integer[]) pid", numbers)
         await operator.close()
         await post.work()
         assert (await post.receipt(receipt)).status is Status.SENT
