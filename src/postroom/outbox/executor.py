@@ -18,7 +18,7 @@ from postroom.delivery.accounts import Target
 from postroom.delivery.attempt import attempt, prepare, split_for_transport
 from postroom.delivery.dispatcher import AttemptResult
 from postroom.delivery.progress import DeliveryProgress
-from postroom.errors import Outcome, OutcomeUnknown, PluginError, PostroomError
+from postroom.errors import OutboxError, Outcome, OutcomeUnknown, PluginError, PostroomError
 from postroom.outbox.account_health import HealthSample, health_sample_of, unanswered
 from postroom.outbox.outcome_policy import OutcomePolicy
 from postroom.outbox.records import Ownership, Settlement, account_of, brings_credentials
@@ -85,10 +85,12 @@ class MessageExecutor:
         """Return how many messages the account of `queue` can have under way, and how many may start a second.
 
         Before its transport is open that is one, which opens it. Raises PluginError or ConfigError when the
-        account cannot be used.
+        account cannot be used, OutboxError for what is no queue.
         """
         account, _, rest = queue.partition("/")
         name, _, own = rest.partition("/")
+        if name not in set(Channel):
+            raise OutboxError(f"{queue!r} is the name of no queue; what waits there will be set aside")
         channel = Channel(name)
         target = self.router.account(account)
         if own:

@@ -89,6 +89,8 @@ def load_progress(text: str | None) -> Progress:
     if not text:
         return Progress()
     said = json.loads(text)
+    if not isinstance(said, dict):
+        raise TypeError("progress is no object")
     pending, recipients = said.get("pending"), said.get("recipients")
     return Progress(
         pending=None if pending is None else tuple(pending),

@@ -159,6 +159,9 @@ class UpkeepStorage(Protocol):
     async def claim_in_doubt(self, worker: int, limit: int) -> Sequence[ClaimedMessage | UnreadableMessage]:
         """Give `worker` messages in doubt whose provider may be asked now. They stay in doubt meanwhile."""
 
+    async def claim_lost(self, worker: int, limit: int) -> Sequence[ClaimedMessage | UnreadableMessage]:
+        """Give `worker` messages that damage keeps from being claimed or rescued by anybody."""
+
     async def expire(self, limit: int) -> Sequence[Receipt]:
         """End waiting messages whose time is over (`transitions.expired`); returns the receipts of those it ended."""
 

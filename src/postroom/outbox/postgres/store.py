@@ -264,6 +264,10 @@ class PostgresStore:
         now = self.clock()
         return await self._claimed(await self.write(lambda c: claim.claim_in_doubt(c, worker, now, limit)))
 
+    async def claim_lost(self, worker: int, limit: int) -> Sequence[ClaimedMessage | UnreadableMessage]:  # noqa: ARG002 - the protocol
+        """See `UpkeepStorage.claim_lost`; none, since the types of PostgreSQL's columns hold for whoever writes."""
+        return ()
+
     async def expire(self, limit: int) -> Sequence[Receipt]:
         """See `UpkeepStorage.expire`."""
         now = self.clock()

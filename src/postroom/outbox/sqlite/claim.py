@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json
@@ -16,10 +18,12 @@ from postroom.outbox.sqlite import damage
 from postroom.outbox.sqlite.schema import WAITING_SQL, quoted
 from postroom.outbox.states import Transition, allowed_from
 from postroom.outbox.views import moment
+from postroom.outcomes import Outcome
 from postroom.receipts import Channel, Receipt, Status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from types import UnionType
 
     from postroom.outbox.encryption import CredentialCipher
     from postroom.outbox.records import ClaimLimit
@@ -32,7 +36,9 @@ Row = tuple[Any, ...]
 
 def due_queues(connection: sqlite3.Connection) -> dict[str, float]:
     """When the first message of each queue is due; the cost grows with the queues, not with the messages."""
-    return dict(connection.execute(_DUE_QUEUES).fetchall())
+    with damage.tolerated(connection):
+        found = connection.execute(_DUE_QUEUES).fetchall()
+    return {queue: due_at for queue, due_at in found if isinstance(queue, str)}
 
 
 def claim(
@@ -107,6 +113,8 @@ def claimed_of(
      single_round, size, progress, receipt, body, encrypted) = row  # fmt: skip
     doubted = status == Status.IN_DOUBT or may_be_out(receipt)
     try:
+        _check_types(id_, queue, route, kind=str)
+        _check_types(attempts, crashes, expires_at, begun_at, created_at, size, kind=int | float)
         options, locked = cipher.opened(bytes.fromhex(encrypted) if encrypted else None, id_)
         files = damage.intact_files(connection, seq) if '"attachments":' in body else {}
         message = ClaimedMessage(
@@ -131,8 +139,56 @@ def claimed_of(
         unreadable = error
     except (ValueError, OverflowError, TypeError, KeyError, sqlite3.Error) as error:
         unreadable = OutboxError(f"message {id_} cannot be read back from the outbox ({type(error).__name__})")
-    known = Channel(channel) if channel in set(Channel) else Channel.EMAIL
-    return UnreadableMessage(seq, str(id_), known, queue, route, attempts, unreadable, in_doubt=doubted)
+    return UnreadableMessage(
+        seq,
+        damage.text(id_),
+        damage.channel(channel),
+        damage.text(queue),
+        damage.text(route),
+        attempts,
+        unreadable,
+        in_doubt=doubted,
+    )
+
+
+def _check_types(*values: object, kind: type | UnionType) -> None:
+    if not all(isinstance(value, kind) for value in values):
+        raise TypeError(f"not {kind}")
+
+
+def lost(connection: sqlite3.Connection, limit: int) -> list[tuple[int, str]]:
+    """Messages that no claim and no rescue would ever find, with the reason. Looks through indexes alone."""
+    found = [(seq, reason) for select, reason in _LOST for (seq,) in connection.execute(select, (limit,))]
+    return found[:limit]
+
+
+def claim_lost(connection: sqlite3.Connection, owner: int, seqs: Sequence[int], now: float) -> list[int]:
+    """Give `owner` those of these messages that are still lost, in a queue and with a priority that there is."""
+    if not _is_registered(connection, owner):
+        return []
+    these = [f"{select[: -len(_LIMIT)]} AND seq = ?" for select, _ in _LOST]
+    still = {seq for seq in seqs for one in these if connection.execute(one, (seq,)).fetchone()}
+    taken = sorted(still)
+    connection.execute(_TAKE_LOST, (owner, now, json.dumps(taken)))
+    return taken
+
+
+def set_aside(message: ClaimedMessage | UnreadableMessage, reason: str) -> UnreadableMessage:
+    """Return a message that was lost as one for a person; in doubt where it may have been handed over."""
+    error = OutboxError(f"message {message.id} was set aside: {reason}")
+    if isinstance(message, UnreadableMessage):
+        return replace(message, error=error, in_doubt=message.in_doubt or reason in _MAYBE_SENT)
+    attempts = message.receipt.attempts if message.receipt else ()
+    return UnreadableMessage(
+        message.seq,
+        message.id,
+        message.message.channel_name,
+        message.queue,
+        message.route,
+        message.attempts,
+        error,
+        in_doubt=reason in _MAYBE_SENT or any(each.outcome is Outcome.UNKNOWN for each in attempts),
+    )
 
 
 def register(connection: sqlite3.Connection, name: str) -> int:
@@ -218,10 +274,41 @@ def _row(connection: sqlite3.Connection, seq: int) -> Row:
     return row
 
 
+_LIMIT = " LIMIT ?"
+_NO_STATUS, _NO_OWNER = "its status is damaged", "it was in the hands of no worker"
+_NOT_TO_CLAIM = "its queue, priority or due time is damaged"
+_OWNED_BY_NOBODY = "(owner IS NULL OR owner NOT IN (SELECT number FROM workers))"
+_IS_QUEUE = "(typeof(queue) = 'text' AND (queue GLOB '?*/email*' OR queue GLOB '?*/sms*'))"
+
+_UNFIT_FOR_CLAIMS = (
+    f"(NOT {_IS_QUEUE} OR priority NOT IN (0, 1, 2) OR typeof(due_at) NOT IN ('real', 'integer') OR due_at < {NOW})"
+)
+
+
+def _selects_of_lost() -> list[tuple[str, str]]:
+    """Statements that find what is lost, each by the index it is in: what is no status lies between those that are."""
+    known = sorted(Status)
+    between = [f"status < '{known[0]}'", f"status > '{known[-1]}'"]
+    between += [f"status > '{below}' AND status < '{above}'" for below, above in pairwise(known)]
+    select = "SELECT seq FROM messages INDEXED BY"
+    attention = f"status NOT IN ('{Status.SENT}', '{Status.DELIVERED}', '{Status.QUEUED}', '{Status.SENDING}')"
+    return [
+        *((f"{select} attention WHERE {attention} AND {each}{_LIMIT}", _NO_STATUS) for each in between),
+        (
+            f"{select} under_way WHERE status = '{Status.SENDING}' AND {_OWNED_BY_NOBODY}{_LIMIT}",
+            _NO_OWNER,
+        ),
+        (
+            f"{select} ready WHERE status IN {WAITING_SQL} AND {_UNFIT_FOR_CLAIMS}{_LIMIT}",
+            _NOT_TO_CLAIM,
+        ),
+    ]
+
+
 _READY = f"FROM messages INDEXED BY ready WHERE queue = ? AND priority = ? AND status IN {WAITING_SQL}"
 _FIRST_DUE = (
     "coalesce((SELECT m.due_at FROM messages m INDEXED BY ready WHERE m.queue = found.queue AND m.priority = {} "
-    f"AND m.status IN {WAITING_SQL} ORDER BY m.due_at LIMIT 1), {NEVER})"
+    f"AND m.status IN {WAITING_SQL} AND m.due_at >= {NOW} AND m.due_at <= {NEVER} ORDER BY m.due_at LIMIT 1), {NEVER})"
 )
 _DUE_QUEUES = f"""
     WITH RECURSIVE found (queue) AS (
@@ -260,7 +347,8 @@ _KEEP_START = (
     "ON CONFLICT (queue) DO UPDATE SET theoretical_start = excluded.theoretical_start"
 )
 _TAKE = (
-    f"UPDATE messages SET status = '{Status.SENDING}', owner = ?, attempts = attempts + 1, begun_at = ? "
+    f"UPDATE messages SET status = '{Status.SENDING}', owner = ?, attempts = CAST(attempts AS INTEGER) + 1, "
+    "begun_at = ? "
     f"WHERE seq IN (SELECT value FROM json_each(?)) AND status IN {quoted(allowed_from(Transition.CLAIM))}"
 )
 _COLUMNS = (
@@ -273,3 +361,12 @@ _ROWS = (
 )
 _ROW = f"SELECT {_COLUMNS} FROM messages m LEFT JOIN bodies b USING (seq) WHERE m.seq = ?"
 _WITHOUT_BODY = f"SELECT {_COLUMNS.replace('body, hex(options)', 'NULL, NULL')} FROM messages m WHERE m.seq = ?"
+_LOST = _selects_of_lost()
+_MAYBE_SENT = frozenset({_NO_STATUS, _NO_OWNER})
+_TAKE_LOST = (
+    f"UPDATE messages SET status = '{Status.SENDING}', owner = ?, attempts = CAST(attempts AS INTEGER) + 1, "
+    "begun_at = ?, due_at = 0, priority = CASE WHEN priority IN (0, 1, 2) THEN priority ELSE 1 END, "
+    f"queue = CASE WHEN {_IS_QUEUE} THEN queue "
+    "ELSE 'damaged/' || CASE channel WHEN 'sms' THEN 'sms' ELSE 'email' END END "
+    "WHERE seq IN (SELECT value FROM json_each(?))"
+)

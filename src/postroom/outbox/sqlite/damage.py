@@ -5,10 +5,14 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from postroom.receipts import Channel, Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+_STATUSES, _CHANNELS = frozenset(Status), frozenset(Channel)
 
 
 @contextmanager
@@ -44,6 +48,26 @@ def intact_files(connection: sqlite3.Connection, seq: int) -> dict[int, bytes]:
 
 
 _FILES = "SELECT number, hash, content FROM message_files JOIN files USING (hash) WHERE seq = ?"
+
+
+def number(value: Any, otherwise: float) -> float:
+    """Return a stored number, or `otherwise` for what is none."""
+    return value if isinstance(value, int | float) else otherwise
+
+
+def text(value: Any) -> str:
+    """Return a stored text as far as it can be shown."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+def status(value: Any) -> Status:
+    """Return a stored status; of a message without a known one nobody knows whether it was sent."""
+    return Status(value) if value in _STATUSES else Status.IN_DOUBT
+
+
+def channel(value: Any) -> Channel:
+    """Return a stored channel, or e-mail for what is none."""
+    return Channel(value) if value in _CHANNELS else Channel.EMAIL
 
 
 def _text(raw: bytes) -> str | bytes:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from postroom.outbox.records import EnqueueResult, Progress
 from postroom.outbox.serialization import dump_progress
+from postroom.outbox.sqlite import damage
 from postroom.outbox.sqlite.query import receipt_of
 from postroom.outbox.transitions import accepted, id_taken, key_conflict
 from postroom.outbox.views import PRIORITIES
-from postroom.receipts import Status
 
 if TYPE_CHECKING:
     import sqlite3
@@ -40,16 +40,13 @@ def used_keys(connection: sqlite3.Connection, keys: Sequence[str], tenant: str) 
 def _repeated(connection: sqlite3.Connection, one: SerializedMessage) -> EnqueueResult | PostroomError | None:
     if one.fingerprint is None:
         return None
-    found = connection.execute(
-        "SELECT k.fingerprint, k.accepted_as, m.id, m.channel, m.status, m.receipt, m.queue "
-        "FROM idempotency_keys k JOIN messages m USING (seq) WHERE k.tenant = ? AND k.key = ?",
-        (one.new.tenant, one.new.message.idempotency_key),
-    ).fetchone()
+    with damage.tolerated(connection):
+        found = connection.execute(_KNOWN_BY_KEY, (one.new.tenant, one.new.message.idempotency_key)).fetchone()
     if found is None:
         return None
     if found[0] != one.fingerprint:
         return key_conflict(one.new, found[2])
-    return EnqueueResult(receipt_of(*found[2:]), Status(found[1]), replayed=True)
+    return EnqueueResult(receipt_of(*found[2:]), damage.status(found[1]), replayed=True)
 
 
 def _stored(connection: sqlite3.Connection, one: SerializedMessage, now: float) -> EnqueueResult | PostroomError:
@@ -78,6 +75,10 @@ _KEEP_FILE = (
     "WHERE typeof(content) != 'blob' OR length(content) != length(excluded.content)"
 )
 """A content that is there already, and visibly damaged, is mended; to compare all of it would take too long."""
+_KNOWN_BY_KEY = (
+    "SELECT k.fingerprint, k.accepted_as, m.id, m.channel, m.status, m.receipt, m.queue "
+    "FROM idempotency_keys k JOIN messages m USING (seq) WHERE k.tenant = ? AND k.key = ?"
+)
 _USED = "SELECT k.key FROM idempotency_keys k JOIN messages USING (seq) WHERE k.tenant = ? AND k.key = ?"
 _INSERT = (
     "INSERT OR IGNORE INTO messages (id, tenant, channel, status, queue, route, priority, due_at, expires_at, "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
+from collections import Counter
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from itertools import chain, islice
@@ -18,7 +19,7 @@ from postroom.outbox.serialization import load_message
 from postroom.outbox.sqlite import damage, reports
 from postroom.outbox.sqlite.schema import WAITING_SQL
 from postroom.outbox.transitions import was_planned_ahead
-from postroom.outbox.views import MessageRow, OutboxStats, QueueBacklog, details_of, moment, summary_of
+from postroom.outbox.views import PRIORITIES, MessageRow, OutboxStats, QueueBacklog, details_of, moment, summary_of
 from postroom.receipts import Channel, Receipt, Status
 
 if TYPE_CHECKING:
@@ -43,10 +44,15 @@ def receipt_of(id_: str, channel: str, status: str, receipt: str | bytes | None,
     """Return the receipt as it is now; of one that is damaged only what stands beside it."""
     if receipt is not None:
         try:
-            return Receipt.model_validate_json(receipt).model_copy(update={"status": Status(status)})
+            return Receipt.model_validate_json(receipt).model_copy(update={"status": damage.status(status)})
         except ValueError:
             _log.error("the receipt of message %s cannot be read back from the outbox", id_)
-    return Receipt.model_construct(id=id_, channel=Channel(channel), status=Status(status), account=account_of(queue))
+    return Receipt.model_construct(
+        id=damage.text(id_),
+        channel=damage.channel(channel),
+        status=damage.status(status),
+        account=account_of(damage.text(queue)),
+    )
 
 
 def find(connection: sqlite3.Connection, id_: str, tenant: str | None) -> MessageDetails | None:
@@ -74,8 +80,9 @@ def _one(connection: sqlite3.Connection, seq: int) -> tuple[Any, ...]:
 
 def receipt(connection: sqlite3.Connection, id_: str) -> tuple[Receipt, str] | None:
     """Return how a message stands, and its queue."""
-    found = connection.execute("SELECT id, channel, status, receipt, queue FROM messages WHERE id = ?", (id_,))
-    row = found.fetchone()
+    with damage.tolerated(connection):
+        found = connection.execute("SELECT id, channel, status, receipt, queue FROM messages WHERE id = ?", (id_,))
+        row = found.fetchone()
     return (receipt_of(*row), row[-1]) if row else None
 
 
@@ -166,11 +173,15 @@ def waiting_routes(connection: sqlite3.Connection, queue: str) -> list[str]:
 
 def stats(connection: sqlite3.Connection) -> OutboxStats:
     """Count messages by state and queue."""
-    states = {Status(status): count for status, count in connection.execute(_STATES)}
-    waiting = tuple(QueueBacklog(queue=queue, messages=count) for queue, count in connection.execute(_QUEUE_SIZES))
+    states: Counter[Status] = Counter()
+    with damage.tolerated(connection):
+        for status, count in connection.execute(_STATES):
+            states[damage.status(status)] += count
+        sizes = connection.execute(_QUEUE_SIZES).fetchall()
+    waiting = tuple(QueueBacklog(queue=damage.text(queue), messages=count) for queue, count in sizes)
     oldest = connection.execute(_OLDEST).fetchone()[0]
     return OutboxStats(
-        states=states,
+        states=dict(states),
         waiting=waiting,
         accounts=tuple(health(connection).values()),
         workers=connection.execute("SELECT count(*) FROM workers").fetchone()[0],
@@ -214,27 +225,27 @@ def _row(row: tuple[Any, ...], files: Callable[[int], bytes]) -> MessageRow:
      settled_at, receipt, body) = row  # fmt: skip
     return MessageRow(
         seq=seq,
-        id=id_,
-        channel=Channel(channel),
-        status=Status(status),
-        queue=queue,
-        route=route,
-        priority=priority,
-        due_at=due_at,
-        expires_at=expires_at,
-        attempts=attempts,
-        crashes=crashes,
-        begun_at=begun_at,
-        created_at=created_at,
-        settled_at=settled_at,
+        id=damage.text(id_),
+        channel=damage.channel(channel),
+        status=damage.status(status),
+        queue=damage.text(queue),
+        route=damage.text(route),
+        priority=priority if priority in range(len(PRIORITIES)) else PRIORITIES.index("normal"),
+        due_at=damage.number(due_at, NEVER),
+        expires_at=damage.number(expires_at, NEVER),
+        attempts=int(damage.number(attempts, 0)),
+        crashes=int(damage.number(crashes, 0)),
+        begun_at=damage.number(begun_at, 0.0),
+        created_at=damage.number(created_at, 0.0),
+        settled_at=damage.number(settled_at, 0.0),
         receipt=receipt_of(id_, channel, status, receipt, queue),
-        message=None if body is None else _message(Channel(channel), body, files, id_),
+        message=None if body is None else _message(damage.channel(channel), body, files, damage.text(id_)),
     )
 
 
 def _message(channel: Channel, body: str | bytes, files: Callable[[int], bytes], id_: str) -> Message | None:
     """The message without its credentials; None when it cannot be read back, which a worker will report."""
-    if isinstance(body, bytes):
+    if not isinstance(body, str):
         return None
     try:
         return load_message(channel, body, files, {}, id_)
@@ -281,9 +292,12 @@ _ANY_ORPHAN = (
     "WHERE seq IS NULL AND provider_id IS NOT NULL AND received_at <= ? LIMIT 1"
 )
 _EXPIRED = f"SELECT seq FROM messages INDEXED BY ready WHERE status IN {WAITING_SQL} AND expires_at <= ? LIMIT ?"
-_LATER = "SELECT seq, status, due_at, begun_at FROM messages INDEXED BY {} WHERE status {} AND due_at > ?"
-_WAITING_LATER = _LATER.format("ready", f"IN {WAITING_SQL}")
-_IN_DOUBT_LATER = _LATER.format("in_doubt", f"= '{Status.IN_DOUBT}'") + f" AND due_at < {NEVER}"
+_LATER = (
+    "SELECT seq, status, due_at, begun_at FROM messages INDEXED BY {} WHERE status {} AND due_at > ? "
+    "AND due_at <= {} AND typeof(begun_at) IN ('real', 'integer')"
+)
+_WAITING_LATER = _LATER.format("ready", f"IN {WAITING_SQL}", NEVER)
+_IN_DOUBT_LATER = _LATER.format("in_doubt", f"= '{Status.IN_DOUBT}'", NEVER) + f" AND due_at < {NEVER}"
 _SETTLED_BEFORE = "SELECT b.seq, m.size FROM bodies b JOIN messages m USING (seq) WHERE m.settled_at <= ? LIMIT ?"
 _ROUTES = (
     f"SELECT DISTINCT route FROM (SELECT route FROM messages INDEXED BY ready WHERE queue = ? "
@@ -293,4 +307,7 @@ _STATES = "SELECT status, count(*) FROM messages GROUP BY status"
 _QUEUE_SIZES = (
     f"SELECT queue, count(*) FROM messages INDEXED BY ready WHERE status IN {WAITING_SQL} GROUP BY queue ORDER BY queue"
 )
-_OLDEST = f"SELECT min(created_at) FROM messages INDEXED BY ready WHERE status IN {WAITING_SQL} AND due_at < {NEVER}"
+_OLDEST = (
+    f"SELECT min(created_at) FROM messages INDEXED BY ready WHERE status IN {WAITING_SQL} AND due_at < {NEVER} "
+    "AND typeof(created_at) IN ('real', 'integer')"
+)

@@ -340,11 +340,31 @@ class SqliteStore:
         _, rows = await self._claim(lambda c: claim.claim_in_doubt(c, worker, now, limit), lambda seqs: seqs)
         return await self._claimed(rows)
 
+    async def claim_lost(self, worker: int, limit: int) -> Sequence[ClaimedMessage | UnreadableMessage]:
+        """See `UpkeepStorage.claim_lost`."""
+        now = self.clock()
+        reasons = dict(await self.read(lambda c: claim.lost(c, limit)))
+        if not reasons:
+            return ()
+        _, rows = await self._claim(lambda c: claim.claim_lost(c, worker, list(reasons), now), lambda seqs: seqs)
+        return [claim.set_aside(each, reasons[each.seq]) for each in await self._claimed(rows)]
+
     async def expire(self, limit: int) -> Sequence[Receipt]:
         """See `UpkeepStorage.expire`."""
         now = self.clock()
         seqs = await self.read(lambda c: query.expired(c, now, limit))
-        return await self.write(lambda c: update.expire(c, seqs, now)) if seqs else []
+        return await self._expire(seqs, now) if seqs else []
+
+    async def _expire(self, seqs: Sequence[int], now: float) -> Sequence[Receipt]:
+        try:
+            return await self.write(lambda c: update.expire(c, seqs, now))
+        except OutboxError as error:
+            if not damage.is_damage(error.__cause__):
+                raise
+            if len(seqs) == 1:
+                _log.error("message %s cannot expire: %s", seqs[0], error)
+                return []
+            return [receipt for seq in seqs for receipt in await self._expire([seq], now)]
 
     async def replan(self, longest: float, limit: int) -> int:
         """See `UpkeepStorage.replan`."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from postroom.outbox.records import StoredMessage
+from postroom.outbox.records import NEVER, StoredMessage
 from postroom.outbox.serialization import dump_progress, load_progress, recipients_of
 from postroom.outbox.sqlite import damage
 from postroom.outbox.sqlite.query import receipt_of
 from postroom.outbox.sqlite.schema import quoted
-from postroom.receipts import Channel, Status
+from postroom.receipts import Status
 
 if TYPE_CHECKING:
     import sqlite3
@@ -50,14 +50,14 @@ def stored(connection: sqlite3.Connection, condition: str, values: dict[str, obj
     return StoredMessage(
         seq=seq,
         id=id_,
-        queue=queue,
+        queue=damage.text(queue),
         receipt=receipt_of(id_, channel, status, receipt, queue),
         progress=load_progress(progress),
         has_body=bool(has_body),
         has_credentials=bool(has_credentials),
-        due_at=due_at,
-        expires_at=expires_at,
-        recipients=recipients_of(Channel(channel), body) if body else (),
+        due_at=damage.number(due_at, NEVER),
+        expires_at=damage.number(expires_at, NEVER),
+        recipients=recipients_of(damage.channel(channel), body) if body else (),
     )
 
 

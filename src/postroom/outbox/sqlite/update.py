@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from postroom.outbox.account_health import refreshed, troubled
-from postroom.outbox.records import AccountHealth
+from postroom.outbox.records import account_of
 from postroom.outbox.reports import after_reports, decided
 from postroom.outbox.sqlite import reports, suppressions
+from postroom.outbox.sqlite.query import health
 from postroom.outbox.sqlite.schema import WAITING_SQL, quoted
 from postroom.outbox.sqlite.settle import keep_health
 from postroom.outbox.sqlite.stored import of_seq, stored, write
@@ -103,10 +104,9 @@ def purge(connection: sqlite3.Connection, seqs: Sequence[int]) -> int:
 
 def resume(connection: sqlite3.Connection, account: str) -> bool:
     """End the rest or pause of an account's queues; False when they had none."""
-    rows = connection.execute(_HEALTHS, (f"{account}/*",)).fetchall()
-    ended = [health for (text,) in rows if troubled(health := AccountHealth.model_validate_json(text))]
-    for health in ended:
-        keep_health(connection, refreshed(health))
+    ended = [each for each in health(connection).values() if account_of(each.queue) == account and troubled(each)]
+    for each in ended:
+        keep_health(connection, refreshed(each))
     return bool(ended)
 
 
@@ -127,4 +127,3 @@ _REPLAN = (
 _STILL_SETTLED = "SELECT 1 FROM messages WHERE seq = ? AND settled_at <= ?"
 _PURGE = f"DELETE FROM messages WHERE seq = ? AND status IN {quoted(SETTLED)}"
 _DROP_FILE = "DELETE FROM files WHERE hash = ? AND NOT EXISTS (SELECT 1 FROM message_files f WHERE f.hash = files.hash)"
-_HEALTHS = "SELECT health FROM queues WHERE queue GLOB ? AND health IS NOT NULL"

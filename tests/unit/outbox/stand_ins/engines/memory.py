@@ -390,6 +390,9 @@ class MemoryStore:
             row.owner, row.due_at = worker, now + ASKED_AGAIN_AFTER
         return [row.claimed() for row in rows[:limit]]
 
+    async def claim_lost(self, worker: int, limit: int) -> Sequence[ClaimedMessage]:
+        return []
+
     async def expire(self, limit: int) -> Sequence[Receipt]:
         over = [row for row in self._waiting() if row.new.expires_at <= self._clock()]
         return [self._moved(row, expired(row.stored())) for row in over[:limit]]
