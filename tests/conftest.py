@@ -193,7 +193,8 @@ class CommandLine:
         """Do what `postroom worker --until-empty` does, whose signals are for a process of its own."""
         from postroom.client import Postroom
 
-        with contextlib.chdir(self.folder):
+        with contextlib.chdir(self.folder), pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "environ", self.environment)
             async with Postroom.from_config("postroom.toml") as room:
                 await room.work(until_empty=True)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.postgres_server import fresh_schema
 
 from postroom.testing.http import Answer, Drop, HttpRecorder
 
@@ -28,6 +29,18 @@ from = "post@example.org"
 """
 
 ID = re.compile(r"[0-9a-f]{32}")
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def command(command: CommandLine, request: pytest.FixtureRequest) -> CommandLine:
+    """The command line over an outbox of each engine."""
+    if request.param == "postgres":
+        command.environment["POSTROOM_OUTBOX__URL"] = fresh_schema()
+        command.environment["POSTROOM_SECRET_KEY"] = "the same for all machines, and long enough"
+    return command
+
+
+on_a_file = pytest.mark.parametrize("command", ["sqlite"], indirect=True)
 
 
 @pytest.fixture
@@ -75,6 +88,7 @@ async def delivered(command: CommandLine) -> str:
     return message_id
 
 
+@on_a_file
 def test_listing_an_outbox_that_is_not_there_makes_none(box: CommandLine, tmp_path: Path) -> None:
     for command in (("list",), ("stats",), ("show", "x"), ("watch",), ("purge", "--yes"), ("compact",)):
         done = box("outbox", *command)
@@ -276,6 +290,7 @@ def test_stats_count_by_state_and_account(box: CommandLine) -> None:
     assert status(box, waiting) == "queued"
 
 
+@on_a_file
 def test_an_outbox_that_is_no_database_is_reported_with_the_next_step(box: CommandLine, tmp_path: Path) -> None:
     (tmp_path / "postroom.db").write_text("no database at all" * 100)
     for command in (("list",), ("stats",), ("retry", "x")):
