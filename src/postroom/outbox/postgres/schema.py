@@ -7,17 +7,22 @@ from typing import TYPE_CHECKING
 
 from postroom.errors import OutboxError
 from postroom.outbox.states import WAITING
-from postroom.receipts import Status
+from postroom.outbox.views import PRIORITIES
+from postroom.outcomes import SuppressionReason
+from postroom.receipts import Channel, Status
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from enum import StrEnum
+
     from asyncpg import Connection
 
 MIGRATION_LOCK = 0x706F7374_726F6F6D
 """`postroom`, as a number: who migrates holds this advisory lock, so that of many who start at once one does it."""
 
 
-def quoted(states: frozenset[Status]) -> str:
-    """States as the right side of an IN."""
+def quoted(states: Iterable[StrEnum]) -> str:
+    """States, or what else there is a fixed list of, as the right side of an IN."""
     return "(" + ", ".join(f"'{state}'" for state in sorted(states)) + ")"
 
 
@@ -48,7 +53,10 @@ CREATE TABLE messages (
     receipt text,
     size bigint NOT NULL,
     created_at double precision NOT NULL,
-    settled_at double precision
+    settled_at double precision,
+    CHECK (status IN {quoted(Status)}),
+    CHECK (priority BETWEEN 0 AND {len(PRIORITIES) - 1}),
+    CHECK (status <> '{Status.SENDING}' OR owner IS NOT NULL)
 ) WITH ({_HOT});
 CREATE INDEX ready ON messages (queue, priority, due_at, seq) WHERE status IN {WAITING_SQL};
 CREATE INDEX under_way ON messages (queue) WHERE status = '{Status.SENDING}';
@@ -122,7 +130,9 @@ CREATE TABLE suppressions (
     detail text,
     since double precision NOT NULL,
     lifted boolean NOT NULL,
-    PRIMARY KEY (channel, address, category, reason)
+    PRIMARY KEY (channel, address, category, reason),
+    CHECK (channel IN {quoted(Channel)}),
+    CHECK (reason IN {quoted(SuppressionReason)})
 );
 CREATE TABLE api_keys (
     id text COLLATE "C" PRIMARY KEY,

@@ -10,17 +10,21 @@ import asyncpg
 import pytest
 from tests.postgres_server import server
 
-from postroom import OutboxError
+from postroom import Email, OutboxError
 from postroom.outbox.postgres import Location
 
 if TYPE_CHECKING:
+    from engines.postgres import PostgresEngine
+    from engines.process import MakeOutbox
     from tests.unit.outbox.postgres.conftest import OpenStore
 
 
 async def run(statement: str) -> None:
     connection = await asyncpg.connect(server())
-    await connection.execute(statement)
-    await connection.close()
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
 
 
 async def test_of_many_that_start_at_once_one_makes_the_tables(open_store: OpenStore) -> None:
@@ -41,6 +45,26 @@ async def test_a_schema_of_a_newer_version_is_left_alone(open_store: OpenStore, 
     await run(f"UPDATE \"{Location(url).schema}\".meta SET value = '99' WHERE name = 'version'")
     with pytest.raises(OutboxError, match="written by a newer postroom .outbox version 99"):
         await open_store().open()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE messages SET status = 'lost'",
+        "UPDATE messages SET status = 'sending'",
+        "UPDATE messages SET priority = 3",
+        "UPDATE messages SET size = NULL",
+        "INSERT INTO suppressions VALUES ('fax', 'a', '', 'manual', NULL, 0, false)",
+        "INSERT INTO suppressions VALUES ('email', 'a', '', 'whim', NULL, 0, false)",
+    ],
+)
+async def test_what_no_claim_or_look_up_would_understand_the_database_refuses(
+    make_outbox: MakeOutbox, engine: PostgresEngine, statement: str
+) -> None:
+    async with make_outbox() as post:
+        await post.add(Email(to="ann@example.org", text="x"))
+        with pytest.raises(asyncpg.IntegrityConstraintViolationError):
+            await run(f'SET search_path = "{Location(engine.url).schema}"; {statement}')
 
 
 @pytest.mark.parametrize(
