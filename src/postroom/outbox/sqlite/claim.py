@@ -162,14 +162,16 @@ def lost(connection: sqlite3.Connection, limit: int) -> list[tuple[int, str]]:
     return found[:limit]
 
 
-def claim_lost(connection: sqlite3.Connection, owner: int, seqs: Sequence[int], now: float) -> list[int]:
-    """Give `owner` those of these messages that are still lost, in a queue and with a priority that there is."""
+def claim_lost(connection: sqlite3.Connection, owner: int, seqs: Sequence[int], now: float) -> list[tuple[int, int]]:
+    """Give `owner` those of these messages that are still lost, in a queue and with a priority that there is.
+
+    Returns their numbers and attempts.
+    """
     if not _is_registered(connection, owner):
         return []
     these = [f"{select[: -len(_LIMIT)]} AND seq = ?" for select, _ in _LOST]
     still = {seq for seq in seqs for one in these if connection.execute(one, (seq,)).fetchone()}
-    taken = sorted(still)
-    connection.execute(_TAKE_LOST, (owner, now, json.dumps(taken)))
+    taken: list[tuple[int, int]] = connection.execute(_TAKE_LOST, (owner, now, json.dumps(sorted(still)))).fetchall()
     return taken
 
 
@@ -189,6 +191,14 @@ def set_aside(message: ClaimedMessage | UnreadableMessage, reason: str) -> Unrea
         error,
         in_doubt=reason in _MAYBE_SENT or any(each.outcome is Outcome.UNKNOWN for each in attempts),
     )
+
+
+def marked(message: ClaimedMessage | UnreadableMessage, *, begun: bool) -> ClaimedMessage | UnreadableMessage:
+    """Return a message of a dead worker, which may have begun to hand it over."""
+    if not isinstance(message, ClaimedMessage):
+        return replace(message, in_doubt=message.in_doubt or begun)
+    message.begun = begun
+    return message
 
 
 def register(connection: sqlite3.Connection, name: str) -> int:
@@ -368,5 +378,5 @@ _TAKE_LOST = (
     "begun_at = ?, due_at = 0, priority = CASE WHEN priority IN (0, 1, 2) THEN priority ELSE 1 END, "
     f"queue = CASE WHEN {_IS_QUEUE} THEN queue "
     "ELSE 'damaged/' || CASE channel WHEN 'sms' THEN 'sms' ELSE 'email' END END "
-    "WHERE seq IN (SELECT value FROM json_each(?))"
+    "WHERE seq IN (SELECT value FROM json_each(?)) RETURNING seq, attempts"
 )

@@ -40,6 +40,12 @@ MOST_BYTES_PRUNED = 16_777_216
 """Bodies and attachments removed in one transaction, so that others wait for milliseconds and the WAL stays small."""
 
 
+def version(connection: sqlite3.Connection) -> int:
+    """A number that is another one once another connection has written."""
+    found: int = connection.execute("PRAGMA data_version").fetchone()[0]
+    return found
+
+
 def receipt_of(id_: str, channel: str, status: str, receipt: str | bytes | None, queue: str) -> Receipt:
     """Return the receipt as it is now; of one that is damaged only what stands beside it."""
     if receipt is not None:

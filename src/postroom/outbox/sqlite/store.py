@@ -160,10 +160,10 @@ class SqliteStore:
             await self.open()
         assert self._writer
         self._writer.check_file()
-        await self._look(_version)
+        await self._look(query.version)
         if trouble := self._writer.trouble:
             if self._probe is None or self._probe.done():  # it may be over, and nobody writes that is not let in
-                self._probe = asyncio.create_task(self.write(_version))
+                self._probe = asyncio.create_task(self.write(query.version))
                 self._probe.add_done_callback(_seen)
             raise OutboxError(trouble)
 
@@ -257,7 +257,7 @@ class SqliteStore:
 
     async def changed(self, since: int = -1) -> int:
         """See `WorkStorage.changed`."""
-        while (version := await self._look(_version)) == since:
+        while (version := await self._look(query.version)) == since:
             await self._changes.wait()
         self._changes.note()
         return version
@@ -330,7 +330,7 @@ class SqliteStore:
         _, begun = taken_over
         marks.unlink(missing_ok=True)
         claimed = await self._claimed(rows)
-        return [_marked(each, begun=begun is None or (each.seq, each.attempts) in begun) for each in claimed]
+        return [claim.marked(each, begun=begun is None or (each.seq, each.attempts) in begun) for each in claimed]
 
     async def claim_in_doubt(self, worker: int, limit: int) -> Sequence[ClaimedMessage | UnreadableMessage]:
         """See `UpkeepStorage.claim_in_doubt`."""
@@ -346,7 +346,16 @@ class SqliteStore:
         reasons = dict(await self.read(lambda c: claim.lost(c, limit)))
         if not reasons:
             return ()
-        _, rows = await self._claim(lambda c: claim.claim_lost(c, worker, list(reasons), now), lambda seqs: seqs)
+
+        # Marked as begun: it may have been, and should this worker die, who rescues it must not send it.
+        def operation(connection: sqlite3.Connection) -> list[Claim]:
+            claims = claim.claim_lost(connection, worker, list(reasons), now)
+            self._begun[worker].claimed(claims)
+            if not self._begun[worker].add(claims):
+                raise OutboxError(f"{self.path}: worker {worker} is given up itself, and takes nothing over")
+            return claims
+
+        _, rows = await self._claim(operation, lambda claims: [seq for seq, _ in claims])
         return [claim.set_aside(each, reasons[each.seq]) for each in await self._claimed(rows)]
 
     async def expire(self, limit: int) -> Sequence[Receipt]:
@@ -486,15 +495,3 @@ def _seen(probe: asyncio.Task[int]) -> None:
     """Take note of how a probe ended; what it found, the writer knows."""
     if not probe.cancelled():
         probe.exception()
-
-
-def _version(connection: sqlite3.Connection) -> int:
-    found: int = connection.execute("PRAGMA data_version").fetchone()[0]
-    return found
-
-
-def _marked(message: ClaimedMessage | UnreadableMessage, *, begun: bool) -> ClaimedMessage | UnreadableMessage:
-    if not isinstance(message, ClaimedMessage):
-        return replace(message, in_doubt=message.in_doubt or begun)
-    message.begun = begun
-    return message

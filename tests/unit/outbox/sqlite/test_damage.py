@@ -289,3 +289,52 @@ async def test_a_damaged_key_of_fingerprints_is_made_anew_and_repeats_conflict(
             await post.add(message)
         await post.add(message.model_copy(update={"idempotency_key": "another"}))
         assert len(await post.outbox.list()) == 2
+
+
+STRANDED = {
+    "a status that is none": ("status = 'qeued'", Status.IN_DOUBT),
+    "a blob for a status": ("status = x'00'", Status.IN_DOUBT),
+    "a status that is no text": ("status = CAST(x'80ff' AS TEXT)", Status.IN_DOUBT),
+    "under way without an owner": ("status = 'sending'", Status.IN_DOUBT),
+    "under way with an owner that is none": ("status = 'sending', owner = 999", Status.IN_DOUBT),
+    "a queue without a channel": ("queue = 'a0'", Status.FAILED),
+    "a queue that is no text": ("queue = CAST(x'80ff' AS TEXT)", Status.FAILED),
+    "a blob for a queue": ("queue = x'00'", Status.FAILED),
+    "a priority that is none": ("priority = 7", Status.FAILED),
+    "a text for a priority": ("priority = 'x'", Status.FAILED),
+    "a text for a due time": ("due_at = 'x'", Status.FAILED),
+    "a blob for a due time": ("due_at = x'00'", Status.FAILED),
+}
+
+
+@pytest.mark.parametrize(("change", "status"), [*STRANDED.values()], ids=[*STRANDED])
+async def test_what_no_claim_would_ever_find_is_set_aside_where_people_see_it(
+    make_outbox: MakeOutbox, change: str, status: Status
+) -> None:
+    async with make_outbox() as post:
+        first, bad, last = [await post.add(email()) for _ in range(3)]
+        damage(post, f"UPDATE messages SET {change} WHERE seq = ?", number_of(post, bad))
+        assert len(await post.outbox.list()) == 3
+        assert sum((await post.outbox.stats()).states.values()) == 3
+        await asyncio.wait_for(post.work(), 60)
+        await asyncio.wait_for(post.work(), 60)
+        states = [(await post.receipt(each)).status for each in (first, bad, last)]
+        assert states == [Status.SENT, status, Status.SENT]
+        [line] = [line for line in await post.outbox.list() if line.id == bad.id]
+        assert line.error == "outbox_error"
+        await post.outbox.retry(bad.id)
+        assert (await post.receipt(bad)).status is Status.QUEUED
+
+
+async def test_what_a_worker_died_with_before_it_could_set_it_aside_is_in_doubt_as_before(
+    make_outbox: MakeOutbox, stage: ModuleType
+) -> None:
+    script = stage.Script()
+    async with make_outbox(script, outbox={"lease": 0.3}) as post:
+        receipt = await post.add(email())
+        damage(post, "UPDATE messages SET status = 'sending' WHERE seq = ?", number_of(post, receipt))
+        dead = await post.store.register("dead")
+        assert len(await post.store.claim_lost(dead, 10)) == 1
+        await asyncio.wait_for(post.work(), 60)
+        assert (await post.receipt(receipt)).status is Status.IN_DOUBT
+        assert len(script.calls) == 0
