@@ -19,6 +19,8 @@ _LONGEST_LINE = 998
 _PLAIN_NAME = re.compile(r"[ -~]*")
 _WIDTH = 70
 _BASE64_LINE = 76
+_BASE64_PIECE = 57 * 4096
+"""Bytes, of which every line takes 57."""
 
 
 def text_part(text: str, subtype: str, parameters: str = "") -> bytes:
@@ -78,6 +80,12 @@ def _is_7bit(lines: bytes) -> bool:
 
 
 def _base64(content: bytes) -> bytes:
+    # Piece by piece: in one go ten megabytes would be there as text, as 180,000 lines and as their sum at one time.
+    view = memoryview(content)
+    return b"".join([_base64_lines(view[at : at + _BASE64_PIECE]) for at in range(0, len(content), _BASE64_PIECE)])
+
+
+def _base64_lines(content: memoryview) -> bytes:
     text = b2a_base64(content, newline=False)
     return b"".join([text[at : at + _BASE64_LINE] + b"\r\n" for at in range(0, len(text), _BASE64_LINE)])
 

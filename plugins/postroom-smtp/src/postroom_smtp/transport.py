@@ -110,7 +110,8 @@ class SmtpEmail(EmailTransport[SmtpSettings]):
         return_path = paths.path_for(email.id) if paths else None
         if _octets(email) < LARGE:
             return prepare(email, dsn, return_path, write=self.write)
-        return await asyncio.to_thread(prepare, email, dsn, return_path, write=self.write)
+        async with self.resources.shared(LargeWrites):
+            return await asyncio.to_thread(prepare, email, dsn, return_path, write=self.write)
 
     async def _ready_connector(self) -> Connector:
         if self._connector is None:
@@ -121,6 +122,10 @@ class SmtpEmail(EmailTransport[SmtpSettings]):
             context = None if plain else await asyncio.to_thread(_trusting_context)
             self._connector = Connector(self.settings, self._errors, context)
         return self._connector
+
+
+class LargeWrites(asyncio.Lock):
+    """Held while a large message is written: one at a time of all accounts, since that takes several times its size."""
 
 
 def _trusting_context() -> ssl.SSLContext:
