@@ -22,7 +22,7 @@ from outbox_throughput import AT_ONCE, ROUNDS, TEXT, accepted
 from postroom import Email, Postroom
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from tests.postgres_server import server
+from tests.postgres_server import start, stop
 
 TABLE = """
 DROP TABLE IF EXISTS jobs;
@@ -124,13 +124,21 @@ async def by_hand(url: str, count: int) -> dict[str, float]:
 
 
 def main(count: int) -> None:
+    number, folder, url = start(fsync="on")
+    try:
+        compare(url, count)
+    finally:
+        stop(number, folder)
+
+
+def compare(url: str, count: int) -> None:
     rounds: list[tuple[dict[str, float], dict[str, float]]] = []
     for number in range(ROUNDS):
         gc.enable()
         gc.collect()
         gc.disable()
-        mine = asyncio.run(ours(f"{server('on')}?schema=round{number}", count))
-        rounds.append((mine, asyncio.run(by_hand(server("on"), count))))
+        mine = asyncio.run(ours(f"{url}?schema=round{number}", count))
+        rounds.append((mine, asyncio.run(by_hand(url, count))))
     print(f"{'messages a second':<26}{'postroom':>10}{'by hand':>10}{'ratio':>8}   (median of {ROUNDS})")
     for work in rounds[0][0]:
         mine_ = statistics.median(ours_[work] for ours_, _ in rounds)
