@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.growth import MOST, growth
 
-from postroom import Email, Sms
+from postroom import Channel, Email, Sms
 from postroom.gateway.access.keys import KEY, ApiKey, KeyScope, check_scope, presented_key
 from postroom.gateway.http.errors import ApiError
 
@@ -155,6 +155,14 @@ def refused(scope: KeyScope, message: Email | Sms, accounts: tuple[str, ...] = (
 
 EMAIL = Email(to="a@example.org", text="x")
 SMS = Sms(to="+15005550006", body="x", from_="Shop")
+
+
+@pytest.mark.parametrize(
+    "scope", [KeyScope(channels=(Channel.SMS,)), KeyScope(accounts=("a",)), KeyScope(senders=("a@example.org",))]
+)
+def test_a_scope_that_lists_anything_restricts_its_key(scope: KeyScope) -> None:
+    assert scope.restricted
+    assert not KeyScope(suppressions=True).restricted
 
 
 def test_a_scope_limits_channels_and_accounts() -> None:

@@ -268,6 +268,20 @@ async def test_refusals_are_repeated_without_the_storage_and_all_counted_in_the_
     assert counting.updates <= 10
 
 
+async def test_refusals_that_were_repeated_are_counted_once_also_when_the_key_is_within_its_limit_again(
+    storage: AccessStorage, clock: Clock, make_key: MakeKey
+) -> None:
+    strict, key = limiter(storage, clock, rate_limit="1/s", flag_after="20/h", suspend_after="900/h"), make_key()
+    await storage.add_key(key)
+    await strict.consume(key, "requests")
+    before = [await refused(strict, key, "requests") for _ in range(6)]
+    for _ in range(2):
+        clock.now += 2
+        await strict.consume(key, "requests")
+    after = [await refused(strict, key, "requests") for _ in range(14)]
+    assert ["flagged" in answer.message for answer in (*before, *after)] == [False] * 19 + [True]
+
+
 async def test_two_processes_suspend_a_key_together_and_not_much_later_than_one_would(
     storage: AccessStorage, clock: Clock, make_key: MakeKey
 ) -> None:
