@@ -35,6 +35,7 @@ def server() -> str:
     place = Path(tempfile.gettempdir()) / f"postroom-pg-{run}.json"
     with _shared(place) as state:
         if not state:
+            _end_what_others_left(place)
             state["server"], state["folder"], state["url"] = start()
         state.setdefault("users", []).append(os.getpid())
         url: str = state["url"]
@@ -107,6 +108,27 @@ def _leave(place: Path) -> None:
         if not state["users"]:
             stop(state["server"], state["folder"])
             place.unlink()
+
+
+def _end_what_others_left(place: Path) -> None:
+    """End servers of runs that were killed, so that none of their processes could."""
+    for other in place.parent.glob("postroom-pg-*.json"):
+        if other == place:
+            continue
+        with suppress(FileNotFoundError), _shared(other) as state:
+            if state and not any(_lives(user) for user in state["users"]):
+                if _is_served_by(state["server"], Path(state["folder"])):
+                    stop(state["server"], state["folder"])
+                shutil.rmtree(state["folder"], ignore_errors=True)
+                other.unlink()
+
+
+def _is_served_by(number: int, folder: Path) -> bool:
+    """Whether this process is the server of the folder, and not another one that got its number."""
+    try:
+        return (folder / "data" / "postmaster.pid").read_text().split()[0] == str(number) and _lives(number)
+    except (OSError, IndexError):
+        return False
 
 
 @contextmanager
