@@ -128,9 +128,14 @@ def test_the_core_alone_sends(environment_of: EnvironmentOf) -> None:
 
 def test_the_core_alone_imports_whole_but_for_what_an_extra_is_for(environment_of: EnvironmentOf) -> None:
     missing = environment_of("postroom").unimportable("postroom")
+    on_postgres = {module for module in missing if ".postgres" in module}
+    assert {missing.pop(module) for module in on_postgres} == {"asyncpg"}
     served = {module for module in missing if module.startswith("postroom.gateway.")}
     assert {missing.pop(module) for module in served} <= OF_GATEWAY
-    over_http = ("postroom.plugin.http", "postroom.plugin.http_session", "postroom.builtin.forward")
+    over_http = (
+        *(f"postroom.plugin.{name}" for name in ("exchange", "http", "http_session")),
+        "postroom.builtin.forward",
+    )
     for_tests = ("postroom.testing.conformance", "postroom.testing.pytest_plugin")
     assert missing == dict.fromkeys(over_http, "aiohttp") | dict.fromkeys(for_tests, "pytest")
 
