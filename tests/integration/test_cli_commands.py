@@ -83,5 +83,18 @@ def test_help_imports_neither_pydantic_nor_rich_nor_a_provider() -> None:
     assert done.stderr.strip().endswith("[]"), done.stderr
 
 
+def test_nothing_is_imported_from_the_folder_in_which_it_is_started(command: CommandLine) -> None:
+    for module in ("typer", "email", "thief"):
+        (command.folder / f"{module}.py").write_text("raise SystemExit('taken over')")
+    thief = command.folder / "thief-1.0.dist-info"
+    thief.mkdir()
+    (thief / "METADATA").write_text("Metadata-Version: 2.1\nName: thief\nVersion: 1.0\n")
+    (thief / "entry_points.txt").write_text("[postroom]\nthief = thief\n")
+    assert command.process("--version").out.startswith("postroom ")
+    found = command.process("providers", "--json")
+    assert found.code == 0, found.err
+    assert "thief" not in {provider["name"] for provider in found.json}
+
+
 def test_the_version_is_shown(command: CommandLine) -> None:
     assert command.process("--version").out.startswith("postroom ")
