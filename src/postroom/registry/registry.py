@@ -42,13 +42,13 @@ if TYPE_CHECKING:
 PROVIDERS = "postroom"
 EXTENSIONS = "postroom.extensions"
 
-KNOWN_DISTRIBUTIONS = {
+OURS = {
     "smtp": "postroom-smtp",
     "sendgrid": "postroom-sendgrid",
     "twilio": "postroom-twilio",
     "vonage": "postroom-vonage",
 }
-"""What to install for providers we know of."""
+"""The distributions of ours, by the names of their providers."""
 
 SLOW_LOAD = 1.0
 """Seconds after which loading a plugin is worth a warning: everything else in the process waits meanwhile."""
@@ -253,6 +253,12 @@ class Registry:
         if provider in self._plugins.use:
             chosen = normalize_name(self._plugins.use[provider])
             rivals = [entry for entry in rivals if normalize_name(metadata_field(entry, "Name")) == chosen]
+        elif (ours := OURS.get(provider)) and all(metadata_field(rival, "Name") != ours for rival in rivals):
+            claimant = metadata_field(rivals[0], "Name")
+            raise PluginConflict(
+                f"provider {provider!r} is that of {ours}, and {claimant} claims its name; install {ours}, or say that "
+                f'you mean the other: [plugins.use] {provider} = "{claimant}"'
+            )
         if len(rivals) == 1:
             return rivals[0]
         claimants = listed(metadata_field(entry, "Name") for entry in self._claims[provider])
@@ -268,7 +274,7 @@ class Registry:
     def _not_found(self, provider: str) -> ProviderNotFound:
         if provider in self._claims:
             return ProviderNotFound(f"provider {provider!r} is installed but {self._hindrance(provider)}; add it there")
-        known = KNOWN_DISTRIBUTIONS.get(provider)
+        known = OURS.get(provider)
         step = f"pip install {known}" if known else "install a plugin that provides it"
         hint = did_you_mean(provider, self.names())
         lead_in = f"{hint} Else" if hint else "."

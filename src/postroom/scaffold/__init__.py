@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from postroom.errors import PostroomError
 from postroom.plugin import INTERFACE_VERSION
 from postroom.receipts import Channel
-from postroom.registry.registry import KNOWN_DISTRIBUTIONS, Registry
+from postroom.registry.registry import OURS, Registry
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -112,8 +112,8 @@ def _check_name(name: str) -> None:
             f"{name!r} cannot be a provider's name; use up to {LONGEST_NAME} small letters, digits and single hyphens, "
             "beginning with a letter, such as acme or acme-sms"
         )
-    if name in KNOWN_DISTRIBUTIONS:
-        raise ScaffoldError(f"{name!r} is the provider of {KNOWN_DISTRIBUTIONS[name]}; choose another name")
+    if name in OURS:
+        raise ScaffoldError(f"{name!r} is the provider of {OURS[name]}; choose another name")
     taken = Registry().claimants(name)
     if taken:
         raise ScaffoldError(f"{name!r} is the provider of {', '.join(taken)}, which is installed; choose another name")

@@ -10,7 +10,7 @@ import pytest
 
 from postroom.errors import ContractViolation, ExtensionNotFound, PluginConflict, PluginLoadError, ProviderNotFound
 from postroom.receipts import Channel
-from postroom.registry.registry import KNOWN_DISTRIBUTIONS, Registry
+from postroom.registry.registry import OURS, Registry
 
 if TYPE_CHECKING:
     from tests.conftest import Site
@@ -256,6 +256,32 @@ def test_the_configuration_chooses_between_two_claimants(site: Site, spelling: s
     assert site.python(CHOOSE.replace("CHOICE", repr(spelling))) == "sent"
 
 
+@pytest.mark.parametrize("chosen", [False, True])
+def test_the_name_of_a_provider_of_ours_is_nobody_elses_unless_the_configuration_says_so(
+    site: Site, *, chosen: bool
+) -> None:
+    site.add("fast-smtp", providers={"smtp": "fast_smtp"}, modules={"fast_smtp": GOOD})
+    told = site.python(
+        f"""
+        import importlib.metadata, json
+        found = importlib.metadata.entry_points
+        def others(**given):
+            return [entry for entry in found(**given) if entry.dist is None or entry.dist.name != "postroom-smtp"]
+        importlib.metadata.entry_points = others  # as where ours is not installed
+        from postroom.config.model import Plugins
+        from postroom.errors import PluginConflict
+        from postroom.receipts import Channel
+        from postroom.registry.registry import Registry
+        try:
+            use = {{"smtp": "fast-smtp"}} if {chosen} else {{}}
+            print(json.dumps(Registry(Plugins(use=use)).transport("smtp", Channel.SMS).__module__))
+        except PluginConflict as error:
+            print(json.dumps(str(error)))
+        """
+    )
+    assert told == "fast_smtp" if chosen else "that of postroom-smtp, and fast-smtp claims its name" in told
+
+
 def test_choosing_a_distribution_that_claims_nothing_names_those_that_do(site: Site) -> None:
     site.add("good-sms", providers={"good": "good_sms"}, modules={"good_sms": GOOD})
     told = site.python(
@@ -395,7 +421,7 @@ def test_a_miss_names_what_is_installed_and_the_nearest() -> None:
         Registry().transport("memroy", Channel.EMAIL)
 
 
-@pytest.mark.parametrize(("provider", "distribution"), KNOWN_DISTRIBUTIONS.items())
+@pytest.mark.parametrize(("provider", "distribution"), OURS.items())
 def test_a_miss_of_a_known_provider_says_what_to_install(site: Site, provider: str, distribution: str) -> None:
     told = site.python(
         f"""

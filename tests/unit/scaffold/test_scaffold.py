@@ -14,7 +14,7 @@ import pytest
 
 from postroom.plugin import EMAIL_FEATURES, INTERFACE_VERSION, SMS_FEATURES
 from postroom.receipts import Channel
-from postroom.registry.registry import KNOWN_DISTRIBUTIONS, Registry
+from postroom.registry.registry import OURS, Registry
 from postroom.scaffold import LONGEST_NAME, MARK, ScaffoldError, _compatible, open_places, write_provider
 
 SOURCE = Path(__file__).parents[3] / "src"
@@ -119,7 +119,7 @@ def test_the_distributions_name_is_refused_with_the_providers(tmp_path: Path) ->
         write_provider("postroom-acme", Channel.SMS, tmp_path)
 
 
-@pytest.mark.parametrize("name", sorted({*KNOWN_DISTRIBUTIONS, *Registry().names()}))
+@pytest.mark.parametrize("name", sorted({*OURS, *Registry().names()}))
 def test_the_name_of_a_known_or_installed_provider_is_refused_with_its_distribution(tmp_path: Path, name: str) -> None:
     with pytest.raises(ScaffoldError, match=rf"'{name}' is the provider of postroom.*; choose another name"):
         write_provider(name, Channel.SMS, tmp_path)

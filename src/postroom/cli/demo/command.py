@@ -41,10 +41,10 @@ async def _run(shown: list[tuple[str, Demonstration]]) -> bool:
 def _demonstrations() -> list[tuple[str, Demonstration]]:
     """Return the demonstrations of all providers, by provider. Raises what keeps one of ours from being used."""
     from postroom.errors import PluginError, ProviderNotFound
-    from postroom.registry.registry import KNOWN_DISTRIBUTIONS, Registry
+    from postroom.registry.registry import OURS, Registry
 
     registry = Registry()
-    installed = [name for name in KNOWN_DISTRIBUTIONS if registry.claimants(name)]
+    installed = [name for name in OURS if registry.claimants(name)]
     found = [(name, each) for name in installed for each in registry.demonstrations(name)]
     for name in (name for name in registry.names() if name not in installed):
         try:
@@ -52,6 +52,6 @@ def _demonstrations() -> list[tuple[str, Demonstration]]:
         except PluginError as error:
             warn(f"left out: {error}")
     if not found:
-        ours = " ".join(KNOWN_DISTRIBUTIONS.values())
+        ours = " ".join(OURS.values())
         raise ProviderNotFound(f"there is no provider that can be shown; pip install {ours}")
     return found
