@@ -96,7 +96,7 @@ FLOORS: dict[str, list[str]] = {
         "factory",
     ],
     "postroom.gateway.api": [
-        "samples docs_page",
+        "samples docs_page sender_names",
         "schemas",
         "communicate messages unsubscribe webhooks health",
         "suppressions openapi",

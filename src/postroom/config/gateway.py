@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema, model_validator
 
-from postroom.config.section import Section
+from postroom.config.section import Seconds, Section
 from postroom.notation import SECONDS, read_rate
 
 _LIMIT_SCHEMA = {"type": "string", "pattern": r"^\s*\d{1,9}\s*/\s*\d{0,5}[smhd]\s*$", "examples": ["20/30s", "1000/d"]}
@@ -75,7 +75,11 @@ class GatewaySettings(Section):
     Where: `public_url` is the address callers and providers use, needed for unsubscribe links and for webhook
     signatures behind a proxy; `trusted_proxies` are addresses or networks whose X-Forwarded-For and
     X-Forwarded-Proto are believed; `cors_origins` are the browser origins that may call, none by default; `metrics`
-    says who may see `/metrics`.
+    says who may see `/metrics`. `unsubscribe_within` is for how many seconds an unsubscribe link works, 30 days at
+    least (16 CFR 316.5 of the CAN-SPAM rule); None: for ever.
+
+    As whom: `sender_names` says which `from_name` is taken: `"any"`, or with `"own"` none with an address of a domain
+    that no account sends from.
 
     SMS: `sms_countries` maps an account to the countries (ISO 3166) it may send to, `"*"` any account without an entry
     of its own; the accounts behind a rule that fits count too where the message names another. `sms_refused_types` are
@@ -101,6 +105,8 @@ class GatewaySettings(Section):
     trusted_proxies: Texts = ()
     cors_origins: Texts = ()
     metrics: Literal["open", "key", "closed"] = "open"
+    unsubscribe_within: Annotated[Seconds, Field(ge=30 * 86_400)] | None = None
+    sender_names: Literal["any", "own"] = "any"
     sms_countries: dict[str, Countries] = {}
     sms_refused_types: NumberTypes = ()
     sms_budget: Limits = ()

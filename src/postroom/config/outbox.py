@@ -5,22 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Literal
 from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, Field
 
-from postroom.config.section import Section
-from postroom.notation import read_time
+from postroom.config.section import Seconds, Section
 
 POSTGRES = ("postgresql://", "postgres://")
 _SQLITE = "sqlite:///"
-
-
-def _seconds(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    found = read_time(value)
-    if found is None:
-        raise ValueError("write a time like 10s, 5m, 3h or 7d")
-    return found
 
 
 def _engine_url(value: str) -> str:
@@ -43,12 +33,6 @@ def _without_password(url: str) -> str:
     if given:
         raise ValueError("must hold no password; give it in PGPASSWORD, in ~/.pgpass or in a service file")
     return url
-
-
-Seconds = Annotated[
-    float, BeforeValidator(_seconds), Field(gt=0, le=315_360_000, allow_inf_nan=False, json_schema_extra={"unit": "s"})
-]
-"""A time: a number of seconds, or text such as `"10s"`, `"5m"`, `"3h"`, `"7d"`."""
 
 
 Language = Literal["de", "en", "es", "fr", "it", "nl", "pt"]

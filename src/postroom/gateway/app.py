@@ -16,6 +16,7 @@ from postroom.gateway.api.communicate import CommunicateApi
 from postroom.gateway.api.health import HealthApi
 from postroom.gateway.api.messages import MessagesApi
 from postroom.gateway.api.openapi import OpenApi
+from postroom.gateway.api.sender_names import SenderNames
 from postroom.gateway.api.suppressions import SuppressionsApi
 from postroom.gateway.api.unsubscribe import UnsubscribeApi, UnsubscribeLinks
 from postroom.gateway.api.webhooks import WebhooksApi
@@ -74,7 +75,8 @@ class Gateway:
         settings, outbox = room.config.gateway, room.outbox
         reader, metrics = BodyReader(settings), Metrics()
         authenticator = Authenticator(storage, settings)
-        self.unsubscribe_links = links = UnsubscribeLinks(storage.secret, settings.public_url)
+        within, names = settings.unsubscribe_within, settings.sender_names
+        self.unsubscribe_links = links = UnsubscribeLinks(storage.secret, settings.public_url, within)
         communicate = CommunicateApi(
             room,
             authenticator=authenticator,
@@ -83,6 +85,7 @@ class Gateway:
             reader=reader,
             parser=parser,
             unsubscribe_links=links,
+            sender_names=SenderNames(room.config.accounts.values()) if names == "own" else None,
         )
         self.settings = settings
         self.routes: tuple[Route, ...] = (

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from postroom.gateway.access.keys import ApiKey
     from postroom.gateway.access.quotas import Quotas
     from postroom.gateway.access.rate_limits import RateLimiter
+    from postroom.gateway.api.sender_names import SenderNames
     from postroom.gateway.api.unsubscribe import UnsubscribeLinks
     from postroom.gateway.http.body import BodyReader
     from postroom.gateway.parsing.bodies import Read
@@ -53,6 +54,7 @@ class CommunicateApi:
         reader: BodyReader,
         parser: MessageParser,
         unsubscribe_links: UnsubscribeLinks,
+        sender_names: SenderNames | None = None,
     ) -> None:
         self._room = room
         self._names = room.config.names_in_use
@@ -62,6 +64,7 @@ class CommunicateApi:
         self._quotas = quotas
         self._reader = reader
         self._unsubscribe_links = unsubscribe_links
+        self._sender_names = sender_names
         self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     async def email(self, request: Request) -> Response:
@@ -131,6 +134,8 @@ class CommunicateApi:
         if by_number:
             self._quotas.check_numbers(message, destinations, accounts_by_rule(self._room.config, message))
         if isinstance(message, Email):
+            if self._sender_names:
+                self._sender_names.check(message)
             message = self._unsubscribe_links.add_to(message)
         return message.stamped(idempotency_key=idempotency_key) if idempotency_key else message
 

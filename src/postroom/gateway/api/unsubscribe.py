@@ -6,6 +6,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+import time
 from datetime import UTC, datetime
 from html import escape
 from typing import TYPE_CHECKING, Final
@@ -19,6 +20,8 @@ from postroom.outcomes import SuppressionReason
 from postroom.receipts import Channel
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from starlette.requests import Request
     from starlette.responses import Response
 
@@ -28,6 +31,9 @@ if TYPE_CHECKING:
 _MAC = 16
 """Bytes of the signature: nobody guesses one of 2^128."""
 
+_TIME = 5
+"""Bytes of the time at which a link was made, in seconds since 1970."""
+
 _HEADERS: Final = {
     "content-security-policy": "default-src 'none'; form-action 'self'; frame-ancestors 'none'",
     "referrer-policy": "no-referrer",
@@ -35,11 +41,23 @@ _HEADERS: Final = {
 
 
 class UnsubscribeLinks:
-    """Makes links that unsubscribe one recipient, signed with `secret`; without a public address there are none."""
+    """Makes links that unsubscribe one recipient, signed with `secret`; without a public address there are none.
 
-    def __init__(self, secret: bytes, public_url: str | None) -> None:
+    They work for `within` seconds, or for ever; `clock` gives seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        secret: bytes,
+        public_url: str | None,
+        within: float | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._secret = secret
         self._public_url = public_url.rstrip("/") if public_url else None
+        self._within = within
+        self._clock = clock
 
     def add_to(self, message: Email) -> Email:
         """Return marketing mail with the headers mail programs make their button of.
@@ -55,17 +73,20 @@ class UnsubscribeLinks:
         return message.stamped(headers={**message.headers, **headers})
 
     def address_in(self, token: str) -> str | None:
-        """Return whom a token of `add_to` is for; None when it is none of ours."""
+        """Return whom a token of `add_to` is for; None when it is none of ours, or its time is over."""
         try:
             signed = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
-            address = signed[_MAC:].decode()
+            address = signed[_MAC + _TIME :].decode()
         except (binascii.Error, ValueError):
             return None
         genuine = hmac.compare_digest(signed[:_MAC], self._signature(signed[_MAC:]))
-        return address if address and genuine else None
+        return address if address and genuine and self._works(signed[_MAC : _MAC + _TIME]) else None
+
+    def _works(self, made_at: bytes) -> bool:
+        return self._within is None or self._clock() <= int.from_bytes(made_at) + self._within
 
     def _token(self, address: str) -> str:
-        text = address.encode()
+        text = int(self._clock()).to_bytes(_TIME) + address.encode()
         return base64.urlsafe_b64encode(self._signature(text) + text).decode().rstrip("=")
 
     def _signature(self, text: bytes) -> bytes:
@@ -102,7 +123,9 @@ class UnsubscribeApi:
     def _address(self, request: Request) -> str:
         address = self._links.address_in(request.path_params["token"])
         if address is None:
-            raise ApiError(404, "not_found", "This link is not one of ours, or was cut; open it from the mail again.")
+            raise ApiError(
+                404, "not_found", "This link is not one of ours, was cut, or is too old; open it from a newer mail."
+            )
         return address
 
 

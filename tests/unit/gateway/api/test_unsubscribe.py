@@ -1,0 +1,48 @@
+"""A link to unsubscribe works as long as the operator says."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from postroom import Email
+from postroom.gateway.api.unsubscribe import UnsubscribeLinks
+
+DAY = 86_400.0
+
+
+class Clock:
+    now = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def token_of(links: UnsubscribeLinks) -> str:
+    message = links.add_to(Email(to="ann@example.org", text="x", category="marketing"))
+    found = re.search(r"/v1/unsubscribe/([\w-]+)>", message.headers["List-Unsubscribe"])
+    assert found
+    return found[1]
+
+
+@pytest.mark.parametrize(("within", "works"), [(None, [True] * 4), (30 * DAY, [True, True, False, False])])
+def test_a_link_works_for_so_long_and_then_unsubscribes_nobody(within: float | None, works: list[bool]) -> None:
+    clock = Clock()
+    links = UnsubscribeLinks(b"secret", "https://post.example", within, clock=clock)
+    token, made_at = token_of(links), clock.now
+    found = []
+    for days in (0, 29.9, 30.1, 4000):
+        clock.now = made_at + days * DAY
+        found.append(links.address_in(token))
+    assert found == ["ann@example.org" if each else None for each in works]
+
+
+def test_the_time_of_a_link_cannot_be_changed() -> None:
+    clock = Clock()
+    links = UnsubscribeLinks(b"secret", "https://post.example", 30 * DAY, clock=clock)
+    earlier = token_of(links)
+    clock.now += 20 * DAY
+    later = token_of(links)
+    assert links.address_in(earlier) == links.address_in(later) == "ann@example.org"
+    assert links.address_in(earlier[:22] + later[22:]) is None
