@@ -97,7 +97,7 @@ def health_routes(api: HealthApi, metrics: Literal["open", "key", "closed"]) -> 
     if metrics != "closed":
         yield Route(
             method="GET", path="/metrics", endpoint=api.metrics, tag="Operations", response="text/plain",
-            needs_key=metrics == "key", errors=(400, 401, 403) if metrics == "key" else (),
+            needs_key=metrics == "key", errors=(400, 401, 403, 503) if metrics == "key" else (503,),
         )  # fmt: skip
 
 

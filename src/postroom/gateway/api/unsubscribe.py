@@ -34,6 +34,10 @@ _MAC = 16
 _TIME = 5
 """Bytes of the time at which a link was made, in seconds since 1970."""
 
+_DATED = b"unsubscribe, with its time "
+_UNDATED = b"unsubscribe "
+"""What is signed with a token's text, so that none of one form is one of the other; earlier versions wrote no time."""
+
 _HEADERS: Final = {
     "content-security-policy": "default-src 'none'; form-action 'self'; frame-ancestors 'none'",
     "referrer-policy": "no-referrer",
@@ -43,7 +47,8 @@ _HEADERS: Final = {
 class UnsubscribeLinks:
     """Makes links that unsubscribe one recipient, signed with `secret`; without a public address there are none.
 
-    They work for `within` seconds, or for ever; `clock` gives seconds since 1970.
+    They work for `within` seconds, or for ever, as those of earlier versions do, which hold no time. `clock` gives
+    seconds since 1970.
     """
 
     def __init__(
@@ -76,21 +81,24 @@ class UnsubscribeLinks:
         """Return whom a token of `add_to` is for; None when it is none of ours, or its time is over."""
         try:
             signed = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
-            address = signed[_MAC + _TIME :].decode()
         except (binascii.Error, ValueError):
             return None
-        genuine = hmac.compare_digest(signed[:_MAC], self._signature(signed[_MAC:]))
-        return address if address and genuine and self._works(signed[_MAC : _MAC + _TIME]) else None
+        signature, text = signed[:_MAC], signed[_MAC:]
+        if hmac.compare_digest(signature, self._signature(_DATED, text)):
+            return text[_TIME:].decode() if self._works(text[:_TIME]) else None
+        if text and hmac.compare_digest(signature, self._signature(_UNDATED, text)):
+            return text.decode()
+        return None
 
     def _works(self, made_at: bytes) -> bool:
         return self._within is None or self._clock() <= int.from_bytes(made_at) + self._within
 
     def _token(self, address: str) -> str:
         text = int(self._clock()).to_bytes(_TIME) + address.encode()
-        return base64.urlsafe_b64encode(self._signature(text) + text).decode().rstrip("=")
+        return base64.urlsafe_b64encode(self._signature(_DATED, text) + text).decode().rstrip("=")
 
-    def _signature(self, text: bytes) -> bytes:
-        return hmac.digest(self._secret, b"unsubscribe " + text, hashlib.sha256)[:_MAC]
+    def _signature(self, form: bytes, text: bytes) -> bytes:
+        return hmac.digest(self._secret, form + text, hashlib.sha256)[:_MAC]
 
 
 class UnsubscribeApi:

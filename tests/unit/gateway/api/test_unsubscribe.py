@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from postroom import Email
 from postroom.gateway.api.unsubscribe import UnsubscribeLinks
@@ -46,3 +51,17 @@ def test_the_time_of_a_link_cannot_be_changed() -> None:
     later = token_of(links)
     assert links.address_in(earlier) == links.address_in(later) == "ann@example.org"
     assert links.address_in(earlier[:22] + later[22:]) is None
+
+
+def undated(secret: bytes, address: str) -> str:
+    """A token as earlier versions wrote it."""
+    signature = hmac.digest(secret, b"unsubscribe " + address.encode(), hashlib.sha256)[:16]
+    return base64.urlsafe_b64encode(signature + address.encode()).decode().rstrip("=")
+
+
+@pytest.mark.parametrize("within", [None, 30 * DAY])
+@given(address=st.from_regex(r"[a-z.]{1,20}@[a-z]{1,10}\.example", fullmatch=True))
+def test_a_link_of_an_earlier_version_is_for_its_address_and_no_other(within: float | None, address: str) -> None:
+    links = UnsubscribeLinks(b"secret", "https://post.example", within, clock=Clock())
+    assert links.address_in(undated(b"secret", address)) == address
+    assert links.address_in(undated(b"another", address)) is None
