@@ -23,6 +23,9 @@ SLOW_FOLDERS = ("tests/acceptance/", "tests/integration/", "tests/packaging/", "
 SLOW_FIXTURES = {"site"}
 """Whose tests start processes: they are `slow`, as is what bears that mark itself."""
 
+SERVED = "postgres"
+"""What the tests are named for that need PostgreSQL's server: it is a process too."""
+
 
 def listens(*ports: int) -> bool:
     for port in ports:
@@ -77,7 +80,8 @@ def pytest_xdist_auto_num_workers() -> int | None:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    if item.nodeid.startswith(SLOW_FOLDERS) or SLOW_FIXTURES.intersection(getattr(item, "fixturenames", ())):
+    fixtures = SLOW_FIXTURES.intersection(getattr(item, "fixturenames", ()))
+    if fixtures or item.nodeid.startswith(SLOW_FOLDERS) or SERVED in item.nodeid:
         item.add_marker("slow")
 
 

@@ -56,6 +56,7 @@ class TestEmailKit(EmailConformance):
         return {"key": KEY, "base_url": wire.url, "via": "careful"}
 
 
+@pytest.mark.slow
 class TestSmsKit(SmsConformance):
     provider = "postroom"
     transport = PostroomSms

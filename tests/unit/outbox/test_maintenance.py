@@ -15,6 +15,8 @@ from postroom import Accepted, AuthenticationFailed, Email, Outcome, Status
 from postroom.outbox import lease as lease_module
 from postroom.outbox.records import ClaimedMessage, ClaimLimit
 
+pytestmark = pytest.mark.slow
+
 LEASE = 0.2
 """Seconds; a worker that shows no life for so long is dead."""
 

@@ -19,6 +19,8 @@ from postroom.plugin.http import HttpSmsTransport
 from postroom.receipts import Accepted
 from postroom.testing.http import Answer, Drop, Hang, HttpRecorder, RecordedRequest, Step
 
+pytestmark = pytest.mark.slow
+
 MANY = 30
 SECRET = "canary-token-0123456789"
 

@@ -17,6 +17,8 @@ from postroom.gateway.serving.server import Server
 from postroom.gateway.serving.signals import ShutdownSignals
 from postroom.gateway.serving.supervisor import Supervisor
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def signals() -> Iterator[ShutdownSignals]:

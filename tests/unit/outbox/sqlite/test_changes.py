@@ -17,6 +17,8 @@ from engines.process import Clock, MakeOutbox, Process
 from postroom import Email
 from postroom.outbox.sqlite.changes import LONGEST, MOST_BEFORE_IT_SHOWS, SAFETY, SHORTEST, SOON, Changes
 
+pytestmark = pytest.mark.slow
+
 linux = pytest.mark.skipif(sys.platform != "linux", reason="inotify is Linux's")
 WRITER = """
 import sqlite3, sys

@@ -16,6 +16,8 @@ from postroom.outbox.records import ClaimLimit
 from postroom.outbox.suppression import by_hand
 from postroom.outcomes import SuppressionReason
 
+pytestmark = pytest.mark.slow
+
 OF_BODY = {
     "half": "UPDATE bodies SET body = substr(body, 1, length(body) / 2) WHERE seq = ?",
     "no text": "UPDATE bodies SET body = CAST(x'80ff00fe' AS TEXT) WHERE seq = ?",

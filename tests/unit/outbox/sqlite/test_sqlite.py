@@ -15,6 +15,8 @@ from postroom.outbox.records import ClaimLimit, Suppression
 from postroom.outbox.sqlite.schema import TABLES
 from postroom.outbox.views import MessageFilter
 
+pytestmark = pytest.mark.slow
+
 DAMAGES = {
     "a blob": "x'00ff'",
     "a word": "'damaged'",
