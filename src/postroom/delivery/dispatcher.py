@@ -14,7 +14,7 @@ from postroom.addresses import Address
 from postroom.delivery.rate_limiter import RateLimiter
 from postroom.errors import ConfigError, ContractViolation, DeliveryError, OutcomeUnknown, PostroomError
 from postroom.plugin.cancellation import mark_cancelled, was_handed_over
-from postroom.plugin.confirmation import Withdrawn, confirming
+from postroom.plugin.confirmation import Withdrawn, confirmation, confirming
 from postroom.plugin.time_limit import ends_at
 from postroom.plugin.transport import Transport
 from postroom.receipts import Accepted, Channel
@@ -164,12 +164,19 @@ class AccountDispatcher:
             _log.exception("%s: closing failed", self.transport.account)
 
     async def _send_confirmed(self, message: Message, confirm: Confirm) -> Accepted:
-        if not self.transport.confirms:
+        """Ask whether the message may go out, or have the transport ask; then hand it over."""
+        asked_by_transport = confirm if self.transport.confirms else None
+        if asked_by_transport is None:
             await confirm()
-        with confirming(confirm if self.transport.confirms else None):
-            if self._middleware is not None:
-                return await self._send_through_middleware(message, self._middleware)
-            return self._checked(await self._with_timeout(self.transport.send, message))
+        if confirmation() is asked_by_transport:
+            return await self._send_now(message)
+        with confirming(asked_by_transport):
+            return await self._send_now(message)
+
+    async def _send_now(self, message: Message) -> Accepted:
+        if self._middleware is not None:
+            return await self._send_through_middleware(message, self._middleware)
+        return self._checked(await self._with_timeout(self.transport.send, message))
 
     async def _send_through_middleware(self, message: Message, middleware: SendMiddleware) -> Accepted:
         async with middleware.around(message, self.transport.account):

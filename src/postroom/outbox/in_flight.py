@@ -58,8 +58,7 @@ class InFlight:
         """Have `work` done for a message; it ends with a call of `settle`."""
         task = asyncio.create_task(work)
         self._tasks[task] = message
-        self._by_queue[message.queue] = self.count(message.queue) + 1
-        self._add_size(message.queue, message.size)
+        self._count(message, 1)
         task.add_done_callback(self._ended)
 
     def settle(self, settlement: Settlement) -> None:
@@ -120,15 +119,16 @@ class InFlight:
         if self._tasks:
             await asyncio.wait(list(self._tasks))
 
-    def _add_size(self, queue: str, size: int) -> None:
+    def _count(self, message: ClaimedMessage, times: int) -> None:
+        queue, size = message.queue, times * message.size
+        self._by_queue[queue] = self._by_queue.get(queue, 0) + times
+        self._size_by_queue[queue] = self._size_by_queue.get(queue, 0) + size
         self.size += size
-        self._size_by_queue[queue] = self.size_of(queue) + size
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         message = self._tasks.pop(task)
         self._overdue.pop(task, None)
-        self._by_queue[message.queue] -= 1
-        self._add_size(message.queue, -message.size)
+        self._count(message, -1)
         if not task.cancelled() and task.exception() is not None:
             _log.error("message %s: delivering it failed", message.id, exc_info=task.exception())
             self.settle(self._executor.crashed(message, self.health))

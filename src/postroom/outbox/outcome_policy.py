@@ -60,7 +60,10 @@ class OutcomePolicy:
         asked: int = 0,
     ) -> Settlement:
         """Decide: another account, another round, in doubt, or done."""
-        reconciles = self._reconciles(entry)
+        pending = delivery.pending(entry.message.recipients)
+        if not pending and not delivery.doubted_at:
+            return self.settled(entry, delivery, delivery.status)
+        reconciles = self._capabilities(entry).reconciles
         again = self._release(entry, delivery, asked=asked, reconciles=reconciles)
         if delivery.pending(entry.message.recipients):
             return self._go_on(entry, delivery, recipients, health, again=again)
@@ -258,9 +261,6 @@ class OutcomePolicy:
     def may_resend(self, entry: ClaimedMessage) -> bool:
         """Whether a message in doubt may simply be sent again: by policy, or since the provider drops copies."""
         return self.on_unknown(entry) == "retry" or self._capabilities(entry).deduplicates
-
-    def _reconciles(self, entry: ClaimedMessage) -> bool:
-        return self._capabilities(entry).reconciles
 
     def _capabilities(self, entry: ClaimedMessage) -> Capabilities:
         try:

@@ -189,23 +189,24 @@ def _described(attachment: Attachment) -> dict[str, Any]:
 
 
 def _restored(channel: Channel, fields: dict[str, Any], files: Callable[[int], bytes]) -> dict[str, Any]:
-    restored = {name: _RESTORED[name](value) if name in _RESTORED else value for name, value in fields.items()}
-    if channel is Channel.EMAIL:
-        for name in _MAILBOXES:
-            if name in fields:
-                restored[name] = tuple(_address(*pair) for pair in fields[name])
-        if "from_" in fields:
-            restored["from_"] = _address(*fields["from_"])
-        if "attachments" in fields:
-            described = enumerate(fields["attachments"])
-            restored["attachments"] = tuple(_attachment(files(number), **said) for number, said in described)
-    if not restored.keys() <= _FIELDS[channel]:
+    if not fields.keys() <= _FIELDS[channel]:
         raise KeyError("an unknown field")
-    return restored
+    restored_by = _RESTORED[channel]
+    for name in fields.keys() & restored_by.keys():
+        fields[name] = restored_by[name](fields[name])
+    if "attachments" in fields:
+        described = enumerate(fields["attachments"])
+        fields["attachments"] = tuple(_attachment(files(number), **said) for number, said in described)
+    return fields
 
 
-def _address(email: str, name: str) -> Address:
+def _addresses(pairs: list[list[str]]) -> tuple[Address, ...]:
+    return tuple([_address(pair) for pair in pairs])
+
+
+def _address(pair: list[str]) -> Address:
     """An address that was checked before it was stored."""
+    email, name = pair
     return _BLANK_ADDRESS.stamped(email=email, name=name)
 
 
@@ -214,17 +215,24 @@ def _attachment(content: bytes, **described: Any) -> Attachment:
 
 
 _NOTHING = Progress()
-_RESTORED: dict[str, Callable[[Any], Any]] = {
-    "to": tuple,
+_RESTORED_OF_ALL: dict[str, Callable[[Any], Any]] = {
     "tags": tuple,
-    "media": tuple,
-    "headers": frozen,
     "metadata": frozen,
-    "merge_data": frozen,
     "provider_options": frozen,
     "send_at": datetime.fromisoformat,
     "expires_at": datetime.fromisoformat,
 }
+_RESTORED: dict[Channel, dict[str, Callable[[Any], Any]]] = {
+    Channel.EMAIL: {
+        **_RESTORED_OF_ALL,
+        **dict.fromkeys(_MAILBOXES, _addresses),
+        "from_": _address,
+        "headers": frozen,
+        "merge_data": frozen,
+    },
+    Channel.SMS: {**_RESTORED_OF_ALL, "to": tuple, "media": tuple},
+}
+"""What JSON has made of a field, made into what the message has."""
 _BLANK: dict[type[Message], Message] = {Email: Email.model_construct(), Sms: Sms.model_construct(to=())}
 _BLANK_ADDRESS = Address.model_construct(email="")
 _FIELDS = {Channel.EMAIL: frozenset(Email.model_fields), Channel.SMS: frozenset(Sms.model_fields)}

@@ -31,6 +31,10 @@ IDLE_WAIT = 1.0
 AFTER_TROUBLE = 1.0
 """Seconds until the next look at a storage that could not be used."""
 
+BUSY_WAIT = 0.05
+"""Seconds at most until a worker that finds work at every tick looks whether others have written: it looks for due
+messages anyway, and only learns later how accounts do elsewhere."""
+
 
 class StopSignal(Protocol):
     """Says when to stop; an `asyncio.Event` is one."""
@@ -53,6 +57,7 @@ class Worker:
         self._lease = Lease(store, executor.settings.lease)
         self._maintenance = Maintenance(store, executor, self._in_flight, self._lease)
         self._stopping = False
+        self._resting = asyncio.Event()
         self._health_is_old = True
         self._next_due = 0.0
         self._nothing_due = False
@@ -98,6 +103,9 @@ class Worker:
                 await asyncio.sleep(AFTER_TROUBLE)
             self._health_is_old = True
             self._in_flight.wake.set()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(BUSY_WAIT):
+                    await self._resting.wait()
 
     async def _to_the_end(self, work: asyncio.Task[None]) -> None:
         """Wait for `work`; when this is cancelled, let its tick end, which may have claimed messages."""
@@ -253,9 +261,11 @@ class Worker:
     async def _rest(self) -> None:
         """Sleep until something changes here or in the storage, or a message becomes due."""
         seconds = min(IDLE_WAIT, max(0.0, self._next_due - self._executor.clock()))
+        self._resting.set()
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._in_flight.wake.wait()
+        self._resting.clear()
 
     async def _drain(self) -> None:
         """Let what is under way end, and write it."""

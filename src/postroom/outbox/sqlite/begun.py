@@ -80,8 +80,9 @@ class BegunMarks:
     def add(self, claims: Collection[Claim]) -> bool:
         """Mark messages; False when one of them is not claimed, or the marks are revoked: none may be handed over."""
         with self._lock:
-            if any(self._claims.get(seq) != attempts for seq, attempts in claims):
-                return False
+            for seq, attempts in claims:
+                if self._claims.get(seq) != attempts:
+                    return False
             try:
                 return self._file < 0 or self._add(claims)
             except OSError:  # the disk is full, perhaps; without the file, all count as begun

@@ -44,6 +44,8 @@ class Changes:
         self._changed_at = clock()
         self._watch: FileWatch | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._waiting = 0
+        self._listening = self._pausing = False
         self._tried_at = float("-inf")
 
     @property
@@ -64,9 +66,14 @@ class Changes:
         """Return when it is time to look again."""
         self._keep_watching()
         woken = self._woken
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._pause()):
-                await woken.wait()
+        self._waiting += 1
+        try:
+            self._listen()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._pause()):
+                    await woken.wait()
+        finally:
+            self._waiting -= 1
 
     def close(self) -> None:
         """Listen no more."""
@@ -76,6 +83,7 @@ class Changes:
             if not self._loop.is_closed():
                 self._loop.remove_reader(watch.fileno())
             watch.close()
+        self._listening = self._pausing = False
         self._tried_at = float("-inf")
 
     def _pause(self) -> float:
@@ -100,13 +108,7 @@ class Changes:
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
         from postroom.outbox.sqlite.inotify import FileWatch  # noqa: PLC0415 - only for those who wait
 
-        watch = FileWatch(self._wal)
-        try:
-            loop.add_reader(watch.fileno(), self._on_written)
-        except BaseException:
-            watch.close()
-            raise
-        self._watch, self._loop = watch, loop
+        self._watch, self._loop = FileWatch(self._wal), loop
         self._written_at = self._changed_at = self._clock()  # something may have been written just before it listened
 
     def _on_written(self) -> None:
@@ -117,10 +119,23 @@ class Changes:
         else:
             # Not for each of many writes: those who wait look again soon anyway.
             self._loop.remove_reader(self._watch.fileno())
+            self._listening, self._pausing = False, True
             self._loop.call_later(SHORTEST, self._listen_again, self._watch)
         self._written_at = self._clock()
         self.wake()
 
     def _listen_again(self, watch: FileWatch) -> None:
-        if watch is self._watch and self._loop is not None:
-            self._loop.add_reader(watch.fileno(), self._on_written)
+        if watch is self._watch:
+            self._pausing = False
+            self._listen()
+
+    def _listen(self) -> None:
+        """Have the loop say when the file is written, as long as anybody waits: what was written before shows then."""
+        if self._waiting and self._watch and self._loop and not (self._listening or self._pausing):
+            try:
+                self._loop.add_reader(self._watch.fileno(), self._on_written)
+            except (OSError, NotImplementedError):
+                self.close()
+                self._tried_at = self._clock()
+            else:
+                self._listening = True

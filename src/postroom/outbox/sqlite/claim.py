@@ -23,7 +23,6 @@ from postroom.receipts import Channel, Receipt, Status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from types import UnionType
 
     from postroom.outbox.encryption import CredentialCipher
     from postroom.outbox.records import ClaimLimit
@@ -32,6 +31,8 @@ ASKED_AGAIN_AFTER = 60.0
 """Seconds until another worker asks about a message in doubt whose asker said nothing."""
 
 Row = tuple[Any, ...]
+
+_TEXT, _NUMBERS = frozenset({str}), frozenset({int, float})
 
 
 def due_queues(connection: sqlite3.Connection) -> dict[str, float]:
@@ -113,8 +114,8 @@ def claimed_of(
      single_round, size, progress, receipt, body, encrypted) = row  # fmt: skip
     doubted = status == Status.IN_DOUBT or may_be_out(receipt)
     try:
-        _check_types(id_, queue, route, kind=str)
-        _check_types(attempts, crashes, expires_at, begun_at, created_at, size, kind=int | float)
+        _check_types((id_, queue, route), _TEXT)
+        _check_types((attempts, crashes, expires_at, begun_at, created_at, size), _NUMBERS)
         options, locked = cipher.opened(bytes.fromhex(encrypted) if encrypted else None, id_)
         files = damage.intact_files(connection, seq) if '"attachments":' in body else {}
         message = ClaimedMessage(
@@ -151,9 +152,9 @@ def claimed_of(
     )
 
 
-def _check_types(*values: object, kind: type | UnionType) -> None:
-    if not all(isinstance(value, kind) for value in values):
-        raise TypeError(f"not {kind}")
+def _check_types(values: tuple[object, ...], kinds: frozenset[type]) -> None:
+    if not kinds.issuperset(map(type, values)):
+        raise TypeError(f"not {kinds}")
 
 
 def lost(connection: sqlite3.Connection, limit: int) -> list[tuple[int, str]]:
