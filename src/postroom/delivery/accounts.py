@@ -13,6 +13,7 @@ from postroom.config.accounts import account_settings, settings_for_message, set
 from postroom.delivery.dispatcher import AccountDispatcher, early_fault
 from postroom.delivery.transforms import Transforms
 from postroom.errors import ConfigError, PostroomClosed, PostroomError
+from postroom.plugin.cancellation import is_being_cancelled
 from postroom.plugin.resources import Resources
 from postroom.plugin.transport import Transport
 
@@ -194,11 +195,12 @@ class Accounts:
         key = (target.name, channel, _fingerprint(options))
         if len(self._ad_hoc) >= MOST_AD_HOC and key not in self._ad_hoc:
             await self._close_idle()
-        dispatcher = self._ad_hoc.get(key) or await self._open_once(
-            self._ad_hoc, key, lambda: self._open(target, channel, self._ad_hoc_settings(target, channel, options))
-        )
-        if key in self._ad_hoc:
-            self._ad_hoc.move_to_end(key)
+        while key not in self._ad_hoc:  # one that was opened may have made room for another before we are awake
+            await self._open_once(
+                self._ad_hoc, key, lambda: self._open(target, channel, self._ad_hoc_settings(target, channel, options))
+            )
+        self._ad_hoc.move_to_end(key)
+        dispatcher = self._ad_hoc[key]
         dispatcher.was_used = True
         return dispatcher
 
@@ -243,12 +245,14 @@ class Accounts:
 
 @contextmanager
 def _plugin_faults(target: Target, what: str) -> Iterator[None]:
-    """Whatever a plugin raises before an attempt is one of our errors to the caller."""
+    """Whatever a plugin raises before an attempt is one of our errors to the caller, and so is work it cancels."""
     try:
         yield
     except PostroomError:
         raise
-    except Exception as error:
+    except (Exception, asyncio.CancelledError) as error:
+        if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
+            raise
         raise early_fault(target.name, target.provider, error, f"was {what}") from error
 
 

@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Any
 from postroom.addresses import Address
 from postroom.delivery.rate_limiter import RateLimiter
 from postroom.errors import ConfigError, ContractViolation, DeliveryError, OutcomeUnknown, PostroomError
-from postroom.plugin.cancellation import mark_cancelled, was_handed_over
+from postroom.plugin.cancellation import (
+    is_being_cancelled,
+    keep_answer,
+    kept_answer,
+    mark_cancelled,
+    was_handed_over,
+)
 from postroom.plugin.confirmation import Withdrawn, confirmation, confirming
 from postroom.plugin.time_limit import ends_at
 from postroom.plugin.transport import Transport
@@ -59,6 +65,11 @@ class _Waiting:
     def is_wanted(self) -> bool:
         """Whether somebody still waits for it."""
         return not self.future.done()
+
+    @property
+    def answered(self) -> bool:
+        """Whether its answer has come."""
+        return self.future.done() and not self.future.cancelled() and self.future.exception() is None
 
     async def ask(self) -> None:
         """Ask whether it may still be handed over; after that nobody waits for one that may not."""
@@ -117,8 +128,8 @@ class AccountDispatcher:
         """Hand `message` to the provider once, and give what came of it to `record`.
 
         The answer is what was accepted; a DeliveryError with its outcome; or another PostroomError when nothing was
-        sent. A cancelled attempt is recorded too, as unknown, when the message may have reached the provider. What
-        `confirm` withdraws is neither sent nor recorded: Withdrawn is raised.
+        sent. A cancelled attempt is recorded too: with its answer when that had come, else as unknown when the message
+        may have reached the provider. What `confirm` withdraws is neither sent nor recorded: Withdrawn is raised.
         """
         started_at, clock = datetime.now(UTC), time.perf_counter()
         answer: Answer
@@ -139,11 +150,9 @@ class AccountDispatcher:
         except PostroomError as error:
             answer = error
         except asyncio.CancelledError as cancelled:
-            if was_handed_over(cancelled):
-                note = "; ".join(cancelled.__notes__)
-                _log.warning("message %s: %s", message.id, note)
-                unknown = OutcomeUnknown(f"{note}; look for it at the provider before sending it again", detail=note)
-                record(AttemptResult(message.recipients, started_at, time.perf_counter() - clock, unknown))
+            known = _answer_before(cancelled, message)
+            if known is not None:
+                record(AttemptResult(message.recipients, started_at, time.perf_counter() - clock, known))
             raise
         finally:
             self._in_progress -= 1
@@ -160,7 +169,9 @@ class AccountDispatcher:
             await asyncio.wait(self._batches)
         try:
             await self.transport.close()
-        except Exception:  # noqa: BLE001 - a plugin may raise anything
+        except (Exception, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
+                raise
             _log.exception("%s: closing failed", self.transport.account)
 
     async def _send_confirmed(self, message: Message, confirm: Confirm) -> Accepted:
@@ -179,8 +190,14 @@ class AccountDispatcher:
         return self._checked(await self._with_timeout(self.transport.send, message))
 
     async def _send_through_middleware(self, message: Message, middleware: SendMiddleware) -> Accepted:
-        async with middleware.around(message, self.transport.account):
-            return self._checked(await self._with_timeout(self.transport.send, message))
+        entered = await middleware.enter(message, self.transport.account)
+        try:
+            answer = self._checked(await self._with_timeout(self.transport.send, message))
+        except BaseException as error:
+            await middleware.leave(entered, error)
+            raise
+        await middleware.leave(entered, answer)
+        return answer
 
     async def _with_timeout(self, send: Callable[[Any], Awaitable[object]], what: object) -> object:
         """Await a plugin's answer; whatever it raises that is not ours leaves the outcome unknown."""
@@ -193,7 +210,7 @@ class AccountDispatcher:
         except (PostroomError, Withdrawn):
             raise
         except asyncio.CancelledError as error:
-            if _is_being_cancelled():
+            if is_being_cancelled():
                 if was_handed_over(error) is None:
                     note = f"{self.transport.account}: cancelled while it was handed over; outcome unknown"
                     mark_cancelled(error, note, handed_over=True)
@@ -232,7 +249,9 @@ class AccountDispatcher:
         try:
             return await waiting.future
         except asyncio.CancelledError as cancelled:
-            if waiting.handed_over:
+            if waiting.answered:
+                keep_answer(cancelled, waiting.future.result())
+            elif waiting.handed_over:
                 note = f"{self.transport.account}: cancelled after it was handed over; outcome unknown"
                 mark_cancelled(cancelled, note, handed_over=True)
             raise
@@ -295,7 +314,7 @@ class AccountDispatcher:
         for contexts in entered:
             found.append(next(answers) if isinstance(contexts, list) else contexts)
             if isinstance(contexts, list):
-                await middleware.leave(contexts, None if isinstance(found[-1], Accepted) else found[-1])
+                await middleware.leave(contexts, found[-1])
         return _raised(found)
 
     async def _caught(self, messages: list[Message]) -> Iterable[Answer | BaseException]:
@@ -320,7 +339,7 @@ class AccountDispatcher:
         raise self._unknown("did not answer once per message of the batch, a fault in the plugin")
 
 
-def early_fault(account: str, provider: str, error: Exception, what: str) -> ContractViolation:
+def early_fault(account: str, provider: str, error: BaseException, what: str) -> ContractViolation:
     """Return the error for whatever else a plugin raises before anything is sent, when it `what`."""
     return ContractViolation(
         f"{account}: {provider} raised {type(error).__name__} when it {what}, which is a fault in the plugin; nothing "
@@ -346,9 +365,16 @@ def _raised(found: list[Answer | BaseException]) -> list[Answer]:
     return found  # type: ignore[return-value]  # just checked
 
 
-def _is_being_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+def _answer_before(cancelled: asyncio.CancelledError, message: Message) -> Answer | None:
+    """Return what is known of a cancelled attempt: its answer, or that it may have been sent; None when it was not."""
+    answer = kept_answer(cancelled)
+    if isinstance(answer, (Accepted, PostroomError)):
+        return answer
+    if not was_handed_over(cancelled):
+        return None
+    note = "; ".join(cancelled.__notes__)
+    _log.warning("message %s: %s", message.id, note)
+    return OutcomeUnknown(f"{note}; look for it at the provider before sending it again", detail=note)
 
 
 def _batch_size(transport: Transport[Any, Any]) -> int:

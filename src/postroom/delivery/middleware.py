@@ -5,12 +5,14 @@ A pluggy wrapper around a coroutine ends before the coroutine runs, which is why
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
 
 from postroom.errors import PluginError, PostroomError
+from postroom.plugin.cancellation import is_being_cancelled, keep_answer, mark_cancelled, was_handed_over
 
 if TYPE_CHECKING:
     from postroom.messages import Message
@@ -30,17 +32,6 @@ class SendMiddleware:
     def __bool__(self) -> bool:
         return bool(self._functions)
 
-    @asynccontextmanager
-    async def around(self, message: Message, account: str) -> AsyncIterator[None]:
-        """Enter every context, send inside them, leave in reverse. One that cannot be entered stops the message."""
-        entered = await self.enter(message, account)
-        try:
-            yield
-        except BaseException as error:
-            await self.leave(entered, error)
-            raise
-        await self.leave(entered, None)
-
     async def enter(self, message: Message, account: str) -> Entered:
         """Enter every context for `message`; raises PostroomError, with those entered left again, if one fails."""
         entered: Entered = []
@@ -54,10 +45,21 @@ class SendMiddleware:
             raise
         return entered
 
-    async def leave(self, entered: Entered, error: BaseException | None) -> None:
-        """Leave contexts in reverse; each sees the error of the send."""
+    async def leave(self, entered: Entered, answer: object) -> None:
+        """Leave every context, in reverse; each sees the error of the send, if `answer` is one.
+
+        A cancellation meanwhile is raised when all are left, and keeps what had come of the send.
+        """
+        error = answer if isinstance(answer, BaseException) else None
+        cancelled: asyncio.CancelledError | None = None
         for name, context in reversed(entered):
-            await _leave(name, context, error)
+            try:
+                await _leave(name, context, error)
+            except asyncio.CancelledError as meanwhile:
+                cancelled = meanwhile
+        if cancelled is not None:
+            _keep(cancelled, answer)
+            raise cancelled
 
 
 async def _enter(
@@ -69,7 +71,9 @@ async def _enter(
             await context.__aenter__()
     except PostroomError:
         raise
-    except Exception as error:
+    except (Exception, asyncio.CancelledError) as error:
+        if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
+            raise
         raise PluginError(
             f"extension {name!r} failed before the send ({type(error).__name__}); nothing was sent. Fix it, or take "
             "it out of [plugins] extensions"
@@ -81,6 +85,17 @@ async def _leave(name: str, context: AbstractAsyncContextManager[None], error: B
     """Leave a context. It sees the error of the send, but neither its answer nor its own failure changes it."""
     try:
         await context.__aexit__(type(error) if error else None, error, error.__traceback__ if error else None)
-    except Exception as raised:  # noqa: BLE001 - an extension may raise anything
-        if raised is not error:
-            _log.exception("extension %r failed after the send", name)
+    except (Exception, asyncio.CancelledError) as raised:
+        if raised is error:
+            return
+        if isinstance(raised, asyncio.CancelledError) and is_being_cancelled():
+            raise
+        _log.exception("extension %r failed after the send", name)
+
+
+def _keep(cancelled: asyncio.CancelledError, answer: object) -> None:
+    """Have a cancellation say what had come of the send before it."""
+    if not isinstance(answer, asyncio.CancelledError):
+        keep_answer(cancelled, answer)
+    elif handed_over := was_handed_over(answer):
+        mark_cancelled(cancelled, "; ".join(answer.__notes__), handed_over=handed_over)

@@ -5,7 +5,10 @@ The core decides by it whether the message may go out again, so no mark means th
 
 from __future__ import annotations
 
+import asyncio
+
 _MARK = "postroom_handed_over"
+_ANSWER = "postroom_answer"
 
 
 def mark_cancelled(cancelled: BaseException, note: str, *, handed_over: bool) -> None:
@@ -22,3 +25,19 @@ def was_handed_over(cancelled: BaseException) -> bool | None:
     """Return what the cancellation is marked with; None when no transport had been asked to send."""
     mark: bool | None = getattr(cancelled, _MARK, None)
     return mark
+
+
+def keep_answer(cancelled: BaseException, answer: object) -> None:
+    """Let a cancellation that came after the answer carry it, so that it is not lost."""
+    setattr(cancelled, _ANSWER, answer)
+
+
+def kept_answer(cancelled: BaseException) -> object:
+    """Return the answer that had come before the cancellation; None when there was none."""
+    return getattr(cancelled, _ANSWER, None)
+
+
+def is_being_cancelled() -> bool:
+    """Whether somebody cancels the task under way; otherwise a CancelledError in it is of the plugin's own making."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

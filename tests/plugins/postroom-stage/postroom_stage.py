@@ -34,13 +34,28 @@ async def accept(message):
 class Script:
     """What a transport does, and what was asked of it: one tuple of messages per call."""
 
-    def __init__(self, act=accept, *, many=None, opening=None, closing=None, validate=None, found=None) -> None:
+    def __init__(
+        self,
+        act=accept,
+        *,
+        many=None,
+        making=None,
+        opening=None,
+        closing=None,
+        check=None,
+        validate=None,
+        found=None,
+        head=None,
+    ) -> None:
         self.act = act
         self.many = many
+        self.making = making
         self.opening = opening
         self.closing = closing
+        self.check = check
         self.validate = validate
         self.found = found
+        self.head = head
         self.calls = []
         self.settings_seen = []
         self.opened = 0
@@ -69,6 +84,11 @@ class StageSettings(AccountSettings):
 class _Acting:
     settings_model = StageSettings
 
+    def __init__(self, *given) -> None:
+        super().__init__(*given)
+        if self.script.making:
+            self.script.making()
+
     @property
     def script(self):
         return self.settings.script or STAGE
@@ -82,6 +102,9 @@ class _Acting:
         self.script.closed += 1
         if self.script.closing:
             await self.script.closing()
+
+    async def check(self):
+        return await self.script.check() if self.script.check else await super().check()
 
     def validate(self, message) -> None:
         if self.script.validate:
@@ -101,6 +124,9 @@ class _Acting:
 
     async def reconcile(self, attempt):
         return await self.script.found(attempt) if self.script.found else None
+
+    def check_webhook_head(self, head):
+        return self.script.head(head) if self.script.head else super().check_webhook_head(head)
 
     def parse_webhook(self, request):
         if request.headers.get("x-stage-signature") != "signed":
@@ -155,7 +181,7 @@ LOG = []
 """What the extensions saw, in order; the `extensions` fixture empties it."""
 
 VETO = {}
-"""Gate name -> the error it raises on entering; "after:NAME" -> on leaving."""
+"""Gate name -> the error it raises on entering; "after:NAME" -> on leaving; "leaving:NAME" -> what it awaits then."""
 
 
 class _Observer:
@@ -193,6 +219,8 @@ class _Gate:
             raise
         finally:
             LOG.append((self.name, "leave", account))
+            if f"leaving:{self.name}" in VETO:
+                await VETO[f"leaving:{self.name}"]()
             if f"after:{self.name}" in VETO:
                 raise VETO[f"after:{self.name}"]
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from types import ModuleType
 from typing import Any, Never
 
 import pytest
 from tests.unit.delivery.results import receipt_of, receipts_of
-from tests.unit.delivery.sending import NUMBER, Turnstile, raising, room_of, settled, sms
+from tests.unit.delivery.sending import NUMBER, Turnstile, email, raising, room_of, settled, sms
 
 from postroom import (
+    AuthenticationFailed,
     Channel,
     Config,
     ConfigError,
@@ -27,6 +30,7 @@ from postroom import (
 )
 from postroom.delivery.accounts import MOST_AD_HOC, Accounts, Target
 from postroom.delivery.middleware import SendMiddleware
+from postroom.plugin import CheckReport
 from postroom.receipts import Accepted
 from postroom.registry.registry import Registry
 
@@ -82,6 +86,34 @@ async def test_an_opening_that_cannot_reach_the_provider_is_an_attempt_like_any_
     assert script.calls == []
 
 
+@pytest.mark.parametrize("error", [RuntimeError("no"), asyncio.CancelledError()], ids=["broken", "cancelled"])
+async def test_an_opening_that_fails_is_told_to_whoever_asked_and_to_nobody_else(
+    stage: ModuleType, error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with room_of(stage, stage.Script(opening=raising_without_message(error))) as room:
+        with pytest.raises(ContractViolation, match=r"a: stage raised \w+ when it was opened, .* nothing was sent"):
+            await room.send(sms())
+    await settled()
+    assert [record.name for record in caplog.records if record.name == "asyncio"] == []
+
+
+@pytest.mark.parametrize("options", [{}, {"token": "mine"}])
+async def test_one_who_waits_for_an_opening_and_is_cancelled_does_not_stop_it_for_the_others(
+    stage: ModuleType, options: dict[str, str]
+) -> None:
+    gate = asyncio.Event()
+    script = stage.Script(opening=gate.wait)
+    async with room_of(stage, script) as room:
+        first, second = (asyncio.ensure_future(room.send(sms(options=options))) for _ in range(2))
+        await settled()
+        first.cancel()
+        await asyncio.wait([first])
+        gate.set()
+        assert (await second).status is Status.SENT
+    assert first.cancelled()
+    assert (script.opened, len(script.calls)) == (1, 1)
+
+
 @pytest.mark.parametrize("options", [{}, {"token": "mine"}])
 async def test_closing_while_an_account_opens_closes_it_too(stage: ModuleType, options: dict[str, str]) -> None:
     gate = asyncio.Event()
@@ -118,6 +150,13 @@ async def test_a_wrong_sender_of_an_account_is_a_configuration_error_and_opens_n
         with pytest.raises(ConfigError, match=r"accounts\.a\.from"):
             await room.send(Email(to="b@example.org", text="hello"))
     assert script.opened == 0
+
+
+def raising_without_message(error: BaseException) -> Callable[[], Awaitable[Never]]:
+    async def act() -> Never:
+        raise error
+
+    return act
 
 
 class TestOptions:
@@ -275,6 +314,11 @@ class Shared:
         self.closed += 1
 
 
+async def test_a_provider_without_an_account_has_settings_in_its_own_name(stage: ModuleType) -> None:
+    settings = accounts_of().settings(Target("stage-batch", "stage-batch", configured=False), Channel.SMS)
+    assert settings.provider == "stage-batch"
+
+
 async def test_the_settings_of_an_account_are_validated_once() -> None:
     accounts = accounts_of(a={"provider": "memory"})
     target = Target("a", "memory")
@@ -306,6 +350,44 @@ async def test_an_account_is_ready_once_it_is_open_and_only_for_messages_without
     await accounts.close()
 
 
+async def test_an_account_is_opened_once_whoever_asks_for_it(stage: ModuleType) -> None:
+    script = stage.Script()
+    accounts = accounts_of(a=stage.StageSettings(script=script))
+    target = Target("a", "stage")
+    opened = await accounts.own_dispatcher(target, Channel.SMS)
+    assert await accounts.own_dispatcher(target, Channel.SMS) is opened
+    assert await accounts.dispatcher_for(target, sms()) is opened
+    await accounts.close()
+    assert script.opened == script.closed == 1
+
+
+async def test_a_transport_that_cannot_be_made_is_the_plugins_fault(stage: ModuleType) -> None:
+    def making() -> Never:
+        raise KeyError("s3cret")
+
+    accounts = accounts_of(a=stage.StageSettings(script=stage.Script(making=making)))
+    target = Target("a", "stage")
+    with pytest.raises(ContractViolation, match="stage raised KeyError when it was made"):
+        accounts.unopened(target, sms())
+    with pytest.raises(ContractViolation, match="stage raised KeyError when it was opened"):
+        await accounts.dispatcher_for(target, sms())
+
+
+@pytest.mark.parametrize("works", [True, False])
+async def test_what_a_check_opens_it_closes(stage: ModuleType, *, works: bool) -> None:
+    async def check() -> CheckReport:
+        if works:
+            return CheckReport(ok=True, summary="fine")
+        raise AuthenticationFailed("wrong key")
+
+    script = stage.Script(check=check)
+    accounts = accounts_of(a=stage.StageSettings(script=script))
+    with nullcontext() if works else pytest.raises(AuthenticationFailed):
+        assert (await accounts.check(Target("a", "stage"), Channel.SMS)).summary == "fine"
+    assert (script.opened, script.closed) == (1, 1)
+    assert accounts.opened(Target("a", "stage"), Channel.SMS) is None
+
+
 async def test_whether_a_provider_reports_is_known_from_its_open_transport(stage: ModuleType) -> None:
     accounts = accounts_of(a=stage.StageSettings(script=stage.Script()), quiet={"provider": "memory"})
     assert accounts.reports("quiet", Channel.SMS)
@@ -329,6 +411,35 @@ async def test_of_accounts_that_messages_brought_the_one_idle_longest_makes_room
     assert await accounts.dispatcher_for(target, messages[1]) is not opened[1]
     await accounts.close()
     assert script.opened == script.closed == MOST_AD_HOC + 2
+
+
+async def test_an_account_that_made_room_before_all_who_waited_for_it_were_awake_is_opened_again_for_them(
+    stage: ModuleType,
+) -> None:
+    act, gate = Turnstile(), asyncio.Event()
+    busy, slow = stage.Script(act), stage.Script(opening=gate.wait)
+    accounts = accounts_of(busy=stage.StageSettings(script=busy), a=stage.StageSettings(script=slow))
+    one, other = (sms(options={"token": token}) for token in ("one", "other"))
+    target = Target("a", "stage")
+
+    async def goes_on_at_once_with_another() -> None:
+        await accounts.dispatcher_for(target, one)
+        await accounts.dispatcher_for(target, other)
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(MOST_AD_HOC - 1):
+            message = sms(options={"token": str(number)})
+            dispatcher = await accounts.dispatcher_for(Target("busy", "stage"), message)
+            group.create_task(dispatcher.send(message, lambda _: None))
+        first = group.create_task(goes_on_at_once_with_another())
+        waits = group.create_task(accounts.dispatcher_for(target, one))
+        await settled()
+        gate.set()
+        await asyncio.wait([first, waits])
+        assert await accounts.dispatcher_for(target, one) is waits.result()
+        act.exit.set()
+    assert (slow.opened, slow.closed) == (3, 1)
+    await accounts.close()
 
 
 async def test_an_account_at_work_makes_no_room_for_another(stage: ModuleType) -> None:
@@ -365,11 +476,30 @@ async def test_credentials_are_kept_apart_by_name_and_value(stage: ModuleType) -
     await accounts.close()
 
 
-async def test_a_pool_that_was_closed_opens_nothing_more(stage: ModuleType) -> None:
-    script = stage.Script()
-    accounts = accounts_of(a=stage.StageSettings(script=script))
+async def test_the_same_credentials_for_two_accounts_or_channels_are_kept_apart(stage: ModuleType) -> None:
+    scripts = stage.Script(), stage.Script()
+    accounts = accounts_of(a=stage.StageSettings(script=scripts[0]), b=stage.StageSettings(script=scripts[1]))
+    given = {"token": "mine"}
+    ways = [(name, message) for name in "ab" for message in (sms(options=given), email(options=given))]
+    transports = [(await accounts.dispatcher_for(Target(name, "stage"), message)).transport for name, message in ways]
+    assert [(each.account, each.channel) for each in transports] == [(name, m.channel_name) for name, m in ways]
+    assert [script.opened for script in scripts] == [2, 2]
     await accounts.close()
-    for message in (sms(), sms(options={"token": "mine"})):
+
+
+@pytest.mark.parametrize("used", [True, False])
+async def test_a_pool_that_was_closed_hands_nothing_out_and_opens_nothing_more(
+    stage: ModuleType, *, used: bool
+) -> None:
+    script, target = stage.Script(), Target("a", "stage")
+    accounts = accounts_of(a=stage.StageSettings(script=script))
+    messages = (sms(), sms(options={"token": "mine"}))
+    if used:
+        for message in messages:
+            await accounts.dispatcher_for(target, message)
+    await accounts.close()
+    assert accounts.ready(target, messages[0]) is None
+    for message in messages:
         with pytest.raises(PostroomClosed, match="make a new one"):
-            await accounts.dispatcher_for(Target("a", "stage"), message)
-    assert script.opened == 0
+            await accounts.dispatcher_for(target, message)
+    assert script.opened == script.closed == (2 if used else 0)

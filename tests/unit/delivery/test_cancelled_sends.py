@@ -126,6 +126,19 @@ async def test_cancelling_one_message_of_a_batch_in_flight_leaves_the_others_alo
     assert len(script.calls) == 1
 
 
+async def test_a_message_cancelled_after_its_batch_was_answered_keeps_the_answer(stage: ModuleType) -> None:
+    async def many(batch: Sequence[Sms]) -> list[Accepted]:
+        asyncio.get_running_loop().call_soon(sends[1].cancel)
+        return [Accepted(provider_message_id=message.body) for message in batch]
+
+    results = list[AttemptResult]()
+    dispatcher = dispatcher_of(stage.batch, stage.StageSettings(script=stage.Script(many=many)))
+    sends = [asyncio.ensure_future(dispatcher.send(sms(str(n)), results.append)) for n in range(2)]
+    await asyncio.wait(sends)
+    assert sends[1].cancelled()
+    assert [result.answer for result in results] == [Accepted(provider_message_id=body) for body in "01"]
+
+
 async def test_a_message_cancelled_while_it_is_handed_over_says_so(
     stage: ModuleType, caplog: pytest.LogCaptureFixture
 ) -> None:

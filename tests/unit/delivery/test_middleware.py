@@ -4,27 +4,36 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Never
 
 import pytest
 from tests.unit.delivery.results import errors_of, receipts_of
-from tests.unit.delivery.sending import raising, room_with, sms
+from tests.unit.delivery.sending import Act, raising, room_with, sms
 
 from postroom import (
     Config,
     ExtensionNotFound,
     MessageRejected,
+    OutcomeUnknown,
     PluginError,
     Postroom,
+    PostroomError,
     ProviderUnavailable,
     Receipt,
     Sms,
     Status,
     Suppressed,
 )
+from postroom.delivery.dispatcher import AccountDispatcher, AttemptResult
 from postroom.delivery.middleware import SendMiddleware
+from postroom.plugin import Resources
 from postroom.receipts import Accepted
+
+
+def kind(error: BaseException) -> str:
+    return type(error).__name__
 
 
 def entered(stage: ModuleType) -> list[Any]:
@@ -54,9 +63,11 @@ async def test_a_middleware_sees_the_account_and_may_step_aside(stage: ModuleTyp
 
 
 @pytest.mark.parametrize("provider", ["stage", "stage-batch"])
-@pytest.mark.parametrize("error", [Suppressed("asked not to be written to"), RuntimeError("s3cret")])
+@pytest.mark.parametrize(
+    "error", [Suppressed("asked not to be written to"), RuntimeError("s3cret"), asyncio.CancelledError()], ids=kind
+)
 async def test_a_middleware_that_does_not_open_keeps_the_message_and_leaves_those_already_open(
-    stage: ModuleType, provider: str, error: Exception
+    stage: ModuleType, provider: str, error: BaseException
 ) -> None:
     stage.VETO.update(second_gate=True, error=error)
     script = stage.Script()
@@ -107,10 +118,11 @@ async def test_a_middleware_sees_the_error_of_its_own_message(stage: ModuleType,
 
 
 @pytest.mark.parametrize("provider", ["stage", "stage-batch"])
+@pytest.mark.parametrize("error", [RuntimeError("broke on leaving"), asyncio.CancelledError()], ids=kind)
 async def test_a_middleware_that_breaks_afterwards_changes_nothing(
-    stage: ModuleType, caplog: pytest.LogCaptureFixture, provider: str
+    stage: ModuleType, caplog: pytest.LogCaptureFixture, provider: str, error: BaseException
 ) -> None:
-    stage.VETO["after:gate"] = RuntimeError("broke on leaving")
+    stage.VETO["after:gate"] = error
     async with room_with(stage, stage.Script(), "second-gate", "gate", provider=provider) as room:
         results = receipts_of(await room.send_many([sms(), sms()]))
     assert [result.status for result in results] == [Status.SENT] * 2
@@ -208,9 +220,93 @@ class RaisesAgain:
 
 async def test_an_error_that_a_context_raises_again_is_not_logged_as_its_own(caplog: pytest.LogCaptureFixture) -> None:
     middleware = SendMiddleware([("again", lambda **_: RaisesAgain())])
-    error = MessageRejected("no")
-    with pytest.raises(MessageRejected) as caught:
-        async with middleware.around(sms(), "a"):
-            raise error
-    assert caught.value is error
+    for error in (MessageRejected("no"), asyncio.CancelledError()):
+        await middleware.leave(await middleware.enter(sms(), "a"), error)
     assert caplog.records == []
+
+
+class TakesItsTime:
+    """A context that is left only by a cancellation; `leaving` is set when that begins."""
+
+    def __init__(self) -> None:
+        self.leaving = asyncio.Event()
+
+    async def __aenter__(self) -> None: ...
+
+    async def __aexit__(self, *_: object) -> None:
+        self.leaving.set()
+        await asyncio.Event().wait()
+
+
+def dispatcher_through(stage: ModuleType, act: Act, *contexts: Any) -> AccountDispatcher:
+    transport = stage.full.postroom_sms_transport()("a", stage.StageSettings(script=stage.Script(act)), Resources())
+    hooks = [(f"extension {number}", lambda context=context, **_: context) for number, context in enumerate(contexts)]
+    return AccountDispatcher(transport, SendMiddleware(hooks))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [Accepted(provider_message_id="1"), MessageRejected("no"), OutcomeUnknown("quiet")],
+    ids=lambda answer: type(answer).__name__,
+)
+async def test_a_send_that_is_cancelled_while_a_middleware_is_left_keeps_the_answer_that_had_come(
+    stage: ModuleType, answer: Accepted | PostroomError
+) -> None:
+    async def act(_: Sms) -> Accepted:
+        if isinstance(answer, PostroomError):
+            raise answer
+        return answer
+
+    outer, inner, results = TakesItsTime(), TakesItsTime(), list[AttemptResult]()
+    dispatcher = dispatcher_through(stage, act, outer, inner)
+    sending = asyncio.ensure_future(dispatcher.send(sms(), results.append))
+    for context in (inner, outer):
+        await asyncio.wait_for(context.leaving.wait(), 60)
+        sending.cancel()
+    await asyncio.wait([sending])
+    assert sending.cancelled()
+    assert [result.answer for result in results] == [answer]
+
+
+async def test_a_send_that_is_cancelled_twice_is_in_doubt_as_after_the_first_time(stage: ModuleType) -> None:
+    reached, context, results = asyncio.Event(), TakesItsTime(), list[AttemptResult]()
+
+    async def hang(_: Sms) -> None:
+        reached.set()
+        await asyncio.Event().wait()
+
+    dispatcher = dispatcher_through(stage, hang, context)
+    sending = asyncio.ensure_future(dispatcher.send(sms(), results.append))
+    for moment in (reached, context.leaving):
+        await asyncio.wait_for(moment.wait(), 60)
+        sending.cancel()
+    await asyncio.wait([sending])
+    assert [type(result.answer) for result in results] == [OutcomeUnknown]
+
+
+async def test_a_worker_that_ends_while_a_middleware_is_left_knows_that_the_message_was_sent(
+    stage: ModuleType, tmp_path: Path
+) -> None:
+    leaving, stop = asyncio.Event(), asyncio.Event()
+
+    async def takes_its_time() -> None:
+        leaving.set()
+        await asyncio.Event().wait()
+
+    stage.VETO["leaving:gate"] = takes_its_time
+    script = stage.Script()
+    config = {
+        "accounts": {"a": stage.StageSettings(script=script)},
+        "plugins": {"extensions": "stage-gate"},
+        "outbox": {"url": f"sqlite:///{tmp_path}/outbox.db", "grace": 0.01},
+    }
+    async with Postroom(Config.model_validate(config)) as room:
+        queued = await room.enqueue(sms())
+        working = asyncio.ensure_future(room.work(stop=stop))
+        await asyncio.wait_for(leaving.wait(), 60)
+        stop.set()
+        await working
+        del stage.VETO["leaving:gate"]
+        await room.work(until_empty=True)
+        assert (await room.outbox.get(queued.id)).receipt.status is Status.SENT
+    assert len(script.calls) == 1
