@@ -156,19 +156,20 @@ class Postroom:
         self._check_usable()
         await send_each(self.send, messages, report, at_once=at_once)
 
-    async def enqueue(self, message: Email | Sms) -> Receipt:
+    async def enqueue(self, message: Email | Sms, *, connection: object = None) -> Receipt:
         """Accept `message` for a worker to deliver (`work`, or `postroom worker`) and return its receipt.
 
-        It is on disk when this returns, `queued`, or `scheduled` when it has a later `send_at`; an idempotency key that
-        was used for the same message before gives that message's receipt. Raises IdempotencyConflict when that was
-        another message, OutboxError when it could not be stored, and what `send` raises when it can never be sent.
+        It is on disk when this returns, `queued`, or `scheduled` for a later `send_at`; with your own `connection`, if
+        and when you commit. An idempotency key used for the same message before gives that message's receipt.
+        Raises IdempotencyConflict when that was another message, OutboxError when it could not be stored, TypeError for
+        a connection of another kind, and what `send` raises when it can never be sent.
         """
-        return receipt_or_raise((await self.enqueue_many([check_sendable(message)]))[0])
+        return receipt_or_raise((await self.enqueue_many([check_sendable(message)], connection=connection))[0])
 
-    async def enqueue_many(self, messages: Sequence[Email | Sms]) -> list[Result]:
-        """Accept messages in one transaction; returns one receipt or error for each, in their order."""
+    async def enqueue_many(self, messages: Sequence[Email | Sms], *, connection: object = None) -> list[Result]:
+        """Accept messages in one transaction, or in that of `connection`; one receipt or error for each, in order."""
         self._check_usable()
-        return await self.outbox.enqueue(messages)
+        return await self.outbox.enqueue(messages, connection=connection)
 
     async def work(self, *, stop: asyncio.Event | None = None, until_empty: bool = False) -> None:
         """Deliver from the outbox until `stop`, or `until_empty`; what is in progress ends first. Any number may."""
@@ -217,7 +218,6 @@ class Postroom:
         """Raise PostroomClosed or WrongEventLoop; the first use binds this to the running loop."""
         if self._closed:
             raise PostroomClosed("this Postroom is closed; make a new one to send again")
-        loop = asyncio.get_running_loop()
-        self._loop = self._loop or loop
-        if self._loop is not loop:
+        self._loop = self._loop or asyncio.get_running_loop()
+        if self._loop is not asyncio.get_running_loop():
             raise WrongEventLoop("this Postroom belongs to another event loop; make one in each loop")

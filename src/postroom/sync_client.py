@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar
 from postroom.client import Postroom
 from postroom.config.masking import masked_account, masked_urls
 from postroom.config.urls import config_from_urls
-from postroom.delivery.bulk import MOST_AT_ONCE
+from postroom.delivery.attempt import check_sendable
+from postroom.delivery.bulk import MOST_AT_ONCE, receipt_or_raise
 from postroom.errors import PostroomClosed, PostroomError
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from postroom.errors import Suppressed
     from postroom.events import Event
     from postroom.messages import Email, Message, Sms
+    from postroom.outbox.insertion import Insertion
     from postroom.outbox.outbox import Outbox
     from postroom.outbox.views import MessageDetails, MessageFilter, MessageSummary, OutboxStats
     from postroom.plugin.settings import AccountSettings
@@ -100,13 +102,18 @@ class SyncPostroom:
         """See `Postroom.send`."""
         return self._run(self._room.send(message))
 
-    def enqueue(self, message: Email | Sms) -> Receipt:
-        """See `Postroom.enqueue`."""
-        return self._run(self._room.enqueue(message))
+    def enqueue(self, message: Email | Sms, *, connection: object = None) -> Receipt:
+        """See `Postroom.enqueue`; a `connection` is used in this thread, and is one whose calls block."""
+        return receipt_or_raise(self.enqueue_many([check_sendable(message)], connection=connection)[0])
 
-    def enqueue_many(self, messages: Sequence[Email | Sms]) -> list[Result]:
-        """See `Postroom.enqueue_many`."""
-        return self._run(self._room.enqueue_many(messages))
+    def enqueue_many(self, messages: Sequence[Email | Sms], *, connection: object = None) -> list[Result]:
+        """See `Postroom.enqueue_many`, and `enqueue`."""
+        if connection is None:
+            return self._run(self._room.enqueue_many(messages))
+        return self._run(self._insertion(messages, connection)).run()
+
+    async def _insertion(self, messages: Sequence[Email | Sms], connection: object) -> Insertion[list[Result]]:
+        return await self._room.outbox.insertion(messages, connection)
 
     def check_webhook_head(self, account: str, head: WebhookRequest) -> bool:
         """See `Postroom.check_webhook_head`."""

@@ -53,8 +53,8 @@ FLOORS: dict[str, list[str]] = {
         "failover preview",
     ],
     "postroom.outbox": [
-        "private_files",
-        "states records views retry_policy gcra encryption serialization account_health",
+        "private_files statements",
+        "insertion states records views retry_policy gcra encryption serialization account_health",
         "transitions next_hop outcome_policy",
         "reports",
         "storage",
@@ -71,7 +71,7 @@ FLOORS: dict[str, list[str]] = {
         "query",
         "claim insert stored",
         "database settle",
-        "space update",
+        "callers space update",
         "store",
     ],
     "postroom.outbox.sqlite": [
@@ -84,6 +84,7 @@ FLOORS: dict[str, list[str]] = {
         "stored",
         "settle",
         "insert update",
+        "callers",
         "store",
     ],
     "postroom.gateway": ["metrics worker", "http", "parsing", "access", "api", "app", "serving"],

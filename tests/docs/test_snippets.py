@@ -2,11 +2,13 @@
 
 A comment before a block says how: `<!-- run: NAME -->` gives Python one of CONFIGURATIONS as its `postroom.toml`,
 `<!-- file: NAME … -->` puts a file where commands run, and `<!-- not configuration: REASON -->` marks TOML that is part
-of something larger; test_guides.py runs that.
+of something larger; test_guides.py runs that. For `<!-- run: postgres -->` the outbox is in the database that
+DATABASE_URL names.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -16,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.postgres_server import fresh_schema, server
 
 from postroom.client import Postroom
 from postroom.config import load_config
@@ -77,10 +80,15 @@ def blocks(kind: str = "") -> list[Block]:
 def test_a_python_block_runs(block: Block, tmp_path: Path, secrets: None) -> None:
     kind, _, name = block.mark.partition(": ")
     assert kind == "run", f"{block} has no <!-- run: … --> before it"
-    (tmp_path / "postroom.toml").write_text(CONFIGURATIONS[name])
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", block.code], cwd=tmp_path, capture_output=True, text=True, timeout=100
-    )
+    environment = dict(os.environ)
+    if name == "postgres":
+        environment["DATABASE_URL"] = server()
+        configuration = f'{CONFIGURATIONS["memory"]}[outbox]\nurl = "{fresh_schema()}"\n'
+    else:
+        configuration = CONFIGURATIONS[name]
+    (tmp_path / "postroom.toml").write_text(configuration)
+    command = [sys.executable, "-W", "error", "-c", block.code]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
 
 

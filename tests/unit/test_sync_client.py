@@ -157,7 +157,18 @@ def test_its_outbox_has_the_same_surface_as_the_rooms_but_for_what_the_room_does
     def public(kind: type) -> set[str]:
         return {name for name in vars(kind) if not name.startswith("_")}
 
-    rooms_own = {"add", "enqueue", "order", "record_all", "send", "suppress_refused", "used_keys", "work", "close"}
+    rooms_own = {
+        "add",
+        "enqueue",
+        "insertion",
+        "order",
+        "record_all",
+        "send",
+        "suppress_refused",
+        "used_keys",
+        "work",
+        "close",
+    }
     assert public(Outbox) - public(SyncOutbox) == rooms_own
     assert public(SyncOutbox) - public(Outbox) == set()
     for name in public(SyncOutbox):

@@ -28,12 +28,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from postroom.delivery.accounts import Accounts
+    from postroom.delivery.bulk import Result
     from postroom.delivery.failover import Order
     from postroom.delivery.progress import DeliveryProgress
     from postroom.delivery.routing import Router
     from postroom.errors import Suppressed
     from postroom.events import Event
     from postroom.outbox.executor import MessageExecutor
+    from postroom.outbox.insertion import Insertion
     from postroom.outbox.next_hop import Hop
     from postroom.outbox.records import AccountHealth, EnqueueResult
     from postroom.outbox.storage import Store
@@ -87,26 +89,30 @@ class Outbox:
         says whose they are: idempotency keys count for each tenant alone. `single_round` makes one round of attempts.
         `held_until` has the time (seconds since 1970) until which each is held, 0 for those that are not.
         """
-        await self._read_health()
-        times = held_until or [0.0] * len(messages)
-        prepared: list[NewMessage | PostroomError] = []
-        for message, until in zip(messages, times, strict=True):
-            if len(prepared) % _PREPARED_AT_ONCE == _PREPARED_AT_ONCE - 1:
-                await asyncio.sleep(0)
-            prepared.append(self._entry_or_error(message, tenant, single_round=single_round, held_until=until))
-        entries = [entry for entry in prepared if isinstance(entry, NewMessage)]
-        answers = iter(await self.store.insert(entries) if entries else [])
-        return [next(answers) if isinstance(entry, NewMessage) else entry for entry in prepared]
+        prepared, entries = await self._prepare(messages, tenant, held_until, single_round=single_round)
+        answers = await self.store.insert(entries) if entries else []
+        return _merged(prepared, answers)
+
+    async def insertion(self, messages: Sequence[Email | Sms], connection: object) -> Insertion[list[Result]]:
+        """Make messages ready to be accepted through a caller's connection; the receipts, as those of `enqueue`.
+
+        What is left is done by the insertion, where that connection may be used.
+        """
+        prepared, entries = await self._prepare(messages, "", ())
+        return (await self.store.insertion(entries, connection)).then(
+            lambda answers: [_receipt(answer) for answer in _merged(prepared, answers)]
+        )
 
     async def used_keys(self, messages: Sequence[Email | Sms], *, tenant: str = "") -> frozenset[str]:
         """Return the idempotency keys of these messages that stand for a message already: `add` makes none of those."""
         keys = [message.idempotency_key for message in messages if message.idempotency_key]
         return await self.store.used_keys(keys, tenant=tenant) if keys else frozenset()
 
-    async def enqueue(self, messages: Sequence[Email | Sms]) -> list[Receipt | PostroomError]:
-        """Accept messages as `add` does, and return their receipts."""
-        answers = await self.add(messages)
-        return [answer if isinstance(answer, PostroomError) else answer.receipt for answer in answers]
+    async def enqueue(self, messages: Sequence[Email | Sms], *, connection: object = None) -> list[Result]:
+        """Accept messages as `add` does, or through a caller's connection, and return their receipts."""
+        if connection is not None:
+            return await (await self.insertion(messages, connection)).run_awaiting()
+        return [_receipt(answer) for answer in await self.add(messages)]
 
     async def get(self, message_id: str, *, tenant: str | None = None) -> MessageDetails:
         """Return all that is known of one message."""
@@ -273,6 +279,19 @@ class Outbox:
     async def _change(self, message_id: str, transition: Transition, tenant: str | None, note: str = "") -> Receipt:
         return await self.store.transition(message_id, transition, tenant=tenant, note=note)
 
+    async def _prepare(
+        self, messages: Sequence[Email | Sms], tenant: str, held_until: Sequence[float], *, single_round: bool = False
+    ) -> tuple[Sequence[NewMessage | PostroomError], Sequence[NewMessage]]:
+        """Return what the store takes of each message, or what is wrong with it; and those alone that it takes."""
+        await self._read_health()
+        times = held_until or [0.0] * len(messages)
+        prepared: list[NewMessage | PostroomError] = []
+        for message, until in zip(messages, times, strict=True):
+            if len(prepared) % _PREPARED_AT_ONCE == _PREPARED_AT_ONCE - 1:
+                await asyncio.sleep(0)
+            prepared.append(self._entry_or_error(message, tenant, single_round=single_round, held_until=until))
+        return prepared, [entry for entry in prepared if isinstance(entry, NewMessage)]
+
     async def _read_health(self) -> None:
         now = time.monotonic()
         if now - self._health_read > HEALTH_AGE:
@@ -362,6 +381,18 @@ class Outbox:
         except ConfigError:
             return None
         return sender if isinstance(sender, Address) else None
+
+
+def _merged(
+    prepared: Sequence[NewMessage | PostroomError], answers: Sequence[EnqueueResult | PostroomError]
+) -> list[EnqueueResult | PostroomError]:
+    """The store's answers, and what was wrong with the others, in the order of the messages."""
+    left = iter(answers)
+    return [next(left) if isinstance(entry, NewMessage) else entry for entry in prepared]
+
+
+def _receipt(answer: EnqueueResult | PostroomError) -> Result:
+    return answer if isinstance(answer, PostroomError) else answer.receipt
 
 
 class AnyStop:

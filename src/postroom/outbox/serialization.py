@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from postroom.outcomes import Outcome
 from postroom.receipts import Channel, Receipt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from postroom.outbox.encryption import CredentialCipher
     from postroom.outbox.records import NewMessage
@@ -30,6 +31,9 @@ _MAILBOXES = ("to", "cc", "bcc", "reply_to")
 _MOMENTS = ("send_at", "expires_at")
 _APART = frozenset({"options", "attachments", "id", "idempotency_key", "required"})
 """Kept beside the body: encrypted, by their hash, or in columns of their own."""
+
+_AT_ONCE = 50
+"""Messages written down before others in the loop may go on."""
 
 
 @dataclass(slots=True)
@@ -67,6 +71,18 @@ def serialize(new: NewMessage, cipher: CredentialCipher, salt: bytes) -> Seriali
         size=len(body) + sum(len(content) for _, content in files),
         fingerprint=_fingerprint(new, body, files, options, salt) if message.idempotency_key else None,
     )
+
+
+async def serialize_all(
+    messages: Sequence[NewMessage], cipher: CredentialCipher, salt: bytes
+) -> list[SerializedMessage]:
+    """Do so with many, and let others in the loop go on in between."""
+    serialized: list[SerializedMessage] = []
+    for message in messages:
+        if len(serialized) % _AT_ONCE == _AT_ONCE - 1:
+            await asyncio.sleep(0)
+        serialized.append(serialize(message, cipher, salt))
+    return serialized
 
 
 def dump_progress(progress: Progress) -> str | None:

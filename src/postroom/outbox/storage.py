@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from postroom.errors import PostroomError
     from postroom.events import Event
+    from postroom.outbox.insertion import Insertion
     from postroom.outbox.records import (
         AccountHealth,
         Addressee,
@@ -42,6 +43,16 @@ class MessageStorage(Protocol):
 
         A message with an idempotency key that was used before is answered with the first receipt, or with
         IdempotencyConflict when that was another message; one whose id is taken with OutboxError.
+        """
+
+    async def insertion(
+        self, messages: Sequence[NewMessage], connection: object
+    ) -> Insertion[list[EnqueueResult | PostroomError]]:
+        """Make messages ready to be accepted through a caller's connection, in the transaction that it has open.
+
+        They are there if that is committed, and only then; workers hear of them by the commit. Answers as `insert`
+        does. Where it fails, it raises OutboxError, or TypeError for a connection that is none of the engine's; it has
+        changed nothing then, and the caller's transaction can go on. No setting of the connection is changed.
         """
 
     async def used_keys(self, keys: Sequence[str], *, tenant: str) -> frozenset[str]:

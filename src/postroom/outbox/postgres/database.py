@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
 
     from postroom.outbox.postgres import Location
+    from postroom.outbox.statements import Rows, Statement
 
 T = TypeVar("T")
 
@@ -141,6 +142,11 @@ class Database:
     @property
     def _settings(self) -> dict[str, str]:
         return {"search_path": f'"{self.location.schema}"', "application_name": "postroom"}
+
+
+async def fetch(connection: Connection, statement: Statement) -> Rows:
+    """Run a statement; its rows are asyncpg's own, whatever the connection makes of them otherwise."""
+    return await connection.fetch(statement.sql, *statement.values, record_class=asyncpg.Record)
 
 
 async def _as_it_is(_: Connection) -> None:

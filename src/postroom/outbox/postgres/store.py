@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, TypeVar
 from postroom.errors import OutboxError, PostroomError
 from postroom.outbox.encryption import SharedKeyCipher
 from postroom.outbox.postgres import Location, claim, insert, query, reports, settle, space, suppressions, update
+from postroom.outbox.postgres.callers import insertion
 from postroom.outbox.postgres.clock import WARN_ABOVE, ServerClock
-from postroom.outbox.postgres.database import FAILURES, Database
+from postroom.outbox.postgres.database import FAILURES, Database, fetch
 from postroom.outbox.postgres.gathering import Gatherer
 from postroom.outbox.postgres.schema import prepare
 from postroom.outbox.records import Exchange
-from postroom.outbox.serialization import serialize
+from postroom.outbox.serialization import serialize_all
+from postroom.outbox.statements import run_awaiting
 from postroom.outbox.states import SETTLED
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     from postroom.config.outbox import OutboxSettings
     from postroom.events import Event
+    from postroom.outbox.insertion import Insertion
     from postroom.outbox.postgres.claim import Claim
     from postroom.outbox.postgres.settle import Settled
     from postroom.outbox.records import (
@@ -106,10 +109,16 @@ class PostgresStore:
     async def insert(self, messages: Sequence[NewMessage]) -> Answers:
         """See `MessageStorage.insert`."""
         await self.open()
-        serialized = [serialize(message, self._cipher, self.secret) for message in messages]
+        serialized = await serialize_all(messages, self._cipher, self.secret)
         answers = await self._insertions.add(serialized, size=sum(message.size for message in serialized))
         self._announcements.announce()
         return list(answers)
+
+    async def insertion(self, messages: Sequence[NewMessage], connection: object) -> Insertion[Answers]:
+        """See `MessageStorage.insertion`."""
+        await self.open()
+        serialized, now = await serialize_all(messages, self._cipher, self.secret), self.clock()
+        return insertion(connection, serialized, now, self._database.location, self.secret)
 
     async def used_keys(self, keys: Sequence[str], *, tenant: str) -> frozenset[str]:
         """See `MessageStorage.used_keys`."""
@@ -331,7 +340,8 @@ class PostgresStore:
 
     async def _insert(self, messages: Sequence[SerializedMessage]) -> Answers:
         now = self.clock()
-        return await self.write(lambda c: insert.insert(c, messages, now))
+        schema = self._database.location.schema
+        return await self.write(lambda c: run_awaiting(insert.insert(messages, now, schema), partial(fetch, c)))
 
     async def _claimed(self, rows: Sequence[Record]) -> tuple[ClaimedMessage | UnreadableMessage, ...]:
         if not rows:
@@ -362,7 +372,7 @@ class _Announcements:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._channel = f"postroom_{database.location.schema}"
+        self._channel = database.location.channel
         self._version = 0
         self._changed = asyncio.Event()
         self._listening: asyncio.Task[None] | None = None

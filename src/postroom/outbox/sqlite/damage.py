@@ -19,11 +19,19 @@ _STATUSES, _CHANNELS = frozenset(Status), frozenset(Channel)
 def tolerated(connection: sqlite3.Connection) -> Iterator[None]:
     """Within it, a text that is no UTF-8 is bytes, where it otherwise fails the statement and all its rows."""
     before = connection.text_factory
-    connection.text_factory = _text
+    connection.text_factory = decoded
     try:
         yield
     finally:
         connection.text_factory = before
+
+
+def decoded(raw: bytes) -> str | bytes:
+    """Return a stored text, or its bytes where they are no UTF-8."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw
 
 
 def is_damage(error: BaseException | None) -> bool:
@@ -68,10 +76,3 @@ def status(value: Any) -> Status:
 def channel(value: Any) -> Channel:
     """Return a stored channel, or e-mail for what is none."""
     return Channel(value) if value in _CHANNELS else Channel.EMAIL
-
-
-def _text(raw: bytes) -> str | bytes:
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        return raw

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import queue
 import sqlite3
 import threading
@@ -14,10 +15,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from postroom.errors import OutboxError, PostroomError
 from postroom.outbox.deadline import deadline
+from postroom.outbox.encryption import sync_folder
+from postroom.outbox.private_files import ensure_private
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from postroom.outbox.statements import Statement
 
 T = TypeVar("T")
 
@@ -65,7 +70,7 @@ def connect(
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute(f"PRAGMA cache_size = -{_WRITER_CACHE_KIB if writes else _READER_CACHE_KIB}")
     except sqlite3.Error as error:
-        raise explained(error, path) from error
+        raise not_ready(error, path) from error
     if mode != "wal":
         connection.close()
         raise OutboxError(
@@ -73,6 +78,22 @@ def connect(
             "system has shared memory"
         )
     return connection
+
+
+def create(path: Path) -> None:
+    """Make the file its owner's alone, or an older one so; what SQLite puts beside it takes the same rights."""
+    with suppress(OSError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))
+        sync_folder(path)
+    for suffix in ("", "-wal", "-shm"):
+        ensure_private(path.with_name(path.name + suffix))
+
+
+def fetch(connection: sqlite3.Connection, statement: Statement) -> list[tuple[Any, ...]]:
+    """Run a statement; its rows are tuples, whatever the connection makes of them otherwise."""
+    cursor = connection.cursor()
+    cursor.row_factory = None
+    return cursor.execute(statement.sql, statement.values).fetchall()
 
 
 class Reader:
@@ -308,6 +329,16 @@ def explained(error: sqlite3.Error, path: Path) -> PostroomError:
         if part in said:
             return OutboxError(f"{path}: {said}; {advice}")
     return OutboxError(f"{path}: {said}; nothing was accepted, look at the file and try again")
+
+
+def not_ready(error: sqlite3.Error, path: Path) -> PostroomError:
+    """Return the error of a file that could not be opened, or its tables made."""
+    if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_BUSY:
+        return explained(error, path)
+    return OutboxError(
+        f"{path}: {error}; the outbox cannot be made ready while somebody keeps the file locked, maybe a "
+        "transaction of this program; end that, or have the outbox made before, as `postroom outbox stats` does"
+    )
 
 
 _ADVICE = {

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from postroom.outbox.records import EnqueueResult, Progress
 from postroom.outbox.serialization import dump_progress
 from postroom.outbox.sqlite import damage
 from postroom.outbox.sqlite.query import receipt_of
+from postroom.outbox.statements import Statement
 from postroom.outbox.transitions import accepted, id_taken, key_conflict
 from postroom.outbox.views import PRIORITIES
 
@@ -19,16 +20,23 @@ if TYPE_CHECKING:
 
     from postroom.errors import PostroomError
     from postroom.outbox.serialization import SerializedMessage
+    from postroom.outbox.statements import Steps
 
 
 _log = logging.getLogger("postroom.outbox")
 
 
-def insert(
-    connection: sqlite3.Connection, messages: Sequence[SerializedMessage], now: float
-) -> list[EnqueueResult | PostroomError]:
-    """Store each message, or answer with what its idempotency key stands for already."""
-    return [_repeated(connection, one) or _stored(connection, one, now) for one in messages]
+def insert(messages: Sequence[SerializedMessage], now: float) -> Steps[list[EnqueueResult | PostroomError]]:
+    """Store each message, or answer with what its idempotency key stands for already.
+
+    On a caller's connection too: tables are named with their database, where temporary ones may have the same names,
+    and texts are read as bytes, which no setting of a connection changes.
+    """
+    answers: list[EnqueueResult | PostroomError] = []
+    for one in messages:
+        known = yield from _repeated(one)
+        answers.append(known or (yield from _stored(one, now)))
+    return answers
 
 
 def used_keys(connection: sqlite3.Connection, keys: Sequence[str], tenant: str) -> frozenset[str]:
@@ -37,52 +45,56 @@ def used_keys(connection: sqlite3.Connection, keys: Sequence[str], tenant: str) 
     return frozenset(row[0] for row in found if row)
 
 
-def _repeated(connection: sqlite3.Connection, one: SerializedMessage) -> EnqueueResult | PostroomError | None:
+def _repeated(one: SerializedMessage) -> Steps[EnqueueResult | PostroomError | None]:
     if one.fingerprint is None:
         return None
-    with damage.tolerated(connection):
-        found = connection.execute(_KNOWN_BY_KEY, (one.new.tenant, one.new.message.idempotency_key)).fetchone()
-    if found is None:
+    rows = yield Statement(_KNOWN_BY_KEY, (one.new.tenant, one.new.message.idempotency_key))
+    if not rows:
         return None
-    if found[0] != one.fingerprint:
-        return key_conflict(one.new, found[2])
-    return EnqueueResult(receipt_of(*found[2:]), damage.status(found[1]), replayed=True)
+    fingerprint, *texts = rows[0]
+    said: list[Any] = [text if text is None else damage.decoded(text) for text in texts]
+    accepted_as, id_, *receipt = said
+    if fingerprint != one.fingerprint:
+        return key_conflict(one.new, id_)
+    return EnqueueResult(receipt_of(id_, *receipt), damage.status(accepted_as), replayed=True)
 
 
-def _stored(connection: sqlite3.Connection, one: SerializedMessage, now: float) -> EnqueueResult | PostroomError:
+def _stored(one: SerializedMessage, now: float) -> Steps[EnqueueResult | PostroomError]:
     new, message = one.new, one.new.message
     assert message.id
-    inserted = connection.execute(_INSERT, (
+    inserted = yield Statement(_INSERT, (
         message.id, new.tenant, message.channel_name, new.status, new.queue, new.route,
         PRIORITIES.index(message.priority), new.due_at, new.expires_at, new.single_round, one.size, now,
         dump_progress(Progress(recipients=new.recipients, held_until=new.held_until)),
     ))  # fmt: skip
-    if not inserted.rowcount:
+    if not inserted:
         return id_taken(message.id)
-    seq = inserted.lastrowid
-    connection.execute("INSERT INTO bodies VALUES (?, ?, ?)", (seq, one.body, one.credentials))
+    [[seq]] = inserted
+    yield Statement("INSERT INTO main.bodies VALUES (?, ?, ?)", (seq, one.body, one.credentials))
     for number, (digest, content) in enumerate(one.files):
-        connection.execute(_KEEP_FILE, (digest, content))
-        connection.execute("INSERT INTO message_files VALUES (?, ?, ?)", (seq, number, digest))
+        yield Statement(_KEEP_FILE, (digest, content))
+        yield Statement("INSERT INTO main.message_files VALUES (?, ?, ?)", (seq, number, digest))
     if one.fingerprint is not None:
         key = (new.tenant, message.idempotency_key, seq, one.fingerprint, new.status)
-        connection.execute("INSERT INTO idempotency_keys VALUES (?, ?, ?, ?, ?)", key)
+        yield Statement("INSERT INTO main.idempotency_keys VALUES (?, ?, ?, ?, ?)", key)
     return accepted(new)
 
 
 _KEEP_FILE = (
-    "INSERT INTO files VALUES (?, ?) ON CONFLICT (hash) DO UPDATE SET content = excluded.content "
+    "INSERT INTO main.files VALUES (?, ?) ON CONFLICT (hash) DO UPDATE SET content = excluded.content "
     "WHERE typeof(content) != 'blob' OR length(content) != length(excluded.content)"
 )
 """A content that is there already, and visibly damaged, is mended; to compare all of it would take too long."""
 _KNOWN_BY_KEY = (
-    "SELECT k.fingerprint, k.accepted_as, m.id, m.channel, m.status, m.receipt, m.queue "
-    "FROM idempotency_keys k JOIN messages m USING (seq) WHERE k.tenant = ? AND k.key = ?"
+    "SELECT CAST(k.fingerprint AS BLOB), CAST(k.accepted_as AS BLOB), CAST(m.id AS BLOB), CAST(m.channel AS BLOB), "
+    "CAST(m.status AS BLOB), CAST(m.receipt AS BLOB), CAST(m.queue AS BLOB) "
+    "FROM main.idempotency_keys k JOIN main.messages m USING (seq) WHERE k.tenant = ? AND k.key = ?"
 )
 _USED = "SELECT k.key FROM idempotency_keys k JOIN messages USING (seq) WHERE k.tenant = ? AND k.key = ?"
 _INSERT = (
-    "INSERT OR IGNORE INTO messages (id, tenant, channel, status, queue, route, priority, due_at, expires_at, "
-    "single_round, size, created_at, progress) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT OR IGNORE INTO main.messages (id, tenant, channel, status, queue, route, priority, due_at, expires_at, "
+    "single_round, size, created_at, progress) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+    "RETURNING CAST(seq AS INTEGER)"
 )
 
 

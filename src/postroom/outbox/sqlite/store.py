@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import sqlite3
 import time
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from postroom.errors import OutboxError, PostroomError
-from postroom.outbox.encryption import CredentialCipher, sync_folder
-from postroom.outbox.private_files import ensure_private
+from postroom.outbox.encryption import CredentialCipher
 from postroom.outbox.records import ClaimedMessage, Exchange
-from postroom.outbox.serialization import serialize
+from postroom.outbox.serialization import serialize_all
 from postroom.outbox.sqlite import claim, damage, insert, path_of, query, reports, settle, space, suppressions, update
 from postroom.outbox.sqlite.begun import BegunMarks, marked_workers, path_of_worker, revoke
+from postroom.outbox.sqlite.callers import insertion
 from postroom.outbox.sqlite.changes import Changes
-from postroom.outbox.sqlite.database import BUSY_TIMEOUT, Reader, Writer, connect, explained
+from postroom.outbox.sqlite.database import BUSY_TIMEOUT, Reader, Writer, connect, create, explained, fetch, not_ready
 from postroom.outbox.sqlite.schema import prepare
+from postroom.outbox.statements import run
 from postroom.outbox.states import SETTLED
 
 if TYPE_CHECKING:
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
 
     from postroom.config.outbox import OutboxSettings
     from postroom.events import Event
+    from postroom.outbox.insertion import Insertion
     from postroom.outbox.records import (
         AccountHealth,
         Addressee,
@@ -40,13 +40,14 @@ if TYPE_CHECKING:
         Suppression,
         UnreadableMessage,
     )
-    from postroom.outbox.serialization import SerializedMessage
     from postroom.outbox.sqlite.begun import Claim
     from postroom.outbox.sqlite.claim import Row
     from postroom.outbox.sqlite.settle import Settled
     from postroom.outbox.states import Transition
     from postroom.outbox.views import MessageDetails, MessageFilter, MessageSummary, OutboxStats
     from postroom.receipts import Channel, Receipt
+
+    Answers = list[EnqueueResult | PostroomError]
 
 T = TypeVar("T")
 
@@ -57,9 +58,6 @@ MOST_AT_ONCE = 500
 
 _STEPS_BACK = 32
 """How often in a round of upkeep the file is made shorter, so that the rest of the round does not wait for long."""
-
-_SERIALIZED_AT_ONCE = 50
-"""Messages written down before others in the loop may go on."""
 
 
 class SqliteStore:
@@ -167,19 +165,22 @@ class SqliteStore:
                 self._probe.add_done_callback(_seen)
             raise OutboxError(trouble)
 
-    async def insert(self, messages: Sequence[NewMessage]) -> list[EnqueueResult | PostroomError]:
+    async def insert(self, messages: Sequence[NewMessage]) -> Answers:
         """See `MessageStorage.insert`."""
         if self._writer is None:
             await self.open()
-        serialized: list[SerializedMessage] = []
-        for message in messages:
-            if len(serialized) % _SERIALIZED_AT_ONCE == _SERIALIZED_AT_ONCE - 1:
-                await asyncio.sleep(0)
-            serialized.append(serialize(message, self._cipher, self.secret))
-        now = self.clock()
-        answers = await self.write(lambda c: insert.insert(c, serialized, now))
+        serialized, now = await serialize_all(messages, self._cipher, self.secret), self.clock()
+        answers = await self.write(lambda c: run(insert.insert(serialized, now), partial(fetch, c)))
         self._changes.wake()
         return answers
+
+    async def insertion(self, messages: Sequence[NewMessage], connection: object) -> Insertion[Answers]:
+        """See `MessageStorage.insertion`."""
+        await self.open()
+        assert self._writer
+        self._writer.check_file()
+        serialized, now = await serialize_all(messages, self._cipher, self.secret), self.clock()
+        return insertion(connection, serialized, now, self.path, self.secret)
 
     async def used_keys(self, keys: Sequence[str], *, tenant: str) -> frozenset[str]:
         """See `MessageStorage.used_keys`."""
@@ -465,25 +466,17 @@ class SqliteStore:
         except sqlite3.Error as error:
             raise explained(error, self.path) from error
 
-    def _make_private(self) -> None:
-        """Make the file its owner's alone, or an older one so; what SQLite puts beside it takes the same rights."""
-        with suppress(OSError):
-            os.close(os.open(self.path, os.O_CREAT | os.O_EXCL, 0o600))
-            sync_folder(self.path)
-        for suffix in ("", "-wal", "-shm"):
-            ensure_private(self.path.with_name(self.path.name + suffix))
-
     def _open(self) -> None:
         if not self.path.parent.is_dir():
             raise OutboxError(f"{self.path}: its folder does not exist; make it, or name another in [outbox] url")
-        self._make_private()
+        create(self.path)
         connection = connect(self.path, any_thread=True, busy_timeout=self._busy_timeout, writes=True)
         try:
             prepare(connection, self.path)
             self.secret = insert.salt(connection)
         except sqlite3.Error as error:
             connection.close()
-            raise explained(error, self.path) from error
+            raise not_ready(error, self.path) from error
         except BaseException:
             connection.close()
             raise

@@ -15,6 +15,7 @@ from postroom.events import Event
 from postroom.outbox import gcra
 from postroom.outbox.account_health import refreshed, troubled
 from postroom.outbox.encryption import CredentialCipher
+from postroom.outbox.insertion import Insertion
 from postroom.outbox.records import (
     NEVER,
     NOW,
@@ -259,6 +260,11 @@ class MemoryStore:
         answers = [self._inserted(serialize(new, NoCipher(Path()), b"salt")) for new in messages]
         self._memory.wrote()
         return answers
+
+    async def insertion(
+        self, messages: Sequence[NewMessage], connection: object
+    ) -> Insertion[list[EnqueueResult | PostroomError]]:
+        raise TypeError(f"memory has no connections, and none like {connection!r}")
 
     async def used_keys(self, keys: Sequence[str], *, tenant: str) -> frozenset[str]:
         return frozenset(key for key in keys if (tenant, key) in self._memory.keys)
