@@ -14,7 +14,7 @@ from tests.unit.delivery.results import receipts_of
 from tests.unit.delivery.sending import room_of, sms
 
 from postroom import Email, MessageError, MessageRejected, Postroom, PostroomError, Receipt, Sms, Status
-from postroom.delivery.bulk import Result
+from postroom.delivery.bulk import Result, send_many
 from postroom.receipts import Accepted
 
 
@@ -114,6 +114,22 @@ async def test_progress_is_called_once_for_every_message_with_its_result(stage: 
     async with room_of(stage, stage.Script()) as room:
         results = await room.send_many(messages, progress=progress)
     assert [seen[index] for index in range(3)] == results
+
+
+async def test_of_several_faults_the_first_is_raised(stage: ModuleType) -> None:
+    async def fails(message: Email | Sms) -> Receipt:
+        if getattr(message, "body", "") == "1":
+            await asyncio.sleep(0)
+            raise KeyError("first")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise ValueError("while it was stopped")
+
+    with pytest.raises(KeyError, match="first") as caught:
+        await send_many(fails, [sms("1"), sms("2")], None, at_once=2)
+    assert caught.value.__suppress_context__
+    assert not others()
 
 
 async def test_cancelling_stops_the_rest_and_leaves_nothing_running(stage: ModuleType) -> None:

@@ -200,9 +200,7 @@ class Accounts:
                 self._ad_hoc, key, lambda: self._open(target, channel, self._ad_hoc_settings(target, channel, options))
             )
         self._ad_hoc.move_to_end(key)
-        dispatcher = self._ad_hoc[key]
-        dispatcher.was_used = True
-        return dispatcher
+        return self._ad_hoc[key]
 
     async def _open_once(
         self, opened: dict[K, AccountDispatcher], key: K, make: Callable[[], Coroutine[Any, Any, AccountDispatcher]]

@@ -115,12 +115,11 @@ class AccountDispatcher:
         self._batches: set[asyncio.Task[None]] = set()
         self._gathering = False
         self._emptied: asyncio.Event | None = None
-        self.was_used = False
 
     @property
     def idle(self) -> bool:
-        """Whether somebody has used this dispatcher, and nothing is on its way through it any more."""
-        return self.was_used and not self._in_progress
+        """Whether nothing is on its way through this dispatcher."""
+        return not self._in_progress
 
     async def send(
         self, message: Message, record: Callable[[AttemptResult], None], confirm: Confirm | None = None

@@ -442,6 +442,25 @@ async def test_an_account_that_made_room_before_all_who_waited_for_it_were_awake
     await accounts.close()
 
 
+async def test_an_account_whose_only_message_was_cancelled_while_it_opened_makes_room_like_any_other(
+    stage: ModuleType,
+) -> None:
+    gate = asyncio.Event()
+    script = stage.Script(opening=gate.wait)
+    accounts = accounts_of(a=stage.StageSettings(script=script))
+    target, messages = Target("a", "stage"), [sms(options={"token": str(n)}) for n in range(MOST_AD_HOC + 1)]
+    waiting = [asyncio.ensure_future(accounts.dispatcher_for(target, message)) for message in messages[:-1]]
+    await settled()
+    for task in waiting:
+        task.cancel()
+    gate.set()
+    await asyncio.wait(waiting)
+    await settled()
+    await accounts.dispatcher_for(target, messages[-1])
+    assert (script.opened, script.closed) == (MOST_AD_HOC + 1, 1)
+    await accounts.close()
+
+
 async def test_an_account_at_work_makes_no_room_for_another(stage: ModuleType) -> None:
     act, script = Turnstile(), stage.Script()
     script.act = act

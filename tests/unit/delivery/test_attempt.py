@@ -12,13 +12,16 @@ from tests.growth import FACTOR, MOST, TRIES, measured
 from tests.unit.delivery.results import receipt_of
 from tests.unit.delivery.sending import (
     email,
+    raising,
     room_of,
     route_of,
     sms,
 )
 
 from postroom import (
+    Attachment,
     Channel,
+    Config,
     ContractViolation,
     DeliveryError,
     Email,
@@ -33,12 +36,18 @@ from postroom import (
     RecipientResult,
     Sms,
     Status,
+    Suppressed,
     UnsupportedFeature,
 )
 from postroom.addresses import Address
-from postroom.delivery.attempt import check_sendable, message_id_for
+from postroom.delivery.accounts import Accounts, Target
+from postroom.delivery.attempt import attempt, check_sendable, message_id_for
+from postroom.delivery.middleware import SendMiddleware
+from postroom.delivery.progress import DeliveryProgress
 from postroom.outbox.suppression import by_hand
+from postroom.plugin import Withdrawn
 from postroom.receipts import Accepted
+from postroom.registry.registry import Registry
 
 ANN, BOB, DEAD = "ann@example.org", "bob@example.org", "dead@example.org"
 WAYS = ["direct", "outbox"]
@@ -89,8 +98,7 @@ async def test_a_suppressed_recipient_is_left_out_and_the_others_are_served_on_e
         given[field] = [*given.get(field, ()), DEAD]
         receipt = await sent(room, Email(**given, text="x"), way)
     assert script.recipients == [ANN]
-    if kind == "stage-whole":
-        assert everybody_named(script.messages) == {ANN}
+    assert everybody_named(script.messages) == ({ANN} if kind == "stage-whole" else {ANN, DEAD})
     assert receipt.status is Status.SENT
     assert outcomes(receipt) == {ANN: (Outcome.ACCEPTED, None), DEAD: (Outcome.PERMANENT, "suppressed")}
 
@@ -175,16 +183,24 @@ async def test_an_sms_is_split_as_finely_as_the_provider_needs(stage: ModuleType
 async def test_the_unsupported_is_refused_or_warned_about_as_the_account_says(
     stage: ModuleType, caplog: pytest.LogCaptureFixture
 ) -> None:
-    email = Email(to="b@example.org", from_="a@example.org", html="<p>hello", tags=("x",))
+    email = Email(
+        to="b@example.org",
+        from_="a@example.org",
+        html="<p>hello",
+        tags=("x",),
+        attachments=[Attachment(filename="x.txt", content=b"x")],
+        metadata={"a": "b"},
+        reply_to=["c@example.org"],
+    )
     script = stage.Script()
     async with room_of(stage, script, "stage-plain") as room:
-        with pytest.raises(UnsupportedFeature, match="html, tags") as caught:
+        with pytest.raises(UnsupportedFeature, match="attachments, html, metadata, reply_to, tags") as caught:
             await room.send(email)
-    assert (caught.value.feature, caught.value.provider) == ("html", "stage-plain")
+    assert (caught.value.feature, caught.value.provider) == ("attachments", "stage-plain")
     assert script.calls == []
     async with room_of(stage, script, "stage-plain", unsupported="warn") as room:
         assert (await room.send(email)).status is Status.SENT
-    assert "without html, tags" in caplog.text
+    assert "without attachments, html, metadata, reply_to, tags" in caplog.text
 
 
 async def test_an_sms_to_thousands_costs_no_more_for_each_of_them(stage: ModuleType) -> None:
@@ -223,7 +239,59 @@ async def test_the_message_own_sender_goes_before_the_accounts(stage: ModuleType
     async with room_of(stage, script, from_="Post <post@example.org>") as room:
         await room.send(email())
         await room.send(email(from_="ann@example.org"))
-    assert [str(message.from_) for message in script.messages] == ["Post <post@example.org>", "ann@example.org"]
+        await room.send(email(from_name="The Post"))
+        await room.send(email(from_="Ann <ann@example.org>", from_name="The Post"))
+    senders = [
+        "Post <post@example.org>",
+        "ann@example.org",
+        "The Post <post@example.org>",
+        "The Post <ann@example.org>",
+    ]
+    assert [str(message.from_) for message in script.messages] == senders
+
+
+async def test_all_accounts_get_an_email_of_one_message_id_and_one_date(stage: ModuleType) -> None:
+    scripts = [stage.Script(raising(ProviderUnavailable("later"))), stage.Script()]
+    before = datetime.now(UTC)
+    async with route_of(stage, *scripts, from_="p@example.org") as room:
+        for message in (email(), email(message_id="<own@example.org>")):
+            await room.send(message)
+    for number in range(2):
+        [first, second] = [script.messages[number] for script in scripts]
+        assert first.message_id == second.message_id
+        assert first.date == second.date
+        assert before <= first.date <= datetime.now(UTC)
+    assert scripts[0].messages[1].message_id == "<own@example.org>"
+
+
+async def test_an_sms_of_several_parts_that_is_withdrawn_is_withdrawn_as_a_whole(stage: ModuleType) -> None:
+    async def confirm() -> Never:
+        raise Withdrawn("it belongs to somebody else")
+
+    script = stage.Script()
+    config = Config.model_validate({"accounts": {"a": stage.StageSettings(script=script)}})
+    accounts = Accounts(config, Registry(), SendMiddleware())
+    message = sms(id="m-1", to=["+442079460951", "+442079460952"])
+    progress = DeliveryProgress(message, "m-1")
+    with pytest.raises(Withdrawn):
+        await attempt(accounts, Target("a", "stage"), message, message.recipients, progress, confirm=confirm)
+    assert script.calls == []
+    assert progress.untouched
+    await accounts.close()
+
+
+async def test_only_those_who_are_still_suppressed_are_left_out_of_the_headers(stage: ModuleType) -> None:
+    script = stage.Script()
+    config = Config.model_validate({"accounts": {"a": stage.StageSettings(provider="stage-whole", script=script)}})
+    accounts = Accounts(config, Registry(), SendMiddleware())
+    message = email(id="m-1", to=[ANN, BOB, DEAD], from_="p@example.org")
+    progress = DeliveryProgress(message, "m-1")
+    progress.suppress({BOB: Suppressed("asked us"), DEAD: Suppressed("asked us")})
+    progress.release((BOB,))
+    await attempt(accounts, Target("a", "stage-whole"), message, (ANN, BOB), progress)
+    assert everybody_named(script.messages) == {ANN, BOB}
+    assert script.recipients == [ANN, BOB]
+    await accounts.close()
 
 
 async def test_an_email_without_any_sender_is_a_clear_error(stage: ModuleType) -> None:

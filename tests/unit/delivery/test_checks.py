@@ -20,10 +20,10 @@ async def test_checks_report_each_account_and_survive_a_broken_one(stage: Module
     async def broken() -> Never:
         raise RuntimeError("s3cret")
 
-    bad = stage.Script(opening=broken)
+    bad, fine = stage.Script(opening=broken), stage.Script()
     accounts = {
         "bad": stage.StageSettings(script=bad),
-        "good": stage.StageSettings(),
+        "good": stage.StageSettings(script=fine),
         "gone": {"provider": "not-there"},
         "wrong": {"provider": "stage", "tokne": "x"},
     }
@@ -33,6 +33,7 @@ async def test_checks_report_each_account_and_survive_a_broken_one(stage: Module
     good = reports["good (sms)"]
     assert isinstance(good, CheckReport)
     assert good.ok
+    assert (fine.opened, fine.closed) == (2, 2)
     assert isinstance(reports["gone"], ProviderNotFound)
     assert isinstance(reports["wrong (email)"], ConfigError)
     assert "s3cret" not in str(reports["bad (sms)"])

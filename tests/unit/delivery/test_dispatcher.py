@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from types import ModuleType
@@ -21,9 +22,12 @@ from postroom import (
     Status,
 )
 from postroom.delivery.bulk import Result
-from postroom.delivery.dispatcher import AttemptResult
+from postroom.delivery.dispatcher import AccountDispatcher, AttemptResult
+from postroom.delivery.middleware import SendMiddleware
 from postroom.errors import OutboxError, PostroomError
-from postroom.plugin.confirmation import Withdrawn
+from postroom.plugin import Resources
+from postroom.plugin.confirmation import Withdrawn, confirmation, confirming
+from postroom.plugin.time_limit import ends_at
 from postroom.receipts import Accepted
 
 
@@ -180,7 +184,11 @@ async def test_a_transport_that_cancels_its_own_work_leaves_the_message_in_doubt
 
     async with room_of(stage, stage.Script(act, many=act), provider) as room:
         results = await room.send_many([sms(), sms(), sms()])
-    assert [type(result) for result in results] == [OutcomeUnknown] * 3
+    assert len(results) == 3
+    for result in results:
+        assert isinstance(result, OutcomeUnknown)
+        assert "cancelled its own work" in str(result)
+        assert isinstance(result.__cause__, asyncio.CancelledError)
 
 
 async def keep() -> None:
@@ -242,6 +250,18 @@ async def test_messages_that_share_an_error_have_each_an_error_and_a_receipt_of_
     assert vars(shared) == before
 
 
+async def test_an_error_that_a_batch_shares_does_not_grow_with_the_batch(stage: ModuleType) -> None:
+    depths = []
+    for count in (2, 50):
+        shared = ProviderUnavailable("the whole batch")
+        results = list[AttemptResult]()
+        dispatcher = dispatcher_of(stage.batch, stage.StageSettings(script=stage.Script(many=raising(shared))))
+        await asyncio.gather(*(dispatcher.send(sms(), results.append) for _ in range(count)))
+        assert [result.answer for result in results] == [shared] * count
+        depths.append(len(traceback.extract_tb(shared.__traceback__)))
+    assert depths[0] == depths[1]
+
+
 class Awkward(MessageRejected):
     def __init__(self, first: str, second: str) -> None:
         super().__init__(f"{first} {second}")
@@ -288,6 +308,140 @@ async def test_what_ends_a_program_passes_through_and_leaves_nobody_waiting(stag
         assert [type(task.exception()) for task in tasks] == [Stop, Stop]
 
 
+async def test_what_ends_a_program_reaches_those_of_a_batch_who_still_wait(stage: ModuleType) -> None:
+    gate = asyncio.Event()
+
+    async def many(_: object) -> Never:
+        await gate.wait()
+        raise Stop
+
+    async with room_of(stage, stage.Script(many=many), "stage-batch") as room:
+        tasks = [asyncio.ensure_future(room.send(sms())) for _ in range(3)]
+        await settled()
+        tasks[0].cancel()
+        await asyncio.wait(tasks[:1])
+        gate.set()
+        _, pending = await asyncio.wait(tasks, timeout=60)
+        assert not pending
+        assert [type(task.exception()) for task in tasks[1:]] == [Stop, Stop]
+
+
+def test_a_message_that_nobody_waits_for_any_more_is_not_asked_about(stage: ModuleType) -> None:
+    asked = []
+
+    async def work() -> None:
+        dispatcher = dispatcher_of(stage.batch, stage.StageSettings(script=stage.Script(), rate="2/s"))
+
+        async def send(body: str) -> None:
+            async def confirm() -> None:
+                asked.append(body)
+
+            await dispatcher.send(sms(body), lambda _: None, confirm)
+
+        sends = [asyncio.ensure_future(send(body)) for body in "1234"]
+        await settled()
+        sends[2].cancel()  # its batch waits for the rate
+        await asyncio.wait(sends)
+
+    on_fake_clock(work())
+    assert asked == ["1", "2", "4"]
+
+
+class Asked:
+    """A transport that sees what it may ask before a send, and by when the send must end; scripted like the others."""
+
+    def __init__(self, stage: ModuleType, act: Act, *, confirms: bool = False, keeps_timeout: bool = False) -> None:
+        self.confirmations: list[object] = []
+        self.ends: list[float | None] = []
+
+        async def look(message: Sms) -> object:
+            self.confirmations.append(confirmation())
+            self.ends.append(ends_at.get())
+            return await act(message)
+
+        kind = type(
+            "Asking",
+            (stage.full.postroom_sms_transport(),),
+            {"confirms": confirms, "keeps_timeout": keeps_timeout},
+        )
+        settings = stage.StageSettings(script=stage.Script(look), timeout=5)
+        self.transport = kind("a", settings, Resources())
+
+
+async def asks(_: object) -> Accepted:
+    """Ask as a transport does that says so, at the last moment."""
+    confirm = confirmation()
+    assert confirm
+    await confirm()
+    return Accepted()
+
+
+class PassesThrough:
+    """A context that does nothing."""
+
+    async def __aenter__(self) -> None: ...
+
+    async def __aexit__(self, *_: object) -> None: ...
+
+
+MIDDLEWARE = [SendMiddleware(), SendMiddleware([("passes", lambda **_: PassesThrough())])]
+
+
+@pytest.mark.parametrize("middleware", MIDDLEWARE, ids=["plain", "with middleware"])
+@pytest.mark.parametrize("confirms", [True, False])
+async def test_it_is_asked_once_whether_a_message_may_go_by_the_transport_where_that_says_so(
+    stage: ModuleType, confirms: bool, middleware: SendMiddleware
+) -> None:
+    asked, results = [], list[AttemptResult]()
+
+    async def confirm() -> None:
+        asked.append(list(seen.confirmations))
+
+    seen = Asked(stage, asks if confirms else stage.accept, confirms=confirms)
+    dispatcher = AccountDispatcher(seen.transport, middleware)
+    for outer in (None, confirm, keep):
+        with confirming(outer):
+            await dispatcher.send(sms(), results.append, confirm)
+            assert confirmation() is outer
+    expected = [confirm] if confirms else [None]
+    assert seen.confirmations == expected * 3
+    assert asked == [expected * (number + confirms) for number in range(3)]
+    assert len(results) == 3
+
+
+@pytest.mark.parametrize("middleware", MIDDLEWARE, ids=["plain", "with middleware"])
+async def test_what_is_withdrawn_at_the_last_moment_is_not_recorded(
+    stage: ModuleType, middleware: SendMiddleware
+) -> None:
+    async def refuse() -> Never:
+        raise Withdrawn
+
+    results = list[AttemptResult]()
+    dispatcher = AccountDispatcher(Asked(stage, asks, confirms=True).transport, middleware)
+    with pytest.raises(Withdrawn):
+        await dispatcher.send(sms(), results.append, refuse)
+    assert results == []
+
+
+def test_a_transport_knows_when_its_attempt_must_end_and_one_that_keeps_to_it_is_left_alone(stage: ModuleType) -> None:
+    async def slow(_: object) -> Accepted:
+        await asyncio.sleep(60)
+        return Accepted()
+
+    async def work() -> None:
+        for keeps_timeout in (True, False):
+            results = list[AttemptResult]()
+            seen = Asked(stage, slow, keeps_timeout=keeps_timeout)
+            began = asyncio.get_running_loop().time()
+            await AccountDispatcher(seen.transport).send(sms(), results.append)
+            assert isinstance(results[0].answer, Accepted if keeps_timeout else OutcomeUnknown)
+            assert asyncio.get_running_loop().time() - began == pytest.approx(60 if keeps_timeout else 5)
+            assert seen.ends == [pytest.approx(began + 5)]
+            assert ends_at.get() is None
+
+    on_fake_clock(work())
+
+
 async def test_closing_waits_for_what_is_under_way(stage: ModuleType) -> None:
     act = Turnstile()
     script = stage.Script(act)
@@ -301,6 +455,44 @@ async def test_closing_waits_for_what_is_under_way(stage: ModuleType) -> None:
     act.exit.set()
     await closing
     assert (await sending).status is Status.SENT
+    assert script.closed == 1
+
+
+async def test_closing_waits_for_the_last_of_those_that_are_under_way(stage: ModuleType) -> None:
+    exits = {body: asyncio.Event() for body in "12"}
+
+    async def act(message: Sms) -> Accepted:
+        await exits[message.body].wait()
+        return Accepted()
+
+    script = stage.Script(act)
+    room = room_of(stage, script, concurrency=2)
+    sending = [asyncio.ensure_future(room.send(sms(body))) for body in exits]
+    await settled()
+    closing = asyncio.ensure_future(room.close())
+    exits["1"].set()
+    await sending[0]
+    await settled()
+    assert (closing.done(), script.closed) == (False, 0)
+    exits["2"].set()
+    await closing
+    assert script.closed == 1
+
+
+async def test_closing_waits_for_a_batch_whose_messages_nobody_waits_for_any_more(stage: ModuleType) -> None:
+    act, script = Turnstile(), stage.Script()
+    script.many = act
+    room = room_of(stage, script, "stage-batch")
+    sending = [asyncio.ensure_future(room.send(sms())) for _ in range(2)]
+    await settled()
+    for task in sending:
+        task.cancel()
+    await asyncio.wait(sending)
+    closing = asyncio.ensure_future(room.close())
+    await settled()
+    assert (closing.done(), script.closed) == (False, 0)
+    act.exit.set()
+    await closing
     assert script.closed == 1
 
 

@@ -67,6 +67,14 @@ async def test_what_an_account_would_refuse_or_leave_out_is_named_in_order(stage
     assert isinstance(warning.message, Email)
 
 
+async def test_a_provider_that_writes_to_all_is_shown_with_an_email_to_all(stage: ModuleType) -> None:
+    async with room_of(stage, None, "stage-whole", from_="p@example.org") as room:
+        [shown] = room.preview(email(cc=["c@example.org"]))
+    assert (shown.unsupported, shown.problem) == ((), None)
+    assert shown.message
+    assert shown.message.recipients == ("b@example.org", "c@example.org")
+
+
 async def test_a_feature_that_only_the_transport_knows_it_lacks_is_named_too(stage: ModuleType) -> None:
 
     def validate(_: object) -> None:
