@@ -18,11 +18,16 @@ from postroom import (
     AuthenticationFailed,
     ConfigError,
     Email,
+    Outcome,
     OutcomeUnknown,
     Postroom,
     PostroomError,
     ProviderUnavailable,
+    RecipientResult,
+    RecipientsRefused,
     Sms,
+    Suppressed,
+    SuppressionReason,
 )
 from postroom.delivery.accounts import Target
 from postroom.delivery.failover import candidates
@@ -127,6 +132,41 @@ async def test_a_process_that_sent_before_there_was_an_outbox_heeds_it_as_soon_a
         assert (await room.send(email())).account == "first"
         await pause(other, "first")
         assert (await room.send(email())).account == "second"
+
+
+async def test_an_address_that_a_direct_send_finds_dead_is_suppressed_before_the_next_account_is_tried(
+    stage: ModuleType, tmp_path: Path
+) -> None:
+    async def dead_for_ann(message: Email) -> Accepted:
+        results = (
+            RecipientResult(
+                address="ann@example.org", outcome=Outcome.PERMANENT, code="550", suppress=SuppressionReason.BOUNCED
+            ),
+            RecipientResult(address="bob@example.org", outcome=Outcome.TRANSIENT, code="451"),
+        )
+        raise RecipientsRefused("no", recipients=results)
+
+    listed: list[str] = []
+
+    async def look(message: Email) -> Accepted:
+        listed.extend(entry.address for entry in await room.outbox.suppressions.list())
+        return Accepted()
+
+    both = Email(to=["ann@example.org", "bob@example.org"], text="x", from_="post@example.org")
+    async with room_of(stage, tmp_path, first=stage.Script(dead_for_ann), second=stage.Script(look)) as room:
+        assert await room.outbox.suppressions.list() == []  # which makes the outbox
+        await room.send(both)
+        assert listed == ["ann@example.org"]
+        with pytest.raises(Suppressed):
+            await room.send(email())
+
+
+async def test_without_an_outbox_an_address_that_is_found_dead_is_an_answer_like_any_other(stage: ModuleType) -> None:
+    dead = RecipientsRefused("no", suppress=SuppressionReason.BOUNCED)
+    async with accounts_of(stage, a=stage.StageSettings(script=stage.Script(raising(dead)))) as room:
+        for _ in range(2):
+            with pytest.raises(RecipientsRefused):
+                await room.send(email())
 
 
 def records_of(caplog: pytest.LogCaptureFixture) -> list[tuple[int, str]]:

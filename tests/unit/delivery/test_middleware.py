@@ -74,6 +74,7 @@ async def test_a_middleware_that_does_not_open_keeps_the_message_and_leaves_thos
     async with room_with(stage, script, "gate", "second-gate", "observer", provider=provider) as room:
         for result in await room.send_many([sms(), sms()]):
             assert isinstance(result, Suppressed if isinstance(error, Suppressed) else PluginError)
+            assert error in {result, result.__cause__}
             assert "s3cret" not in str(result)
     assert script.calls == []
     assert sorted(entered(stage)) == sorted([("gate", "enter"), ("gate", "error"), ("gate", "leave")] * 2)
@@ -190,7 +191,7 @@ async def test_what_ends_a_program_leaves_every_context_of_a_batch(stage: Module
 
 
 async def test_a_middleware_that_steps_aside_for_one_message_of_a_batch_holds_around_the_others(
-    stage: ModuleType,
+    stage: ModuleType, caplog: pytest.LogCaptureFixture
 ) -> None:
     script = stage.Script()
     account = stage.StageSettings(provider="stage-batch", script=script)
@@ -198,6 +199,7 @@ async def test_a_middleware_that_steps_aside_for_one_message_of_a_batch_holds_ar
     async with Postroom(Config.model_validate(config)) as room:
         receipts_of(await room.send_many([sms(provider="ungated"), sms()]))
     assert [len(call) for call in script.calls] == [2]
+    assert caplog.records == []
     assert entered(stage).count(("gate", "enter")) == 1
     assert entered(stage).count(("gate", "leave")) == 1
 
@@ -223,6 +225,25 @@ async def test_an_error_that_a_context_raises_again_is_not_logged_as_its_own(cap
     for error in (MessageRejected("no"), asyncio.CancelledError()):
         await middleware.leave(await middleware.enter(sms(), "a"), error)
     assert caplog.records == []
+
+
+async def test_a_context_is_left_with_what_python_would_leave_it_with() -> None:
+    seen: list[tuple[object, ...]] = []
+
+    class Looks:
+        async def __aenter__(self) -> None: ...
+
+        async def __aexit__(self, *given: object) -> None:
+            seen.append(given)
+
+    middleware = SendMiddleware([("looks", lambda **_: Looks())])
+    error = MessageRejected("no")
+    with pytest.raises(MessageRejected):
+        raise error
+    for answer in (error, Accepted()):
+        await middleware.leave(await middleware.enter(sms(), "a"), answer)
+    assert error.__traceback__
+    assert seen == [(MessageRejected, error, error.__traceback__), (None, None, None)]
 
 
 class TakesItsTime:

@@ -63,6 +63,8 @@ async def test_a_doubtful_message_is_in_doubt_for_its_observers_too(stage: Modul
 
 EVENTS = {
     Status.SENT: EventType.SENT,
+    Status.DELIVERED: EventType.SENT,
+    Status.BOUNCED: EventType.SENT,
     Status.IN_DOUBT: EventType.IN_DOUBT,
     Status.RETRYING: EventType.DEFERRED,
     Status.FAILED: EventType.FAILED,

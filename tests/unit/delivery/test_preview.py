@@ -45,6 +45,7 @@ async def test_a_direct_send_the_outbox_and_a_dry_run_prepare_the_same_message(
     assert shown.message
     assert shown.message.recipients == message.recipients
     assert (shown.account, shown.provider, shown.sender) == ("a", "stage", "Post <post@bücher.example>")
+    assert (shown.unsupported, shown.left_out, shown.problem) == ((), (), None)
 
 
 async def test_every_account_of_the_route_has_its_own_sender_and_the_same_message_id(stage: ModuleType) -> None:
@@ -56,14 +57,27 @@ async def test_every_account_of_the_route_has_its_own_sender_and_the_same_messag
     assert len({message.message_id for message in shown if isinstance(message, Email)}) == 1
 
 
+async def test_a_message_without_an_id_is_shown_with_one_as_a_send_would_give_it(stage: ModuleType) -> None:
+    async with room_of(stage, None, from_="p@example.org") as room:
+        shown = [room.preview(email())[0].message for _ in range(2)]
+    ids = {message.id for message in shown if isinstance(message, Email)}
+    assert len(ids) == 2
+    assert {message.message_id for message in shown if isinstance(message, Email)} == {
+        f"<{id_}@example.org>" for id_ in ids
+    }
+    assert None not in ids
+
+
 async def test_what_an_account_would_refuse_or_leave_out_is_named_in_order(stage: ModuleType) -> None:
-    rich = email(html="<p>hello", tags=("x",), from_="p@example.org")
+    more = {"metadata": {"a": "b"}, "reply_to": ["c@example.org"], "headers": {"X-A": "b"}}
+    rich = email(html="<p>hello", tags=("x",), from_="p@example.org", **more)
+    lacking = ("headers", "html", "metadata", "reply_to", "tags")
     async with room_of(stage, None, "stage-plain") as room:
         [refusing] = room.preview(rich)
     async with room_of(stage, None, "stage-plain", unsupported="warn") as room:
         [warning] = room.preview(rich)
-    assert (refusing.message, refusing.unsupported, refusing.left_out) == (None, ("html", "tags"), ())
-    assert (warning.unsupported, warning.left_out, warning.problem) == ((), ("html", "tags"), None)
+    assert (refusing.message, refusing.unsupported, refusing.left_out) == (None, lacking, ())
+    assert (warning.unsupported, warning.left_out, warning.problem) == ((), lacking, None)
     assert isinstance(warning.message, Email)
 
 

@@ -124,3 +124,20 @@ def test_a_batch_waits_until_its_second_has_room_for_all_of_it() -> None:
         return moments
 
     assert on_fake_clock(work()) == pytest.approx([0, 1, 1.6], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("rate", "sizes"),
+    [(None, [1000, 500]), ("5000/s", [1000, 500]), ("700/s", [700, 700, 100]), ("1/s", [1] * 3), ("1/m", [1] * 3)],
+)
+def test_a_batch_is_what_the_provider_takes_and_at_most_one_seconds_worth(
+    stage: ModuleType, rate: str | None, sizes: list[int]
+) -> None:
+    script = stage.Script()
+
+    async def work() -> None:
+        async with room_of(stage, script, "stage-batch", rate=rate) as room:
+            await room.send_many([sms() for _ in range(sum(sizes))], at_once=2000)
+
+    on_fake_clock(work())
+    assert [len(call) for call in script.calls] == sizes
