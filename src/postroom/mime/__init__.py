@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from postroom.messages import Email
+    from postroom.mime.parts import Part
 
 _CALENDAR_METHOD = re.compile(r"^METHOD:([A-Za-z\-]{1,40})\s*$", re.MULTILINE | re.IGNORECASE)
 
@@ -27,7 +28,7 @@ def to_bytes(email: Email, *, smtputf8: bool = False) -> bytes:
     With `smtputf8` addresses and headers go as UTF-8 (RFC 6532); without, domains go in IDNA form and words as
     encoded words (RFC 2047). Raises MessageError for an address whose local part only SMTPUTF8 can carry.
     """
-    return header_lines(email, smtputf8=smtputf8) + b"MIME-Version: 1.0\r\n" + _content(email)
+    return b"".join([header_lines(email, smtputf8=smtputf8), b"MIME-Version: 1.0\r\n", *_content(email)])
 
 
 def needs_smtputf8(email: Email) -> bool:
@@ -35,7 +36,7 @@ def needs_smtputf8(email: Email) -> bool:
     return "international_addresses" in email.features
 
 
-def _content(email: Email) -> bytes:
+def _content(email: Email) -> Part:
     # Without HTML nothing would show an inline part, so it goes with the attachments.
     attached = [attachment for attachment in email.attachments if not (attachment.inline and email.html)]
     bodies = list(_bodies(email))
@@ -43,7 +44,7 @@ def _content(email: Email) -> bytes:
     return multipart("mixed", [body, *map(file_part, attached)]) if attached else body
 
 
-def _bodies(email: Email) -> Iterator[bytes]:
+def _bodies(email: Email) -> Iterator[Part]:
     """The bodies, least expressive first, as RFC 2046 section 5.1.4 wants; AMP stands before HTML."""
     if email.text or not (email.html or email.calendar):
         yield text_part(email.text or "", "plain")

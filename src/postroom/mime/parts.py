@@ -11,29 +11,36 @@ from urllib.parse import quote
 from postroom.mime.headers import folded
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from postroom.messages import Attachment
+
+Part = list[bytes]
+"""A part, in the order of its bytes: small ones are whole, large ones come in pieces."""
 
 _LONGEST_LINE = 998
 _PLAIN_NAME = re.compile(r"[ -~]*")
 _WIDTH = 70
-_BASE64_LINE = 76
-_BASE64_PIECE = 57 * 4096
-"""Bytes, of which every line takes 57."""
+_ENCODED_LINE = 76
+_OCTETS_IN_BASE64_LINE = 57
+_PIECE = _OCTETS_IN_BASE64_LINE * 1024
+"""Bytes that are encoded with one call: no other thread gets to run during it, and 25 MB would take a tenth of a second.
+
+It also keeps ten megabytes from being there as text, as 180,000 lines and as their sum at one time.
+"""
 
 
-def text_part(text: str, subtype: str, parameters: str = "") -> bytes:
+def text_part(text: str, subtype: str, parameters: str = "") -> Part:
     """Return `text` as it is, or in whichever transfer encoding is shorter."""
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").encode()
-    if not lines.endswith(b"\n"):
-        lines += b"\n"
+    lines = _with_lf(text.encode()) or [b""]
+    if not lines[-1].endswith(b"\n"):
+        lines[-1] += b"\n"
     encoding, body = _encoded(lines)
     head = f'Content-Type: text/{subtype}; charset="utf-8"{parameters}\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n'
-    return head.encode() + body
+    return [head.encode(), *body]
 
 
-def file_part(attachment: Attachment) -> bytes:
+def file_part(attachment: Attachment) -> Part:
     """Return `attachment`, byte for byte.
 
     RFC 2046 section 5.2.1 forbids to encode a message: one that 7bit can carry goes as it is, but for its line
@@ -41,53 +48,109 @@ def file_part(attachment: Attachment) -> bytes:
     """
     content, media_type = attachment.content, attachment.content_type
     if not media_type.lower().startswith("message/"):
-        return _file_head(attachment, media_type, "base64") + _base64(content)
-    lines = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        return [_file_head(attachment, media_type, "base64"), *_base64(_pieces(content))]
+    lines = _with_lf(content)
     if _is_7bit(lines):
-        return _file_head(attachment, media_type, "7bit") + lines.replace(b"\n", b"\r\n") + b"\r\n"
-    return _file_head(attachment, "application/octet-stream", "base64") + _base64(content)
+        return [_file_head(attachment, media_type, "7bit"), *_with_crlf(lines), b"\r\n"]
+    return [_file_head(attachment, "application/octet-stream", "base64"), *_base64(_pieces(content))]
 
 
-def multipart(subtype: str, parts: Sequence[bytes], parameters: str = "") -> bytes:
+def multipart(subtype: str, parts: Sequence[Part], parameters: str = "") -> Part:
     """Return `parts` as one part; the same each time, so that a signature over it stays true."""
     # No quoted-printable or base64 line can begin so (RFC 2045 section 6.7). Nobody can write a text that holds it: the
     # text would have to hold a digest of itself.
     digest = blake2b(subtype.encode(), digest_size=16)
     for part in parts:
-        digest.update(b"%d:" % len(part))
-        digest.update(part)
+        digest.update(b"%d:" % sum(map(len, part)))
+        for piece in part:
+            digest.update(piece)
     boundary = f"=_{digest.hexdigest()}"
-    head = f'Content-Type: multipart/{subtype}; boundary="{boundary}"{parameters}\r\n\r\n'
     mark = b"--%b\r\n" % boundary.encode()
-    body = b"".join(b"%b%b\r\n" % (mark, part) for part in parts)
-    return b"%b%b--%b--\r\n" % (head.encode(), body, boundary.encode())
+    whole = [f'Content-Type: multipart/{subtype}; boundary="{boundary}"{parameters}\r\n\r\n'.encode()]
+    for part in parts:
+        whole += [mark, *part, b"\r\n"]
+    whole.append(b"--%b--\r\n" % boundary.encode())
+    return whole
 
 
-def _encoded(lines: bytes) -> tuple[str, bytes]:
+def _pieces(content: bytes) -> Iterator[bytes]:
+    """Cut `content` where no line end is cut."""
+    at = 0
+    while at < len(content):
+        end = at + _PIECE
+        if content[end - 1 : end + 1] == b"\r\n":
+            end += 1
+        yield content[at:end]
+        at = end
+
+
+def _with_lf(content: bytes) -> list[bytes]:
+    return [piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n") for piece in _pieces(content)]
+
+
+def _with_crlf(lines: Iterable[bytes]) -> Iterator[bytes]:
+    return (piece.replace(b"\n", b"\r\n") for piece in lines)
+
+
+def _encoded(lines: list[bytes]) -> tuple[str, Iterable[bytes]]:
     if _is_7bit(lines):
-        return "7bit", lines.replace(b"\n", b"\r\n")
-    quoted = b2a_qp(lines)
-    if len(quoted) * 3 <= len(lines) * 4:
-        return "quoted-printable", quoted.replace(b"\n", b"\r\n")
-    return "base64", _base64(lines.replace(b"\n", b"\r\n"))
+        return "7bit", _with_crlf(lines)
+    if quoted := _quoted_printable(lines):
+        return "quoted-printable", _with_crlf(quoted)
+    return "base64", _base64(_with_crlf(lines))
 
 
-def _is_7bit(lines: bytes) -> bool:
+def _is_7bit(lines: list[bytes]) -> bool:
     """Whether `lines` may go as they are: ASCII, no NUL, no line of more than 998 octets (RFC 2045 section 2.7)."""
-    if not lines.isascii() or b"\0" in lines:
+    if not all(piece.isascii() and b"\0" not in piece for piece in lines):
         return False
-    return len(lines) <= _LONGEST_LINE or max(map(len, lines.split(b"\n"))) <= _LONGEST_LINE
+    longest = begun = 0
+    for piece in lines:
+        if longest > _LONGEST_LINE:
+            return False
+        lengths = [len(line) for line in piece.split(b"\n")]
+        lengths[0] += begun
+        longest, begun = max(longest, *lengths), lengths[-1]
+    return longest <= _LONGEST_LINE
 
 
-def _base64(content: bytes) -> bytes:
-    # Piece by piece: in one go ten megabytes would be there as text, as 180,000 lines and as their sum at one time.
-    view = memoryview(content)
-    return b"".join([_base64_lines(view[at : at + _BASE64_PIECE]) for at in range(0, len(content), _BASE64_PIECE)])
+def _quoted_printable(lines: list[bytes]) -> list[bytes] | None:
+    """Return `lines` in quoted-printable; None when base64 is shorter."""
+    room = sum(map(len, lines)) * 4 // 3
+    found: list[bytes] = []
+    for piece in lines:
+        quoted = b2a_qp(piece)
+        found.append(quoted if piece.endswith(b"\n") else _with_soft_break(quoted))
+        room -= len(found[-1])
+        if room < 0:
+            return None
+    return found
 
 
-def _base64_lines(content: memoryview) -> bytes:
-    text = b2a_base64(content, newline=False)
-    return b"".join([text[at : at + _BASE64_LINE] + b"\r\n" for at in range(0, len(text), _BASE64_LINE)])
+def _with_soft_break(quoted: bytes) -> bytes:
+    """End a piece that ends within a line (RFC 2045 section 6.7): where 76 octets leave no room for it, before the last.
+
+    That one stands for itself then: what is quoted never takes the last place of a line.
+    """
+    if len(quoted) - (quoted.rfind(b"\n") + 1) >= _ENCODED_LINE:
+        quoted = quoted[:-1] + b"=\n" + quoted[-1:]
+    return quoted + b"=\n"
+
+
+def _base64(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Return lines of base64 that are full but for the last one, wherever the pieces are cut."""
+    rest = b""
+    for piece in pieces:
+        octets = rest + piece
+        whole = len(octets) - len(octets) % _OCTETS_IN_BASE64_LINE
+        yield _base64_lines(octets[:whole])
+        rest = octets[whole:]
+    yield _base64_lines(rest)
+
+
+def _base64_lines(octets: bytes) -> bytes:
+    text = b2a_base64(octets, newline=False)
+    return b"".join([text[at : at + _ENCODED_LINE] + b"\r\n" for at in range(0, len(text), _ENCODED_LINE)])
 
 
 def _file_head(attachment: Attachment, media_type: str, encoding: str) -> bytes:
