@@ -227,13 +227,15 @@ class Email(Message):
     def _check(self) -> None:
         if not self.recipients:  # worked out here, so that no send pays for it
             raise ValueError("needs at least one recipient in to, cc or bcc")
-        if self._size() > LARGEST_EMAIL:
+        if self.size > LARGEST_EMAIL:
             raise ValueError(f"is larger than {LARGEST_EMAIL:,} bytes; send a link to the large attachment instead")
         strangers = set(self.merge_data) - {a.email for a in (*self.to, *self.cc, *self.bcc)}
         if strangers:
             raise ValueError(f"merge_data names {min(strangers)!r}, which is not a recipient")
 
-    def _size(self) -> int:
+    @property
+    def size(self) -> int:
+        """Characters of all bodies and bytes of all attachments, before anything is encoded."""
         bodies = sum(len(body) for body in (self.text, self.html, self.amp, self.calendar) if body)
         return bodies + sum(len(attachment.content) for attachment in self.attachments)
 

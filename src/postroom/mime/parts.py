@@ -23,8 +23,8 @@ _PLAIN_NAME = re.compile(r"[ -~]*")
 _WIDTH = 70
 _ENCODED_LINE = 76
 _OCTETS_IN_BASE64_LINE = 57
-_PIECE = _OCTETS_IN_BASE64_LINE * 1024
-"""Bytes that are encoded with one call: no other thread gets to run during it, and 25 MB would take a tenth of a second.
+_PIECE = _OCTETS_IN_BASE64_LINE * 512
+"""Bytes that are encoded with one call, during which no other thread runs: 25 MB would take a tenth of a second.
 
 It also keeps ten megabytes from being there as text, as 180,000 lines and as their sum at one time.
 """
@@ -128,9 +128,9 @@ def _quoted_printable(lines: list[bytes]) -> list[bytes] | None:
 
 
 def _with_soft_break(quoted: bytes) -> bytes:
-    """End a piece that ends within a line (RFC 2045 section 6.7): where 76 octets leave no room for it, before the last.
+    """End a piece that ends within a line (RFC 2045 section 6.7).
 
-    That one stands for itself then: what is quoted never takes the last place of a line.
+    Where 76 octets leave no room for it, the last one goes to the next line; it is never one that is quoted.
     """
     if len(quoted) - (quoted.rfind(b"\n") + 1) >= _ENCODED_LINE:
         quoted = quoted[:-1] + b"=\n" + quoted[-1:]

@@ -114,9 +114,9 @@ class Outbox:
             return await (await self.insertion(messages, connection)).run_awaiting()
         return [_receipt(answer) for answer in await self.add(messages)]
 
-    async def get(self, message_id: str, *, tenant: str | None = None) -> MessageDetails:
-        """Return all that is known of one message."""
-        found = await self.store.find(message_id, tenant=tenant)
+    async def get(self, message_id: str, *, tenant: str | None = None, contents: bool = True) -> MessageDetails:
+        """Return all that is known of one message; its attachments and large texts only with `contents`."""
+        found = await self.store.find(message_id, tenant=tenant, contents=contents)
         if found is None:
             raise unknown_message(message_id)
         return found

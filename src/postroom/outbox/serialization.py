@@ -7,6 +7,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
@@ -32,6 +33,29 @@ _MOMENTS = ("send_at", "expires_at")
 _APART = frozenset({"options", "attachments", "id", "idempotency_key", "required"})
 """Kept beside the body: encrypted, by their hash, or in columns of their own."""
 
+LARGE = 262_144
+"""Size from which a message is written down and read back in a thread, so that nobody in the loop waits for it.
+
+A text of more characters is kept as attachments are: what writes and reads JSON takes all of it in one call, during
+which no other thread runs either, and a search would look through it.
+"""
+
+PIECE = 262_144
+"""Bytes of an attachment, or characters of a large text, that are kept and read back as one.
+
+No call takes more, so that other threads run in between.
+"""
+
+_TEXTS = ("text", "html", "calendar", "amp")
+_CONTENTS = "contents"
+"""Where a body says in how many pieces its attachments and large texts are kept, if any of them is large.
+
+A version that does not know it sets the message aside for a person, since it knows no such field.
+"""
+
+_MOST_PIECES = 1000
+"""Of one content; a body that says more is damaged."""
+
 _AT_ONCE = 50
 """Messages written down before others in the loop may go on."""
 
@@ -40,8 +64,8 @@ _AT_ONCE = 50
 class SerializedMessage:
     """A message as it is written down. All of this is worked out before a transaction begins.
 
-    `files` are the contents of attachments with their SHA-256; `fingerprint` tells messages with one idempotency key
-    apart.
+    `files` are the contents of attachments and large texts, in pieces with their SHA-256; `fingerprint` tells messages
+    with one idempotency key apart.
     """
 
     new: NewMessage
@@ -52,6 +76,21 @@ class SerializedMessage:
     fingerprint: bytes | None
 
 
+async def serialize_all(
+    messages: Sequence[NewMessage], cipher: CredentialCipher, salt: bytes
+) -> list[SerializedMessage]:
+    """Return messages to be accepted, as `serialize` does, without keeping others in the loop waiting."""
+    serialized: list[SerializedMessage] = []
+    for new in messages:
+        if len(serialized) % _AT_ONCE == _AT_ONCE - 1:
+            await asyncio.sleep(0)
+        if _is_large(new.message):
+            serialized.append(await asyncio.to_thread(serialize, new, cipher, salt))
+        else:
+            serialized.append(serialize(new, cipher, salt))
+    return serialized
+
+
 def serialize(new: NewMessage, cipher: CredentialCipher, salt: bytes) -> SerializedMessage:
     """Return a message to be accepted, its credentials encrypted; `salt` is the outbox's own, for fingerprints.
 
@@ -60,8 +99,7 @@ def serialize(new: NewMessage, cipher: CredentialCipher, salt: bytes) -> Seriali
     message = new.message
     assert message.id
     body = dump_message(message)
-    attachments = message.attachments if isinstance(message, Email) else ()
-    files = [(hashlib.sha256(a.content).digest(), a.content) for a in attachments]
+    files = [(hashlib.sha256(content).digest(), content) for content in contents_of(message)]
     options = {name: secret.get_secret_value() for name, secret in message.options.items()} if message.options else None
     return SerializedMessage(
         new=new,
@@ -69,20 +107,23 @@ def serialize(new: NewMessage, cipher: CredentialCipher, salt: bytes) -> Seriali
         credentials=cipher.encrypt(options, message.id) if options else None,
         files=files,
         size=len(body) + sum(len(content) for _, content in files),
-        fingerprint=_fingerprint(new, body, files, options, salt) if message.idempotency_key else None,
+        fingerprint=_fingerprint(new, body, options, salt) if message.idempotency_key else None,
     )
 
 
-async def serialize_all(
-    messages: Sequence[NewMessage], cipher: CredentialCipher, salt: bytes
-) -> list[SerializedMessage]:
-    """Do so with many, and let others in the loop go on in between."""
-    serialized: list[SerializedMessage] = []
-    for message in messages:
-        if len(serialized) % _AT_ONCE == _AT_ONCE - 1:
-            await asyncio.sleep(0)
-        serialized.append(serialize(message, cipher, salt))
-    return serialized
+def contents_of(message: Message) -> list[bytes]:
+    """Return what is kept beside the body, by its number there: pieces of attachments first, and then of texts."""
+    if not isinstance(message, Email):
+        return []
+    contents = [attachment.content for attachment in message.attachments]
+    pieces = [content[at : at + PIECE] for content in contents for at in _cuts(content)]
+    texts = [message.__dict__[name] for name in _large_texts(message)]
+    return pieces + [text[at : at + PIECE].encode() for text in texts for at in _cuts(text)]
+
+
+def has_contents(body: str) -> bool:
+    """Whether anything may be kept beside a stored body."""
+    return '"attachments":' in body or f'"{_CONTENTS}":' in body
 
 
 def dump_progress(progress: Progress) -> str | None:
@@ -119,7 +160,7 @@ def load_progress(text: str | None) -> Progress:
 
 
 def dump_message(message: Message) -> str:
-    """Return the message as JSON text: the fields that were given, without secrets and file contents."""
+    """Return the message as JSON text: the fields that were given, without secrets, file contents and large texts."""
     values, given = message.__dict__, message.__pydantic_fields_set__ - _APART
     fields = {name: value for name in given if (value := values[name]) is not None}
     if isinstance(message, Email):
@@ -130,6 +171,9 @@ def dump_message(message: Message) -> str:
             fields["from_"] = [fields["from_"].email, fields["from_"].name]
         if message.attachments:
             fields["attachments"] = [_described(attachment) for attachment in message.attachments]
+        if _is_large(message):
+            large = {name: len(_cuts(fields.pop(name))) for name in _large_texts(message)}
+            fields[_CONTENTS] = {"attachments": [len(_cuts(each.content)) for each in message.attachments], **large}
     for name in _MOMENTS:
         if name in fields:
             fields[name] = fields[name].isoformat()
@@ -139,7 +183,7 @@ def dump_message(message: Message) -> str:
 def load_message(
     channel: Channel, body: str, files: Callable[[int], bytes], options: Mapping[str, str], message_id: str
 ) -> Message:
-    """Return the message that `dump_message` wrote; `files` gives the content of the attachment with that number.
+    """Return the message that `dump_message` wrote; `files` gives the content with that number of `contents_of`.
 
     Raises OutboxError when the stored text is not what `dump_message` writes.
     """
@@ -157,12 +201,17 @@ def load_message(
     return _BLANK[kind].stamped(**fields)
 
 
+def left_out(_: int) -> bytes:
+    """Stand for contents where nobody asks for them."""
+    return b""
+
+
 def recipients_of(channel: Channel, body: str | bytes) -> tuple[str, ...]:
     """Return all that a stored message is for; none when its text cannot be read back."""
     if isinstance(body, bytes):
         return ()
     try:
-        return load_message(channel, body, lambda _: b"", {}, "").recipients
+        return load_message(channel, body, left_out, {}, "").recipients
     except (OutboxError, ValueError, TypeError, KeyError):
         return ()
 
@@ -178,14 +227,17 @@ def may_be_out(receipt: str | bytes | None) -> bool:
     return any(attempt.outcome is Outcome.UNKNOWN for attempt in attempts)
 
 
-def _fingerprint(
-    new: NewMessage, body: str, files: list[tuple[bytes, bytes]], options: dict[str, str] | None, salt: bytes
-) -> bytes:
+def _fingerprint(new: NewMessage, body: str, options: dict[str, str] | None, salt: bytes) -> bytes:
     """What tells one message from another under the same key; the id and the Message-ID we gave it are left out."""
     fields = json.loads(body)
+    files: list[str] = []
+    if isinstance(message := new.message, Email):
+        files = [hashlib.sha256(attachment.content).hexdigest() for attachment in message.attachments]
+        if fields.pop(_CONTENTS, None):
+            fields |= {name: {"sha256": _digest(message.__dict__[name])} for name in _large_texts(message)}
     if not _named_by_caller(new):
         fields.pop("message_id", None)
-    plain = [new.message.channel_name, new.message.required, fields, options, [digest.hex() for digest, _ in files]]
+    plain = [new.message.channel_name, new.message.required, fields, options, files]
     return hashlib.blake2b(json.dumps(plain, sort_keys=True).encode(), key=salt, digest_size=32).digest()
 
 
@@ -205,15 +257,50 @@ def _described(attachment: Attachment) -> dict[str, Any]:
 
 
 def _restored(channel: Channel, fields: dict[str, Any], files: Callable[[int], bytes]) -> dict[str, Any]:
+    contents = _contents(fields, files) if "attachments" in fields or _CONTENTS in fields else {}
     if not fields.keys() <= _FIELDS[channel]:
         raise KeyError("an unknown field")
     restored_by = _RESTORED[channel]
     for name in fields.keys() & restored_by.keys():
         fields[name] = restored_by[name](fields[name])
-    if "attachments" in fields:
-        described = enumerate(fields["attachments"])
-        fields["attachments"] = tuple(_attachment(files(number), **said) for number, said in described)
-    return fields
+    return fields | contents if contents else fields
+
+
+def _contents(fields: dict[str, Any], files: Callable[[int], bytes]) -> dict[str, Any]:
+    """Return attachments and large texts, and take what stands for them out of the fields."""
+    described: list[dict[str, Any]] = fields.pop("attachments", [])
+    pieces: dict[str, Any] = fields.pop(_CONTENTS, {"attachments": [1] * len(described)})
+    numbers = count()
+    found: dict[str, Any] = {}
+    if max([*pieces["attachments"], *(pieces.get(name, 0) for name in _TEXTS)], default=0) > _MOST_PIECES:
+        raise ValueError("too many pieces")
+    for said, how_many in zip(described, pieces.pop("attachments"), strict=True):
+        content = b"".join([files(next(numbers)) for _ in range(how_many)])
+        found["attachments"] = (*found.get("attachments", ()), Attachment.model_construct(content=content, **said))
+    for name in _TEXTS:
+        if name in pieces:
+            found[name] = "".join([files(next(numbers)).decode() for _ in range(pieces[name])])
+    return found
+
+
+def _cuts(content: bytes | str) -> range:
+    """Where the pieces of a content begin; one that is empty has one."""
+    return range(0, max(len(content), 1), PIECE)
+
+
+def _digest(text: str) -> str:
+    digest = hashlib.sha256()
+    for at in _cuts(text):
+        digest.update(text[at : at + PIECE].encode())
+    return digest.hexdigest()
+
+
+def _is_large(message: Message) -> bool:
+    return isinstance(message, Email) and message.size > LARGE
+
+
+def _large_texts(email: Email) -> list[str]:
+    return [name for name in _TEXTS if len(email.__dict__[name] or "") > LARGE]
 
 
 def _addresses(pairs: list[list[str]]) -> tuple[Address, ...]:
@@ -224,10 +311,6 @@ def _address(pair: list[str]) -> Address:
     """An address that was checked before it was stored."""
     email, name = pair
     return _BLANK_ADDRESS.stamped(email=email, name=name)
-
-
-def _attachment(content: bytes, **described: Any) -> Attachment:
-    return Attachment.model_construct(content=content, **described)
 
 
 _NOTHING = Progress()

@@ -202,8 +202,8 @@ class UpkeepStorage(Protocol):
 class QueryStorage(Protocol):
     """Looks things up for people."""
 
-    async def find(self, id_: str, *, tenant: str | None = None) -> MessageDetails | None:
-        """Look one message up."""
+    async def find(self, id_: str, *, tenant: str | None = None, contents: bool = True) -> MessageDetails | None:
+        """Look one message up; without `contents` its attachments and large texts are left empty."""
 
     async def receipt(self, id_: str) -> tuple[Receipt, str] | None:
         """How a message stands and the queue it is in, without its text: for those who wait for it."""

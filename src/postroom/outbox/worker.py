@@ -189,7 +189,7 @@ class Worker:
 
         async def confirm_if_not() -> None:
             try:
-                known = await self._store.find(message.id)
+                known = await self._store.find(message.id, contents=False)
             except OutboxError as error:
                 raise Withdrawn(f"it is not known whether its provider has it: {error}") from error
             if known and self._executor.is_settled_by(message, known.events):

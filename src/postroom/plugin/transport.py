@@ -13,7 +13,7 @@ from postroom.plugin.settings import AccountSettings
 from postroom.receipts import Accepted, Channel, NotTaken
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
     from postroom.events import Event
@@ -30,6 +30,7 @@ SMS_FEATURES = frozenset({"media", "send_at", "provider_options", "whatsapp"})
 LARGEST_WEBHOOK = 1_048_576
 """Bytes of a webhook that nothing but its body proves; the largest known (SendGrid's) have 768 kB."""
 
+T = TypeVar("T")
 SettingsT = TypeVar("SettingsT", bound=AccountSettings)
 MessageT = TypeVar("MessageT", bound=Message)
 
@@ -181,6 +182,15 @@ class Transport(ABC, Generic[SettingsT, MessageT]):
     async def check(self) -> CheckReport:
         """Try credentials and reachability; sends nothing."""
         return CheckReport(ok=True, summary="configured; this provider has no check of its own")
+
+    async def encoded(self, encode: Callable[[], T], *emails: Email) -> T:
+        """Return what `encode` makes of e-mails before they are handed over: of large ones in a thread.
+
+        It is not called for two large ones at a time, whatever their accounts; what it raises is let through.
+        """
+        from postroom.plugin.encoding import Encoder  # noqa: PLC0415 - asyncio, only where something is sent
+
+        return await self.resources.shared(Encoder).run(encode, sum(email.size for email in emails))
 
 
 class EmailTransport(Transport[SettingsT, Email]):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from postroom.addresses import Address
 from postroom.errors import OutboxError
 from postroom.messages import Attachment, Email, Message, Sms
-from postroom.outbox.serialization import dump_message, load_message
+from postroom.outbox.serialization import LARGE, PIECE, contents_of, dump_message, left_out, load_message
 
 lines = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=30)
 texts = st.none() | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=60)
@@ -68,9 +68,9 @@ texting = st.builds(
 
 
 def there_and_back(message: Email | Sms) -> Message:
-    files = message.attachments if isinstance(message, Email) else ()
+    files = contents_of(message)
     options = {name: secret.get_secret_value() for name, secret in message.options.items()}
-    return load_message(message.channel_name, dump_message(message), lambda n: files[n].content, options, "m1")
+    return load_message(message.channel_name, dump_message(message), files.__getitem__, options, "m1")
 
 
 @given(emails | texting)
@@ -105,6 +105,47 @@ def test_a_damaged_text_is_reported_as_such(text: str) -> None:
 def test_what_was_never_written_is_not_read(text: str) -> None:
     with pytest.raises(OutboxError, match="m1 cannot be read back"):
         load_message(Email.channel_name, text, lambda _: b"", {}, "m1")
+
+
+LENGTHS = [0, 1, LARGE - 1, LARGE, LARGE + 1, LARGE + PIECE, 3 * PIECE - 1, 3 * PIECE, 3 * PIECE + 1]
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("letter", ["x", "Ж", "😀"])
+def test_texts_and_files_of_every_length_read_back_as_they_were_written(letter: str, length: int) -> None:
+    text = letter * length
+    files = [Attachment(filename=f"{n}.bin", content=b"\0" * (length + n)) for n in range(2)]
+    for fields in (
+        {"text": text},
+        {"html": text, "amp": text[1:], "calendar": "x"},
+        {"text": text, "attachments": files},
+    ):
+        message = Email(to="ann@example.org", subject="x", **fields)
+        assert there_and_back(message) == message.stamped(id="m1")
+
+
+def test_no_large_text_is_in_the_body_and_no_piece_of_a_content_is_large() -> None:
+    content = Attachment(filename="x", content=b"x" * 5 * PIECE)
+    message = Email(to="ann@example.org", text="Ж" * 5 * PIECE, html="short", attachments=[content])
+    assert len(dump_message(message)) < 1000
+    pieces = contents_of(message)
+    assert max(map(len, pieces)) <= 2 * PIECE
+    assert sum(map(len, pieces)) == 15 * PIECE
+
+
+def test_where_contents_are_left_out_all_else_is_there() -> None:
+    message = Email(to="ann@example.org", subject="plans", text="x" * 5 * PIECE)
+    back = load_message(message.channel_name, dump_message(message), left_out, {}, "m1")
+    assert isinstance(back, Email)
+    assert (back.subject, back.recipients, back.text) == ("plans", ("ann@example.org",), "")
+
+
+@pytest.mark.parametrize("contents", ['{"attachments": [1]}', '{"attachments": [], "text": 1e9}', "[]", "{}", "7"])
+def test_contents_that_cannot_be_are_damage(contents: str) -> None:
+    with pytest.raises(OutboxError, match="m1 cannot be read back"):
+        load_message(
+            Email.channel_name, f'{{"to": [["ann@example.org", ""]], "contents": {contents}}}', left_out, {}, "m1"
+        )
 
 
 def _given(message: Message) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING
 
 from postroom.errors import DeliveryError, MessageError, UnexpectedResponse
@@ -53,8 +54,8 @@ class SendGridEmail(HttpEmailTransport[SendGridSettings]):
             raise MessageError(f"{self.account}: SendGrid {'; it '.join(found)}; nothing was sent")
 
     async def send(self, email: Email, /) -> Accepted:
-        (call,) = calls_for([email], sandbox=self.settings.sandbox)
-        reply = await self._post(call)
+        call, body = await self.encoded(partial(_one_call, email, sandbox=self.settings.sandbox), email)
+        reply = await self._post(body)
         accepted = self._accepted(reply, sandbox=call.sandbox)
         if accepted is None:
             raise refusal(self, reply, read_faults(reply), email)
@@ -63,7 +64,8 @@ class SendGridEmail(HttpEmailTransport[SendGridSettings]):
     async def send_many(self, batch: Sequence[Email], /) -> list[Answer]:
         """Hand over a batch in as few calls as it allows, up to `settings.concurrency` of them at once."""
         answers: dict[int, Answer] = {}
-        await self._settle_all(calls_for(batch, sandbox=self.settings.sandbox), answers)
+        calls = await self.encoded(partial(calls_for, batch, sandbox=self.settings.sandbox), *batch)
+        await self._settle_all(calls, answers)
         return [answers[index] for index in range(len(batch))]
 
     def check_webhook_head(self, head: WebhookRequest, /) -> bool:
@@ -103,7 +105,7 @@ class SendGridEmail(HttpEmailTransport[SendGridSettings]):
         """
         try:
             async with self._slots:
-                reply = await self._post(call)
+                reply = await self._post(call.body())
             accepted = self._accepted(reply, sandbox=call.sandbox)
         except DeliveryError as error:
             answers.update((member.place, error) for member in call.members)
@@ -116,10 +118,8 @@ class SendGridEmail(HttpEmailTransport[SendGridSettings]):
             answers[member.place] = refusal(self, reply, faults, member.email)
         await self._settle_all(again, answers, refusals + 1)
 
-    async def _post(self, call: Call) -> HttpReply:
-        return await self.request(
-            "POST", self._url, headers=self._headers, body=call.body(), content_type="application/json"
-        )
+    async def _post(self, body: bytes) -> HttpReply:
+        return await self.request("POST", self._url, headers=self._headers, body=body, content_type="application/json")
 
     def _accepted(self, reply: HttpReply, *, sandbox: bool) -> Accepted | None:
         """The answer when it is a yes, None when it is a refusal; a 200 is a yes in the sandbox alone."""
@@ -129,3 +129,8 @@ class SendGridEmail(HttpEmailTransport[SendGridSettings]):
         if reply.status < 300:
             raise self.failure(reply, kind=UnexpectedResponse, detail="a yes without SendGrid's 202")
         return None
+
+
+def _one_call(email: Email, *, sandbox: bool) -> tuple[Call, bytes]:
+    (call,) = calls_for([email], sandbox=sandbox)
+    return call, call.body()

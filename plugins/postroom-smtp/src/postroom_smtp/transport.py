@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from postroom.plugin import EMAIL_FEATURES, Capabilities, CheckReport, EmailTransport
@@ -27,9 +28,6 @@ NOT_IN_SMTP = frozenset({"template", "merge_data", "send_at", "tags", "metadata"
 
 PREFETCH = 8
 """Messages a worker keeps ready for each connection, the one on the wire included."""
-
-LARGE = 262_144
-"""Octets of bodies and attachments from which the message is encoded in a thread, so that others go on meanwhile."""
 
 
 class SmtpEmail(EmailTransport[SmtpSettings]):
@@ -108,10 +106,7 @@ class SmtpEmail(EmailTransport[SmtpSettings]):
         dsn = read_dsn(self.account, email.provider_options) if email.provider_options else None
         paths = self.settings.return_paths
         return_path = paths.path_for(email.id) if paths else None
-        if _octets(email) < LARGE:
-            return prepare(email, dsn, return_path, write=self.write)
-        async with self.resources.shared(LargeWrites):
-            return await asyncio.to_thread(prepare, email, dsn, return_path, write=self.write)
+        return await self.encoded(partial(prepare, email, dsn, return_path, write=self.write), email)
 
     async def _ready_connector(self) -> Connector:
         if self._connector is None:
@@ -124,20 +119,11 @@ class SmtpEmail(EmailTransport[SmtpSettings]):
         return self._connector
 
 
-class LargeWrites(asyncio.Lock):
-    """Held while a large message is written: one at a time of all accounts, since that takes several times its size."""
-
-
 def _trusting_context() -> ssl.SSLContext:
     """RFC 9525 section 6.3: a name counts only where the certificate lists it, not as its subject's common name."""
     context = ssl.create_default_context()
     context.hostname_checks_common_name = False
     return context
-
-
-def _octets(email: Email) -> int:
-    bodies = sum(len(body) for body in (email.text, email.html, email.amp, email.calendar) if body)
-    return bodies + sum(len(attachment.content) for attachment in email.attachments)
 
 
 def _report(server: str, connection: Connection) -> CheckReport:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from postroom.events import Event
     from postroom.gateway.access.authentication import Authenticator
+    from postroom.gateway.access.keys import ApiKey
     from postroom.gateway.http.body import BodyReader
     from postroom.outbox.outbox import Outbox
     from postroom.outbox.views import MessageDetails, MessageSummary
@@ -123,8 +124,7 @@ class MessagesApi:
     async def show(self, request: Request) -> Response:
         """Show everything known of one message but its contents."""
         key = await self._authenticator.authenticate(request)
-        shown = await _or_not_found(self._outbox.get(request.path_params["id"], tenant=key.id))
-        return JsonResponse(200, message_json(shown))
+        return JsonResponse(200, message_json(await self._found(request.path_params["id"], key)))
 
     async def cancel(self, request: Request) -> Response:
         """Stop a message that still waits."""
@@ -146,14 +146,22 @@ class MessagesApi:
     async def _changed(self, request: Request, change: Callable[..., Awaitable[Receipt]]) -> Response:
         key = await self._authenticator.authenticate(request)
         message_id = request.path_params["id"]
-        await _or_not_found(self._outbox.get(message_id, tenant=key.id))
+        await self._found(message_id, key)
         try:
             await change(message_id, tenant=key.id)
         except StateConflict as error:
             raise ApiError(409, error.code, str(error)) from None
         except OutboxError as error:
             raise from_postroom_error(error) from None
-        return JsonResponse(200, message_json(await self._outbox.get(message_id, tenant=key.id)))
+        return JsonResponse(200, message_json(await self._found(message_id, key)))
+
+    async def _found(self, message_id: str, key: ApiKey) -> MessageDetails:
+        try:
+            return await self._outbox.get(message_id, tenant=key.id, contents=False)
+        except MessageNotFound:
+            raise ApiError(404, "not_found", "There is no such message, or it is another key's.") from None
+        except OutboxError as error:
+            raise from_postroom_error(error) from None
 
 
 def query_parameters(request: Request) -> dict[str, str]:
@@ -180,15 +188,6 @@ def message_json(shown: MessageDetails) -> dict[str, Any]:
         "expires_at": _timestamp(shown.expires_at),
         "settled_at": _timestamp(shown.settled_at),
     }
-
-
-async def _or_not_found(asked: Awaitable[MessageDetails]) -> MessageDetails:
-    try:
-        return await asked
-    except MessageNotFound:
-        raise ApiError(404, "not_found", "There is no such message, or it is another key's.") from None
-    except OutboxError as error:
-        raise from_postroom_error(error) from None
 
 
 def validated(model: type[M], values: dict[str, Any]) -> M:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from postroom.errors import OutboxError, PostroomError
@@ -9,7 +10,7 @@ from postroom.outbox import gcra
 from postroom.outbox.postgres.query import files_of
 from postroom.outbox.postgres.schema import WAITING_SQL
 from postroom.outbox.records import NEVER, NOW, ClaimedMessage, UnreadableMessage
-from postroom.outbox.serialization import load_message, load_progress, may_be_out
+from postroom.outbox.serialization import LARGE, has_contents, load_message, load_progress, may_be_out
 from postroom.outbox.views import moment
 from postroom.receipts import Channel, Receipt, Status
 
@@ -131,9 +132,13 @@ async def claimed_of(
     connection: Connection, rows: Sequence[Record], cipher: CredentialCipher
 ) -> tuple[ClaimedMessage | UnreadableMessage, ...]:
     """Read claimed rows back."""
-    with_files = [row["seq"] for row in rows if row["body"] and '"attachments":' in row["body"]]
+    with_files = [row["seq"] for row in rows if row["body"] and has_contents(row["body"])]
     files = await files_of(connection, with_files) if with_files else {}
-    return tuple(_claimed(row, files.get(row["seq"], {}), cipher) for row in rows)
+
+    def claimed() -> tuple[ClaimedMessage | UnreadableMessage, ...]:
+        return tuple(_claimed(row, files.get(row["seq"], {}), cipher) for row in rows)
+
+    return await asyncio.to_thread(claimed) if sum(row["size"] for row in rows) > LARGE else claimed()
 
 
 def _claimed(row: Record, files: Mapping[int, bytes], cipher: CredentialCipher) -> ClaimedMessage | UnreadableMessage:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 from typing import TYPE_CHECKING
@@ -12,12 +13,12 @@ from postroom.errors import PostroomError, SearchTooBroad
 from postroom.outbox.postgres import reports
 from postroom.outbox.postgres.schema import WAITING_SQL
 from postroom.outbox.records import NEVER, AccountHealth, Ownership, account_of, channel_of, queue_of
-from postroom.outbox.serialization import load_message
+from postroom.outbox.serialization import LARGE, left_out, load_message
 from postroom.outbox.views import MessageRow, OutboxStats, QueueBacklog, details_of, moment, summary_of
 from postroom.receipts import Channel, Receipt, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from asyncpg import Connection, Record
 
@@ -46,20 +47,27 @@ def receipt_of(id_: str, channel: str, status: str, receipt: str | None, queue: 
     return Receipt.model_construct(id=id_, channel=Channel(channel), status=Status(status), account=account_of(queue))
 
 
-async def find(connection: Connection, id_: str, tenant: str | None) -> MessageDetails | None:
+async def find(connection: Connection, id_: str, tenant: str | None, *, contents: bool) -> MessageDetails | None:
     """Return all that is known of one message; None when there is none, or it is another tenant's."""
     found = await connection.fetchrow(_FOUND, id_, tenant)
     if found is None:
         return None
-    files = await files_of(connection, [found["seq"]])
-    row = _row(found, files.get(found["seq"], {}).__getitem__)
+    files = await files_of(connection, [found["seq"]]) if contents else {}
+    row = _row(found, files.get(found["seq"], {}).__getitem__ if contents else left_out)
     return details_of(row, await reports.of_one(connection, found["seq"]))
 
 
 async def files_of(connection: Connection, seqs: list[int]) -> dict[int, dict[int, bytes]]:
     """The attachments of messages, by message and by number, without those that are not what was stored."""
+    rows = await connection.fetch(_FILES, seqs)
+    if sum(len(content) for *_, content in rows) > LARGE:
+        return await asyncio.to_thread(_intact, rows)
+    return _intact(rows)
+
+
+def _intact(rows: Iterable[Record]) -> dict[int, dict[int, bytes]]:
     found: dict[int, dict[int, bytes]] = {}
-    for seq, number, hash_, content in await connection.fetch(_FILES, seqs):
+    for seq, number, hash_, content in rows:
         if hashlib.sha256(content).digest() == hash_:
             found.setdefault(seq, {})[number] = content
     return found
@@ -95,7 +103,7 @@ async def listed(connection: Connection, where: MessageFilter) -> list[MessageSu
             most["seq"] if most else None,
         )
         for row in rows:
-            line = summary_of(_row(row, lambda _: b""))
+            line = summary_of(_row(row, left_out))
             if where.to is None or any(where.to in address for address in line.to):
                 found.append(line)
             if len(found) == where.limit:

@@ -304,9 +304,9 @@ class PostgresStore:
         """See `UpkeepStorage.forget_orphans`."""
         return await self.write(lambda c: reports.forget_orphans(c, before, limit))
 
-    async def find(self, id_: str, *, tenant: str | None = None) -> MessageDetails | None:
+    async def find(self, id_: str, *, tenant: str | None = None, contents: bool = True) -> MessageDetails | None:
         """See `QueryStorage.find`."""
-        return await self.read(lambda c: query.find(c, id_, tenant))
+        return await self.read(lambda c: query.find(c, id_, tenant, contents=contents))
 
     async def receipt(self, id_: str) -> tuple[Receipt, str] | None:
         """See `QueryStorage.receipt`."""

@@ -13,7 +13,7 @@ from pydantic_core import from_json
 from postroom.errors import OutboxError, PostroomError
 from postroom.outbox import gcra
 from postroom.outbox.records import NEVER, NOW, ClaimedMessage, UnreadableMessage
-from postroom.outbox.serialization import load_message, load_progress, may_be_out
+from postroom.outbox.serialization import LARGE, has_contents, load_message, load_progress, may_be_out
 from postroom.outbox.sqlite import damage
 from postroom.outbox.sqlite.schema import WAITING_SQL, quoted
 from postroom.outbox.states import Transition, allowed_from
@@ -106,6 +106,11 @@ def claim_of(row: Row) -> tuple[int, int]:
     return row[0], row[6]
 
 
+def take_long(rows: Sequence[Row]) -> bool:
+    """Whether it takes long to read claimed rows back."""
+    return sum(size for *_, size, _, _, _, _ in rows if isinstance(size, int)) > LARGE
+
+
 def claimed_of(
     connection: sqlite3.Connection, row: Row, cipher: CredentialCipher
 ) -> ClaimedMessage | UnreadableMessage:
@@ -117,7 +122,7 @@ def claimed_of(
         _check_types((id_, queue, route), _TEXT)
         _check_types((attempts, crashes, expires_at, begun_at, created_at, size), _NUMBERS)
         options, locked = cipher.opened(bytes.fromhex(encrypted) if encrypted else None, id_)
-        files = damage.intact_files(connection, seq) if '"attachments":' in body else {}
+        files = damage.intact_files(connection, seq) if has_contents(body) else {}
         message = ClaimedMessage(
             seq=seq,
             id=id_,

@@ -128,6 +128,19 @@ class Reader:
             self._connection = None
 
 
+class Readers:
+    """The readers of a process: searches, which may take seconds, and large messages keep nobody else waiting."""
+
+    def __init__(self, path: Path) -> None:
+        self.quick = Reader(path, "reads")
+        self.searching = Reader(path, "searches")
+        self.large = Reader(path, "large messages")
+
+    def close(self) -> None:
+        for reader in (self.quick, self.searching, self.large):
+            reader.close()
+
+
 class FileIdentity:
     """Whether the file at a path is still the one that was opened.
 

@@ -39,12 +39,6 @@ def insert(messages: Sequence[SerializedMessage], now: float) -> Steps[list[Enqu
     return answers
 
 
-def used_keys(connection: sqlite3.Connection, keys: Sequence[str], tenant: str) -> frozenset[str]:
-    """Those idempotency keys that stand for a message of the tenant."""
-    found = (connection.execute(_USED, (tenant, key)).fetchone() for key in keys)
-    return frozenset(row[0] for row in found if row)
-
-
 def _repeated(one: SerializedMessage) -> Steps[EnqueueResult | PostroomError | None]:
     if one.fingerprint is None:
         return None
@@ -72,7 +66,7 @@ def _stored(one: SerializedMessage, now: float) -> Steps[EnqueueResult | Postroo
     [[seq]] = inserted
     yield Statement("INSERT INTO main.bodies VALUES (?, ?, ?)", (seq, one.body, one.credentials))
     for number, (digest, content) in enumerate(one.files):
-        yield Statement(_KEEP_FILE, (digest, content))
+        yield Statement(KEEP_FILE, (digest, content))
         yield Statement("INSERT INTO main.message_files VALUES (?, ?, ?)", (seq, number, digest))
     if one.fingerprint is not None:
         key = (new.tenant, message.idempotency_key, seq, one.fingerprint, new.status)
@@ -80,7 +74,7 @@ def _stored(one: SerializedMessage, now: float) -> Steps[EnqueueResult | Postroo
     return accepted(new)
 
 
-_KEEP_FILE = (
+KEEP_FILE = (
     "INSERT INTO main.files VALUES (?, ?) ON CONFLICT (hash) DO UPDATE SET content = excluded.content "
     "WHERE typeof(content) != 'blob' OR length(content) != length(excluded.content)"
 )
@@ -90,7 +84,6 @@ _KNOWN_BY_KEY = (
     "CAST(m.status AS BLOB), CAST(m.receipt AS BLOB), CAST(m.queue AS BLOB) "
     "FROM main.idempotency_keys k JOIN main.messages m USING (seq) WHERE k.tenant = ? AND k.key = ?"
 )
-_USED = "SELECT k.key FROM idempotency_keys k JOIN messages USING (seq) WHERE k.tenant = ? AND k.key = ?"
 _INSERT = (
     "INSERT OR IGNORE INTO main.messages (id, tenant, channel, status, queue, route, priority, due_at, expires_at, "
     "single_round, size, created_at, progress) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "

@@ -121,5 +121,10 @@ A worker looks at once at messages in doubt, or about to be tried again, of whic
 There is a suppression for each reason, so that what lifts one does not lift another.
 """
 
-STEPS: tuple[str, ...] = (_TO_SECOND, _TO_THIRD, _TO_FOURTH)
+_TO_FIFTH = """
+CREATE TABLE early_files (hash BLOB PRIMARY KEY, since REAL NOT NULL) WITHOUT ROWID;
+"""
+"""Large contents are stored in pieces, before their messages are; earlier versions could not read them back."""
+
+STEPS: tuple[str, ...] = (_TO_SECOND, _TO_THIRD, _TO_FOURTH, _TO_FIFTH)
 """`STEPS[n]` leads from version n + 1 to the next."""

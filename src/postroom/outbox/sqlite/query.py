@@ -15,7 +15,7 @@ from pydantic_core import to_json
 
 from postroom.errors import PostroomError, SearchTooBroad
 from postroom.outbox.records import NEVER, AccountHealth, Ownership, account_of, channel_of, queue_of
-from postroom.outbox.serialization import load_message
+from postroom.outbox.serialization import left_out, load_message
 from postroom.outbox.sqlite import damage, reports
 from postroom.outbox.sqlite.schema import WAITING_SQL
 from postroom.outbox.transitions import was_planned_ahead
@@ -61,7 +61,13 @@ def receipt_of(id_: str, channel: str, status: str, receipt: str | bytes | None,
     )
 
 
-def find(connection: sqlite3.Connection, id_: str, tenant: str | None) -> MessageDetails | None:
+def used_keys(connection: sqlite3.Connection, keys: Sequence[str], tenant: str) -> frozenset[str]:
+    """Those idempotency keys that stand for a message of the tenant."""
+    found = (connection.execute(_USED, (tenant, key)).fetchone() for key in keys)
+    return frozenset(row[0] for row in found if row)
+
+
+def find(connection: sqlite3.Connection, id_: str, tenant: str | None, *, contents: bool) -> MessageDetails | None:
     """Return all that is known of one message; None when there is none, or it is another tenant's."""
     known = connection.execute(_KNOWN, {"id": id_, "tenant": tenant}).fetchone()
     if known is None:
@@ -69,7 +75,8 @@ def find(connection: sqlite3.Connection, id_: str, tenant: str | None) -> Messag
     [seq] = known
     with damage.tolerated(connection):
         found = _one(connection, seq)
-    return details_of(_row(found, damage.intact_files(connection, seq).__getitem__), reports.of_one(connection, seq))
+    files = damage.intact_files(connection, seq).__getitem__ if contents else left_out
+    return details_of(_row(found, files), reports.of_one(connection, seq))
 
 
 def _one(connection: sqlite3.Connection, seq: int) -> tuple[Any, ...]:
@@ -119,7 +126,7 @@ def _search(select: str, where: MessageFilter, *, all_: bool = False) -> tuple[s
 def _chosen(rows: Iterable[tuple[Any, ...]], where: MessageFilter) -> list[MessageSummary]:
     found: list[MessageSummary] = []
     for row in rows:
-        line = summary_of(_row(row, lambda _: b""))
+        line = summary_of(_row(row, left_out))
         if where.to is None or any(where.to in address for address in line.to):
             found.append(line)
         if len(found) == where.limit:
@@ -288,6 +295,7 @@ _ROWS = (
 )
 _WITHOUT_BODIES = _ROWS.replace("receipt, body", "receipt, NULL").replace(" LEFT JOIN bodies USING (seq)", "")
 _KNOWN = "SELECT seq FROM messages WHERE id = :id AND (:tenant IS NULL OR tenant = :tenant)"
+_USED = "SELECT k.key FROM idempotency_keys k JOIN messages USING (seq) WHERE k.tenant = ? AND k.key = ?"
 _UNDER_WAY_TO = (
     f"SELECT 1 FROM messages m INDEXED BY under_way JOIN bodies b USING (seq) WHERE m.queue IN (?, ?) "
     f"AND m.status = '{Status.SENDING}' AND m.seq != ? "

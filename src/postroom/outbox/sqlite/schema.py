@@ -66,6 +66,7 @@ CREATE TABLE message_files (
     PRIMARY KEY (seq, number)
 ) WITHOUT ROWID;
 CREATE INDEX message_files_by_hash ON message_files (hash);
+CREATE TABLE early_files (hash BLOB PRIMARY KEY, since REAL NOT NULL) WITHOUT ROWID;
 CREATE TABLE idempotency_keys (
     tenant TEXT NOT NULL,
     key TEXT NOT NULL,

@@ -14,13 +14,13 @@ from postroom.errors import OutboxError, PostroomError
 from postroom.outbox.encryption import CredentialCipher
 from postroom.outbox.records import ClaimedMessage, Exchange
 from postroom.outbox.serialization import serialize_all
-from postroom.outbox.sqlite import claim, damage, insert, path_of, query, reports, settle, space, suppressions, update
+from postroom.outbox.sqlite import claim, damage, early, path_of, query, reports, settle, space, suppressions, update
 from postroom.outbox.sqlite.begun import BegunMarks, marked_workers, path_of_worker, revoke
 from postroom.outbox.sqlite.callers import insertion
 from postroom.outbox.sqlite.changes import Changes
-from postroom.outbox.sqlite.database import BUSY_TIMEOUT, Reader, Writer, connect, create, explained, fetch, not_ready
+from postroom.outbox.sqlite.database import BUSY_TIMEOUT, Readers, Writer, connect, create, explained, not_ready
+from postroom.outbox.sqlite.insert import salt
 from postroom.outbox.sqlite.schema import prepare
-from postroom.outbox.statements import run
 from postroom.outbox.states import SETTLED
 
 if TYPE_CHECKING:
@@ -67,11 +67,10 @@ class SqliteStore:
     wait for another process that keeps the file locked.
     """
 
-    # Four connections, since SQLite gives each connection one transaction at a time. The writer's belongs to its
-    # thread, where transactions queue up and share an fsync. Two read, each on its own thread: searches, which may
-    # take seconds, and the rest, so that upkeep and health wait for nobody's search. The fourth stays on the loop's
-    # thread for looks that take microseconds, where a change of threads would cost more than the look. In WAL mode no
-    # reader waits for the writer, nor it for them.
+    # Five connections, since SQLite gives each connection one transaction at a time. The writer's belongs to its
+    # thread, where transactions queue up and share an fsync. Three read, each on its own thread (`Readers`). The fifth
+    # stays on the loop's thread for looks that take microseconds, where a change of threads would cost more than the
+    # look. In WAL mode no reader waits for the writer, nor it for them.
     # The lock around opening keeps two first callers from making two writers.
 
     def __init__(
@@ -83,8 +82,7 @@ class SqliteStore:
         self._busy_timeout = busy_timeout
         self._cipher = CredentialCipher(self.path.with_name(self.path.name + ".key"))
         self._opening = asyncio.Lock()
-        self._reader: Reader | None = None
-        self._searcher: Reader | None = None
+        self._readers: Readers | None = None
         self._quick_reader: sqlite3.Connection | None = None
         self._writer: Writer | None = None
         self._changes = Changes(self.path.with_name(self.path.name + "-wal"))
@@ -109,9 +107,9 @@ class SqliteStore:
             writer, self._writer = self._writer, None
             if writer is not None:
                 await asyncio.to_thread(writer.close)
-            for reader in filter(None, (self._reader, self._searcher)):
-                await asyncio.to_thread(reader.close)
-            self._reader = self._searcher = None
+            readers, self._readers = self._readers, None
+            if readers is not None:
+                await asyncio.to_thread(readers.close)
             if self._quick_reader is not None:
                 self._quick_reader.close()
                 self._quick_reader = None
@@ -139,18 +137,18 @@ class SqliteStore:
         if self._writer is None:
             await self.open()
         assert self._writer
-        assert self._reader
+        assert self._readers
         self._writer.check_file()
-        return await self._reader.run(query)
+        return await self._readers.quick.run(query)
 
     async def search(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """Run a query that may look at every message, in a thread that nothing else waits for."""
         if self._writer is None:
             await self.open()
         assert self._writer
-        assert self._searcher
+        assert self._readers
         self._writer.check_file()
-        return await self._searcher.run(query)
+        return await self._readers.searching.run(query)
 
     async def check(self) -> None:
         """Raise OutboxError when nothing can be stored, as far as is known without keeping a writer waiting."""
@@ -169,8 +167,8 @@ class SqliteStore:
         """See `MessageStorage.insert`."""
         if self._writer is None:
             await self.open()
-        serialized, now = await serialize_all(messages, self._cipher, self.secret), self.clock()
-        answers = await self.write(lambda c: run(insert.insert(serialized, now), partial(fetch, c)))
+        serialized = await serialize_all(messages, self._cipher, self.secret)
+        answers = await early.insert_all(self.write, serialized, self.clock())
         self._changes.wake()
         return answers
 
@@ -184,7 +182,7 @@ class SqliteStore:
 
     async def used_keys(self, keys: Sequence[str], *, tenant: str) -> frozenset[str]:
         """See `MessageStorage.used_keys`."""
-        return await self._look(lambda c: insert.used_keys(c, keys, tenant))
+        return await self._look(lambda c: query.used_keys(c, keys, tenant))
 
     async def transition(
         self, id_: str, transition: Transition, *, tenant: str | None = None, note: str = ""
@@ -395,6 +393,9 @@ class SqliteStore:
         seqs = await self.read(lambda c: query.settled_before(c, before, limit))
         if seqs:
             return await self._prune(seqs, before)
+        now = self.clock()
+        while hashes := await self.read(lambda c: early.stranded(c, now)):
+            await self.write(partial(early.remove, hashes=hashes))
         for _ in range(_STEPS_BACK):
             if not await self._give_back():
                 break
@@ -417,9 +418,9 @@ class SqliteStore:
             return 0
         return await self.write(lambda c: reports.forget_orphans(c, before, limit))
 
-    async def find(self, id_: str, *, tenant: str | None = None) -> MessageDetails | None:
+    async def find(self, id_: str, *, tenant: str | None = None, contents: bool = True) -> MessageDetails | None:
         """See `QueryStorage.find`."""
-        return await self.read(lambda c: query.find(c, id_, tenant))
+        return await self.read(lambda c: query.find(c, id_, tenant, contents=contents))
 
     async def receipt(self, id_: str) -> tuple[Receipt, str] | None:
         """See `QueryStorage.receipt`."""
@@ -453,7 +454,14 @@ class SqliteStore:
 
     async def _claimed(self, rows: Sequence[Row]) -> tuple[ClaimedMessage | UnreadableMessage, ...]:
         # Out of the writer's thread: to read messages back takes longer than to claim them, and others want to write.
-        return await self._look(lambda c: tuple(claim.claimed_of(c, row, self._cipher) for row in rows))
+        # Large ones are also read out of the loop's.
+        def claimed(connection: sqlite3.Connection) -> tuple[ClaimedMessage | UnreadableMessage, ...]:
+            return tuple(claim.claimed_of(connection, row, self._cipher) for row in rows)
+
+        if not claim.take_long(rows):
+            return await self._look(claimed)
+        assert self._readers
+        return await self._readers.large.run(claimed)
 
     async def _look(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """Run a query that takes microseconds, here and now."""
@@ -473,14 +481,14 @@ class SqliteStore:
         connection = connect(self.path, any_thread=True, busy_timeout=self._busy_timeout, writes=True)
         try:
             prepare(connection, self.path)
-            self.secret = insert.salt(connection)
+            self.secret = salt(connection)
         except sqlite3.Error as error:
             connection.close()
             raise not_ready(error, self.path) from error
         except BaseException:
             connection.close()
             raise
-        self._reader, self._searcher = Reader(self.path, "reads"), Reader(self.path, "searches")
+        self._readers = Readers(self.path)
         self._writer = Writer(connection, self.path, self._busy_timeout)
 
 

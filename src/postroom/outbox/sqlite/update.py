@@ -90,7 +90,7 @@ def prune(connection: sqlite3.Connection, seqs: Sequence[int], before: float) ->
     files = _files_of(connection, still)
     for table in ("bodies", "message_files", "idempotency_keys"):
         connection.executemany(f"DELETE FROM {table} WHERE seq = ?", [(seq,) for seq in still])
-    connection.executemany(_DROP_FILE, files)
+    connection.executemany(DROP_FILE, files)
     return len(still)
 
 
@@ -98,7 +98,7 @@ def purge(connection: sqlite3.Connection, seqs: Sequence[int]) -> int:
     """Remove settled messages with all that is known of them; returns how many went."""
     files = _files_of(connection, seqs)
     removed = sum(connection.execute(_PURGE, (seq,)).rowcount for seq in seqs)
-    connection.executemany(_DROP_FILE, files)
+    connection.executemany(DROP_FILE, files)
     return removed
 
 
@@ -126,4 +126,4 @@ _REPLAN = (
 )
 _STILL_SETTLED = "SELECT 1 FROM messages WHERE seq = ? AND settled_at <= ?"
 _PURGE = f"DELETE FROM messages WHERE seq = ? AND status IN {quoted(SETTLED)}"
-_DROP_FILE = "DELETE FROM files WHERE hash = ? AND NOT EXISTS (SELECT 1 FROM message_files f WHERE f.hash = files.hash)"
+DROP_FILE = "DELETE FROM files WHERE hash = ? AND NOT EXISTS (SELECT 1 FROM message_files f WHERE f.hash = files.hash)"

@@ -434,7 +434,7 @@ class MemoryStore:
             del reports[name]
         return len(old)
 
-    async def find(self, id_: str, *, tenant: str | None = None) -> MessageDetails | None:
+    async def find(self, id_: str, *, tenant: str | None = None, contents: bool = True) -> MessageDetails | None:
         row = self._by_id(id_, tenant)
         return details_of(row.row(), self._events(row.seq)) if row else None
 
