@@ -36,7 +36,7 @@ FLOORS: dict[str, list[str]] = {
     ],
     "postroom.plugin": [
         "demonstration cancellation confirmation exchange files redaction settings time_limit",
-        "token",
+        "token encoding",
         "resources",
         "transport",
         "http_session http",
@@ -84,7 +84,7 @@ FLOORS: dict[str, list[str]] = {
         "stored",
         "settle",
         "insert update",
-        "callers",
+        "callers early",
         "store",
     ],
     "postroom.gateway": ["metrics worker", "http", "parsing", "access", "api", "app", "serving"],
