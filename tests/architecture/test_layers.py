@@ -54,11 +54,11 @@ FLOORS: dict[str, list[str]] = {
     ],
     "postroom.outbox": [
         "private_files statements",
-        "insertion states records views retry_policy gcra encryption serialization account_health",
+        "insertion states records views retry_policy gcra encryption serialization account_health tables copy_mark",
         "transitions next_hop outcome_policy",
         "reports",
         "storage",
-        "suppression stop_words deadline",
+        "suppression stop_words deadline copying",
         "sqlite postgres",
         "in_flight executor lease",
         "maintenance",
@@ -73,6 +73,7 @@ FLOORS: dict[str, list[str]] = {
         "database settle",
         "callers space update",
         "store",
+        "copying",
     ],
     "postroom.outbox.sqlite": [
         "migrations damage database begun inotify",
@@ -86,6 +87,7 @@ FLOORS: dict[str, list[str]] = {
         "insert update",
         "callers early",
         "store",
+        "copying",
     ],
     "postroom.gateway": ["metrics worker", "http", "parsing", "access", "api", "app", "serving"],
     "postroom.gateway.http": ["errors requests", "responses json_body form_body", "body routing", "middleware"],
@@ -114,7 +116,7 @@ FLOORS: dict[str, list[str]] = {
     ],
     "postroom.cli.outbox": [
         "confirmation filters opening text",
-        "changes compact list purge resume show stats watch",
+        "changes compact copy list purge reopen resume show stats watch",
         "resolve",
         "app",
     ],

@@ -45,6 +45,9 @@ PARTS = {"README.md": 1, "docs/explanation/plugins.md": 2, "docs/how-to/extensio
 PARTS |= {"docs/plugins/writing-a-provider.md": 1, "docs/plugins/tutorial.md": 1}
 """How many TOML blocks of each page are part of something larger."""
 
+DATABASE = "postgresql://postroom@db.example.org/mail"
+"""What commands name as a database is one of the tests' own server."""
+
 WALKED = "walked by tests/packaging"
 """Marks commands that need the built wheels: test_new_provider.py runs each line of them, in order."""
 
@@ -140,6 +143,9 @@ def run_postroom(arguments: list[str], folder: Path) -> None:
         configuration.write_text(CONFIGURATIONS["memory"])
     if "recipients.csv" in arguments and not (folder / "recipients.csv").exists():
         (folder / "recipients.csv").write_text("to,subject,text\nann@example.org,Hello,Hi\n")
+    if "copy" in arguments:
+        run_postroom(["send", "email", "--to", "ann@example.org", "--text", "Hi", "--enqueue"], folder)
+        arguments = [fresh_schema() if argument == DATABASE else argument for argument in arguments]
     done = subprocess.run(
         [sys.executable, "-m", "postroom", *arguments], cwd=folder, capture_output=True, text=True, timeout=100
     )

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from postroom.delivery.routing import Router
     from postroom.outbox.outbox import Outbox
     from postroom.outbox.postgres.store import PostgresStore
-    from postroom.outbox.storage import Store
+    from postroom.outbox.storage import CopyStorage, Store
 
 # The rest is imported where it is used: a direct send asks here whether there is an outbox, and only those who use
 # one pay for it.
@@ -71,6 +71,20 @@ def open_outbox(
         accounts, router, settings, observers=observers, screen=suppressions.match, clock=clock or kept.clock, rng=rng
     )
     return Outbox(kept, executor, suppressions)
+
+
+def open_copy_storage(settings: OutboxSettings) -> CopyStorage:
+    """Return what reads and writes the rows of an outbox as they are, for a copy of all of it."""
+    store = open_store(settings)
+    if is_postgres(store):
+        from postroom.outbox.postgres.copying import PostgresCopyStorage  # noqa: PLC0415
+
+        return PostgresCopyStorage(store)
+    from postroom.outbox.sqlite.copying import SqliteCopyStorage  # noqa: PLC0415
+    from postroom.outbox.sqlite.store import SqliteStore  # noqa: PLC0415
+
+    assert isinstance(store, SqliteStore)
+    return SqliteCopyStorage(store)
 
 
 def is_postgres(store: Store) -> TypeGuard[PostgresStore]:

@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from typing import Any
 
     from postroom.errors import PostroomError
     from postroom.events import Event
+    from postroom.outbox.copy_mark import CopyMark
+    from postroom.outbox.encryption import CredentialCipher
     from postroom.outbox.insertion import Insertion
     from postroom.outbox.records import (
         AccountHealth,
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
         UnreadableMessage,
     )
     from postroom.outbox.states import Transition
+    from postroom.outbox.tables import Row, Table
     from postroom.outbox.views import MessageDetails, MessageFilter, MessageSummary, OutboxStats
     from postroom.receipts import Channel, Receipt
 
@@ -247,3 +251,65 @@ class Store(MessageStorage, WorkStorage, WorkerStorage, UpkeepStorage, QueryStor
 
     async def close(self) -> None:
         """End once everything asked for is written."""
+
+
+class CopyStorage(Protocol):
+    """Reads and writes an outbox's rows as they are, for a copy of all of it to another place.
+
+    What changes anything is one transaction that first looks whether the mark is still `before`, and raises OutboxError
+    when it is not: two that copy at once do not mix, and one that was interrupted goes on where it was.
+    A place whose mark `is_fenced` refuses every write but those of a copy, whoever asks, with the mark's notice.
+    """
+
+    @property
+    def place(self) -> str:
+        """Where it is, in words without a password."""
+
+    @property
+    def cipher(self) -> CredentialCipher:
+        """Decrypts what messages bring with the key that a worker at this place would have."""
+
+    async def mark(self) -> CopyMark | None:
+        """The mark of this place; looking does not make the outbox."""
+
+    async def open(self) -> None:
+        """Make ready. Raises OutboxError when another process has this place open."""
+
+    async def close(self) -> None:
+        """End once everything asked for is written."""
+
+    async def salt(self) -> bytes:
+        """The outbox's own random bytes, which go with its messages."""
+
+    async def workers(self) -> Mapping[int, tuple[str, int]]:
+        """The workers that have not signed off: their names, and how many heartbeats each has shown."""
+
+    async def counts(self) -> Mapping[str, int]:
+        """How many rows each table has."""
+
+    async def numbers(self) -> Mapping[str, int]:
+        """The last number that was given in each table of `tables.NUMBERED`."""
+
+    async def credentials(self, limit: int) -> Sequence[tuple[str, bytes]]:
+        """Encrypted credentials of messages, with their ids."""
+
+    async def rows(self, table: Table, after: Sequence[Any], limit: int) -> Sequence[Row]:
+        """Read rows behind a key, in the order of their keys: up to `limit`, or fewer large ones; none at the end."""
+
+    async def fill(self, before: CopyMark | None, mark: CopyMark, salt: bytes) -> None:
+        """Put a mark on a place that is to be filled, after removing all that a fenced one holds.
+
+        Raises OutboxError for a place that is not fenced and holds anything.
+        """
+
+    async def add(self, before: CopyMark, mark: CopyMark, table: Table, rows: Sequence[Row]) -> None:
+        """Write rows, and how far the copy has come."""
+
+    async def complete(self, before: CopyMark, mark: CopyMark, numbers: Mapping[str, int]) -> None:
+        """Give numbers out from behind those, and let the place be worked."""
+
+    async def leave(self, before: CopyMark | None, mark: CopyMark, workers: Mapping[int, tuple[str, int]]) -> None:
+        """Fence the place that is left, unless a worker has come, or shown life, since `workers` were read."""
+
+    async def put_mark(self, before: CopyMark, mark: CopyMark) -> None:
+        """Put another mark, and fence the place or not, as it says."""

@@ -298,3 +298,64 @@ def test_an_outbox_that_is_no_database_is_reported_with_the_next_step(box: Comma
         assert done.code == 1
         assert "name another file in [outbox] url" in done.everything
         assert "Traceback" not in done.everything
+
+
+@on_a_file
+def test_an_outbox_moves_with_a_line_for_each_transaction_and_comes_back(box: CommandLine) -> None:
+    ids_before = [enqueue(box), enqueue(box, "+442079460958")]
+    there = fresh_schema()
+    done = box("outbox", "copy", "--to", there, "--at-once", "1")
+    assert done.code == 0, done.err
+    assert done.out.startswith("copied: ")
+    assert [line for line in done.out.splitlines() if line.startswith("messages\t")] == ["messages\t2"]
+    lines = done.err.splitlines()
+    assert lines[:4] == ["marks: 1 of 2", "marks: 2 of 2", "messages: 1 of 2", "messages: 2 of 2"]
+    refused = box("send", "email", "--to", "ann@example.org", "--text", "x", "--enqueue")
+    assert refused.code == 1
+    assert "this outbox was moved to postgresql://127.0.0.1:" in refused.err
+    again = box("outbox", "copy", "--to", there, "--json").json
+    assert (again["result"], again["rows"]) == ("was copied before", {})
+    back = box("outbox", "copy", "--from", there, "--to", "sqlite:///postroom.db", "--json").json
+    assert (back["result"], back["rows"]["messages"]) == ("copied", 2)
+    assert ids(box) == ids_before[::-1]
+
+
+@on_a_file
+def test_a_gateway_does_not_start_on_an_outbox_that_was_moved(box: CommandLine) -> None:
+    enqueue(box)
+    assert box("outbox", "copy", "--to", "sqlite:///other.db").code == 0
+    done = box("serve", "--port", "0")
+    assert done.code == 1
+    assert "this outbox was moved to" in done.err
+
+
+@on_a_file
+def test_what_cannot_be_copied_says_what_to_do(box: CommandLine) -> None:
+    nothing = box("outbox", "copy", "--to", "sqlite:///other.db")
+    assert (nothing.code, nothing.out) == (1, "")
+    assert "there is no outbox at postroom.db; name the one to copy with --from" in nothing.err
+    enqueue(box)
+    wrong = {
+        ("--to", "sqlite:///postroom.db"): "--to: names the place that is copied",
+        ("--to", "mysql://db/mail"): "--to: must look like sqlite:///postroom.db",
+        ("--to", "postgresql://me:secret@db/mail"): "--to: must hold no password",
+        ("--from", "what", "--to", "sqlite:///other.db"): "--from: must look like",
+    }
+    for arguments, said in wrong.items():
+        done = box("outbox", "copy", *arguments)
+        assert (done.code, done.out) == (2, "")
+        assert said in done.err
+    assert enqueue(box)
+
+
+@on_a_file
+def test_an_outbox_whose_other_place_is_lost_is_reopened_by_a_person(box: CommandLine) -> None:
+    message_id = enqueue(box)
+    assert "was not moved; there is nothing to reopen" in box("outbox", "reopen", "--yes").err
+    assert box("outbox", "copy", "--to", "sqlite:///other.db").code == 0
+    asked = box("outbox", "reopen")
+    assert asked.code == 2
+    assert "--yes: is needed to reopen without being asked: what was sent from" in asked.err
+    assert box("outbox", "cancel", message_id).code == 1
+    assert box("outbox", "reopen", "--yes", "--json").json["reopened"].endswith("postroom.db")
+    assert box("outbox", "cancel", message_id).code == 0

@@ -57,12 +57,14 @@ def is_loopback(host: str) -> bool:
 async def has_keys(config_file: Path | None, *, work: bool) -> bool:
     """Whether anybody holds a key that is good.
 
-    Raises ConfigError for what is wrong in the configuration; accounts are looked at where messages are sent.
+    Raises ConfigError for what is wrong in the configuration; accounts are looked at where messages are sent. Raises
+    OutboxError when nothing can be stored, as in an outbox that was moved.
     """
     config = load_config(config_file)
     if work:
         Postroom(config).validate()
     async with open_access_storage(config.outbox) as storage:
+        await storage.ping()
         return any(key.revoked_at is None for key in await storage.list_keys())
 
 

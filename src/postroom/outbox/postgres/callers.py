@@ -48,6 +48,7 @@ _ADVICE = {
     "25006": "this connection takes no writes; connect to the primary, in a transaction that is not read-only",
     "40001": "somebody else wrote since this transaction began: roll it back, and run all of it again",
     _DEADLOCK: "this transaction and another one wait for each other: roll it back, and run all of it again",
+    "P0001": "name the place that has the outbox now in [outbox] url, and connect to that",
     "53100": "make room on the database's disk",
 }
 _OTHERWISE = "look at the database and the connection, and run the transaction again"

@@ -28,6 +28,9 @@ MOST_CONNECTIONS = 8
 TIMEOUT = 30.0
 """Seconds for one statement, and to get a connection."""
 
+_LONGEST_NAME = 63
+"""Bytes of an application's name that the server keeps; what is longer it cuts."""
+
 _TRIES = 8
 """How often a transaction is made that collides with others."""
 
@@ -136,12 +139,16 @@ class Database:
     def explained(self, error: BaseException) -> OutboxError:
         """Return the error a person can act on."""
         said = str(error) or type(error).__name__
+        if isinstance(error, asyncpg.RaiseError):  # the outbox was copied, and the trigger says what to do
+            return OutboxError(f"{self.location.shown}: {said}")
         advice = next((advice for kind, advice in _ADVICE.items() if isinstance(error, kind)), _OTHERWISE)
         return OutboxError(f"{self.location.shown}: {said}; {advice}")
 
     @property
     def _settings(self) -> dict[str, str]:
-        return {"search_path": f'"{self.location.schema}"', "application_name": "postroom"}
+        # The schema says whose connection it is among several outboxes of one database: `copying` counts them.
+        name = f"postroom {self.location.schema}"
+        return {"search_path": f'"{self.location.schema}"', "application_name": name[:_LONGEST_NAME]}
 
 
 async def fetch(connection: Connection, statement: Statement) -> Rows:

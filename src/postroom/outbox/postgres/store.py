@@ -77,8 +77,9 @@ class PostgresStore:
         self._server_clock = ServerClock()
         self.clock = clock or self._server_clock
         self.secret = b""
-        self._database = Database(Location(settings.url))
-        self._cipher = SharedKeyCipher()
+        self.location = Location(settings.url)
+        self._database = Database(self.location)
+        self.cipher = SharedKeyCipher()
         self._opening = asyncio.Lock()
         self._is_open = False
         self._announcements = _Announcements(self._database)
@@ -109,7 +110,7 @@ class PostgresStore:
     async def insert(self, messages: Sequence[NewMessage]) -> Answers:
         """See `MessageStorage.insert`."""
         await self.open()
-        serialized = await serialize_all(messages, self._cipher, self.secret)
+        serialized = await serialize_all(messages, self.cipher, self.secret)
         answers = await self._insertions.add(serialized, size=sum(message.size for message in serialized))
         self._announcements.announce()
         return list(answers)
@@ -117,7 +118,7 @@ class PostgresStore:
     async def insertion(self, messages: Sequence[NewMessage], connection: object) -> Insertion[Answers]:
         """See `MessageStorage.insertion`."""
         await self.open()
-        serialized, now = await serialize_all(messages, self._cipher, self.secret), self.clock()
+        serialized, now = await serialize_all(messages, self.cipher, self.secret), self.clock()
         return insertion(connection, serialized, now, self._database.location, self.secret)
 
     async def used_keys(self, keys: Sequence[str], *, tenant: str) -> frozenset[str]:
@@ -346,7 +347,7 @@ class PostgresStore:
     async def _claimed(self, rows: Sequence[Record]) -> tuple[ClaimedMessage | UnreadableMessage, ...]:
         if not rows:
             return ()
-        return await self.read(lambda c: claim.claimed_of(c, rows, self._cipher))
+        return await self.read(lambda c: claim.claimed_of(c, rows, self.cipher))
 
     async def write(self, operation: Callable[[Connection], Awaitable[T]]) -> T:
         """Run `operation` in a transaction; see `Database.transact`."""

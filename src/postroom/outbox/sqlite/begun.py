@@ -103,6 +103,13 @@ class BegunMarks:
         with self._lock:
             self._remove()
 
+    def close(self) -> None:
+        """Leave the file as it is."""
+        with self._lock:
+            if self._file >= 0:
+                os.close(self._file)
+            self._file = -1
+
     def _add(self, claims: Collection[Claim]) -> bool:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -128,6 +135,14 @@ class BegunMarks:
         self._file = -1
         with suppress(OSError):
             self._path.unlink(missing_ok=True)
+
+
+def carry_over(path: Path, claims: Collection[Claim]) -> None:
+    """Write marks that a worker of another outbox left; where none can be kept, all it claimed counts as begun."""
+    marks = BegunMarks(path)
+    marks.claimed(claims)
+    marks.add(claims)
+    marks.close()
 
 
 def revoke(path: Path) -> set[Claim] | None:

@@ -9,7 +9,7 @@ import sqlite3
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -91,9 +91,9 @@ def create(path: Path) -> None:
 
 def fetch(connection: sqlite3.Connection, statement: Statement) -> list[tuple[Any, ...]]:
     """Run a statement; its rows are tuples, whatever the connection makes of them otherwise."""
-    cursor = connection.cursor()
-    cursor.row_factory = None
-    return cursor.execute(statement.sql, statement.values).fetchall()
+    with closing(connection.cursor()) as cursor:  # else one that failed keeps the file open as long as its error lives
+        cursor.row_factory = None
+        return cursor.execute(statement.sql, statement.values).fetchall()
 
 
 class Reader:
@@ -335,8 +335,10 @@ class Writer:
 
 def explained(error: sqlite3.Error, path: Path) -> PostroomError:
     """Return the error a person can act on."""
-    said = str(error)
-    if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
+    said, code = str(error), getattr(error, "sqlite_errorcode", None)
+    if code == sqlite3.SQLITE_CONSTRAINT_TRIGGER:  # the outbox was copied, and the trigger says what to do
+        return OutboxError(f"{path}: {said}")
+    if code == sqlite3.SQLITE_BUSY:
         return OutboxError(f"{path}: {said}; another process kept it locked; nothing was accepted, end it or try again")
     for part, advice in _ADVICE.items():
         if part in said:

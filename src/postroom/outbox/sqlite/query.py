@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic_core import to_json
 
 from postroom.errors import PostroomError, SearchTooBroad
+from postroom.outbox.copy_mark import CopyMark
 from postroom.outbox.records import NEVER, AccountHealth, Ownership, account_of, channel_of, queue_of
 from postroom.outbox.serialization import left_out, load_message
 from postroom.outbox.sqlite import damage, reports
@@ -44,6 +45,13 @@ def version(connection: sqlite3.Connection) -> int:
     """A number that is another one once another connection has written."""
     found: int = connection.execute("PRAGMA data_version").fetchone()[0]
     return found
+
+
+def notice(connection: sqlite3.Connection) -> str:
+    """Why nobody may write here, where the outbox was copied; else empty."""
+    found = connection.execute("SELECT value FROM meta WHERE name = 'copy'").fetchone()
+    mark = CopyMark.load(found[0]) if found else None
+    return mark.notice if mark and mark.is_fenced else ""
 
 
 def receipt_of(id_: str, channel: str, status: str, receipt: str | bytes | None, queue: str) -> Receipt:

@@ -80,7 +80,7 @@ class SqliteStore:
         self.clock = clock
         self.secret = b""
         self._busy_timeout = busy_timeout
-        self._cipher = CredentialCipher(self.path.with_name(self.path.name + ".key"))
+        self.cipher = CredentialCipher(self.path.with_name(self.path.name + ".key"))
         self._opening = asyncio.Lock()
         self._readers: Readers | None = None
         self._quick_reader: sqlite3.Connection | None = None
@@ -156,7 +156,8 @@ class SqliteStore:
             await self.open()
         assert self._writer
         self._writer.check_file()
-        await self._look(query.version)
+        if notice := await self._look(query.notice):
+            raise OutboxError(f"{self.path}: {notice}")
         if trouble := self._writer.trouble:
             if self._probe is None or self._probe.done():  # it may be over, and nobody writes that is not let in
                 self._probe = asyncio.create_task(self.write(query.version))
@@ -167,7 +168,7 @@ class SqliteStore:
         """See `MessageStorage.insert`."""
         if self._writer is None:
             await self.open()
-        serialized = await serialize_all(messages, self._cipher, self.secret)
+        serialized = await serialize_all(messages, self.cipher, self.secret)
         answers = await early.insert_all(self.write, serialized, self.clock())
         self._changes.wake()
         return answers
@@ -177,7 +178,7 @@ class SqliteStore:
         await self.open()
         assert self._writer
         self._writer.check_file()
-        serialized, now = await serialize_all(messages, self._cipher, self.secret), self.clock()
+        serialized, now = await serialize_all(messages, self.cipher, self.secret), self.clock()
         return insertion(connection, serialized, now, self.path, self.secret)
 
     async def used_keys(self, keys: Sequence[str], *, tenant: str) -> frozenset[str]:
@@ -456,7 +457,7 @@ class SqliteStore:
         # Out of the writer's thread: to read messages back takes longer than to claim them, and others want to write.
         # Large ones are also read out of the loop's.
         def claimed(connection: sqlite3.Connection) -> tuple[ClaimedMessage | UnreadableMessage, ...]:
-            return tuple(claim.claimed_of(connection, row, self._cipher) for row in rows)
+            return tuple(claim.claimed_of(connection, row, self.cipher) for row in rows)
 
         if not claim.take_long(rows):
             return await self._look(claimed)
