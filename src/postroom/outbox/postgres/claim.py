@@ -98,12 +98,10 @@ async def rescue(connection: Connection, dead: int, heartbeats: int, owner: int)
 
 
 async def begin(connection: Connection, worker: int, claims: Sequence[Claim]) -> set[int]:
-    """Mark messages as begun; returns the numbers of those that `worker` may hand over.
+    """Mark messages as begun, in a transaction of its own; returns the numbers of those that `worker` may hand over.
 
     The worker's row is locked against whoever takes over its messages, who sees these marks, or is seen here.
     """
-    if not await connection.fetchval(_IS_REGISTERED, worker):
-        return set()
     rows = await connection.fetch(_BEGIN, worker, [seq for seq, _ in claims], [attempts for _, attempts in claims])
     return {seq for (seq,) in rows}
 
@@ -226,7 +224,7 @@ _BY_URGENCY = " UNION ALL ".join(
     for kind, due in enumerate((f"due_at > {NOW} AND due_at <= $2", f"due_at = {NOW}"))
 )
 _CLAIM = f"""
-WITH limits AS (
+WITH limits AS MATERIALIZED (  -- else the planner counts once more for each row that it looks at
     SELECT l.queue, l.size, least(l.free, l.most_under_way - (
         SELECT count(*) FROM messages m WHERE m.queue = l.queue AND m.status = '{Status.SENDING}'
     )) AS most
@@ -279,10 +277,11 @@ LEFT JOIN bodies b USING (seq)
 WHERE m.status = '{Status.SENDING}' AND m.owner = $1 AND m.attempts = mine.attempts ORDER BY m.seq
 """
 _BEGIN = (
+    "WITH me AS MATERIALIZED (SELECT 1 FROM workers WHERE number = $1 FOR KEY SHARE) "
     "INSERT INTO begun SELECT m.seq, m.attempts FROM messages m "
     "JOIN unnest($2::bigint[], $3::integer[]) AS mine (seq, attempts) ON mine.seq = m.seq "
     f"WHERE m.attempts = mine.attempts AND m.owner = $1 AND m.status = '{Status.SENDING}' "
-    "ON CONFLICT (seq) DO UPDATE SET attempts = excluded.attempts RETURNING seq"
+    "AND EXISTS (SELECT 1 FROM me) ON CONFLICT (seq) DO UPDATE SET attempts = excluded.attempts RETURNING seq"
 )
 _SIGN_OFF = (
     "DELETE FROM workers WHERE number = $1 AND NOT EXISTS "

@@ -67,7 +67,7 @@ class Database:
             try:
                 self._pool = await asyncpg.create_pool(
                     self.location.dsn,
-                    min_size=1,
+                    min_size=0,  # else asyncpg logs a traceback of its own each time that it cannot keep one open
                     max_size=MOST_CONNECTIONS,
                     command_timeout=TIMEOUT,
                     timeout=TIMEOUT,
@@ -124,8 +124,11 @@ class Database:
                     raise self.explained(error) from error
         raise AssertionError
 
-    async def read(self, operation: Callable[[Connection], Awaitable[T]]) -> T:
-        """Run what only looks, again where the server had ended the connection; raises OutboxError."""
+    async def run(self, operation: Callable[[Connection], Awaitable[T]]) -> T:
+        """Run statements, each a transaction by itself, which change nothing more when they are made twice.
+
+        They are made again where the server had ended the connection. Raises OutboxError.
+        """
         assert self._pool is not None, "the database is not open"
         for left in reversed(range(_TRIES)):
             try:
@@ -138,6 +141,8 @@ class Database:
 
     def explained(self, error: BaseException) -> OutboxError:
         """Return the error a person can act on."""
+        if isinstance(error, asyncpg.InterfaceError) and isinstance(error.__context__, FAILURES):
+            error = error.__context__  # what went wrong before the transaction could not be ended
         said = str(error) or type(error).__name__
         if isinstance(error, asyncpg.RaiseError):  # the outbox was copied, and the trigger says what to do
             return OutboxError(f"{self.location.shown}: {said}")

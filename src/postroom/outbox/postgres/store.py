@@ -336,7 +336,7 @@ class PostgresStore:
         return await self.read(lambda c: suppressions.match(c, addressees))
 
     async def _begin(self, worker: int, claims: Sequence[Claim]) -> Sequence[bool]:
-        begun = await self.write(lambda c: claim.begin(c, worker, claims))
+        begun = await self._database.run(lambda c: claim.begin(c, worker, claims))
         return [seq in begun for seq, _ in claims]
 
     async def _insert(self, messages: Sequence[SerializedMessage]) -> Answers:
@@ -357,7 +357,7 @@ class PostgresStore:
     async def read(self, operation: Callable[[Connection], Awaitable[T]]) -> T:
         """Run what only looks, on a connection of the pool."""
         await self.open()
-        return await self._database.read(operation)
+        return await self._database.run(operation)
 
     async def list(self, where: MessageFilter) -> list[MessageSummary]:
         """See `QueryStorage.list`."""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+from collections.abc import Iterator
+from typing import Any
 
 import asyncpg
 import pytest
@@ -12,7 +15,7 @@ from engines.process import Clock, MakeOutbox, Process
 from tests.postgres_server import server
 
 from postroom import Email, OutboxError, SearchTooBroad, Status
-from postroom.outbox.postgres import query
+from postroom.outbox.postgres import claim, query
 from postroom.outbox.postgres import store as store_module
 from postroom.outbox.postgres.store import PostgresStore
 from postroom.outbox.records import ClaimedMessage, ClaimLimit, Settlement
@@ -58,6 +61,31 @@ async def test_no_message_is_claimed_by_two_and_the_limit_holds_over_all(make_ou
         got = await asyncio.gather(*(store.exchange(number, [], [], limits) for store, number in workers))
         claimed = [message.seq for exchange in got for message in exchange.claimed]
         assert len(claimed) == len({*claimed}) == 12
+
+
+async def test_what_is_under_way_is_counted_once_for_a_claim_however_many_messages_it_looks_at(
+    make_outbox: MakeOutbox,
+) -> None:
+    async with make_outbox() as post:
+        await post.outbox.add([email() for _ in range(60)])
+        worker = await post.store.register("w")
+        await post.store.exchange(worker, [], [], {QUEUE: ClaimLimit(30, 100)})
+        wanted = ([QUEUE], [20], [100], [10**9])
+        explained = await post.store.write(
+            lambda c: c.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {claim._CLAIM}", worker, post.clock(), *wanted)
+        )
+    times = [
+        node["Actual Loops"] for node in nodes(json.loads(explained)[0]["Plan"]) if node["Node Type"] == "Aggregate"
+    ]
+    assert times == [1]
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The steps of a plan that were taken."""
+    if plan["Actual Loops"]:
+        yield plan
+    for below in plan.get("Plans", ()):
+        yield from nodes(below)
 
 
 async def test_a_rate_holds_over_all(make_outbox: MakeOutbox) -> None:
@@ -171,6 +199,15 @@ async def test_what_was_claimed_in_a_commit_whose_answer_was_lost_is_neither_los
             assert all((await post.store.exchange(number, done, [], {})).kept)
             assert (await post.outbox.stats()).states == {Status.SENT: 3}
     await proxy.stop()
+
+
+async def test_the_error_for_a_connection_that_ends_in_a_transaction_tells_why_it_ended(
+    make_outbox: MakeOutbox,
+) -> None:
+    async with make_outbox() as post:
+        await post.outbox.stats()
+        with pytest.raises(OutboxError, match="terminating connection due to administrator command"):
+            await post.store.write(lambda c: c.execute("SELECT pg_terminate_backend(pg_backend_pid())"))
 
 
 async def test_what_was_rescued_in_a_commit_whose_answer_was_lost_is_rescued_all_the_same(
