@@ -19,6 +19,8 @@ STARTS_IN = 60.0
 class Process:
     """A Python module of `ordeal` running with arguments; what it prints is read as lines of JSON."""
 
+    log_name = ""
+
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
@@ -124,14 +126,15 @@ class Crew:
         assert await process.line() == "working", self.log("worker")
         return process
 
-    async def command(self, name: str, begins: str) -> Process:
+    async def command(self, name: str, *arguments: str, begins: str, **environment: Any) -> Process:
         """Run `postroom NAME` itself, and wait until it says how it `begins`."""
         process = Process(self.config.parent)
         self.members.append(process)
-        log = f"{name}-{len(self.members)}"
-        await process.run("postroom", name, "--config", self.config, log=log)
+        process.log_name = f"{name}-{len(self.members)}"
+        await process.run("postroom", name, *arguments, "--config", self.config, log=process.log_name, **environment)
         async with asyncio.timeout(60):
-            while begins not in self.log(log):
+            while begins not in self.log(process.log_name):
+                assert process.code is None, self.log(process.log_name)
                 await asyncio.sleep(0.02)
         return process
 

@@ -73,11 +73,14 @@ class Trial:
     done: Counter[str] = field(default_factory=Counter)
     broken: list[str] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
+    workers: list[Process] = field(default_factory=list)
 
     async def __aenter__(self) -> Self:
         self.first, self.second = (TroubledMail(), TroubledPhones()), (TroubledMail(), TroubledPhones())
         self.providers: tuple[Troubled, ...] = (*self.first, *self.second)
         self._stack = AsyncExitStack()
+        self._number = 0
+        self._began = time.monotonic()
         for provider in self.providers:
             await self._stack.enter_async_context(provider)
         self._usual_speed()
@@ -85,9 +88,6 @@ class Trial:
         self.outbox = self.folder / "outbox.db"
         self.crew = await self._stack.enter_async_context(Crew(self.config))
         self.room = await self._stack.enter_async_context(Postroom.from_config(self.config))
-        self.workers: list[Process] = []
-        self._number = 0
-        self._began = time.monotonic()
         return self
 
     async def __aexit__(self, *failure: object) -> None:
@@ -124,16 +124,18 @@ class Trial:
         open_ = {message.idempotency_key: message for message in (self._message() for _ in range(count))}
         while open_:
             for message, result in zip(list(open_.values()), await self._offered(list(open_.values())), strict=True):
-                if isinstance(result, Receipt):
+                if isinstance(result, str):
                     text = message.subject if isinstance(message, Email) else message.body
                     assert text
                     deliverable = not message.recipients[0].startswith((NOBODY, NO_NUMBER))
-                    self.accepted[result.id] = Sent(result.id, text, deliverable)
+                    self.accepted[result] = Sent(result, text, deliverable)
                     del open_[message.idempotency_key]
 
-    async def _offered(self, messages: list[Email | Sms]) -> list[Any]:
+    async def _offered(self, messages: list[Email | Sms]) -> list[object]:
+        """Return for each message its id, or why it was not accepted."""
         try:
-            return list(await self.room.enqueue_many(messages))
+            results = await self.room.enqueue_many(messages)
+            return [result.id if isinstance(result, Receipt) else result for result in results]
         except Exception as error:  # noqa: BLE001 - whatever keeps the outbox from accepting
             self.note("not accepted", error=repr(error))
             await asyncio.sleep(0.1)
@@ -160,7 +162,11 @@ class Trial:
 
     async def start_workers(self) -> None:
         while len(self.workers) < self.workers_wanted:
-            self.workers.append(await self.crew.command("worker", "delivering what is in"))
+            self.workers.append(await self.new_worker())
+
+    async def new_worker(self) -> Process:
+        """`postroom worker`, at work."""
+        return await self.crew.command("worker", begins="delivering what is in")
 
     async def kill(self) -> None:
         """SIGKILL to one worker, and another in its place."""
@@ -185,7 +191,7 @@ class Trial:
             provider.delay = SLOW_DELAY
         await asyncio.sleep(0.2)
         for worker in self.workers[self.spared :]:
-            self.workers.append(await self.crew.command("worker", "delivering what is in"))
+            self.workers.append(await self.new_worker())
             self.workers.remove(worker)
             worker.signal(signal.SIGTERM)
             code = await worker.ended()
@@ -294,8 +300,11 @@ class Judgement:
         status = self.statuses.get(sent.id)
         if self.copies[sent.text] or status in {Status.IN_DOUBT, Status.HELD}:
             return False
-        may_fail = not sent.deliverable or sent.id in self.trial.damaged
-        return status is not Status.FAILED or not may_fail
+        if (
+            status is Status.SUPPRESSED
+        ):  # one worker heard that nobody is there, and was given up before it could settle
+            return sent.deliverable
+        return status is not Status.FAILED or (sent.deliverable and sent.id not in self.trial.damaged)
 
     def _was_never_begun(self, sent: Sent) -> bool:
         """Whether none of it reached a provider; a damaged message is in doubt since nobody can read what became of it."""
