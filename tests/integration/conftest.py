@@ -21,11 +21,13 @@ from http.client import HTTPMessage
 from pathlib import Path
 from typing import Any, TypeVar
 
+import asyncpg
 import pytest
 import uvicorn
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import Envelope
 from tests.conftest import CommandLine, Finished
+from tests.postgres_server import fresh_schema
 
 from postroom.client import Postroom
 from postroom.gateway.app import open_gateway
@@ -55,6 +57,7 @@ class Gateway:
     port: int
     key: str
     key_id: str
+    url: str
 
     def call(
         self, method: str, path: str, body: Any = None, *, key: str | None = "", headers: dict[str, Any] | None = None
@@ -98,6 +101,12 @@ class Gateway:
         key: str = self.keys("create", "--json", *options).json["key"]
         return key
 
+    def stored(self) -> bytes:
+        """All that its outbox holds, as it lies there."""
+        if self.url.startswith("sqlite"):
+            return b"".join(file.read_bytes() for file in self.folder.glob("postroom.db*"))
+        return asyncio.run(_rows_of(self.url)).encode()
+
     def stop(self) -> object:
         """End it; what it has begun is answered first."""
         raise NotImplementedError
@@ -106,6 +115,17 @@ class Gateway:
     def log(self) -> str:
         """Everything it has said so far."""
         raise NotImplementedError
+
+
+async def _rows_of(url: str) -> str:
+    connection = await asyncpg.connect(url.partition("?")[0])
+    try:
+        schema = url.rpartition("=")[2]
+        tables = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = $1", schema)
+        rows = [await connection.fetch(f'SELECT row_to_json(t)::text FROM {schema}."{name}" t') for (name,) in tables]
+        return "\n".join(text for found in rows for (text,) in found)
+    finally:
+        await connection.close()
 
 
 class LocalGateway(Gateway):
@@ -179,31 +199,48 @@ class LinesOf(logging.Handler):
 ServeGateway = Callable[..., Gateway]
 
 
-def made_gateway(kind: type[G], folder: Path, config: str) -> G:
-    """Return a client of a service that is still to be started, with a key."""
-    (folder / "postroom.toml").write_text(config)
-    outbox = f'{config}\n[outbox]\nurl = "sqlite:///{folder}/postroom.db"\n'  # for a service that has another folder
-    (folder / "serve.toml").write_text(outbox)
-    gateway = kind(folder, 0, "", "")
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Try a module that says so with the outbox of the gateway in SQLite's file, and in PostgreSQL."""
+    if "serve_gateway" in metafunc.fixturenames and getattr(metafunc.module, "ON_EVERY_ENGINE", False):
+        metafunc.parametrize("serve_gateway", ["sqlite", "postgresql"], indirect=True, scope="module")
+
+
+def made_gateway(kind: type[G], folder: Path, config: str, url: str = "") -> G:
+    """Return a client of a service that is still to be started, with a key; `url` is the outbox's, else a file."""
+    # The second is for a service that has another folder than commands have.
+    url = url or f"sqlite:///{folder}/postroom.db"
+    for name in ("postroom.toml", "serve.toml"):
+        (folder / name).write_text(f'{config}\n[outbox]\nurl = "{url}"\n')
+    gateway = kind(folder, 0, "", "", url)
     made = gateway.keys("create", "--json").json
     gateway.key, gateway.key_id = made["key"], made["id"]
     return gateway
 
 
 @pytest.fixture(scope="module")
-def serve_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServeGateway]:
-    """Start the service in this process, over a real socket; ended with the module."""
+def serve_gateway(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServeGateway]:
+    """Start the service in this process, over a real socket; ended with the module.
+
+    Those of one folder share an outbox.
+    """
     started: list[LocalGateway] = []
+    schemas: dict[Path, str] = {}
+    on_postgresql = getattr(request, "param", "sqlite") == "postgresql"
 
     def start(config: str, *, work: bool = True, folder: Path | None = None) -> LocalGateway:
-        gateway = made_gateway(LocalGateway, folder or tmp_path_factory.mktemp("gateway"), config)
+        folder = folder or tmp_path_factory.mktemp("gateway")
+        url = schemas.setdefault(folder, fresh_schema()) if on_postgresql else ""
+        gateway = made_gateway(LocalGateway, folder, config, url)
         started.append(gateway)
         gateway.start(work=work)
         return gateway
 
-    yield start
-    for gateway in started:
-        gateway.stop()
+    with pytest.MonkeyPatch.context() as environment:
+        if on_postgresql:
+            environment.setenv("POSTROOM_SECRET_KEY", "k" * 32)  # there is no file of keys that machines share
+        yield start
+        for gateway in started:
+            gateway.stop()
 
 
 class GatewayProcess(Gateway):

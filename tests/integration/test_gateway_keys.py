@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from tests.integration.conftest import Gateway, ServeGateway
 
 
+ON_EVERY_ENGINE = True
+
 CONFIG = """
 [defaults]
 email = "box"
@@ -228,8 +230,8 @@ def test_a_key_is_nowhere_in_log_or_outbox_however_it_was_presented(gateway: Gat
     assert gateway.key not in gateway.log
     assert encoded(gateway.key) not in gateway.log
     assert "auth_token=***" in gateway.log
-    for file in gateway.folder.glob("postroom.db*"):
-        assert gateway.key.encode() not in file.read_bytes()
+    assert gateway.key_id.encode() in gateway.stored()
+    assert gateway.key.encode() not in gateway.stored()
 
 
 def test_credentials_of_a_message_are_nowhere_in_clear(gateway: Gateway) -> None:
@@ -240,8 +242,8 @@ def test_credentials_of_a_message_are_nowhere_in_clear(gateway: Gateway) -> None
     if reply.status == 202:
         said.append(json.dumps(gateway.settled(reply.json["id"])).encode())
         said.append(gateway.get("/v1/messages").body)
-    said += [file.read_bytes() for file in gateway.folder.glob("postroom.db*")]
-    assert not any(canary.encode() in text for text in said)
+    said.append(gateway.stored())
+    assert not any(canary.encode() in text or canary.encode().hex().encode() in text for text in said)
     assert canary not in gateway.log
 
 

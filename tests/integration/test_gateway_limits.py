@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from tests.integration.conftest import Gateway, ServeGateway
 
 
+ON_EVERY_ENGINE = True
+
 ACCOUNTS = """
 [defaults]
 email = "box"

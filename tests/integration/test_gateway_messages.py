@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from tests.integration.conftest import Gateway, ServeGateway
 
 
+ON_EVERY_ENGINE = True
+
 CONFIG = """
 [defaults]
 email = "box"

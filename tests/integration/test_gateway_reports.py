@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from tests.integration.conftest import Gateway, Reply, ServeGateway
 
 
+ON_EVERY_ENGINE = True
+
 TOKEN = "twilio-token-0123456789abcdef0123"
 PUBLIC = "https://post.example.org"
 
