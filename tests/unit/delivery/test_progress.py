@@ -35,6 +35,7 @@ from postroom import (
     Sms,
     Status,
     Suppressed,
+    SuppressionReason,
 )
 from postroom.delivery.accounts import Target
 from postroom.delivery.dispatcher import AttemptResult
@@ -398,6 +399,8 @@ def test_what_a_provider_has_nothing_of_may_be_tried_anywhere() -> None:
 def test_a_doubt_that_is_released_may_be_tried_again_and_one_that_is_held_may_not() -> None:
     progress = DeliveryProgress(email(to=TO[:2]), "m")
     attempted(progress, OutcomeUnknown("quiet"), at=datetime.now(UTC))
+    progress.hold(TO[:1])
+    assert (progress.pending(TO[:2]), progress.in_doubt) == ((), TO[:2])
     progress.release(TO[:2])
     progress.hold(TO[1:2])
     assert (progress.pending(TO[:2]), progress.in_doubt) == (TO[:1], TO[1:2])
@@ -439,6 +442,81 @@ def test_a_message_taken_up_again_goes_on_where_its_receipt_ends() -> None:
     assert resumed.receipt() == progress.receipt()
     assert (resumed.untouched, resumed.pending(TO), resumed.last_attempt) == (False, TO[1:2], progress.last_attempt)
     assert DeliveryProgress.resumed(message, progress.receipt(), None).pending(TO) == TO
+
+
+def test_a_message_that_was_passed_over_before_it_was_prepared_keeps_its_own_message_id() -> None:
+    message = email(id="m", message_id="<own@example.org>")
+    bare = DeliveryProgress(message, "m").receipt().model_copy(update={"message_id": None})
+    assert DeliveryProgress.resumed(message, bare, None).message_id == "<own@example.org>"
+
+
+def test_the_last_attempt_and_those_that_left_a_doubt_are_told_apart_from_the_others() -> None:
+    progress = DeliveryProgress(email(to=TO[:2]), "m")
+    moments = [datetime(2030, 1, day, tzinfo=UTC) for day in (1, 2, 3, 4)]
+    attempted(progress, ProviderUnavailable("later"), at=moments[0])
+    attempted(progress, OutcomeUnknown("quiet"), at=moments[1])
+    attempted(progress, OutcomeUnknown("quiet"), at=moments[2], recipients=TO[:1])
+    attempted(progress, MessageRejected("no"), at=moments[3], recipients=TO[:1])
+    assert progress.last_attempt
+    assert progress.last_attempt.started_at == moments[3]
+    assert [progress.unknown_attempts(recipient) for recipient in TO] == [2, 1, 0]
+
+
+def test_an_error_with_a_result_for_each_recipient_stays_the_error_it_is() -> None:
+    progress = DeliveryProgress(email(to=TO[:1]), "m")
+    result = RecipientResult(address=TO[0], outcome=Outcome.PERMANENT, code="550")
+    error = AuthenticationFailed("wrong key", provider_code="535", recipients=(result,))
+    attempted(progress, error, at=datetime.now(UTC))
+    assert progress.errors == [error]
+    assert progress.last_attempt
+    assert (progress.last_attempt.error, progress.last_attempt.provider_code) == ("authentication_failed", "535")
+    assert progress.results == (result,)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "kind", "outcome"),
+    [
+        ((Outcome.PERMANENT, Outcome.UNKNOWN), OutcomeUnknown, Outcome.UNKNOWN),
+        ((Outcome.TRANSIENT, Outcome.UNKNOWN), OutcomeUnknown, Outcome.UNKNOWN),
+        ((Outcome.PERMANENT, Outcome.TRANSIENT), RecipientsRefused, Outcome.TRANSIENT),
+        ((Outcome.PERMANENT, Outcome.PERMANENT), RecipientsRefused, Outcome.PERMANENT),
+    ],
+)
+def test_a_yes_for_nobody_is_the_error_that_its_recipients_add_up_to(
+    outcomes: tuple[Outcome, Outcome], kind: type[DeliveryError], outcome: Outcome
+) -> None:
+    progress = DeliveryProgress(email(to=TO[:2]), "m")
+    results = tuple(
+        RecipientResult(address=address, outcome=each, code="x") for address, each in zip(TO[:2], outcomes, strict=True)
+    )
+    attempted(progress, Accepted(provider_message_id="p", recipients=results), at=datetime.now(UTC))
+    [error] = progress.errors
+    assert isinstance(error, kind)
+    assert (error.outcome, error.recipients) == (outcome, results)
+    assert progress.last_attempt
+    assert progress.last_attempt.outcome is outcome
+    assert (progress.results, progress.receipt().provider_message_id) == (results, None)
+
+
+def test_only_who_was_refused_for_good_and_for_a_reason_is_to_be_suppressed() -> None:
+    progress = DeliveryProgress(email(to=TO), "m")
+    moment = datetime(2030, 1, 1, tzinfo=UTC)
+    results = tuple(
+        RecipientResult(address=address, outcome=outcome, code="x", suppress=reason)
+        for address, outcome, reason in (
+            (TO[0], Outcome.PERMANENT, SuppressionReason.BOUNCED),
+            (TO[1], Outcome.PERMANENT, None),
+            (TO[2], Outcome.TRANSIENT, SuppressionReason.BOUNCED),
+        )
+    )
+    attempted(progress, RecipientsRefused("no", recipients=results), at=moment)
+    assert progress.to_suppress == [(moment, results[0])]
+
+
+def test_a_message_all_of_whose_recipients_are_suppressed_is_suppressed() -> None:
+    progress = DeliveryProgress(email(to=TO[:2]), "m")
+    progress.suppress({recipient: Suppressed("asked us to stop") for recipient in TO[:2]})
+    assert progress.status is Status.SUPPRESSED
 
 
 def test_a_recipient_in_doubt_who_is_tried_again_there_and_accepted_is_served() -> None:
