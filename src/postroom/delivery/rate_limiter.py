@@ -36,10 +36,10 @@ class RateLimiter:
 
     def _room_for(self, messages: int, start: float) -> float:
         """Return the first moment from `start` whose second has room for `messages` more, and take it."""
-        while self._second and (self._second[0][0] <= start - 1 or self._started + messages > self._limit):
+        while self._second and self._started + messages > self._limit:
             began, count = self._second.popleft()
             self._started -= count
-            start = max(start, began + 1)
+            start = max(start, began + 1)  # what began more than a second ago puts nothing off
         self._second.append((start, messages))
         self._started += messages
         return start

@@ -96,7 +96,9 @@ def test_a_message_cancelled_in_the_queue_takes_nothing_of_the_rate(stage: Modul
     assert took <= 3
 
 
-@pytest.mark.parametrize(("rate", "together"), [(100, 5), (40, 2), (20, 1), (2, 1), (0.5, 1)])
+@pytest.mark.parametrize(
+    ("rate", "together"), [(100, 5), (40, 2), (20, 1), (2.5, 1), (2, 1), (1.5, 1), (1, 1), (0.5, 1)]
+)
 def test_a_pause_lets_a_twentieth_of_a_seconds_worth_start_at_once_and_the_rest_evenly(
     rate: float, together: int
 ) -> None:
@@ -105,13 +107,14 @@ def test_a_pause_lets_a_twentieth_of_a_seconds_worth_start_at_once_and_the_rest_
         moments = []
         for _ in range(2):
             began = loop.time()
-            for _ in range(together + 3):
+            for _ in range(together + more):
                 await limiter.acquire()
                 moments.append(loop.time() - began)
             await asyncio.sleep(100)
         return moments
 
-    once = [0.0] * together + [number / rate for number in (1, 2, 3)]
+    more = 3 + int(2 * rate)  # for more than a second
+    once = [0.0] * together + [number / rate for number in range(1, more + 1)]
     assert on_fake_clock(work()) == pytest.approx(once + once, abs=1e-6)
 
 

@@ -129,6 +129,8 @@ class TestFromTheReceiptAlone:
         )
         by_outcome = error_of(receipt(Status.FAILED, attempt(outcome=Outcome.TRANSIENT)))
         assert (type(by_outcome), str(by_outcome)) == (DeliveryError, "a: transient; message m-1 was not sent")
+        assert isinstance(by_outcome, DeliveryError)
+        assert by_outcome.outcome is Outcome.TRANSIENT
 
     def test_an_attempt_that_was_accepted_before_the_message_ended_otherwise_is_final(self) -> None:
         error = error_of(receipt(Status.CANCELLED, attempt(outcome=Outcome.ACCEPTED)))
