@@ -60,3 +60,46 @@ async def test_a_report_to_an_account_that_is_not_there_is_refused(stage: Module
     async with room_at(stage, tmp_path) as room:
         with pytest.raises(ProviderNotFound, match="nobody"):
             await room.receive("nobody", request(b"[]"))
+
+
+def head(*, signed: bool = True) -> WebhookRequest:
+    return request(b"", signed=signed)
+
+
+@pytest.mark.parametrize("proven", [True, False])
+async def test_whether_the_head_of_a_report_proves_its_sender_is_what_the_transport_says(
+    stage: ModuleType, tmp_path: Path, *, proven: bool
+) -> None:
+    seen = []
+
+    def look(given: WebhookRequest) -> bool:
+        seen.append(given)
+        return proven
+
+    async with room_at(stage, tmp_path, a=stage.StageSettings(script=stage.Script(head=look))) as room:
+        assert await room.check_webhook_head("a", head()) is proven
+    assert seen == [head()]
+
+
+async def test_a_head_that_cannot_be_the_providers_is_refused_and_a_plugin_that_breaks_on_it_is_at_fault(
+    stage: ModuleType, tmp_path: Path
+) -> None:
+    def refuse(given: WebhookRequest) -> bool:
+        if given.headers:
+            raise KeyError("s3cret")
+        raise SignatureInvalid("not ours")
+
+    async with room_at(stage, tmp_path, a=stage.StageSettings(script=stage.Script(head=refuse))) as room:
+        with pytest.raises(SignatureInvalid, match="not ours"):
+            await room.check_webhook_head("a", head(signed=False))
+        with pytest.raises(ContractViolation, match="a: stage raised KeyError when it was reading the head") as caught:
+            await room.check_webhook_head("a", head())
+        assert "s3cret" not in str(caught.value)
+
+
+async def test_the_head_of_a_report_to_an_account_that_gets_none_is_refused(stage: ModuleType, tmp_path: Path) -> None:
+    async with room_at(stage, tmp_path, quiet={"provider": "memory", "tokne": "x"}) as room:
+        with pytest.raises(WebhookError, match="'quiet' sends no reports"):
+            await room.check_webhook_head("quiet", head())
+        with pytest.raises(ProviderNotFound, match="nobody"):
+            await room.check_webhook_head("nobody", head())
