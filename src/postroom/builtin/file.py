@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -22,8 +23,6 @@ from postroom.plugin import (
 from postroom.receipts import Accepted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from postroom.messages import Email, Sms
 
 postroom_interface = 1
@@ -50,19 +49,16 @@ class FileEmail(EmailTransport[FileSettings]):
     keeps_timeout = True
 
     async def send(self, email: Email, /) -> Accepted:
-        contents = await self.encoded(lambda: (self._envelope(email), self._written(email)), email)
-        return await _write(self, f"{email.id}.eml", *contents)
+        return await _write(self, f"{email.id}.eml", await self.encoded(partial(self._content, email), email))
 
     async def check(self) -> CheckReport:
         return _check(self.settings.path)
 
-    def _written(self, email: Email) -> bytes:
-        return self.write(email, smtputf8=needs_smtputf8(email))
-
-    def _envelope(self, email: Email) -> bytes:
+    def _content(self, email: Email) -> bytes:
         sender = email.from_.email if email.from_ else ""
         envelope = [f"X-Envelope-From: {sender}", *(f"X-Envelope-To: {to}" for to in email.recipients)]
-        return "".join(f"{line}\r\n" for line in envelope).encode()
+        head = "".join(f"{line}\r\n" for line in envelope).encode()
+        return head + self.write(email, smtputf8=needs_smtputf8(email))
 
 
 class FileSms(SmsTransport[FileSettings]):
@@ -93,10 +89,10 @@ def postroom_sms_transport() -> type[FileSms]:
     return FileSms
 
 
-async def _write(transport: FileEmail | FileSms, name: str, *contents: bytes) -> Accepted:
+async def _write(transport: FileEmail | FileSms, name: str, content: bytes) -> Accepted:
     target = transport.settings.path / name
     try:
-        await asyncio.to_thread(_write_whole, target, contents)
+        await asyncio.to_thread(_write_whole, target, content)
     except OSError as error:
         raise ProviderUnavailable(
             f"{transport.account}: cannot write {target} ({error.strerror}); make room or fix the folder, then send "
@@ -106,13 +102,13 @@ async def _write(transport: FileEmail | FileSms, name: str, *contents: bytes) ->
     return Accepted(provider_message_id=name)
 
 
-def _write_whole(target: Path, contents: Sequence[bytes]) -> None:
+def _write_whole(target: Path, content: bytes) -> None:
     """A reader of the folder sees the whole file or none."""
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, part = tempfile.mkstemp(dir=target.parent, prefix=".", suffix=".part")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.writelines(contents)
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         Path(part).replace(target)

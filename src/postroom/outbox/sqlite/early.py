@@ -1,8 +1,8 @@
 """Accepting messages in small transactions: large contents are stored in transactions of their own, before the message.
 
 Whoever writes waits for the transaction that is being written: one of 25 MB takes a fifth of a second. The transaction
-that accepts a message stores its contents, too, and finds them there already; so nothing depends on those that came
-early. Where a message never came, since its process died or its disk was full, they are removed.
+that accepts a message looks whether its contents are there, and stores those that are not; so nothing depends on those
+that came early. Where a message never came, since its process died or its disk was full, they are removed.
 """
 
 from __future__ import annotations
@@ -107,10 +107,12 @@ def _insert(
     early: Sequence[tuple[bytes, bytes]],
     now: float,
 ) -> Answers:
-    answers = run(insert.insert(messages, now), partial(fetch, connection))
+    kept = {hash_ for hash_, _ in early if connection.execute(_IS_KEPT, (hash_,)).fetchone()}
+    answers = run(insert.insert(messages, now, kept=kept), partial(fetch, connection))
     connection.executemany(_ARRIVED, [(hash_,) for hash_, _ in early])
     return answers
 
 
 _STRANDED = "SELECT hash FROM early_files WHERE since <= ? LIMIT ?"
+_IS_KEPT = "SELECT 1 FROM files WHERE hash = ?"
 _ARRIVED = "DELETE FROM early_files WHERE hash = ?"

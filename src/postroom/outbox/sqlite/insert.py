@@ -16,7 +16,7 @@ from postroom.outbox.views import PRIORITIES
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from postroom.errors import PostroomError
     from postroom.outbox.serialization import SerializedMessage
@@ -26,16 +26,18 @@ if TYPE_CHECKING:
 _log = logging.getLogger("postroom.outbox")
 
 
-def insert(messages: Sequence[SerializedMessage], now: float) -> Steps[list[EnqueueResult | PostroomError]]:
+def insert(
+    messages: Sequence[SerializedMessage], now: float, *, kept: Collection[bytes] = ()
+) -> Steps[list[EnqueueResult | PostroomError]]:
     """Store each message, or answer with what its idempotency key stands for already.
 
     On a caller's connection too: tables are named with their database, where temporary ones may have the same names,
-    and texts are read as bytes, which no setting of a connection changes.
+    and texts are read as bytes, which no setting of a connection changes. `kept` are hashes of contents that are there.
     """
     answers: list[EnqueueResult | PostroomError] = []
     for one in messages:
         known = yield from _repeated(one)
-        answers.append(known or (yield from _stored(one, now)))
+        answers.append(known or (yield from _stored(one, now, kept)))
     return answers
 
 
@@ -53,7 +55,7 @@ def _repeated(one: SerializedMessage) -> Steps[EnqueueResult | PostroomError | N
     return EnqueueResult(receipt_of(id_, *receipt), damage.status(accepted_as), replayed=True)
 
 
-def _stored(one: SerializedMessage, now: float) -> Steps[EnqueueResult | PostroomError]:
+def _stored(one: SerializedMessage, now: float, kept: Collection[bytes]) -> Steps[EnqueueResult | PostroomError]:
     new, message = one.new, one.new.message
     assert message.id
     inserted = yield Statement(_INSERT, (
@@ -66,7 +68,8 @@ def _stored(one: SerializedMessage, now: float) -> Steps[EnqueueResult | Postroo
     [[seq]] = inserted
     yield Statement("INSERT INTO main.bodies VALUES (?, ?, ?)", (seq, one.body, one.credentials))
     for number, (digest, content) in enumerate(one.files):
-        yield Statement(KEEP_FILE, (digest, content))
+        if digest not in kept:
+            yield Statement(KEEP_FILE, (digest, content))
         yield Statement("INSERT INTO main.message_files VALUES (?, ?, ?)", (seq, number, digest))
     if one.fingerprint is not None:
         key = (new.tenant, message.idempotency_key, seq, one.fingerprint, new.status)
