@@ -75,13 +75,15 @@ class Gateway:
         settings, outbox = room.config.gateway, room.outbox
         reader, metrics = BodyReader(settings), Metrics()
         authenticator = Authenticator(storage, settings)
+        limiter, quotas = RateLimiter(storage, settings), Quotas(storage, settings)
+        messages = MessagesApi(outbox, authenticator, reader, rate_limiter=limiter, quotas=quotas)
         within, names = settings.unsubscribe_within, settings.sender_names
         self.unsubscribe_links = links = UnsubscribeLinks(storage.secret, settings.public_url, within)
         communicate = CommunicateApi(
             room,
             authenticator=authenticator,
-            rate_limiter=RateLimiter(storage, settings),
-            quotas=Quotas(storage, settings),
+            rate_limiter=limiter,
+            quotas=quotas,
             reader=reader,
             parser=parser,
             unsubscribe_links=links,
@@ -90,7 +92,7 @@ class Gateway:
         self.settings = settings
         self.routes: tuple[Route, ...] = (
             *routes.communicate_routes(communicate),
-            *routes.message_routes(MessagesApi(outbox, authenticator, reader)),
+            *routes.message_routes(messages),
             *routes.report_routes(WebhooksApi(room, settings, reader), UnsubscribeApi(outbox.suppressions, links)),
             *routes.suppression_routes(SuppressionsApi(outbox.suppressions, authenticator, reader)),
             *routes.health_routes(

@@ -137,14 +137,14 @@ class Outbox:
         """Keep a message that still waits until `retry` lets it go."""
         return await self._change(message_id, Transition.HOLD, tenant)
 
-    async def retry(self, message_id: str, *, tenant: str | None = None) -> Receipt:
+    async def retry(self, message_id: str, *, tenant: str | None = None, held_until: float = NOW) -> Receipt:
         """Send again now what failed, expired, was cancelled, is held, waits, or is in doubt.
 
         Those recipients who were accepted are left out. Raises StateConflict for one whose time is over: it would
         expire at once. For a `tenant` what a quota or an operator holds stays held,
-        whatever was done with it meanwhile.
+        whatever was done with it meanwhile. It waits until `held_until` (seconds since 1970) where that is given.
         """
-        return await self._change(message_id, Transition.REQUEUE, tenant)
+        return await self._change(message_id, Transition.REQUEUE, tenant, held_until=held_until)
 
     async def resolve(
         self,
@@ -153,9 +153,13 @@ class Outbox:
         *,
         note: str = "",
         tenant: str | None = None,
+        held_until: float = NOW,
     ) -> Receipt:
-        """Settle a message in doubt: it was `sent`, it was not and is given up (`failed`), or is to `retry`."""
-        return await self._change(message_id, _RESOLUTIONS[outcome], tenant, note)
+        """Settle a message in doubt: it was `sent`, it was not and is given up (`failed`), or is to `retry`.
+
+        To `retry` is as the method of that name.
+        """
+        return await self._change(message_id, _RESOLUTIONS[outcome], tenant, note, held_until)
 
     async def resume(self, account: str) -> bool:
         """Try an account that is paused or in cooldown again now; False when it was neither."""
@@ -276,8 +280,10 @@ class Outbox:
         if self._worker is None or self._worker.done():
             self._worker = asyncio.create_task(self.work(stop=self._stop), name="postroom outbox")
 
-    async def _change(self, message_id: str, transition: Transition, tenant: str | None, note: str = "") -> Receipt:
-        return await self.store.transition(message_id, transition, tenant=tenant, note=note)
+    async def _change(
+        self, message_id: str, transition: Transition, tenant: str | None, note: str = "", held_until: float = NOW
+    ) -> Receipt:
+        return await self.store.transition(message_id, transition, tenant=tenant, note=note, held_until=held_until)
 
     async def _prepare(
         self, messages: Sequence[Email | Sms], tenant: str, held_until: Sequence[float], *, single_round: bool = False

@@ -118,12 +118,13 @@ def decided(
     *,
     now: float = NOW,
     by_tenant: bool = False,
+    held_until: float = NOW,
 ) -> Transitioned:
     """Return `message` after a person's transition, as `transitions.transitioned` does, and after what was reported.
 
     Raises StateConflict too when it would be sent again and the provider has reported that it has it for everybody.
     """
-    after = transitioned(message, transition, note, now=now, by_tenant=by_tenant)
+    after = transitioned(message, transition, note, now=now, by_tenant=by_tenant, held_until=held_until)
     moved = replace(message, receipt=after.receipt, progress=after.progress, due_at=after.due_at)
     proven = after_reports(moved, events)
     if proven is None:

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from postroom.outbox.records import NOW
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any
@@ -63,7 +65,7 @@ class MessageStorage(Protocol):
         """Return those idempotency keys under which `tenant` had a message accepted before."""
 
     async def transition(
-        self, id_: str, transition: Transition, *, tenant: str | None = None, note: str = ""
+        self, id_: str, transition: Transition, *, tenant: str | None = None, note: str = "", held_until: float = NOW
     ) -> Receipt:
         """Make a transition that is not a worker's; see `reports.decided`.
 

@@ -59,12 +59,18 @@ class Transitioned:
 
 
 def transitioned(
-    message: StoredMessage, transition: Transition, note: str = "", *, now: float = NOW, by_tenant: bool = False
+    message: StoredMessage,
+    transition: Transition,
+    note: str = "",
+    *,
+    now: float = NOW,
+    by_tenant: bool = False,
+    held_until: float = NOW,
 ) -> Transitioned:
     """Return `message` after `transition`; `note` is a person's, for the recipients it settles.
 
-    `by_tenant`: it is the tenant's wish, who lifts no hold. Raises StateConflict when it is in a state that the
-    transition does not start from, or cannot be sent again.
+    `by_tenant`: it is the tenant's wish, who lifts no hold. What is sent again waits until `held_until`. Raises
+    StateConflict when it is in a state that the transition does not start from, or cannot be sent again.
     """
     status = apply(message.receipt.status, transition)
     due_at = NEVER if status in SETTLED or transition is Transition.HOLD else NOW
@@ -75,7 +81,7 @@ def transitioned(
             raise StateConflict(
                 f"message {message.id} would expire at once, since its time is over; send it as a new message"
             )
-        held_until = progress.held_until if by_tenant else NOW
+        held_until = max(progress.held_until if by_tenant else NOW, held_until)
         if held_until > now:
             if message.receipt.status is Status.HELD:
                 raise StateConflict("a held message flows when its quota allows, or its operator lets it go")

@@ -7,13 +7,15 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import product
 from types import ModuleType
+from typing import Literal
 
 import pytest
 from engines.process import START, MakeOutbox, Process
 
 from postroom import Email, Status
-from postroom.errors import StateConflict
+from postroom.errors import MessageRejected, OutcomeUnknown, StateConflict
 from postroom.outbox.records import NEVER
+from postroom.receipts import Accepted
 
 HOUR = 3600.0
 TENANT = "key_1"
@@ -81,6 +83,33 @@ async def test_what_an_operator_held_its_tenant_does_not_free(make_outbox: MakeO
             await go(post, message_id, steps)
         await post.work()
         assert script.calls == []
+
+
+@pytest.mark.parametrize("outcome", [None, "retry"], ids=["retry", "resolve"])
+async def test_what_is_sent_again_waits_as_long_as_its_tenant_may_not_send_more(
+    make_outbox: MakeOutbox, stage: ModuleType, outcome: Literal["retry"] | None
+) -> None:
+    script = stage.Script()
+
+    async def act(_: Email) -> Accepted:
+        if len(script.calls) > 1:
+            return Accepted()
+        raise OutcomeUnknown("it broke off") if outcome else MessageRejected("no")
+
+    script.act = act
+    async with make_outbox(script, on_unknown="hold") as post:
+        message_id = await add(post, 0.0)
+        await post.work()
+        if outcome:
+            await post.outbox.resolve(message_id, outcome, tenant=TENANT, held_until=START + HOUR)
+        else:
+            await post.outbox.retry(message_id, tenant=TENANT, held_until=START + HOUR)
+        await go(post, message_id, ("retry", "cancel", "retry"))
+        await post.work()
+        assert len(script.calls) == 1
+        assert (await post.outbox.get(message_id)).receipt.status is Status.HELD
+        await post.work(after=HOUR + 1)
+        assert len(script.calls) == 2
 
 
 @pytest.mark.parametrize("steps", [(), ("cancel",), ("cancel", "retry"), ("cancel", "retry", "cancel")])

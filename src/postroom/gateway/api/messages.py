@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from weakref import WeakValueDictionary
 
@@ -15,11 +16,14 @@ from postroom.gateway.access.keys import QUERY
 from postroom.gateway.http.errors import ApiError, Problem, from_postroom_error
 from postroom.gateway.http.requests import query_of, query_pairs
 from postroom.gateway.http.responses import JsonResponse
+from postroom.messages import Email, Sms
+from postroom.outbox.records import NOW
+from postroom.outbox.states import WAITING, Transition, allowed_from
 from postroom.outbox.views import MessageFilter
 from postroom.receipts import Channel, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable
     from datetime import datetime
 
     from starlette.requests import Request
@@ -28,6 +32,8 @@ if TYPE_CHECKING:
     from postroom.events import Event
     from postroom.gateway.access.authentication import Authenticator
     from postroom.gateway.access.keys import ApiKey
+    from postroom.gateway.access.quotas import Quotas
+    from postroom.gateway.access.rate_limits import RateLimiter
     from postroom.gateway.http.body import BodyReader
     from postroom.outbox.outbox import Outbox
     from postroom.outbox.views import MessageDetails, MessageSummary
@@ -88,10 +94,20 @@ class Resolution(BaseModel):
 class MessagesApi:
     """The endpoints under `/v1/messages`."""
 
-    def __init__(self, outbox: Outbox, authenticator: Authenticator, reader: BodyReader) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        authenticator: Authenticator,
+        reader: BodyReader,
+        *,
+        rate_limiter: RateLimiter,
+        quotas: Quotas,
+    ) -> None:
         self._outbox = outbox
         self._authenticator = authenticator
         self._reader = reader
+        self._rate_limiter = rate_limiter
+        self._quotas = quotas
         self._searching: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def list(self, request: Request) -> Response:
@@ -128,32 +144,48 @@ class MessagesApi:
 
     async def cancel(self, request: Request) -> Response:
         """Stop a message that still waits."""
-        return await self._changed(request, self._outbox.cancel)
+        key, shown = await self._asked(request)
+        return await self._changed(key, self._outbox.cancel(shown.receipt.id, tenant=key.id))
 
     async def retry(self, request: Request) -> Response:
         """Send again what failed, expired, was cancelled or is in doubt; not to those who were accepted."""
-        return await self._changed(request, self._outbox.retry)
+        key, shown = await self._asked(request)
+        until = await self._reserve(key, shown, Transition.REQUEUE)
+        return await self._changed(key, self._outbox.retry(shown.receipt.id, tenant=key.id, held_until=until))
 
     async def resolve(self, request: Request) -> Response:
         """Settle a message in doubt."""
+        key, shown = await self._asked(request)
+        wanted = validated(Resolution, await self._reader.fields(request))
+        again = wanted.outcome == "retry"
+        until = await self._reserve(key, shown, Transition.LEARN_NOT_TAKEN) if again else NOW
+        resolve = partial(self._outbox.resolve, shown.receipt.id, wanted.outcome, note=wanted.note)
+        return await self._changed(key, resolve(tenant=key.id, held_until=until))
 
-        async def resolve(message_id: str, *, tenant: str | None) -> Receipt:
-            wanted = validated(Resolution, await self._reader.fields(request))
-            return await self._outbox.resolve(message_id, wanted.outcome, note=wanted.note, tenant=tenant)
+    async def _reserve(self, key: ApiKey, shown: MessageDetails, transition: Transition) -> float:
+        """Count a message that is to be sent again as a new one; the time until which it is held. Raises ApiError.
 
-        return await self._changed(request, resolve)
+        Otherwise what was cancelled, or failed, over days could all be sent at once. What waits was counted, and has
+        not been sent since.
+        """
+        message, status = shown.message, shown.receipt.status
+        if not isinstance(message, Email | Sms) or status not in allowed_from(transition) - WAITING:
+            return NOW
+        await self._rate_limiter.consume(key, "messages")
+        return max(await self._quotas.reserve(key, [message]), default=NOW)
 
-    async def _changed(self, request: Request, change: Callable[..., Awaitable[Receipt]]) -> Response:
+    async def _asked(self, request: Request) -> tuple[ApiKey, MessageDetails]:
         key = await self._authenticator.authenticate(request)
-        message_id = request.path_params["id"]
-        await self._found(message_id, key)
+        return key, await self._found(request.path_params["id"], key)
+
+    async def _changed(self, key: ApiKey, change: Awaitable[Receipt]) -> Response:
         try:
-            await change(message_id, tenant=key.id)
+            receipt = await change
         except StateConflict as error:
             raise ApiError(409, error.code, str(error)) from None
         except OutboxError as error:
             raise from_postroom_error(error) from None
-        return JsonResponse(200, message_json(await self._found(message_id, key)))
+        return JsonResponse(200, message_json(await self._found(receipt.id, key)))
 
     async def _found(self, message_id: str, key: ApiKey) -> MessageDetails:
         try:

@@ -17,7 +17,7 @@ from postroom.outbox.postgres.clock import WARN_ABOVE, ServerClock
 from postroom.outbox.postgres.database import FAILURES, Database, fetch
 from postroom.outbox.postgres.gathering import Gatherer
 from postroom.outbox.postgres.schema import prepare
-from postroom.outbox.records import Exchange
+from postroom.outbox.records import NOW, Exchange
 from postroom.outbox.serialization import serialize_all
 from postroom.outbox.statements import run_awaiting
 from postroom.outbox.states import SETTLED
@@ -126,11 +126,11 @@ class PostgresStore:
         return await self.read(lambda c: insert.used_keys(c, keys, tenant))
 
     async def transition(
-        self, id_: str, transition: Transition, *, tenant: str | None = None, note: str = ""
+        self, id_: str, transition: Transition, *, tenant: str | None = None, note: str = "", held_until: float = NOW
     ) -> Receipt:
         """See `MessageStorage.transition`."""
-        now = self.clock()
-        receipt = await self.write(lambda c: update.transition(c, id_, transition, now, tenant=tenant, note=note))
+        change = partial(update.transition, id_=id_, wanted=transition, now=self.clock())
+        receipt = await self.write(partial(change, tenant=tenant, note=note, held_until=held_until))
         self._announcements.announce()
         return receipt
 

@@ -9,7 +9,7 @@ from postroom.outbox.postgres import reports, suppressions
 from postroom.outbox.postgres.schema import WAITING_SQL, quoted
 from postroom.outbox.postgres.settle import keep_health
 from postroom.outbox.postgres.stored import lock, lock_expired, write
-from postroom.outbox.records import NEVER, AccountHealth
+from postroom.outbox.records import NEVER, NOW, AccountHealth
 from postroom.outbox.reports import after_reports, decided, key_of
 from postroom.outbox.states import SETTLED
 from postroom.outbox.transitions import (
@@ -35,7 +35,14 @@ if TYPE_CHECKING:
 
 
 async def transition(
-    connection: Connection, id_: str, wanted: Transition, now: float, *, tenant: str | None = None, note: str = ""
+    connection: Connection,
+    id_: str,
+    wanted: Transition,
+    now: float,
+    *,
+    tenant: str | None = None,
+    note: str = "",
+    held_until: float = NOW,
 ) -> Receipt:
     """Make a transition and return the message's receipt; raises MessageNotFound or StateConflict."""
     seq = await connection.fetchval(_OF_TENANT, id_, tenant)
@@ -43,7 +50,7 @@ async def transition(
     if message is None:
         raise unknown_message(id_)
     events = (await reports.of_messages(connection, [message.seq])).get(message.seq, ())
-    after = decided(message, wanted, note, events, now=now, by_tenant=tenant is not None)
+    after = decided(message, wanted, note, events, now=now, by_tenant=tenant is not None, held_until=held_until)
     return await write(connection, message, after, now)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from postroom.errors import OutboxError, PostroomError
 from postroom.outbox.encryption import CredentialCipher
-from postroom.outbox.records import ClaimedMessage, Exchange
+from postroom.outbox.records import NOW, ClaimedMessage, Exchange
 from postroom.outbox.serialization import serialize_all
 from postroom.outbox.sqlite import claim, damage, early, path_of, query, reports, settle, space, suppressions, update
 from postroom.outbox.sqlite.begun import BegunMarks, marked_workers, path_of_worker, revoke
@@ -186,11 +186,11 @@ class SqliteStore:
         return await self._look(lambda c: query.used_keys(c, keys, tenant))
 
     async def transition(
-        self, id_: str, transition: Transition, *, tenant: str | None = None, note: str = ""
+        self, id_: str, transition: Transition, *, tenant: str | None = None, note: str = "", held_until: float = NOW
     ) -> Receipt:
         """See `MessageStorage.transition`."""
-        now = self.clock()
-        receipt = await self.write(lambda c: update.transition(c, id_, transition, now, tenant=tenant, note=note))
+        change = partial(update.transition, id_=id_, wanted=transition, now=self.clock())
+        receipt = await self.write(partial(change, tenant=tenant, note=note, held_until=held_until))
         self._changes.wake()
         return receipt
 

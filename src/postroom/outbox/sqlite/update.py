@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from postroom.outbox.account_health import refreshed, troubled
-from postroom.outbox.records import account_of
+from postroom.outbox.records import NOW, account_of
 from postroom.outbox.reports import after_reports, decided
 from postroom.outbox.sqlite import reports, suppressions
 from postroom.outbox.sqlite.query import health
@@ -33,13 +33,14 @@ def transition(
     *,
     tenant: str | None = None,
     note: str = "",
+    held_until: float = NOW,
 ) -> Receipt:
     """Make a transition and return the message's receipt; raises MessageNotFound or StateConflict."""
     message = stored(connection, "id = :id AND (:tenant IS NULL OR tenant = :tenant)", {"id": id_, "tenant": tenant})
     if message is None:
         raise unknown_message(id_)
     events = reports.of_messages(connection, [message.seq]).get(message.seq, ())
-    after = decided(message, wanted, note, events, now=now, by_tenant=tenant is not None)
+    after = decided(message, wanted, note, events, now=now, by_tenant=tenant is not None, held_until=held_until)
     return write(connection, message, after, now)
 
 

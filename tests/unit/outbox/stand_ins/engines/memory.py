@@ -270,14 +270,14 @@ class MemoryStore:
         return frozenset(key for key in keys if (tenant, key) in self._memory.keys)
 
     async def transition(
-        self, id_: str, transition: Transition, *, tenant: str | None = None, note: str = ""
+        self, id_: str, transition: Transition, *, tenant: str | None = None, note: str = "", held_until: float = NOW
     ) -> Receipt:
         row = self._by_id(id_, tenant)
         if row is None:
             raise unknown_message(id_)
-        after = decided(
-            row.stored(), transition, note, self._events(row.seq), now=self._clock(), by_tenant=tenant is not None
-        )
+        message, events, now = row.stored(), self._events(row.seq), self._clock()
+        by_tenant = tenant is not None
+        after = decided(message, transition, note, events, now=now, by_tenant=by_tenant, held_until=held_until)
         return self._moved(row, after)
 
     async def record_event(self, event: Event, suppression: Suppression | None = None) -> Receipt | None:
