@@ -15,7 +15,7 @@ from tests.unit.delivery.sending import email, sms
 
 from postroom import Channel, Config, Postroom, ProviderNotFound
 from postroom.delivery.accounts import Target
-from postroom.delivery.routing import Router, accounts_by_rule, country_of
+from postroom.delivery.routing import Router, accounts_by_rule, country_of, names_chosen
 from postroom.messages import Message, Sms
 from postroom.registry.registry import Registry
 
@@ -61,6 +61,36 @@ class TestAccountsByRule:
     def test_are_the_provider_itself_where_it_has_no_account(self) -> None:
         assert self.accounts("file")[0] == ("file",)
 
+    def test_an_account_goes_before_a_provider_of_its_name(self) -> None:
+        accounts = {"console": MEMORY, "other": {"provider": "console"}}
+        config = Config.model_validate({"accounts": accounts, "rules": [{"use": "console"}]})
+        assert accounts_by_rule(config, sms()) == [("console",)]
+
+
+class TestNamesChosen:
+    """What a key of the gateway that is limited to accounts is held to."""
+
+    def chosen(self, message: Message, **parts: Any) -> frozenset[str]:
+        return names_chosen(Config.model_validate({"accounts": ABC, **parts}), message)
+
+    def test_a_message_that_names_its_provider_chooses_it_alone(self) -> None:
+        parts: dict[str, Any] = {"rules": [{"use": "a"}], "defaults": {"sms": "b"}}
+        assert self.chosen(sms(provider="c"), **parts) == frozenset({"c"})
+
+    def test_an_sms_chooses_what_the_rules_say_of_each_recipient_and_else_the_default(self) -> None:
+        parts: dict[str, Any] = {"rules": [{"country": "GB", "use": "a"}], "defaults": {"sms": "b"}}
+        assert self.chosen(sms(to=[GB, US]), **parts) == frozenset({"a", "b"})
+        assert self.chosen(sms(to=[US, CA]), **parts) == frozenset({"b"})
+        assert self.chosen(sms(to=[GB]), **parts) == frozenset({"a"})
+
+    def test_an_email_is_one_whole(self) -> None:
+        parts: dict[str, Any] = {"rules": [{"domain": "example.org", "use": "a"}], "defaults": {"email": "b"}}
+        assert self.chosen(email(to=["x@example.org", "y@example.net"]), **parts) == frozenset({"b"})
+        assert self.chosen(email(to=["x@example.org", "y@example.org"]), **parts) == frozenset({"a"})
+
+    def test_what_nothing_chooses_is_no_name(self) -> None:
+        assert self.chosen(sms()) == frozenset({""})
+
 
 class TestProviderField:
     def test_names_a_route_an_account_or_a_provider(self) -> None:
@@ -81,13 +111,22 @@ class TestProviderField:
         with pytest.raises(ProviderNotFound, match=r"'memory' has several accounts \(a, b, c\); name the account"):
             router_of(accounts=ABC).plan(sms(provider="memory"))
 
+    def test_that_names_a_provider_with_two_accounts_lists_them_in_order(self) -> None:
+        with pytest.raises(ProviderNotFound, match=r"'memory' has several accounts \(a, b\); name the account"):
+            router_of(accounts={"b": MEMORY, "a": MEMORY}).plan(sms(provider="memory"))
+
+    def test_that_names_nothing_where_there_is_nothing_says_so(self) -> None:
+        with pytest.raises(ProviderNotFound, match="routes and accounts: none$") as caught:
+            router_of().plan(sms(provider="nothing-like-it"))
+        assert caught.value.__suppress_context__
+
     def test_that_names_nothing_lists_what_there_is_and_the_nearest(self) -> None:
-        router = router_of(accounts={"primary": MEMORY}, routes={"careful": {"via": "primary"}})
+        router = router_of(accounts={"primary": MEMORY, "backup": MEMORY}, routes={"careful": {"via": "primary"}})
         with pytest.raises(ProviderNotFound) as caught:
             router.plan(sms(provider="carefull"))
         said = str(caught.value)
         assert "no provider 'carefull'; installed: " in said
-        assert "routes and accounts: careful, primary; did you mean 'careful'?" in said
+        assert "routes and accounts: backup, careful, primary; did you mean 'careful'?" in said
 
 
 class TestRules:
@@ -117,6 +156,13 @@ class TestRules:
         message = sms(to=[GB, IE])
         assert [way.message for way in router.plan(message)] == [message]
         assert [way.message.recipients for way in router.plan(sms(to=[GB, US, IE]))] == [(GB, IE), (US,)]
+
+    def test_a_country_is_of_no_email_and_a_domain_of_no_sms(self) -> None:
+        rules = [{"country": "GB", "use": "a"}, {"domain": "example.org", "use": "b"}, {"use": "c"}]
+        router = router_of(accounts=ABC, rules=rules)
+        assert planned(router, email(to="x@example.net")) == ["c"]
+        assert planned(router, email(to="x@example.org")) == ["b"]
+        assert planned(router, sms(to=US)) == ["c"]
 
     def test_a_category_chooses(self) -> None:
         router = router_of(accounts=ABC, rules=[{"category": "marketing", "use": "a"}, {"use": "b"}])

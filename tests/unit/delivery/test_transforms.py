@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-from postroom import Config, ContractViolation, Email, MessageError, PluginError, Postroom, Sms, UnsupportedFeature
+from postroom import (
+    Config,
+    ContractViolation,
+    Email,
+    MessageError,
+    PluginError,
+    Postroom,
+    Sms,
+    Suppressed,
+    UnsupportedFeature,
+)
+from postroom.delivery.transforms import Transforms
 
 
 def email(**fields: Any) -> Email:
@@ -81,6 +93,48 @@ async def test_what_is_no_valid_message_or_another_one_is_not_sent(
     assert script.calls == []
 
 
+class OwnEmail(Email):
+    """A class of the extension's own."""
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (lambda m: Sms(to="+442079460958", body="x", id=m.id), "made Sms of Email"),
+        (lambda m: "x", "made str of Email"),
+        (lambda m: OwnEmail(**{field: getattr(m, field) for field in m.model_fields_set}), "made OwnEmail of Email"),
+        (lambda m: m.model_copy(update={"id": "other"}), "changed id"),
+    ],
+    ids=["another message", "no message", "a class of its own", "another id"],
+)
+def test_what_an_extension_must_not_do_is_named(made: Callable[[Email], Any], said: str) -> None:
+    transforms = Transforms([("bold", lambda message, account: made(message))])
+    with pytest.raises(ContractViolation, match=f"extension 'bold' {said}, .*; nothing was sent"):
+        transforms.message(email(id="m-1"), "a")
+
+
+@pytest.mark.parametrize("error", [Suppressed("not to this one"), RuntimeError("s3cret")])
+def test_an_error_of_ours_is_raised_as_it_is_and_any_other_is_the_cause_of_one(error: Exception) -> None:
+    def breaks(**_: Any) -> Any:
+        raise error
+
+    transforms = Transforms([("bold", breaks)], [("bold", breaks)])
+    for call in (lambda: transforms.message(email(), "a"), lambda: transforms.content(b"", email(), "a")):
+        with pytest.raises(Suppressed if isinstance(error, Suppressed) else PluginError) as caught:
+            call()
+        assert error in {caught.value, caught.value.__cause__}
+
+
+def test_what_the_core_goes_by_stays_through_a_change() -> None:
+    moment = datetime(2030, 1, 1, tzinfo=UTC)
+    before = email(id="m-1", options={"token": "mine"}).for_recipients(["bea@example.org"]).stamped(date=moment)
+    transforms = Transforms([("louder", lambda message, account: message.model_copy(update={"text": "X"}))])
+    after = transforms.message(before, "a")
+    assert isinstance(after, Email)
+    assert (after.text, after.recipients, after.date) == ("X", ("bea@example.org",), moment)
+    assert (after.options, type(after.options)) == (before.options, type(before.options))
+
+
 async def test_what_it_adds_is_held_to_what_the_provider_can(stage: ModuleType) -> None:
     script = stage.Script()
     stage.TRANSFORM["message"] = lambda message, _: message.model_copy(update={"html": "<p>x</p>"})
@@ -145,6 +199,11 @@ async def test_bytes_that_may_not_travel_are_not_sent(
         with pytest.raises(ContractViolation, match="nothing was sent"):
             await room.send(email())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_line_may_have_998_octets() -> None:
+    content = b"X-A: 1\r\n\r\n" + b"a" * 998 + b"\r\n"
+    assert Transforms((), [("long", lambda **_: content)]).content(b"", email(), "a") == content
 
 
 async def test_one_that_stands_aside_changes_nothing(stage: ModuleType, tmp_path: Path) -> None:
