@@ -41,7 +41,7 @@ from postroom import (
 )
 from postroom.addresses import Address
 from postroom.delivery.accounts import Accounts, Target
-from postroom.delivery.attempt import attempt, check_sendable, message_id_for
+from postroom.delivery.attempt import attempt, check_sendable, message_id_for, split_for_transport
 from postroom.delivery.middleware import SendMiddleware
 from postroom.delivery.progress import DeliveryProgress
 from postroom.outbox.suppression import by_hand
@@ -139,7 +139,7 @@ async def test_a_validation_that_breaks_is_the_plugins_fault_and_sends_nothing(s
 
     script = stage.Script(validate=validate)
     async with room_of(stage, script) as room:
-        with pytest.raises(ContractViolation, match="KeyError"):
+        with pytest.raises(ContractViolation, match="KeyError when it validated the message"):
             await room.send(sms())
     assert script.calls == []
 
@@ -300,6 +300,20 @@ async def test_an_email_without_any_sender_is_a_clear_error(stage: ModuleType) -
         with pytest.raises(MessageError, match=r"no sender: .* from_, or set from on account 'a'; nothing was sent"):
             await room.send(email())
     assert script.calls == []
+
+
+def test_an_email_for_some_of_its_recipients_needs_a_provider_that_can_narrow_it(stage: ModuleType) -> None:
+    message = email(id="m-1", to=[ANN, BOB], from_="p@example.org")
+    for provider, narrows in (("stage", True), ("stage-whole", False)):
+        config = Config.model_validate({"accounts": {"a": stage.StageSettings(provider=provider)}})
+        dispatcher = Accounts(config, Registry(), SendMiddleware()).unopened(Target("a", provider), message)
+        if narrows:
+            assert [part.recipients for part in split_for_transport(message, (BOB,), dispatcher)] == [(BOB,)]
+        else:
+            with pytest.raises(UnsupportedFeature, match="a: stage-whole cannot send to only some") as caught:
+                split_for_transport(message, (BOB,), dispatcher)
+            assert (caught.value.feature, caught.value.provider) == ("partial_envelope", "stage-whole")
+        assert split_for_transport(message, (ANN, BOB), dispatcher) == [message]
 
 
 async def test_those_who_are_left_after_one_account_are_grouped_for_the_next(stage: ModuleType) -> None:

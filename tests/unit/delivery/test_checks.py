@@ -36,6 +36,7 @@ async def test_checks_report_each_account_and_survive_a_broken_one(stage: Module
     assert (fine.opened, fine.closed) == (2, 2)
     assert isinstance(reports["gone"], ProviderNotFound)
     assert isinstance(reports["wrong (email)"], ConfigError)
+    assert "bad: stage raised RuntimeError when it was checked" in str(reports["bad (sms)"])
     assert "s3cret" not in str(reports["bad (sms)"])
 
 

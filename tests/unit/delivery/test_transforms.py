@@ -201,6 +201,25 @@ async def test_bytes_that_may_not_travel_are_not_sent(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("case", "said"),
+    [
+        ("no bytes", "made str of bytes"),
+        ("a blind copy", "left no headers, or one that shows who got a blind copy"),
+        ("a NUL", "left a line that does not end in CRLF, or a NUL"),
+        ("a long line", "made a line of more than 998 octets"),
+    ],
+)
+def test_what_is_wrong_with_the_bytes_is_said(case: str, said: str) -> None:
+    def made(content: bytes, message: Email, account: str) -> Any:
+        return BAD_BYTES[case](content)
+
+    content = b"X-A: 1\r\n\r\nx\r\n"
+    transforms = Transforms((), [("bold", made)])
+    with pytest.raises(ContractViolation, match=f"extension 'bold' {said}"):
+        transforms.content(content, email(), "a")
+
+
 def test_a_line_may_have_998_octets() -> None:
     content = b"X-A: 1\r\n\r\n" + b"a" * 998 + b"\r\n"
     assert Transforms((), [("long", lambda **_: content)]).content(b"", email(), "a") == content
