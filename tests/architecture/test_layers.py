@@ -120,7 +120,7 @@ FLOORS: dict[str, list[str]] = {
         "resolve",
         "app",
     ],
-    "postroom.cli.demo": ["samples results", "providers failover", "command"],
+    "postroom.cli.demo": ["samples results postgres_server fleet", "providers failover postgres", "command"],
     "postroom.cli.send_many": ["rows", "results_file", "run", "command"],
     "postroom.testing": [
         "smtp_script listening inbox",

@@ -167,6 +167,11 @@ def test_the_extra_all_brings_every_other_extra(environment_of: EnvironmentOf) -
     assert {p["name"] for p in found if p["status"] == "loaded"} == {*BUILT_IN, *PLUGINS}
 
 
+def test_the_demo_on_postgresql_needs_one_extra_and_nothing_else_on_the_machine(environment_of: EnvironmentOf) -> None:
+    demo = environment_of("postroom[postgres-demo]").run("postroom", "demo", "--postgres")
+    assert demo.returncode == 0, demo.stdout + demo.stderr
+
+
 def test_the_demo_runs_through_all_four_plugins_outside_the_checkout(environment_of: EnvironmentOf) -> None:
     demo = environment_of("postroom[all]").run("postroom", "demo")
     assert demo.returncode == 0, demo.stdout + demo.stderr

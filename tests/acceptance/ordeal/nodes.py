@@ -151,7 +151,9 @@ class TrialOfNodes(Trial):
 
     async def cut(self) -> None:
         """The server ends every connection that there is."""
-        await self._ask("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'postroom'")
+        await self._ask(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'postroom %'"
+        )
         self.note("cut")
 
     async def partition(self) -> None:

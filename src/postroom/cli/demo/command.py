@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,17 +13,26 @@ if TYPE_CHECKING:
     from postroom.plugin.demonstration import Demonstration
 
 
-def demo() -> None:
+def demo(
+    postgres: Annotated[
+        bool, typer.Option("--postgres", help="Two workers and two gateways on PostgreSQL, some of them killed.")
+    ] = False,
+) -> None:
     """Send the API's sample messages through every installed provider to servers on this machine; show what arrived.
 
-    Nothing leaves the loopback interface; no account or configuration is needed.
+    With --postgres, start a PostgreSQL server, two workers and two gateways instead, kill one of each, and show that
+    every message was sent once. Nothing leaves the loopback interface; no account or configuration is needed.
     """
     import asyncio
 
     with reporting_errors():
-        shown = _demonstrations()
         os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1"  # nothing is to leave this machine
-        as_meant = asyncio.run(_run(shown))
+        if postgres:
+            from postroom.cli.demo.postgres import show_postgres
+
+            as_meant = asyncio.run(show_postgres())
+        else:
+            as_meant = asyncio.run(_run(_demonstrations()))
     show_text("\nEverything arrived as meant." if as_meant else "\nNot everything arrived as meant: see above.")
     raise typer.Exit(ACCEPTED if as_meant else FAILED)
 
