@@ -1,12 +1,13 @@
-"""What an idle worker costs, and how soon it sends: `python tests/benchmarks/outbox_latency.py [MESSAGES] [SECONDS]`.
+"""What an idle worker costs, and how soon it sends: `python tests/benchmarks/outbox_latency.py [--postgres]`.
 
-A worker in a process of its own sends to a server here. First it has nothing to do for so many seconds: which part of
-a core does it use, and how often does it wake? Then messages are enqueued here one at a time, with a pause: how long
-until each reaches the server? Prints a table; asserts nothing.
+A worker in a process of its own sends to a server here. First it has nothing to do for `--seconds` (20): which part of
+a core does it use, how often does it wake, and on PostgreSQL, how often does it ask the server? Then `--messages` (300)
+are enqueued here one at a time, with a pause: how long until each reaches the server? Prints a table; asserts nothing.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import os
 import statistics
@@ -15,8 +16,13 @@ import tempfile
 import time
 from pathlib import Path
 
+import asyncpg
+
 from postroom import Email, Postroom
 from postroom.testing.smtp import SmtpRecorder
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from tests.postgres_server import start, stop
 
 PAUSE = 0.05
 WORKER = """
@@ -37,11 +43,24 @@ def used(pid: int) -> tuple[float, int]:
     return (int(times[11]) + int(times[12])) / os.sysconf("SC_CLK_TCK"), sleeps
 
 
-async def measure(folder: Path, count: int, seconds: float) -> None:
+async def asked(url: str) -> int:
+    """How many transactions the database has seen, each read being one."""
+    if url.startswith("sqlite"):
+        return 0
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute("SELECT pg_stat_force_next_flush()")
+        found: int = await connection.fetchval("SELECT sum(xact_commit + xact_rollback)::bigint FROM pg_stat_database")
+        return found
+    finally:
+        await connection.close()
+
+
+async def measure(folder: Path, url: str, count: int, seconds: float) -> None:
     async with SmtpRecorder() as server:
         config = folder / "postroom.toml"
         config.write_text(
-            f'[outbox]\nurl = "sqlite:///{folder}/outbox.db"\n[accounts.post]\nprovider = "smtp"\nhost = "127.0.0.1"\n'
+            f'[outbox]\nurl = "{url}"\n[accounts.post]\nprovider = "smtp"\nhost = "127.0.0.1"\n'
             f'port = {server.port}\ntls = "none"\nfrom = "post@example.org"\n'
         )
         worker = await asyncio.create_subprocess_exec(sys.executable, "-c", WORKER, str(config))
@@ -50,9 +69,9 @@ async def measure(folder: Path, count: int, seconds: float) -> None:
                 latencies = []
                 await one(room, server)
                 await asyncio.sleep(2)  # what is done once is over
-                before, sleeps = used(worker.pid)
+                (before, sleeps), questions = used(worker.pid), await asked(url)
                 await asyncio.sleep(seconds)
-                after, sleeps_after = used(worker.pid)
+                (after, sleeps_after), questions_after = used(worker.pid), await asked(url)
                 for _ in range(count):
                     latencies.append(await one(room, server))
                     await asyncio.sleep(PAUSE)
@@ -62,6 +81,8 @@ async def measure(folder: Path, count: int, seconds: float) -> None:
     hundredths = statistics.quantiles(latencies, n=100)
     print(f"{'idle, percent of a core':<40}{(after - before) / seconds * 100:>10.2f}")
     print(f"{'idle, wake-ups a second':<40}{(sleeps_after - sleeps) / seconds:>10.1f}")
+    if questions_after:
+        print(f"{'idle, transactions a second':<40}{(questions_after - questions) / seconds:>10.1f}")
     print(f"{'enqueue to wire, median in ms':<40}{hundredths[49] * 1000:>10.1f}")
     print(f"{'enqueue to wire, 99 of 100 below, ms':<40}{hundredths[98] * 1000:>10.1f}")
 
@@ -75,9 +96,25 @@ async def one(room: Postroom, server: SmtpRecorder) -> float:
     return time.perf_counter() - accepted
 
 
-def main(count: int, seconds: float) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--postgres", action="store_true")
+    parser.add_argument("--messages", type=int, default=300)
+    parser.add_argument("--seconds", type=float, default=20.0)
+    given = parser.parse_args()
+    if given.postgres:
+        number, place, url = start(fsync="on")
+        try:
+            run(url, given.messages, given.seconds)
+        finally:
+            stop(number, place)
+    else:
+        run("", given.messages, given.seconds)
+
+
+def run(url: str, count: int, seconds: float) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        asyncio.run(measure(Path(folder), count, seconds))
+        asyncio.run(measure(Path(folder), url or f"sqlite:///{folder}/outbox.db", count, seconds))
 
 
-main(int(sys.argv[1]) if len(sys.argv) > 1 else 300, float(sys.argv[2]) if len(sys.argv) > 2 else 20.0)
+main()

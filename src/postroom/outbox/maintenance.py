@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("postroom.outbox")
 
-ROUND = 0.5
-"""Seconds between two rounds, or less when the lease is short."""
+ROUND = 2.5
+"""Seconds between two rounds, or a quarter of the lease where that is less."""
 
-EXPIRE_EVERY = 10
+EXPIRE_EVERY = 4
 """Rounds between two looks for what has expired, or waits for a time that the clock was set back from."""
 
 PRUNE_SECONDS = 1800.0
@@ -53,7 +53,7 @@ class Maintenance:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Go on until `stop`, and end the round that is under way: what it claimed is in flight then."""
-        pause = min(ROUND, self._settings.lease / 10)
+        pause = min(ROUND, self._settings.lease / 4)
         while not stop.is_set():
             try:
                 await self._round()

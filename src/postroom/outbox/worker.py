@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("postroom.outbox")
 
-IDLE_WAIT = 1.0
-"""Seconds until the next look at a storage where nothing seems to have changed."""
+IDLE_WAIT = 5.0
+"""Seconds until the next look at a storage where nothing seems to have changed: who waits for changes hears of them."""
 
 AFTER_TROUBLE = 1.0
 """Seconds until the next look at a storage that could not be used."""

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 Claim = tuple[int, int]
 """A message's number, and that of the attempt."""
 
+MOST_OF_A_QUEUE = 1000
+"""Messages of one queue in one claim. The planner must see a number: of a limit that it does not know it expects a
+tenth of all rows, and sorts those of a long queue instead of reading the first by the index."""
+
 ASKED_AGAIN_AFTER = 60.0
 """Seconds until another worker asks about a message in doubt whose asker said nothing."""
 
@@ -184,10 +188,10 @@ async def sign_off(connection: Connection, number: int) -> None:
     await connection.execute(_SIGN_OFF, number)
 
 
-async def heartbeat(connection: Connection, number: int) -> bool:
-    """Show that the worker lives; False when the others gave it up already."""
-    query = "UPDATE workers SET heartbeats = heartbeats + 1 WHERE number = $1 RETURNING 1"
-    return await connection.fetchval(query, number) is not None
+async def heartbeat(connection: Connection, number: int) -> float | None:
+    """Show that the worker lives, and return the server's time; None when the others gave it up already."""
+    server_time: float | None = await connection.fetchval(_BEAT, number)
+    return server_time
 
 
 async def live_workers(connection: Connection) -> dict[int, int]:
@@ -204,6 +208,10 @@ async def busy_workers(connection: Connection) -> set[int]:
 _BUSY_WORKERS = (
     f"SELECT DISTINCT owner FROM messages WHERE status = '{Status.SENDING}' AND owner IN (SELECT number FROM workers)"
 )
+_BEAT = (
+    "UPDATE workers SET heartbeats = heartbeats + 1 WHERE number = $1 "
+    "RETURNING extract(epoch FROM clock_timestamp())::float8"
+)
 _COLUMNS = (
     "m.seq, m.id, m.channel, m.status, m.queue, m.route, m.attempts, m.crashes, m.expires_at, m.begun_at, "
     "m.created_at, m.single_round, m.size, m.progress, m.receipt"
@@ -216,7 +224,7 @@ _LOCK = (
 _ADD_QUEUES = "INSERT INTO queues (queue) SELECT unnest($1::text[]) ON CONFLICT DO NOTHING"
 _DUE = (
     "(SELECT seq, size, {priority} AS priority, {kind} AS kind, due_at FROM messages WHERE queue = l.queue "
-    f"AND priority = {{priority}} AND status IN {WAITING_SQL} AND {{due}} ORDER BY due_at, seq LIMIT l.most)"
+    f"AND priority = {{priority}} AND status IN {WAITING_SQL} AND {{due}} ORDER BY due_at, seq LIMIT {MOST_OF_A_QUEUE})"
 )
 _BY_URGENCY = " UNION ALL ".join(
     _DUE.format(priority=priority, kind=kind, due=due)

@@ -63,7 +63,10 @@ INSERTIONS_AT_ONCE = 2
 """Transactions that insert at the same time: while one waits for the disk, the next is filled."""
 
 POLL_INTERVAL = 1.0
-"""Seconds between two looks where no notification came: the net below LISTEN."""
+"""Seconds between two looks where no notification has ever come: a pooler may be between, or the line is broken."""
+
+NET_INTERVAL = 5.0
+"""The same where notifications come: the net below them."""
 
 
 class PostgresStore:
@@ -97,7 +100,8 @@ class PostgresStore:
             await self._database.open()
             async with self._database.connection() as connection:
                 self.secret = await prepare(connection, self._database.location.schema)
-                await self._set_clock(connection)
+                asked_at = self._server_clock.now
+                self._set_clock(await connection.fetchval(_SERVER_TIME), asked_at)
             self._is_open = True
 
     async def close(self) -> None:
@@ -192,9 +196,8 @@ class PostgresStore:
         self._unheard.pop(worker, None)
         return Exchange(tuple(settled), claimed, free_at, tuple(adopted))
 
-    async def _set_clock(self, connection: Connection) -> None:
-        asked_at = self._server_clock.now
-        self._server_clock.set(await connection.fetchval(_SERVER_TIME), asked_at)
+    def _set_clock(self, server_time: float, asked_at: float) -> None:
+        self._server_clock.set(server_time, asked_at)
         if abs(ahead := self._server_clock.difference) > WARN_ABOVE and not self._warned:
             self._warned = True
             _log.warning(
@@ -221,12 +224,11 @@ class PostgresStore:
 
     async def heartbeat(self, worker: int) -> bool:
         """See `WorkerStorage.heartbeat`."""
-
-        async def beat(connection: Connection) -> bool:
-            await self._set_clock(connection)
-            return await claim.heartbeat(connection, worker)
-
-        return await self.write(beat)
+        asked_at = self._server_clock.now
+        server_time = await self._once(lambda c: claim.heartbeat(c, worker))
+        if server_time is not None:
+            self._set_clock(server_time, asked_at)
+        return server_time is not None
 
     async def sign_off(self, worker: int) -> None:
         """See `WorkerStorage.sign_off`."""
@@ -272,7 +274,7 @@ class PostgresStore:
     async def claim_in_doubt(self, worker: int, limit: int) -> Sequence[ClaimedMessage | UnreadableMessage]:
         """See `UpkeepStorage.claim_in_doubt`."""
         now = self.clock()
-        return await self._claimed(await self.write(lambda c: claim.claim_in_doubt(c, worker, now, limit)))
+        return await self._claimed(await self._once(lambda c: claim.claim_in_doubt(c, worker, now, limit)))
 
     async def claim_lost(self, worker: int, limit: int) -> Sequence[ClaimedMessage | UnreadableMessage]:  # noqa: ARG002 - the protocol
         """See `UpkeepStorage.claim_lost`; none, since the types of PostgreSQL's columns hold for whoever writes."""
@@ -336,7 +338,7 @@ class PostgresStore:
         return await self.read(lambda c: suppressions.match(c, addressees))
 
     async def _begin(self, worker: int, claims: Sequence[Claim]) -> Sequence[bool]:
-        begun = await self._database.run(lambda c: claim.begin(c, worker, claims))
+        begun = await self._once(lambda c: claim.begin(c, worker, claims))
         return [seq in begun for seq, _ in claims]
 
     async def _insert(self, messages: Sequence[SerializedMessage]) -> Answers:
@@ -356,6 +358,10 @@ class PostgresStore:
 
     async def read(self, operation: Callable[[Connection], Awaitable[T]]) -> T:
         """Run what only looks, on a connection of the pool."""
+        return await self._once(operation)
+
+    async def _once(self, operation: Callable[[Connection], Awaitable[T]]) -> T:
+        """Run one statement, a transaction by itself; see `Database.run`."""
         await self.open()
         return await self._database.run(operation)
 
@@ -379,13 +385,12 @@ class _Announcements:
         self._listening: asyncio.Task[None] | None = None
         self._announcing: asyncio.Task[None] | None = None
         self._more = False
+        self._hears = False
 
     def announce(self) -> None:
         """Wake this process's workers at once, and those of the others soon."""
         self._wake()
-        self._more = True
-        if self._announcing is None or self._announcing.done():
-            self._announcing = asyncio.create_task(self._announce())
+        self._notify_others()
 
     async def changed(self, since: int) -> int:
         """Return a number that grows with every announcement, as soon as it is another than `since`."""
@@ -393,7 +398,7 @@ class _Announcements:
             self._listening = asyncio.create_task(self._listen())
         if self._version == since:
             with suppress(TimeoutError):
-                async with asyncio.timeout(POLL_INTERVAL):
+                async with asyncio.timeout(NET_INTERVAL if self._hears else POLL_INTERVAL):
                     await self._changed.wait()
             if self._version == since:
                 self._wake()
@@ -410,6 +415,15 @@ class _Announcements:
         self._version += 1
         self._changed.set()
         self._changed = asyncio.Event()
+
+    def _notify_others(self) -> None:
+        self._more = True
+        if self._announcing is None or self._announcing.done():
+            self._announcing = asyncio.create_task(self._announce())
+
+    def _on_notification(self, *_: object) -> None:
+        self._hears = True
+        self._wake()
 
     async def _announce(self) -> None:
         while self._more:
@@ -429,9 +443,11 @@ class _Announcements:
         ended = asyncio.Event()
         try:
             connection.add_termination_listener(lambda _: ended.set())
-            await connection.add_listener(self._channel, lambda *_: self._wake())
+            await connection.add_listener(self._channel, self._on_notification)
             self._wake()  # for what was written before
+            self._notify_others()  # and oneself: whether it comes shows whether a pooler swallows it
             await ended.wait()
         finally:
+            self._hears = False
             with suppress(*FAILURES):
                 await connection.close(timeout=1.0)

@@ -158,11 +158,13 @@ class TestWakingUp:
         kind: type[OnPostgres],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr(store_module, "POLL_INTERVAL", 3600.0)
+        for interval in ("POLL_INTERVAL", "NET_INTERVAL"):
+            monkeypatch.setattr(store_module, interval, 3600.0)
         caller = await connect(kind)
         async with make_outbox() as elsewhere:
             version = await elsewhere.store.changed()
             version = await elsewhere.store.changed(version)  # it listens by now
+            version = await elsewhere.store.changed(version)  # and has heard what it said to itself
             waiting = asyncio.create_task(elsewhere.store.changed(version))
             await caller.begin()
             receipt = await enqueue(post, caller)

@@ -106,24 +106,39 @@ async def test_a_rate_holds_over_all(make_outbox: MakeOutbox) -> None:
 async def test_what_is_written_wakes_the_workers_of_other_machines(
     make_outbox: MakeOutbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_module, "POLL_INTERVAL", 3600.0)
+    for interval in ("POLL_INTERVAL", "NET_INTERVAL"):
+        monkeypatch.setattr(store_module, interval, 3600.0)
     async with make_outbox() as one, make_outbox() as other:
         version = await other.store.changed()
         version = await other.store.changed(version)  # it listens by now
+        version = await other.store.changed(version)  # and has heard what it said to itself
         waiting = asyncio.create_task(other.store.changed(version))
         await one.add(email())
         async with asyncio.timeout(60):
             assert await waiting != version
 
 
-async def test_where_no_notification_comes_somebody_looks_all_the_same(
+async def test_where_no_notification_has_ever_come_somebody_looks_all_the_same(
     make_outbox: MakeOutbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_module, "POLL_INTERVAL", 0.01)
+    for interval in ("POLL_INTERVAL", "NET_INTERVAL"):
+        monkeypatch.setattr(store_module, interval, 0.01)
     async with make_outbox() as other:
         version = await other.store.changed()
         async with asyncio.timeout(60):
             assert await other.store.changed(version) != version
+
+
+async def test_where_notifications_come_somebody_looks_less_often_but_looks(
+    make_outbox: MakeOutbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "POLL_INTERVAL", 3600.0)
+    monkeypatch.setattr(store_module, "NET_INTERVAL", 0.01)
+    async with make_outbox() as other:
+        version = -1
+        async with asyncio.timeout(60):
+            for _ in range(4):  # it listens, and hears what it said to itself; nobody says anything more
+                version = await other.store.changed(version)
 
 
 class CuttingProxy:
