@@ -175,6 +175,9 @@ _ADVICE: dict[type[BaseException] | tuple[type[BaseException], ...], str] = {
     asyncpg.InvalidAuthorizationSpecificationError: "look at the user in [outbox] url, and at the server's pg_hba.conf",
     asyncpg.InvalidCatalogNameError: "make the database, or name another one in [outbox] url",
     asyncpg.InsufficientPrivilegeError: "give this role the right to use and make tables in the schema",
+    asyncpg.LockNotAvailableError: (
+        "nothing was accepted: a transaction that has not ended uses the same idempotency key or attachment; try again"
+    ),
     asyncpg.DiskFullError: "nothing was accepted; make room on the database's disk",
     asyncpg.TooManyConnectionsError: "raise max_connections, or put a pooler in front",
     asyncpg.ReadOnlySQLTransactionError: "this server takes no writes; name the primary in [outbox] url",

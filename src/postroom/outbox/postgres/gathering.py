@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -16,6 +17,18 @@ MOST_SIZE = 4_194_304
 """Bytes of several callers in one transaction."""
 
 
+LOCKED_AT_ONCE = 2
+"""Callers at a time of those who wait for others' locks."""
+
+
+class RowsLocked(Exception):
+    """Somebody else's transaction has locked what is to be written, and may last; `error` is what a caller hears."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 @dataclass(slots=True, eq=False)
 class _Waiting(Generic[WhatT, AnswerT]):
     what: Sequence[WhatT]
@@ -27,12 +40,22 @@ class Gatherer(Generic[WhatT, AnswerT]):
     """Gives `write` what callers bring meanwhile, together, and each caller the answers to their own.
 
     Whoever comes alone waits for nobody. `at_once` transactions may run at the same time: while one waits for the
-    disk, the next is filled. When one that several share fails, each caller's is made by itself.
+    disk, the next is filled. When one that several share fails, each caller's is made by itself; and where `write`
+    raises RowsLocked, aside, so that nobody else waits for it, and again until `locked_for` seconds are over.
     """
 
-    def __init__(self, write: Callable[[Sequence[WhatT]], Awaitable[Sequence[AnswerT]]], *, at_once: int) -> None:
+    def __init__(
+        self,
+        write: Callable[[Sequence[WhatT]], Awaitable[Sequence[AnswerT]]],
+        *,
+        at_once: int,
+        locked_for: float = 0.0,
+    ) -> None:
         self._write = write
         self._at_once = at_once
+        self._locked_for = locked_for
+        self._locked = asyncio.Semaphore(LOCKED_AT_ONCE)
+        self._aside: set[asyncio.Task[None]] = set()
         self._waiting: list[_Waiting[WhatT, AnswerT]] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -63,6 +86,12 @@ class Gatherer(Generic[WhatT, AnswerT]):
     async def _write_together(self, together: Sequence[_Waiting[WhatT, AnswerT]]) -> None:
         try:
             answers = iter(await self._write([one for waiting in together for one in waiting.what]))
+        except RowsLocked:
+            for waiting in together:
+                task = asyncio.create_task(self._write_once_free(waiting))
+                self._aside.add(task)
+                task.add_done_callback(self._aside.discard)
+            return
         except Exception as error:  # noqa: BLE001 - whoever waits must get it
             if len(together) == 1:
                 _fail(together[0], error)
@@ -78,6 +107,24 @@ class Gatherer(Generic[WhatT, AnswerT]):
             found = [next(answers) for _ in waiting.what]
             if not waiting.answers.done():
                 waiting.answers.set_result(found)
+
+    async def _write_once_free(self, waiting: _Waiting[WhatT, AnswerT]) -> None:
+        until = time.monotonic() + self._locked_for
+        while not waiting.answers.done():  # in turns: who waits for a lock keeps nobody here waiting for long
+            try:
+                async with self._locked:
+                    answers = await self._write(waiting.what)
+            except RowsLocked as locked:
+                if time.monotonic() >= until:
+                    _fail(waiting, locked.error)
+            except Exception as error:  # noqa: BLE001 - as above
+                _fail(waiting, error)
+            except BaseException:
+                waiting.answers.cancel()
+                raise
+            else:
+                if not waiting.answers.done():
+                    waiting.answers.set_result(answers)
 
 
 def _fail(waiting: _Waiting[WhatT, AnswerT], error: Exception) -> None:

@@ -9,13 +9,15 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+from asyncpg import LockNotAvailableError
+
 from postroom.errors import OutboxError, PostroomError
 from postroom.outbox.encryption import SharedKeyCipher
 from postroom.outbox.postgres import Location, claim, insert, query, reports, settle, space, suppressions, update
 from postroom.outbox.postgres.callers import insertion
 from postroom.outbox.postgres.clock import WARN_ABOVE, ServerClock
-from postroom.outbox.postgres.database import FAILURES, Database, fetch
-from postroom.outbox.postgres.gathering import Gatherer
+from postroom.outbox.postgres.database import FAILURES, TIMEOUT, Database, fetch
+from postroom.outbox.postgres.gathering import Gatherer, RowsLocked
 from postroom.outbox.postgres.schema import prepare
 from postroom.outbox.records import NOW, Exchange
 from postroom.outbox.serialization import serialize_all
@@ -56,6 +58,8 @@ T = TypeVar("T")
 _log = logging.getLogger("postroom.outbox")
 _SERVER_TIME = "SELECT extract(epoch FROM clock_timestamp())::float8"
 
+_LOCK_TIMEOUT = "SET LOCAL lock_timeout = '250ms'"
+
 MOST_AT_ONCE = 500
 """Messages purged in one transaction, so that others get in between."""
 
@@ -86,7 +90,7 @@ class PostgresStore:
         self._opening = asyncio.Lock()
         self._is_open = False
         self._announcements = _Announcements(self._database)
-        self._insertions = Gatherer(self._insert, at_once=INSERTIONS_AT_ONCE)
+        self._insertions = Gatherer(self._insert, at_once=INSERTIONS_AT_ONCE, locked_for=TIMEOUT)
         self._beginnings: dict[int, Gatherer[Claim, bool]] = {}
         self._unheard: dict[int, list[Claim]] = {}
         self._half_rescued: dict[int, tuple[int, list[Claim]]] = {}
@@ -342,9 +346,19 @@ class PostgresStore:
         return [seq in begun for seq, _ in claims]
 
     async def _insert(self, messages: Sequence[SerializedMessage]) -> Answers:
-        now = self.clock()
-        schema = self._database.location.schema
-        return await self.write(lambda c: run_awaiting(insert.insert(messages, now, schema), partial(fetch, c)))
+        now, schema = self.clock(), self._database.location.schema
+
+        async def operation(connection: Connection) -> Answers:
+            if any(one.fingerprint or one.files for one in messages):  # which a caller's transaction may have locked
+                await connection.execute(_LOCK_TIMEOUT)
+            return await run_awaiting(insert.insert(messages, now, schema), partial(fetch, connection))
+
+        try:
+            return await self.write(operation)
+        except OutboxError as error:
+            if isinstance(error.__cause__, LockNotAvailableError):
+                raise RowsLocked(error) from error
+            raise
 
     async def _claimed(self, rows: Sequence[Record]) -> tuple[ClaimedMessage | UnreadableMessage, ...]:
         if not rows:

@@ -261,6 +261,36 @@ class TestTwoCallers:
         assert len(await ids(post)) == 2
         assert await other.ordered() == ["mine", "mine"]
 
+    async def test_who_enqueues_without_a_connection_waits_for_its_key_and_keeps_nobody_waiting(
+        self, post: Process, connect: Connect
+    ) -> None:
+        caller = await connect()
+        await caller.begin()
+        keyed = [email(idempotency_key=str(number)) for number in range(4)]
+        firsts = [await enqueue(post, caller, message) for message in keyed]
+        waiting = []
+        for message in keyed:
+            waiting.append(asyncio.create_task(post.add(message)))
+            await blocked(caller)
+        others = await asyncio.gather(*(post.add(email(idempotency_key=f"of {number}")) for number in range(4)))
+        others.append(await post.add(email()))
+        assert not any(task.done() for task in waiting)
+        await caller.commit()
+        assert [(await task).id for task in waiting] == [first.id for first in firsts]
+        assert len(await ids(post)) == len(firsts) + len(others)
+
+    async def test_who_waits_for_a_key_too_long_is_told_why(
+        self, post: Process, connect: Connect, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(post.store._insertions, "_locked_for", 0.0)
+        caller = await connect()
+        await caller.begin()
+        await enqueue(post, caller, email(idempotency_key="k"))
+        with pytest.raises(OutboxError, match="a transaction that has not ended uses the same idempotency key"):
+            await post.add(email(idempotency_key="k"))
+        await caller.rollback()
+        assert (await post.add(email(idempotency_key="k"))).status is Status.QUEUED
+
     async def test_in_a_snapshot_a_key_of_somebody_since_then_is_an_error_that_spoils_nothing(
         self, post: Process, connect: Connect
     ) -> None:
