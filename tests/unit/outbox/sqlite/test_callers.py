@@ -20,6 +20,10 @@ from sqlalchemy import create_engine
 
 from postroom import Email, OutboxError, Receipt, SyncPostroom
 
+BEGIN_NONE: list[dict[str, Any]] = [{"isolation_level": None}]
+if sys.version_info >= (3, 12):
+    BEGIN_NONE.append({"autocommit": True})
+
 
 def email(**more: Any) -> Email:
     return Email(**{"to": "ann@example.org", "text": "x", **more})
@@ -143,6 +147,17 @@ async def test_a_file_that_was_replaced_takes_nothing(
         await enqueue(post, connection)
 
 
+async def test_a_connection_that_was_open_before_the_file_was_replaced_is_refused(
+    post: Process, connection: sqlite3.Connection, file: Path
+) -> None:
+    connection.commit()
+    await post.store.close()
+    for suffix in ("", "-wal", "-shm"):
+        file.with_name(file.name + suffix).rename(file.with_name("moved.db" + suffix))
+    await post.store.open()
+    await refused(post, connection, "the connection is to .*outbox.db, and the outbox is in .*outbox.db")
+
+
 def named(cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> dict[str, Any]:
     return {column[0]: value for column, value in zip(cursor.description, row, strict=True)}
 
@@ -205,10 +220,11 @@ class TestSettings:
 
 
 class TestOutsideOfATransaction:
+    @pytest.mark.parametrize("settings", BEGIN_NONE, ids=str)
     async def test_a_connection_that_begins_none_itself_has_the_message_at_once(
-        self, post: Process, file: Path
+        self, post: Process, file: Path, settings: dict[str, Any]
     ) -> None:
-        connection = sqlite3.connect(file, isolation_level=None)
+        connection = sqlite3.connect(file, **settings)
         receipt = await enqueue(post, connection)
         assert not connection.in_transaction
         assert await ids(post) == [receipt.id]

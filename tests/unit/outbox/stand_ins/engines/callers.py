@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 from abc import ABC, abstractmethod
 from typing import Any
 
@@ -90,6 +91,14 @@ class OnSqlite3ByHand(OnSqlite3):
 
     async def begin(self) -> None:
         self.connection.execute("BEGIN")
+
+
+class OnSqlite3AlwaysWithin(OnSqlite3):
+    """In a transaction at all times, as PEP 249 has it; from Python 3.12 on."""
+
+    async def connect(self) -> None:
+        settings: dict[str, Any] = {"autocommit": False}
+        self.connection = sqlite3.connect(self.place, timeout=60, **settings)
 
 
 class OnAiosqlite(Caller):
@@ -299,6 +308,7 @@ class OnSqlalchemyCoreAsyncpg(_SqlalchemyOnPostgres, OnAsyncSqlalchemyCore):
 ON_SQLITE: list[type[Caller]] = [
     OnSqlite3,
     OnSqlite3ByHand,
+    *([OnSqlite3AlwaysWithin] if sys.version_info >= (3, 12) else []),
     OnAiosqlite,
     OnSqlalchemy,
     OnSqlalchemyCore,
