@@ -47,6 +47,7 @@ from postroom.outbox import (
     QueueBacklog,
 )
 from postroom.outbox.encryption import KEY_VARIABLE
+from postroom.outbox.sqlite.schema import TABLES
 from postroom.outbox.states import Transition, allowed_from
 from postroom.plugin import (
     EMAIL_FEATURES,
@@ -378,6 +379,12 @@ def test_the_blocking_twin_has_every_method_of_the_room() -> None:
         return {name for name in vars(cls) if not name.startswith("_")}
 
     assert methods(Postroom) <= methods(SyncPostroom)
+
+
+def test_the_names_that_are_taken_in_the_outboxs_file_are_listed() -> None:
+    guide = (ROOT / "docs/how-to/use-the-outbox.md").read_text()
+    [listed] = re.findall(r"Taken are the names (.*?)\.", guide, re.DOTALL)
+    assert re.findall(r"`(\w+)`", listed) == sorted(re.findall(r"CREATE TABLE (\w+)", TABLES))
 
 
 def test_every_public_name_is_listed() -> None:

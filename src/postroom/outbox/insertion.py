@@ -66,6 +66,7 @@ class Insertion(Generic[T]):
         driver = self._driver_of(await _awaited_driver_connection(self._connection))
         if isinstance(driver, BlockingDriver):
             return run(self._steps(driver), driver.fetch)
+        await driver.inspect()
         return await run_awaiting(self._steps(driver), driver.fetch)
 
 

@@ -26,16 +26,7 @@ Steps: TypeAlias = Generator[Statement, Rows, T]
 """Asks for statements, is sent the rows of each, or thrown its error, and returns what came of all."""
 
 
-class Driver(ABC):
-    """A connection as its driver gives it."""
-
-    @property
-    @abstractmethod
-    def in_transaction(self) -> bool:
-        """Whether what it is asked now belongs to a transaction that somebody else ends."""
-
-
-class BlockingDriver(Driver):
+class BlockingDriver(ABC):
     """A driver's connection whose calls block."""
 
     @abstractmethod
@@ -43,8 +34,12 @@ class BlockingDriver(Driver):
         """Run a statement."""
 
 
-class AwaitingDriver(Driver):
+class AwaitingDriver(ABC):
     """A driver's connection whose calls are awaited."""
+
+    async def inspect(self) -> None:
+        """Look at what the connection is set to, where that takes a call too; awaited before anything else."""
+        return
 
     @abstractmethod
     async def fetch(self, statement: Statement) -> Rows:

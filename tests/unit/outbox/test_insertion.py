@@ -21,6 +21,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from postroom import Attachment, Email, IdempotencyConflict, OutboxError, Receipt, Status
+from postroom.config.outbox import OutboxSettings
+from postroom.outbox.copying import OutboxCopy
+from postroom.outbox.factory import open_copy_storage
 from postroom.receipts import Accepted
 
 CANARY = "canary-0123456789abcdef"
@@ -264,6 +267,32 @@ async def test_a_worker_that_waits_delivers_it_after_the_commit(
             assert await sent == receipt.id
         stop.set()
         await working
+
+
+async def test_an_outbox_that_was_copied_to_another_place_takes_nothing_more(
+    post: Process, caller: Caller, engine: Engine, tmp_path: Path
+) -> None:
+    await caller.close()
+    await post.store.close()
+    place = place_of(engine, tmp_path)
+    source = place if isinstance(engine, PostgresEngine) else f"sqlite:///{place}"
+    left, entered = (
+        open_copy_storage(OutboxSettings.model_validate({"url": url}))
+        for url in (source, f"sqlite:///{tmp_path}/new.db")
+    )
+    copy = OutboxCopy(left, entered, 0.05, 100)
+    async for _ in copy.run():
+        pass
+    await copy.close()
+    await caller.connect()
+    await caller.begin()
+    await caller.order("one")
+    with pytest.raises(OutboxError, match="was moved to"):
+        await enqueue(post, caller, email())
+    await caller.commit()
+    await caller.begin()
+    assert await caller.ordered() == ["one"]
+    await caller.rollback()
 
 
 class TransactionMachine(RuleBasedStateMachine):

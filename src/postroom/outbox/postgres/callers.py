@@ -112,7 +112,10 @@ class _AsyncPsycopg(AwaitingDriver):
             return await cursor.fetchall() if cursor.description else ()
 
 
-def driver_of(connection: object) -> BlockingDriver | AwaitingDriver:
+_Driver = _Asyncpg | _Psycopg | _AsyncPsycopg
+
+
+def driver_of(connection: object) -> _Driver:
     """Return a caller's connection as something that runs statements.
 
     Raises TypeError for one of another kind, and ConfigError for a psycopg that is too old.
@@ -138,11 +141,16 @@ def insertion(
     Where that fails, or the connection is to another outbox than that of `location` with its own random bytes,
     `secret`, nothing of it is left, and the caller's transaction goes on.
     """
-    return Insertion(connection, driver_of, lambda driver: _insert(driver, messages, now, (location, secret)))
+
+    def steps(driver: BlockingDriver | AwaitingDriver) -> Steps[list[EnqueueResult | PostroomError]]:
+        assert isinstance(driver, _Driver)
+        return _insert(driver, messages, now, (location, secret))
+
+    return Insertion(connection, driver_of, steps)
 
 
 def _insert(
-    driver: BlockingDriver | AwaitingDriver, messages: Sequence[SerializedMessage], now: float, place: _Place
+    driver: _Driver, messages: Sequence[SerializedMessage], now: float, place: _Place
 ) -> Steps[list[EnqueueResult | PostroomError]]:
     begin, keep, undo = _NESTED if driver.in_transaction else _ALONE
     for left in reversed(range(_TRIES)):

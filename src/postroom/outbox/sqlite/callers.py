@@ -49,14 +49,14 @@ class _Sqlite3(BlockingDriver):
     """A connection of `sqlite3`."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
-        self.connection = connection
+        self._connection = connection
 
     @property
-    def in_transaction(self) -> bool:
-        return self.connection.in_transaction
+    def brackets(self) -> _Brackets:
+        return _brackets_of(self._connection)
 
     def fetch(self, statement: Statement) -> Rows:
-        return fetch(self.connection, statement)
+        return fetch(self._connection, statement)
 
 
 class _Aiosqlite(AwaitingDriver):
@@ -64,11 +64,12 @@ class _Aiosqlite(AwaitingDriver):
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
-        self.connection: sqlite3.Connection = connection._conn  # noqa: SLF001 - its settings; nothing public has all
+        self.brackets = _NESTED
 
-    @property
-    def in_transaction(self) -> bool:
-        return self.connection.in_transaction
+    async def inspect(self) -> None:
+        connection = self._connection
+        # Nothing public has all of its settings, nor runs anything else in its thread.
+        self.brackets = await connection._execute(lambda: _brackets_of(connection._conn))  # noqa: SLF001
 
     async def fetch(self, statement: Statement) -> Rows:
         cursor = await self._connection.cursor()
@@ -114,7 +115,7 @@ def _insert(
 ) -> Steps[list[EnqueueResult | PostroomError]]:
     undo: tuple[str, ...] = ()
     try:
-        begin, keep, undo = _brackets(driver.connection)
+        begin, keep, undo = driver.brackets
         yield from _each(begin)
         yield from _check(*place)
         answers = yield from insert(messages, now)
@@ -131,7 +132,7 @@ def _insert(
     return answers
 
 
-def _brackets(connection: sqlite3.Connection) -> _Brackets:
+def _brackets_of(connection: sqlite3.Connection) -> _Brackets:
     """Do as sqlite3 would for an INSERT of the caller's: join a transaction, leave one open, or commit by itself."""
     if connection.in_transaction:
         return _NESTED

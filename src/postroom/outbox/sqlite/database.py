@@ -9,7 +9,7 @@ import sqlite3
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -60,23 +60,27 @@ def connect(
 
     `writes` says that this is the connection through which this process writes.
     """
-    try:
-        connection = sqlite3.connect(path, timeout=busy_timeout, isolation_level=None, check_same_thread=not any_thread)
-        if writes and not connection.execute("PRAGMA page_count").fetchone()[0]:
-            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # `space.give_back`; settled with the first page
-        [mode] = connection.execute("PRAGMA journal_mode = WAL").fetchone()
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
-        connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute(f"PRAGMA cache_size = -{_WRITER_CACHE_KIB if writes else _READER_CACHE_KIB}")
-    except sqlite3.Error as error:
-        raise not_ready(error, path) from error
-    if mode != "wal":
-        connection.close()
-        raise OutboxError(
-            f"{path}: its journal mode stays {mode!r} where WAL is needed; put the outbox on a local disk whose file "
-            "system has shared memory"
-        )
+    with ExitStack() as opened:
+        try:
+            connection = sqlite3.connect(
+                path, timeout=busy_timeout, isolation_level=None, check_same_thread=not any_thread
+            )
+            opened.callback(connection.close)
+            if writes and not connection.execute("PRAGMA page_count").fetchone()[0]:
+                connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # `space.give_back`; settled with the first page
+            [mode] = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
+            connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute(f"PRAGMA cache_size = -{_WRITER_CACHE_KIB if writes else _READER_CACHE_KIB}")
+        except sqlite3.Error as error:
+            raise not_ready(error, path) from error
+        if mode != "wal":
+            raise OutboxError(
+                f"{path}: its journal mode stays {mode!r} where WAL is needed; put the outbox on a local disk whose "
+                "file system has shared memory"
+            )
+        opened.pop_all()
     return connection
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import sqlite3
@@ -10,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
@@ -310,10 +310,11 @@ async def test_a_connection_that_is_closed_or_another_threads_says_so(post: Proc
     closed.close()
     with pytest.raises(OutboxError, match="use the connection while it is open"):
         await enqueue(post, closed)
-    others = await asyncio.to_thread(sqlite3.connect, file)
-    with pytest.raises(OutboxError, match="in the thread it is for"):
-        await enqueue(post, others)
-    await asyncio.to_thread(lambda: None)
+    with ThreadPoolExecutor(1) as thread:
+        others = thread.submit(sqlite3.connect, file).result()
+        with pytest.raises(OutboxError, match="in the thread it is for"):
+            await enqueue(post, others)
+        thread.submit(others.close).result()
 
 
 class TestBlockingClient:
