@@ -212,7 +212,7 @@ def _collides(error: BaseException) -> bool:
 def _elsewhere(location: Location) -> OutboxError:
     return OutboxError(
         f"the connection is to another database than the outbox ({location.shown}); connect to that one, or name the "
-        "connection's own in [outbox] url, and have the outbox made there, as `postroom outbox stats` does"
+        "connection's own in [outbox] url, and have the outbox made there, as `postroom worker --until-empty` does"
     )
 
 

@@ -356,7 +356,7 @@ def not_ready(error: sqlite3.Error, path: Path) -> PostroomError:
         return explained(error, path)
     return OutboxError(
         f"{path}: {error}; the outbox cannot be made ready while somebody keeps the file locked, maybe a "
-        "transaction of this program; end that, or have the outbox made before, as `postroom outbox stats` does"
+        "transaction of this program; end that, or have the outbox made before, as `postroom worker --until-empty` does"
     )
 
 

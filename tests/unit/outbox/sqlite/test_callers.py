@@ -294,7 +294,7 @@ class TestLocks:
         connection.execute("BEGIN IMMEDIATE")
         async with make_outbox() as post:
             with pytest.raises(
-                OutboxError, match="end that, or have the outbox made before, as `postroom outbox stats`"
+                OutboxError, match="end that, or have the outbox made before, as `postroom worker --until-empty`"
             ):
                 await enqueue(post, connection)
             connection.rollback()
