@@ -276,9 +276,9 @@ class SyncOutbox:
         self._room = room
         self._run = run
 
-    def get(self, message_id: str, *, tenant: str | None = None) -> MessageDetails:
+    def get(self, message_id: str, *, tenant: str | None = None, contents: bool = True) -> MessageDetails:
         """See `Outbox.get`."""
-        return self._ask(lambda outbox: outbox.get(message_id, tenant=tenant))
+        return self._ask(lambda outbox: outbox.get(message_id, tenant=tenant, contents=contents))
 
     def stats(self) -> OutboxStats:
         """See `Outbox.stats`."""
@@ -292,9 +292,9 @@ class SyncOutbox:
         """See `Outbox.hold`."""
         return self._ask(lambda outbox: outbox.hold(message_id, tenant=tenant))
 
-    def retry(self, message_id: str, *, tenant: str | None = None) -> Receipt:
+    def retry(self, message_id: str, *, tenant: str | None = None, held_until: float = 0.0) -> Receipt:
         """See `Outbox.retry`."""
-        return self._ask(lambda outbox: outbox.retry(message_id, tenant=tenant))
+        return self._ask(lambda outbox: outbox.retry(message_id, tenant=tenant, held_until=held_until))
 
     def resolve(
         self,
@@ -303,9 +303,12 @@ class SyncOutbox:
         *,
         note: str = "",
         tenant: str | None = None,
+        held_until: float = 0.0,
     ) -> Receipt:
         """See `Outbox.resolve`."""
-        return self._ask(lambda outbox: outbox.resolve(message_id, outcome, note=note, tenant=tenant))
+        return self._ask(
+            lambda outbox: outbox.resolve(message_id, outcome, note=note, tenant=tenant, held_until=held_until)
+        )
 
     def resume(self, account: str) -> bool:
         """See `Outbox.resume`."""

@@ -383,7 +383,7 @@ def test_the_blocking_twin_has_every_method_of_the_room() -> None:
 
 def test_the_names_that_are_taken_in_the_outboxs_file_are_listed() -> None:
     guide = (ROOT / "docs/how-to/use-the-outbox.md").read_text()
-    [listed] = re.findall(r"Taken are the names (.*?)\.", guide, re.DOTALL)
+    [listed] = re.findall(r"Taken are the names\s(.*?)\.", guide, re.DOTALL)
     assert re.findall(r"`(\w+)`", listed) == sorted(re.findall(r"CREATE TABLE (\w+)", TABLES))
 
 
