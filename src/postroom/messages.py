@@ -235,9 +235,9 @@ class Email(Message):
 
     @property
     def size(self) -> int:
-        """Characters of all bodies and bytes of all attachments, before anything is encoded."""
-        bodies = sum(len(body) for body in (self.text, self.html, self.amp, self.calendar) if body)
-        return bodies + sum(len(attachment.content) for attachment in self.attachments)
+        """Characters of the subject and all bodies, and bytes of all attachments, before anything is encoded."""
+        texts = sum(len(text) for text in (self.subject, self.text, self.html, self.amp, self.calendar) if text)
+        return texts + sum(len(attachment.content) for attachment in self.attachments)
 
     def _all_recipients(self) -> Iterable[str]:
         return (address.email for group in (self.to, self.cc, self.bcc) for address in group)

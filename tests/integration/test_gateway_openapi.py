@@ -119,18 +119,22 @@ def test_every_way_to_present_a_key_is_described(document: dict[str, Any]) -> No
 
 
 SCHEMATHESIS = Path(sys.executable).with_name("schemathesis")
-CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
-CHECKS += ",unsupported_method,ignored_auth"
+LEFT_OUT = {
+    "positive_data_acceptance": "what fits the schema may be refused: it cannot say that an idempotency key was used for "
+    "another message, that an SMS holds a body or media, or how objects are written as a form",
+}
+"""Checks that are not made, and why; all others are, those of versions to come among them."""
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_no_request_that_can_be_thought_up_breaks_it_or_gets_an_answer_that_is_not_described(
     gateway: Gateway, tmp_path: Path
 ) -> None:
     done = subprocess.run(
         [SCHEMATHESIS, "run", f"http://127.0.0.1:{gateway.port}/openapi.json", "-H", f"Auth-token: {gateway.key}",
-         "--checks", CHECKS, "--max-examples", "25", "--continue-on-failure", "--no-color"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=280,
+         "--checks", "all", "--exclude-checks", ",".join(LEFT_OUT), "--max-examples", "15", "--continue-on-failure",
+         "--no-color"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=580,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr
     assert "Traceback" not in gateway.log

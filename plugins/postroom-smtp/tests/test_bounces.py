@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -284,6 +287,58 @@ MANY_PARTS = {
 def test_more_parts_than_a_report_has_are_refused_before_they_are_parsed(read: Callable[..., Any], mail: bytes) -> None:
     with pytest.raises(PayloadInvalid, match="more parts"):
         read(posted(mail))
+
+
+LONG_TYPES = {
+    "parameters": "multipart/report" + '; a="b"' * 2000,
+    "parameters on further lines": "multipart/report" + ';\n\ta="b"' * 2000,
+    "a boundary": f'multipart/report; boundary="{"b" * 10_000}"',
+}
+
+
+@pytest.mark.parametrize("kind", LONG_TYPES.values(), ids=LONG_TYPES)
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_type_that_takes_long_to_take_apart_is_refused(read: Callable[..., Any], kind: str, end: str) -> None:
+    inside = f"From: a@example.org\nContent-Type: message/rfc822\n\nX: y\ncontent-type :{kind}\n\nx"
+    for mail in (f"Content-Type: {kind}\n\nx", inside):
+        with pytest.raises(PayloadInvalid, match="Content-Type of more than"):
+            read(posted(mail.replace("\n", end).encode()))
+
+
+def calls_of(work: Callable[[], object]) -> int:
+    """How many functions are called: a cost that is the same on every machine."""
+    calls = 0
+
+    def count(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal calls
+        calls += event in {"call", "c_call"}
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        work()
+    finally:
+        sys.setprofile(before)
+    return calls
+
+
+def statuses(count: int) -> bytes:
+    groups = "".join(f"Final-Recipient: rfc822; r{n}@example.com\nAction: failed\n\n" for n in range(count))
+    mail = POSTFIX.replace("Final-Recipient: rfc822; bob", f"{groups}Final-Recipient: rfc822; bob")
+    return ("X: y\n" * 8 * count + mail).encode()
+
+
+def complaint(count: int) -> bytes:
+    fields = "".join(f"Original-Rcpt-To: <r{n}@example.com>\n" for n in range(count)) + "X: y\n" * 8 * count
+    return COMPLAINT.replace("Version: 1\n", f"Version: 1\n{fields}").encode()
+
+
+@pytest.mark.parametrize("make", [statuses, complaint])
+def test_twice_as_many_recipients_and_fields_cost_twice_as_much(
+    read: Callable[..., Any], make: Callable[[int], bytes]
+) -> None:
+    once, twice = (calls_of(partial(read, posted(make(size)))) for size in (200, 400))
+    assert twice < 2.5 * once
 
 
 ODD = st.sampled_from(["(" * 2000, "@@" * 40, "<" * 300, '"', "Mon, 01 Jan 0001 00:00:00 +2359", "1 Jan 9999 23:59 -2359",

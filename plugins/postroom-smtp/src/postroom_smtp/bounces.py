@@ -45,6 +45,9 @@ MOST_BOUNDARIES = 2000
 The parser looks at each line once for each part around it, so that many of both take minutes.
 """
 
+LONGEST_TYPE = 10_000
+"""Bytes of a Content-Type, which the parser takes apart again and again: half a megabyte takes a second."""
+
 MOST_FIELDS = 30
 """Fields of a report that an event keeps; RFC 5965 and its extensions know 20."""
 
@@ -80,6 +83,7 @@ _STATUS = re.compile(r"([245])\.([0-9]{1,3})\.([0-9]{1,3})")
 _MESSAGE_ID = re.compile(r"<[^<>\s]{1,998}>")
 _LINE = re.compile(rb"\r\n?|\n")
 _CONTAINER = re.compile(rb"content-type[ \t]*:\s*(?:multipart|message)", re.IGNORECASE)
+_TYPE = re.compile(rb"(?:^|[\r\n])content-type[ \t]*:[^\r\n]*(?:(?:\r\n|\r|\n)[ \t][^\r\n]*)*", re.IGNORECASE)
 _BOUNDARY = re.compile(rb"(?:^|[\r\n])--")
 _OWN_ID = re.compile(r"<([0-9a-f]{32})@")
 
@@ -118,6 +122,8 @@ def _bounded(account: str, body: bytes) -> bytes:
     body = body[: last.start()] if last else body
     if _over(_CONTAINER, body, MOST_CONTAINERS) or _over(_BOUNDARY, body, MOST_BOUNDARIES):
         raise PayloadInvalid(f"{account}: a mail with more parts, or parts nested deeper, than a report has")
+    if any(len(found[0]) > LONGEST_TYPE for found in _TYPE.finditer(body)):
+        raise PayloadInvalid(f"{account}: a mail with a Content-Type of more than {LONGEST_TYPE:,} bytes")
     return body
 
 
@@ -160,6 +166,7 @@ def _return_path_fields(mail: Part, parts: Mapping[str, Part]) -> Iterator[str]:
 
 def _statuses(about: dict[str, Any], mail: Part, status: Part) -> Iterator[Event]:
     """The fields of the message come first, then a group for each recipient (RFC 3464 section 2.1)."""
+    mailed = _when(mail)  # once: to find a field, all of a part are looked at, and there may be thousands of both
     for group in _parts(status)[: MOST_RECIPIENTS + 1]:
         recipient = _typed(group, "Original-Recipient") or _typed(group, "Final-Recipient")
         if recipient is None:
@@ -168,7 +175,7 @@ def _statuses(about: dict[str, Any], mail: Part, status: Part) -> Iterator[Event
         code = _STATUS.search(_field(group, "Status") or "")
         yield Event(
             **about,
-            **_when(group, mail, name="Last-Attempt-Date"),
+            **(_dated(group, "Last-Attempt-Date") or mailed),
             type=of,
             recipient=recipient,
             code=code[0] if code else None,
@@ -184,17 +191,16 @@ def _complaints(about: dict[str, Any], mail: Part, feedback: Part) -> Iterator[E
     fields = next(iter(_parts(feedback)), feedback)
     kind = (_field(fields, "Feedback-Type") or "").lower()
     named = [str(value) for value in fields.get_all("Original-Rcpt-To") or []][:MOST_RECIPIENTS]
-    raw = _raw(fields)
+    for_all: dict[str, Any] = {  # worked out once: there may be thousands of fields, and of recipients
+        **about,
+        **(_dated(fields, "Arrival-Date") or _when(mail)),
+        "type": FEEDBACK.get(kind, EventType.OTHER),
+        "code": kind or None,
+        "detail": _field(fields, "User-Agent"),
+        "raw": _raw(fields),
+    }
     for recipient in named or [""]:
-        yield Event(
-            **about,
-            **_when(fields, mail, name="Arrival-Date"),
-            type=FEEDBACK.get(kind, EventType.OTHER),
-            recipient=recipient.strip().strip("<>") or None,
-            code=kind or None,
-            detail=_field(fields, "User-Agent"),
-            raw=raw,
-        )
+        yield Event(**for_all, recipient=recipient.strip().strip("<>") or None)
 
 
 def _dead(code: re.Match[str] | None) -> bool | None:
@@ -254,12 +260,15 @@ def _text(value: object) -> str:
     return str(value).encode(errors="replace").decode()
 
 
-def _when(*parts: Part, name: str = "Date") -> Mapping[str, Any]:
-    """The time in the field `name` of the first part, or else in `Date` of the last."""
-    for part, field in ((parts[0], name), (parts[-1], "Date")):
-        if found := _moment(_field(part, field) or ""):
-            return {"occurred_at": found, "dated": True}
-    return {"occurred_at": datetime.now(UTC), "dated": False}
+def _when(mail: Part) -> Mapping[str, Any]:
+    """The time in `Date`, or now."""
+    return _dated(mail, "Date") or {"occurred_at": datetime.now(UTC), "dated": False}
+
+
+def _dated(part: Part, name: str) -> Mapping[str, Any] | None:
+    """The time in a field, if it has one."""
+    found = _moment(_field(part, name) or "")
+    return {"occurred_at": found, "dated": True} if found else None
 
 
 def _moment(text: str) -> datetime | None:

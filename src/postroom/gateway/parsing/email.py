@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 from postroom.errors import MessageError
 from postroom.gateway.http.errors import Problem, invalid_message
 from postroom.gateway.parsing.attachments import parse_files
-from postroom.gateway.parsing.fields import check_count, field_path, parse_bool, problems_of, shared_fields
+from postroom.gateway.parsing.fields import (
+    check_count,
+    check_lengths,
+    field_path,
+    is_too_long,
+    parse_bool,
+    problems_of,
+    shared_fields,
+)
 from postroom.gateway.parsing.recipients import parse_recipients
 from postroom.messages import MODELLED_HEADERS, Email
 
@@ -27,8 +35,7 @@ DENIED_PREFIXES = ("arc-", "content-", "resent-")
 """Headers a caller may not set: fields own them, receivers trust them, or a provider takes orders from them."""
 
 MOST_HEADERS = 100
-LONGEST_HEADER = 10_000
-"""Headers of its own that an e-mail may have, and characters of one; servers take headers of 64 KiB at the most."""
+"""Headers of its own that an e-mail may have; servers take headers of 64 KiB at the most."""
 
 MOST_REPLY_TO = 50
 MOST_TAGS = 50
@@ -87,6 +94,8 @@ def _fields(item: dict[str, Any], limits: GatewaySettings, problems: list[Proble
     }
     for name, most in (("tags", MOST_TAGS), ("metadata", MOST_METADATA)):
         check_count(fields, name, most, problems)
+    for name in ("subject", "tags", "metadata"):
+        check_lengths(fields, name, problems)
     fields["text"] = item.get("text") or item.get("body") or (None if item.get("html") else "")
     return fields, places | {"text": "text" if item.get("text") else "body", "reply_to": "headers.Reply-To"}
 
@@ -106,9 +115,7 @@ def _headers(given: object, problems: list[Problem]) -> dict[str, Any]:
             problems.append(Problem(f"headers.{name[:100]}", "this header cannot be set; leave it out"))
         elif isinstance(value, (dict, list)):
             problems.append(Problem(f"headers.{name[:100]}", "must be a text"))
-        elif isinstance(value, str) and len(value) > LONGEST_HEADER:
-            problems.append(Problem(f"headers.{name[:100]}", f"has more than {LONGEST_HEADER:,} characters"))
-        elif value is not None and value != "":
+        elif not is_too_long(value, f"headers.{name[:100]}", problems) and value is not None and value != "":
             headers[name] = value if isinstance(value, str) else _written(value)
     return headers
 

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 _TRUE: Sequence[object] = (True, 1, "true", "1")
 _FALSE: Sequence[object] = (False, 0, "false", "0", "", None)
 
+LONGEST_TEXT = 10_000
+"""Characters of a text that is no body: a header, a subject, a tag, a URL. Who sends it looks at each of them."""
+
 _TAKEN_AS_THEY_ARE = ("provider", "category", "send_at", "expires_at", "priority")
 
 
@@ -28,6 +31,26 @@ def check_count(fields: dict[str, Any], name: str, most: int, problems: list[Pro
     value = fields.get(name)
     if isinstance(value, (list, dict)) and len(value) > most:
         problems.append(Problem(where or name, f"has {len(value):,} entries; at most {most:,} are taken"))
+        del fields[name]
+
+
+def is_too_long(value: object, path: str, problems: list[Problem], most: int = LONGEST_TEXT) -> bool:
+    """Whether it is a text of more than `most` characters, which is a problem then."""
+    if not isinstance(value, str) or len(value) <= most:
+        return False
+    problems.append(Problem(path[:200], f"has more than {most:,} characters"))
+    return True
+
+
+def check_lengths(fields: dict[str, Any], name: str, problems: list[Problem], where: str = "") -> None:
+    """Take out a text, or a list or object of texts, one of which is too long."""
+    value = fields.get(name)
+    texts: list[tuple[str, object]] = [("", value)]
+    if isinstance(value, list):
+        texts = [(f"[{index}]", text) for index, text in enumerate(value)]
+    elif isinstance(value, dict):
+        texts = [(f".{key[:100]}", text) for key, content in value.items() for text in (key, content)]
+    if any(is_too_long(text, f"{where or name}{place}", problems) for place, text in texts):
         del fields[name]
 
 

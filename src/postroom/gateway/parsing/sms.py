@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 from postroom.errors import MessageError
 from postroom.gateway.http.errors import ApiError, Problem, invalid_message
-from postroom.gateway.parsing.fields import check_count, field_path, parse_bool, problems_of, shared_fields
+from postroom.gateway.parsing.fields import (
+    check_count,
+    check_lengths,
+    field_path,
+    is_too_long,
+    parse_bool,
+    problems_of,
+    shared_fields,
+)
 from postroom.messages import Sms
 
 if TYPE_CHECKING:
@@ -42,6 +50,7 @@ def parse_sms(item: dict[str, Any], limits: GatewaySettings) -> Sms:
     fields["required"] = _required(item, data, given, problems)
     fields |= {name: value for name, value in _contents(data).items() if value not in (None, "")}
     check_count(fields, "media", MOST_MEDIA, problems, f"{prefix}mediaUrl")
+    check_lengths(fields, "media", problems, f"{prefix}mediaUrl")
     try:
         sms = Sms(**fields)
     except MessageError as error:
@@ -78,7 +87,8 @@ def _credentials(options: dict[str, Any], problems: list[Problem]) -> dict[str, 
         if name == "required" or value is None or value == "":
             continue
         if isinstance(value, str):
-            found[name] = value
+            if not is_too_long(value, f"options.{name[:100]}", problems):
+                found[name] = value
         else:
             problems.append(Problem(f"options.{name[:100]}", "must be a text"))
     return found

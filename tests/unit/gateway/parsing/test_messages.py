@@ -289,3 +289,37 @@ def test_a_list_is_counted_before_anything_in_it_is_looked_at(fields: Any, field
 )
 def test_the_lists_of_an_sms_are_counted_too(fields: Any, field: str) -> None:
     assert field in wrong_sms(**fields)
+
+
+LONG = "x" * 10_001
+TOO_LONG = {
+    "subject": ({"subject": LONG}, "subject"),
+    "header": ({"headers": {"X-A": LONG}}, "headers.X-A"),
+    "tag": ({"tags": ["a", LONG]}, "tags[1]"),
+    "metadata": ({"metadata": {"order": LONG}}, "metadata.order"),
+    "name of metadata": ({"metadata": {LONG: "1"}}, f"metadata.{LONG[:100]}"),
+}
+TOO_LONG_SMS = {
+    "media": ({"to": "+15005550006", "mediaUrl": f"https://a.example/{LONG}"}, "data.mediaUrl"),
+    "one of several media": ({"to": "+15005550006", "mediaUrl": [f"https://a.example/{LONG}"]}, "data.mediaUrl[0]"),
+}
+
+
+@pytest.mark.parametrize(("fields", "field"), TOO_LONG.values(), ids=TOO_LONG)
+def test_a_text_that_is_no_body_is_short(fields: Any, field: str) -> None:
+    assert "has more than" in wrong(**fields)[field]
+
+
+@pytest.mark.parametrize(("data", "field"), TOO_LONG_SMS.values(), ids=TOO_LONG_SMS)
+def test_a_text_of_an_sms_that_is_no_body_is_short(data: Any, field: str) -> None:
+    assert "has more than" in wrong_sms(data=data)[field]
+
+
+def test_credentials_are_short() -> None:
+    assert "has more than" in wrong_sms(options={"twilio_sid": LONG})["options.twilio_sid"]
+
+
+def test_texts_of_just_that_length_are_taken() -> None:
+    most = LONG[:-1]
+    read = email(subject=most, headers={"X-A": most}, tags=[most], metadata={"a": most})
+    assert (read.subject, read.tags, read.metadata["a"]) == (most, (most,), most)
