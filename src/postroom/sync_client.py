@@ -318,6 +318,10 @@ class SyncOutbox:
         """See `Outbox.purge`."""
         return self._ask(lambda outbox: outbox.purge(where))
 
+    def migrate(self) -> None:
+        """See `Outbox.migrate`."""
+        self._ask(lambda outbox: outbox.migrate())
+
     def compact(self) -> tuple[int, int]:
         """See `Outbox.compact`."""
         return self._ask(lambda outbox: outbox.compact())

@@ -116,7 +116,7 @@ FLOORS: dict[str, list[str]] = {
     ],
     "postroom.cli.outbox": [
         "confirmation filters opening text",
-        "changes compact copy list purge reopen resume show stats watch",
+        "changes compact copy list migrate purge reopen resume show stats watch",
         "resolve",
         "app",
     ],

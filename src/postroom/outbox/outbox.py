@@ -170,6 +170,13 @@ class Outbox:
         """Remove settled messages and all that is known of them; returns how many."""
         return await self.store.purge(where)
 
+    async def migrate(self) -> None:
+        """Make the tables, or bring them to this version; opening an outbox does so too.
+
+        Raises OutboxError where that cannot be done, or the tables are a newer version's or another program's.
+        """
+        await self.store.open()
+
     async def compact(self) -> tuple[int, int]:
         """Give back to the disk what removed messages took; returns the bytes the store took before, and takes now.
 

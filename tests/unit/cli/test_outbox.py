@@ -201,6 +201,12 @@ def test_purging_removes_what_is_settled_and_nothing_else(box: CommandLine) -> N
     assert box("outbox", "show", sent).code == 1
 
 
+def test_an_outbox_can_be_made_before_there_is_a_message(box: CommandLine) -> None:
+    place = box("outbox", "migrate", "--json").json["outbox"]
+    assert box("outbox", "migrate").out == f"{place} is as this version needs it\n"
+    assert box("outbox", "list", "--json").json == []
+
+
 def test_compacting_says_what_the_file_took_and_takes(box: CommandLine) -> None:
     waiting = enqueue(box)
     assert re.fullmatch(r"\d+\.\d MiB before, \d+\.\d MiB now\n", box("outbox", "compact").out)

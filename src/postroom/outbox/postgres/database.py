@@ -174,7 +174,10 @@ _ADVICE: dict[type[BaseException] | tuple[type[BaseException], ...], str] = {
     asyncpg.InvalidPasswordError: "look at user and password in [outbox] url, or PGPASSWORD",
     asyncpg.InvalidAuthorizationSpecificationError: "look at the user in [outbox] url, and at the server's pg_hba.conf",
     asyncpg.InvalidCatalogNameError: "make the database, or name another one in [outbox] url",
-    asyncpg.InsufficientPrivilegeError: "give this role the right to use and make tables in the schema",
+    asyncpg.InsufficientPrivilegeError: (
+        "give this role the right to use and make tables in the schema, or run `postroom outbox migrate` with one that "
+        "has it, and give this one the right to read and write them"
+    ),
     asyncpg.LockNotAvailableError: (
         "nothing was accepted: a transaction that has not ended uses the same idempotency key or attachment; try again"
     ),

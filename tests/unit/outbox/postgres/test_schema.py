@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 from tests.postgres_server import server
 
-from postroom import Email, OutboxError
+from postroom import Email, OutboxError, Status
 from postroom.outbox.postgres import Location
 
 if TYPE_CHECKING:
@@ -31,6 +31,27 @@ async def test_of_many_that_start_at_once_one_makes_the_tables(open_store: OpenS
     stores = [open_store() for _ in range(6)]
     await asyncio.gather(*(store.open() for store in stores))
     assert len({store.secret for store in stores}) == 1
+
+
+async def test_a_role_without_the_right_to_make_tables_works_with_those_that_are_there(
+    make_outbox: MakeOutbox, engine: PostgresEngine, url: str
+) -> None:
+    schema, role = Location(url).schema, f"limited_{Location(url).schema}"
+    await run(f"CREATE ROLE {role} LOGIN")
+    engine.url = url.replace("postroom@", f"{role}@")
+    async with make_outbox() as early:
+        with pytest.raises(OutboxError, match="the right to use and make tables in the schema, or run"):
+            await early.add(Email(to="ann@example.org", text="x"))
+    engine.url = url
+    async with make_outbox() as owner:
+        await owner.outbox.migrate()
+    await run(f'GRANT USAGE ON SCHEMA "{schema}" TO {role}')
+    await run(f'GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA "{schema}" TO {role}')
+    engine.url = url.replace("postroom@", f"{role}@")
+    async with make_outbox() as limited:
+        receipt = await limited.add(Email(to="ann@example.org", text="x"))
+        await limited.work()
+        assert (await limited.outbox.get(receipt.id)).receipt.status is Status.SENT
 
 
 async def test_a_schema_of_another_program_is_left_alone(open_store: OpenStore, url: str) -> None:
