@@ -367,8 +367,10 @@ async def test_a_transport_that_cannot_be_made_is_the_plugins_fault(stage: Modul
 
     accounts = accounts_of(a=stage.StageSettings(script=stage.Script(making=making)))
     target = Target("a", "stage")
-    with pytest.raises(ContractViolation, match="stage raised KeyError when it was made"):
+    with pytest.raises(ContractViolation, match="stage raised KeyError when it was made") as caught:
         accounts.unopened(target, sms())
+    assert isinstance(caught.value.__cause__, KeyError)
+    assert "s3cret" not in str(caught.value)
     with pytest.raises(ContractViolation, match="stage raised KeyError when it was opened"):
         await accounts.dispatcher_for(target, sms())
 
@@ -386,6 +388,51 @@ async def test_what_a_check_opens_it_closes(stage: ModuleType, *, works: bool) -
         assert (await accounts.check(Target("a", "stage"), Channel.SMS)).summary == "fine"
     assert (script.opened, script.closed) == (1, 1)
     assert accounts.opened(Target("a", "stage"), Channel.SMS) is None
+
+
+@pytest.mark.parametrize("answers", [asyncio.CancelledError, ContractViolation])
+async def test_a_check_that_is_cancelled_ends_as_such_unless_the_plugin_makes_another_error_of_it(
+    stage: ModuleType, answers: type[BaseException]
+) -> None:
+    begun = asyncio.Event()
+
+    async def check() -> Never:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            if answers is ContractViolation:
+                raise RuntimeError("in its place") from None
+            raise
+        raise AssertionError
+
+    script = stage.Script(check=check)
+    checking = asyncio.ensure_future(
+        accounts_of(a=stage.StageSettings(script=script)).check(Target("a", "stage"), Channel.SMS)
+    )
+    await begun.wait()
+    checking.cancel()
+    with pytest.raises(answers):
+        await checking
+    assert (script.opened, script.closed) == (1, 1)
+
+
+def test_a_program_that_ends_while_an_account_opens_has_nothing_in_its_log(
+    stage: ModuleType, caplog: pytest.LogCaptureFixture
+) -> None:
+    script = stage.Script(opening=lambda: asyncio.Event().wait())
+    accounts = accounts_of(a=stage.StageSettings(script=script))
+
+    async def work() -> asyncio.Task[object]:
+        opening: asyncio.Task[object] = asyncio.ensure_future(
+            accounts.own_dispatcher(Target("a", "stage"), Channel.SMS)
+        )
+        await settled()
+        return opening
+
+    assert asyncio.run(work()).cancelled()
+    assert (script.opened, accounts.opened(Target("a", "stage"), Channel.SMS)) == (1, None)
+    assert caplog.records == []
 
 
 async def test_whether_a_provider_reports_is_known_from_its_open_transport(stage: ModuleType) -> None:
@@ -478,6 +525,21 @@ async def test_an_account_at_work_makes_no_room_for_another(stage: ModuleType) -
     await accounts.close()
 
 
+async def test_where_all_accounts_that_messages_brought_are_at_work_one_more_is_opened(stage: ModuleType) -> None:
+    act, script = Turnstile(), stage.Script()
+    script.act = act
+    accounts = accounts_of(a=stage.StageSettings(script=script))
+    messages = [sms(options={"token": str(number)}) for number in range(MOST_AD_HOC + 1)]
+    async with asyncio.TaskGroup() as group:
+        for message in messages:
+            dispatcher = await accounts.dispatcher_for(Target("a", "stage"), message)
+            group.create_task(dispatcher.send(message, lambda _: None))
+            await settled()
+        assert (script.opened, script.closed, act.inside) == (MOST_AD_HOC + 1, 0, MOST_AD_HOC + 1)
+        act.exit.set()
+    await accounts.close()
+
+
 async def test_a_provider_that_needs_no_credentials_needs_no_account() -> None:
     async with Postroom() as room:
         receipt = await room.send(sms(provider="memory"))
@@ -486,11 +548,17 @@ async def test_a_provider_that_needs_no_credentials_needs_no_account() -> None:
 
 async def test_credentials_are_kept_apart_by_name_and_value(stage: ModuleType) -> None:
     accounts = accounts_of(a=stage.StageSettings(script=stage.Script()))
-    options: list[dict[str, str]] = [{"token": "ab"}, {"token": "a"}, {"key": "ab"}, {"token": "a", "key": "b"}]
+    options: list[dict[str, str]] = [
+        {"token": "ab"},
+        {"token": "a"},
+        {"key": "ab"},
+        {"token": "a", "key": "b"},
+        {"key": "btokena"},  # one after the other, the same letters
+    ]
     target = Target("a", "stage")
     dispatchers = {id(await accounts.dispatcher_for(target, sms(options=given))) for given in options}
     again = await accounts.dispatcher_for(target, sms(options={"key": "b", "token": "a"}))
-    assert len(dispatchers) == 4
+    assert len(dispatchers) == 5
     assert id(again) in dispatchers
     await accounts.close()
 

@@ -139,8 +139,9 @@ async def test_a_validation_that_breaks_is_the_plugins_fault_and_sends_nothing(s
 
     script = stage.Script(validate=validate)
     async with room_of(stage, script) as room:
-        with pytest.raises(ContractViolation, match="KeyError when it validated the message"):
+        with pytest.raises(ContractViolation, match="KeyError when it validated the message") as caught:
             await room.send(sms())
+        assert isinstance(caught.value.__cause__, KeyError)
     assert script.calls == []
 
 

@@ -128,6 +128,7 @@ async def test_a_middleware_that_breaks_afterwards_changes_nothing(
         results = receipts_of(await room.send_many([sms(), sms()]))
     assert [result.status for result in results] == [Status.SENT] * 2
     assert "'stage-gate' failed after the send" in caplog.text
+    assert {record.name for record in caplog.records} == {"postroom.plugins"}
     assert entered(stage).count(("second_gate", "leave")) == 2
 
 

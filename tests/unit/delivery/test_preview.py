@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import FrozenInstanceError
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -79,6 +80,13 @@ async def test_what_an_account_would_refuse_or_leave_out_is_named_in_order(stage
     assert (refusing.message, refusing.unsupported, refusing.left_out) == (None, lacking, ())
     assert (warning.unsupported, warning.left_out, warning.problem) == ((), lacking, None)
     assert isinstance(warning.message, Email)
+
+
+async def test_what_a_dry_run_shows_cannot_be_changed(stage: ModuleType) -> None:
+    async with room_of(stage, None) as room:
+        [shown] = room.preview(sms())
+    with pytest.raises(FrozenInstanceError):
+        shown.account = "b"  # type: ignore[misc]  # what is under test
 
 
 async def test_a_provider_that_writes_to_all_is_shown_with_an_email_to_all(stage: ModuleType) -> None:
