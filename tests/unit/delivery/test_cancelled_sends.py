@@ -20,6 +20,7 @@ from postroom import (
 )
 from postroom.delivery.dispatcher import AttemptResult
 from postroom.plugin.cancellation import was_handed_over
+from postroom.plugin.confirmation import Withdrawn
 from postroom.receipts import Accepted
 
 
@@ -137,6 +138,22 @@ async def test_a_message_cancelled_after_its_batch_was_answered_keeps_the_answer
     await asyncio.wait(sends)
     assert sends[1].cancelled()
     assert [result.answer for result in results] == [Accepted(provider_message_id=body) for body in "01"]
+
+
+async def test_a_message_cancelled_in_the_moment_in_which_it_is_withdrawn_is_cancelled_and_not_sent(
+    stage: ModuleType,
+) -> None:
+    async def refuse() -> None:
+        asyncio.get_running_loop().call_soon(sending.cancel)
+        raise Withdrawn
+
+    script, results = stage.Script(), list[AttemptResult]()
+    dispatcher = dispatcher_of(stage.batch, stage.StageSettings(script=script))
+    sending = asyncio.ensure_future(dispatcher.send(sms(), results.append, refuse))
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await sending
+    assert was_handed_over(caught.value) is None
+    assert (script.calls, results) == ([], [])
 
 
 async def test_a_message_cancelled_while_it_is_handed_over_says_so(
