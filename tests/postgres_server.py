@@ -43,10 +43,10 @@ def server() -> str:
     return url
 
 
-def start(fsync: str = "off", port: int = 0) -> tuple[int, str, str]:
+def start(fsync: str = "off", port: int = 0, within: Path | None = None) -> tuple[int, str, str]:
     """Start a server; returns the number of its process, its folder, and the URL of its database."""
     programs = _programs()
-    folder = Path(tempfile.mkdtemp(prefix="postroom-pg-"))
+    folder = Path(tempfile.mkdtemp(prefix="postroom-pg-", dir=within))
     if _USER:
         shutil.chown(folder, _USER)
     data = folder / "data"
