@@ -235,9 +235,22 @@ class Email(Message):
 
     @property
     def size(self) -> int:
-        """Characters of the subject and all bodies, and bytes of all attachments, before anything is encoded."""
-        texts = sum(len(text) for text in (self.subject, self.text, self.html, self.amp, self.calendar) if text)
-        return texts + sum(len(attachment.content) for attachment in self.attachments)
+        """Characters of all its texts, and bytes of all attachments, before anything is encoded."""
+        size = self.header_size
+        for body in (self.text, self.html, self.amp, self.calendar):
+            size += len(body) if body else 0
+        for attachment in self.attachments:
+            size += len(attachment.content)
+        return size + sum(map(len, self.metadata.values())) if self.metadata else size
+
+    @property
+    def header_size(self) -> int:
+        """Characters of the subject, the headers, and the names of all it is from and to."""
+        size = len(self.subject)
+        for addresses in (self.to, self.cc, self.bcc, self.reply_to):
+            for address in addresses:
+                size += len(address.name)
+        return size + sum(map(len, self.headers.values())) if self.headers else size
 
     def _all_recipients(self) -> Iterable[str]:
         return (address.email for group in (self.to, self.cc, self.bcc) for address in group)

@@ -171,9 +171,10 @@ def dump_message(message: Message) -> str:
             fields["from_"] = [fields["from_"].email, fields["from_"].name]
         if message.attachments:
             fields["attachments"] = [_described(attachment) for attachment in message.attachments]
-        if _is_large(message):
-            large = {name: len(_cuts(fields.pop(name))) for name in _large_texts(message)}
-            fields[_CONTENTS] = {"attachments": [len(_cuts(each.content)) for each in message.attachments], **large}
+        texts = _large_texts(message)
+        if texts or any(len(each.content) > PIECE for each in message.attachments):
+            counts = {name: len(_cuts(fields.pop(name))) for name in texts}
+            fields[_CONTENTS] = {"attachments": [len(_cuts(each.content)) for each in message.attachments], **counts}
     for name in _MOMENTS:
         if name in fields:
             fields[name] = fields[name].isoformat()

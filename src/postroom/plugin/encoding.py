@@ -10,10 +10,20 @@ from postroom.plugin.cancellation import mark_cancelled
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from postroom.messages import Email
+
 T = TypeVar("T")
 
 LARGE = 262_144
-"""Size of e-mails from which it takes longer to encode them than others in the loop should wait."""
+"""Weight of e-mails from which it takes longer to encode them than others in the loop should wait."""
+
+_HEADERS_WEIGH = 10
+"""Times as much as what is not folded word by word."""
+
+
+def weight_of(email: Email) -> int:
+    """How much there is to encode: its size, in which headers weigh more."""
+    return email.size + (_HEADERS_WEIGH - 1) * email.header_size
 
 
 class Encoder:
@@ -26,9 +36,9 @@ class Encoder:
     def __init__(self) -> None:
         self._one_at_a_time = asyncio.Lock()
 
-    async def run(self, encode: Callable[[], T], size: int) -> T:
-        """Return what `encode` makes of e-mails of that size."""
-        if size < LARGE:
+    async def run(self, encode: Callable[[], T], weight: int) -> T:
+        """Return what `encode` makes of e-mails of that weight."""
+        if weight < LARGE:
             return encode()
         try:
             async with self._one_at_a_time:

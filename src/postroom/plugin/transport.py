@@ -188,9 +188,9 @@ class Transport(ABC, Generic[SettingsT, MessageT]):
 
         It is not called for two large ones at a time, whatever their accounts; what it raises is let through.
         """
-        from postroom.plugin.encoding import Encoder  # noqa: PLC0415 - asyncio, only where something is sent
+        from postroom.plugin.encoding import Encoder, weight_of  # noqa: PLC0415 - asyncio, only where something is sent
 
-        return await self.resources.shared(Encoder).run(encode, sum(email.size for email in emails))
+        return await self.resources.shared(Encoder).run(encode, sum(map(weight_of, emails)))
 
 
 class EmailTransport(Transport[SettingsT, Email]):

@@ -7,12 +7,33 @@ import threading
 
 import pytest
 
+from postroom import Address, Attachment, Email
 from postroom.plugin.cancellation import was_handed_over
-from postroom.plugin.encoding import LARGE, Encoder
+from postroom.plugin.encoding import LARGE, Encoder, weight_of
 
 
 async def test_a_small_email_is_encoded_at_once_where_it_is_asked_for() -> None:
     assert await Encoder().run(threading.get_ident, LARGE - 1) == threading.get_ident()
+
+
+HALF = "x" * (LARGE // 2 + 1)
+TENTH = "x" * (LARGE // 10 + 1)
+HEAVY = {
+    "bodies": Email(to="a@example.org", text=HALF, html=HALF),
+    "files": Email(to="a@example.org", text="x", attachments=[Attachment(filename="f", content=b"x" * LARGE)]),
+    "a subject": Email(to="a@example.org", text="x", subject=TENTH),
+    "headers": Email(to="a@example.org", text="x", headers={f"X-{n}": TENTH[:1000] for n in range(27)}),
+    "names": Email(to=[Address(f"a{n}@example.org", "x" * 900) for n in range(30)], text="x"),
+}
+
+
+@pytest.mark.parametrize("email", HEAVY.values(), ids=HEAVY)
+def test_whatever_takes_long_to_write_weighs_as_much(email: Email) -> None:
+    assert weight_of(email) >= LARGE
+
+
+def test_an_email_as_most_are_weighs_little() -> None:
+    assert weight_of(Email(to="Ann <a@example.org>", subject="Your order", html="x" * 100_000)) < LARGE
 
 
 async def test_the_loop_goes_on_while_a_large_email_is_encoded() -> None:
