@@ -48,9 +48,22 @@ def may_mount() -> bool:
         return mounted.returncode == 0
 
 
+def may_make_hosts() -> bool:
+    if not installed("ip"):
+        return False
+    name = f"postroom-{os.getpid()}"
+    if subprocess.run(["ip", "netns", "add", name], capture_output=True, check=False).returncode:
+        return False
+    link = ["ip", "link", "add", f"pr{os.getpid()}", "type", "veth", "peer", "name", "up", "netns", name]
+    made = subprocess.run(link, capture_output=True, check=False)
+    subprocess.run(["ip", "netns", "del", name], check=True)
+    return made.returncode == 0
+
+
 NEEDS: dict[str, tuple[str, Callable[[], bool]]] = {
     "postfix": ("Postfix, as root", lambda: os.geteuid() == 0 and installed("postfix", "saslpasswd2")),
     "mount": ("a full disk, as root", may_mount),
+    "hosts": ("hosts on a network, as root", may_make_hosts),
     "setpriv": ("missing rights, as root", lambda: os.geteuid() != 0 or installed("setpriv")),
     "proc": ("the processes of Linux", lambda: Path("/proc/self/task").exists()),
     "git": ("a git checkout", lambda: installed("git") and Path(__file__).parents[1].joinpath(".git").exists()),

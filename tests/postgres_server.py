@@ -13,7 +13,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.util import find_spec
@@ -43,8 +43,13 @@ def server() -> str:
     return url
 
 
-def start(fsync: str = "off", port: int = 0, within: Path | None = None) -> tuple[int, str, str]:
-    """Start a server; returns the number of its process, its folder, and the URL of its database."""
+def start(
+    fsync: str = "off", port: int = 0, within: Path | None = None, addresses: Sequence[str] = ()
+) -> tuple[int, str, str]:
+    """Start a server; returns the number of its process, its folder, and the URL of its database.
+
+    `addresses` are those at which it listens besides that of loopback, each for its own network alone.
+    """
     programs = _programs()
     folder = Path(tempfile.mkdtemp(prefix="postroom-pg-", dir=within))
     if _USER:
@@ -53,16 +58,26 @@ def start(fsync: str = "off", port: int = 0, within: Path | None = None) -> tupl
     initdb: list[str | Path] = [programs / "initdb", "-D", data, "-U", "postroom", "--auth=trust"]
     initdb += ["--encoding=UTF8", "--locale=C", "--no-sync"]
     subprocess.run(initdb, user=_USER, check=True, stdout=subprocess.DEVNULL)
-    return serve(folder, fsync, port)
+    with (data / "pg_hba.conf").open("a") as allowed:
+        allowed.writelines(f"host all all {address}/30 trust\n" for address in addresses)
+    return serve(folder, fsync, port, addresses)
 
 
-def serve(folder: Path, fsync: str = "off", port: int = 0) -> tuple[int, str, str]:
+def serve(folder: Path, fsync: str = "off", port: int = 0, addresses: Sequence[str] = ()) -> tuple[int, str, str]:
     """Start the server of a folder that `start` made, maybe once more; returns the same."""
     programs = _programs()
     if not port:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
-    command: list[str | Path] = [programs / "postgres", "-D", folder / "data", "-k", folder, "-h", "127.0.0.1"]
+    command: list[str | Path] = [
+        programs / "postgres",
+        "-D",
+        folder / "data",
+        "-k",
+        folder,
+        "-h",
+        ",".join(("127.0.0.1", *addresses)),
+    ]
     command += ["-p", str(port), "-c", f"fsync={fsync}", "-c", "max_connections=200"]
     with (folder / "log").open("ab") as log:
         process = subprocess.Popen(command, user=_USER, stdout=subprocess.DEVNULL, stderr=log, start_new_session=True)

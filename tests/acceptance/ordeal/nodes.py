@@ -102,7 +102,7 @@ class TrialOfNodes(Trial):
 
     async def _node(self, command: str, *arguments: str, begins: str) -> Process:
         proxy = await self._stack.enter_async_context(Proxy(self._port))
-        environment = self._environment(proxy.port)
+        environment: dict[str, Any] = self._environment(proxy.port)
         process = await self.crew.command(command, *arguments, begins=begins, **environment)
         self._nodes[process.pid] = proxy
         return process

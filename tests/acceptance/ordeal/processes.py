@@ -126,12 +126,15 @@ class Crew:
         assert await process.line() == "working", self.log("worker")
         return process
 
-    async def command(self, name: str, *arguments: str, begins: str, **environment: Any) -> Process:
+    async def command(
+        self, name: str, *arguments: str, begins: str, before: tuple[str, ...] = (), **environment: Any
+    ) -> Process:
         """Run `postroom NAME` itself, and wait until it says how it `begins`."""
         process = Process(self.config.parent)
         self.members.append(process)
         process.log_name = f"{name}-{len(self.members)}"
-        await process.run("postroom", name, *arguments, "--config", self.config, log=process.log_name, **environment)
+        given = (name, *arguments, "--config", self.config)
+        await process.run("postroom", *given, log=process.log_name, before=before, **environment)
         async with asyncio.timeout(60):
             while begins not in self.log(process.log_name):
                 assert process.code is None, self.log(process.log_name)

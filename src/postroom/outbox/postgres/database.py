@@ -31,6 +31,10 @@ TIMEOUT = 30.0
 _LONGEST_NAME = 63
 """Bytes of an application's name that the server keeps; what is longer it cuts."""
 
+LONGEST_IDLE = 10
+"""Seconds for which the server keeps a transaction that nobody goes on with: one of a process that was frozen, or of a
+host that was cut off, holds locks for which all others wait. Between two statements of ours lie milliseconds."""
+
 _TRIES = 8
 """How often a transaction is made that collides with others."""
 
@@ -71,7 +75,7 @@ class Database:
                     max_size=MOST_CONNECTIONS,
                     command_timeout=TIMEOUT,
                     timeout=TIMEOUT,
-                    server_settings=self._settings,
+                    server_settings=self._settings | {"idle_in_transaction_session_timeout": f"{LONGEST_IDLE:g}s"},
                     reset=_as_it_is,
                 )
             except (*FAILURES, ValueError) as error:

@@ -15,7 +15,7 @@ from engines.process import Clock, MakeOutbox, Process
 from tests.postgres_server import server
 
 from postroom import Email, OutboxError, SearchTooBroad, Status
-from postroom.outbox.postgres import claim, query
+from postroom.outbox.postgres import claim, database, query
 from postroom.outbox.postgres import store as store_module
 from postroom.outbox.postgres.store import PostgresStore
 from postroom.outbox.records import ClaimedMessage, ClaimLimit, Settlement
@@ -223,6 +223,27 @@ async def test_the_error_for_a_connection_that_ends_in_a_transaction_tells_why_i
         await post.outbox.stats()
         with pytest.raises(OutboxError, match="terminating connection due to administrator command"):
             await post.store.write(lambda c: c.execute("SELECT pg_terminate_backend(pg_backend_pid())"))
+
+
+async def test_the_server_ends_a_transaction_with_which_its_process_does_not_go_on(
+    make_outbox: MakeOutbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "LONGEST_IDLE", 0.1)
+    async with make_outbox() as frozen, make_outbox() as other:
+        number = await frozen.store.register("w")
+        receipt = await frozen.add(email())
+
+        async def freezes(connection: asyncpg.Connection) -> None:
+            await connection.execute("SELECT 1 FROM workers WHERE number = $1 FOR UPDATE", number)
+            ended = asyncio.Event()
+            connection.add_termination_listener(lambda _: ended.set())
+            assert not await other.store.begin(number, 1, 1)  # waits until that lock is gone
+            await ended.wait()
+            await connection.execute("SELECT 1")
+
+        with pytest.raises(OutboxError):
+            await frozen.store.write(freezes)
+        assert await other.outbox.get(receipt.id)
 
 
 async def test_what_was_rescued_in_a_commit_whose_answer_was_lost_is_rescued_all_the_same(
