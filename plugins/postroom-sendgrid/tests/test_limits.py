@@ -11,6 +11,7 @@ import pytest
 from postroom import Attachment, Email, InvalidOption, MessageError
 from postroom.testing.http import HttpRecorder
 from postroom_sendgrid.bulk import LARGEST_CALL, calls_for
+from postroom_sendgrid.limits import size_of
 from postroom_sendgrid.transport import SendGridEmail
 
 ATTACHED = "attachments"
@@ -111,3 +112,18 @@ def test_an_option_of_a_wrong_type_is_refused(
 ) -> None:
     with pytest.raises(InvalidOption, match=f"provider_options.{name}: must be"):
         sendgrid.validate(email(provider_options={name: value}))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"html": 'é"\n\u2028<' * 30_000, "text": "x" * 70_000},
+        {"calendar": "\\" * 70_000, "amp": "\x01" * 70_000},
+        {ATTACHED: [Attachment(filename=f"{n}", content=b"x" * (70_000 + n)) for n in range(4)]},
+        {"metadata": {"k": "v" * 500}, "subject": "s" * 500, "template": "d-1"},
+    ],
+)
+def test_a_message_is_measured_without_being_built(email: Callable[..., Email], fields: dict[str, Any]) -> None:
+    message = email(**fields)
+    (call,) = calls_for([message], sandbox=True)
+    assert size_of(message) == call.size >= len(call.body())

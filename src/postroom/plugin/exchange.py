@@ -5,24 +5,44 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import aiohttp
-from aiohttp.payload import BytesPayload
+from aiohttp.payload import Payload
 
 if TYPE_CHECKING:
     from aiohttp.abc import AbstractStreamWriter
 
 
-class _Body(BytesPayload):
-    """A request body that remembers whether any of it was given to the connection."""
+_PIECE = 262_144
+"""Bytes of a body that are given to the connection at a time."""
 
+
+class _Body(Payload):
+    """A request body that remembers whether any of it was given to the connection.
+
+    A large one is given in pieces, each when the one before is on its way: others in the loop go on meanwhile.
+    """
+
+    _value: bytes
     begun = False
+
+    def __init__(self, body: bytes, content_type: str) -> None:
+        super().__init__(body, content_type=content_type)
+        self._size = len(body)
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        return self._value.decode(encoding, errors)
 
     async def write(self, writer: AbstractStreamWriter) -> None:
         self.begun = True
-        await super().write(writer)
+        if len(self._value) <= _PIECE:
+            await writer.write(self._value)
+            return
+        body = memoryview(self._value)
+        for at in range(0, len(body), _PIECE):
+            await writer.write(body[at : at + _PIECE])
 
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
-        self.begun = True
-        await super().write_with_length(writer, content_length)
+        del content_length  # which is what aiohttp has made of `size`
+        await self.write(writer)
 
 
 class Exchange:

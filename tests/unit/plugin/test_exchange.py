@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
+from aiohttp.abc import AbstractStreamWriter
 
 from postroom.errors import DeliveryError, OutcomeUnknown, ProviderUnreachable
 from postroom.messages import Sms
 from postroom.plugin import HttpAccountSettings, Resources
 from postroom.plugin.cancellation import was_handed_over
+from postroom.plugin.exchange import Exchange
 from postroom.plugin.http import HttpSmsTransport
 from postroom.receipts import Accepted
 
@@ -160,3 +163,40 @@ async def test_the_proxy_is_that_of_the_address_that_is_called(monkeypatch: pyte
         await plain.request("POST", "http://api.example.org/far", headers={}, body=b"text")
     assert [head.split()[1] for head in direct.heads] == [b"/near"]
     assert [head.split()[1] for head in proxy.heads] == [b"http://api.example.org/far"] * 2
+
+
+class Written(AbstractStreamWriter):
+    """What aiohttp writes a body to."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+
+    async def write(self, chunk: bytes | bytearray | memoryview) -> None:
+        self.written.append(bytes(chunk))
+
+    async def write_eof(self, chunk: bytes = b"") -> None:
+        raise NotImplementedError
+
+    async def drain(self) -> None:
+        raise NotImplementedError
+
+    def enable_compression(self, encoding: str = "deflate", strategy: int | None = None) -> None:
+        raise NotImplementedError
+
+    def enable_chunking(self) -> None:
+        raise NotImplementedError
+
+    async def write_headers(self, status_line: str, headers: object) -> None:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("size", [1, 262_143, 262_144, 262_145, 5_000_000])
+async def test_a_large_body_is_given_to_the_connection_in_pieces(size: int) -> None:
+    body = random.Random(size).randbytes(size)
+    exchange, wire = Exchange(body, "text/plain"), Written()
+    assert exchange.body is not None
+    assert exchange.body.size == size
+    await exchange.body.write_with_length(wire, size)
+    assert b"".join(wire.written) == body
+    assert max(map(len, wire.written)) <= 262_144
+    assert exchange.handed_over
