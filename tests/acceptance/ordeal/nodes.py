@@ -44,6 +44,7 @@ class TrialOfNodes(Trial):
 
     gateways_wanted: int = 2
     gateways: list[Process] = field(default_factory=list)
+    connections_ended: int = 0
 
     async def __aenter__(self) -> Self:
         self.server, place, self.url = await asyncio.to_thread(postgres_server.start)
@@ -151,10 +152,12 @@ class TrialOfNodes(Trial):
 
     async def cut(self) -> None:
         """The server ends every connection that there is."""
-        await self._ask(
+        ended = await self._ask(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'postroom %'"
         )
-        self.note("cut")
+        count = int(ended.removeprefix("SELECT "))
+        self.connections_ended += count
+        self.note("cut", connections=count)
 
     async def partition(self) -> None:
         """Nothing passes between one node and the server until others take it for dead; then it passes, or breaks."""
@@ -206,17 +209,17 @@ class TrialOfNodes(Trial):
         await self._in_transaction(damaged)
         self.note("damage")
 
-    async def _ask(self, query: str) -> None:
-        async def asked(connection: Any) -> None:
-            await connection.execute(query)
+    async def _ask(self, query: str) -> str:
+        async def asked(connection: Any) -> str:
+            return str(await connection.execute(query))
 
-        await self._in_transaction(asked)
+        return str(await self._in_transaction(asked))
 
-    async def _in_transaction(self, work: Callable[[Any], Any]) -> None:
+    async def _in_transaction(self, work: Callable[[Any], Any]) -> Any:
         connection = await asyncpg.connect(self.url, server_settings={"search_path": "postroom"})
         try:
             async with connection.transaction():
-                await work(connection)
+                return await work(connection)
         finally:
             await connection.close()
 
@@ -224,6 +227,8 @@ class TrialOfNodes(Trial):
 
     async def settle(self, patience: float = 60.0) -> None:
         await super().settle(patience)
+        if self.done["cut"] and not self.connections_ended:
+            self.broken.append("no cut has found a connection to end")
         for gateway in self.gateways:
             if (code := await gateway.stop()) != 0:
                 self.broken.append(f"a gateway that was asked to end did so with {code}")

@@ -365,3 +365,18 @@ def test_an_outbox_whose_other_place_is_lost_is_reopened_by_a_person(box: Comman
     assert box("outbox", "cancel", message_id).code == 1
     assert box("outbox", "reopen", "--yes", "--json").json["reopened"].endswith("postroom.db")
     assert box("outbox", "cancel", message_id).code == 0
+
+
+@on_a_file
+def test_the_key_of_a_file_becomes_the_variable_of_a_database(box: CommandLine) -> None:
+    credentials = ("--option", f"account_sid=AC{'0' * 32}", "--option", f"auth_token={CANARY}")
+    box.configure(f'{MEMORY}\n[accounts.texts]\nprovider = "twilio"\nfrom = "+15005550006"\n')
+    enqueue(box, "+442079460958", "--provider", "texts", *credentials)
+    there = fresh_schema()
+    refused = box("outbox", "copy", "--to", there)
+    assert (refused.code, refused.out) == (2, "")
+    assert "or, where it has none, to the text of the file with the key beside the outbox" in refused.err
+    assert enqueue(box)
+    key = (box.folder / "postroom.db.key").read_text().strip()
+    done = box("outbox", "copy", "--to", there, env={"POSTROOM_SECRET_KEY": key})
+    assert done.code == 0, done.err

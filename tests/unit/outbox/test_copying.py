@@ -26,6 +26,7 @@ from postroom.gateway.access.factory import access_storage_of
 from postroom.gateway.access.keys import ApiKey, KeyScope
 from postroom.outbox.copying import CopyResult, OutboxCopy
 from postroom.outbox.factory import open_copy_storage
+from postroom.outbox.postgres import copying as postgres_copying
 from postroom.outbox.records import ClaimLimit, Suppression
 from postroom.outbox.storage import CopyStorage
 from postroom.outbox.tables import BEGUN, TABLES, Row
@@ -225,11 +226,21 @@ async def test_every_row_is_there_as_it_was(places: tuple[Place, Place], script:
     assert await every_row(target) == before
 
 
+async def secret_of(place: Place) -> bytes:
+    """What unsubscribe links are signed with, as a gateway there knows it."""
+    async with place.process() as post:
+        storage = access_storage_of(post.store)
+        await storage.open()
+        await storage.close()
+        return storage.secret
+
+
 async def test_what_moved_goes_on_where_it_was(places: tuple[Place, Place], script: Any) -> None:
     source, target = places
     ids = await fill(source, script)
     await copied(source, target)
     script.calls.clear()
+    assert await secret_of(target) == await secret_of(source)
     async with target.process() as post:
         repeated = await post.add(email(0, attachments=[FILE], idempotency_key="sent"))
         assert (repeated.id, repeated.status) == (ids["sent"], Status.DELIVERED)
@@ -409,7 +420,10 @@ async def test_what_was_moved_elsewhere_or_is_not_whole_is_not_copied(
 
 
 @pytest.mark.parametrize("places", PAIRS[:2], ids="-".join, indirect=True)
-async def test_a_place_that_somebody_has_open_is_not_copied(places: tuple[Place, Place], script: Any) -> None:
+async def test_a_place_that_somebody_has_open_is_not_copied(
+    places: tuple[Place, Place], script: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_copying, "ENDING", 0.3)  # nobody ends here, so that there is nothing to wait for
     source, target = places
     await fill(source, script)
     async with source.process() as post:

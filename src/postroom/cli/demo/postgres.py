@@ -96,7 +96,7 @@ async def show_postgres() -> bool:
         mail = await stack.enter_async_context(SmtpRecorder())
         mail.delay("dot", ANSWERS_AFTER)
         url = await stack.enter_async_context(postgres_server())
-        show_text(f"PostgreSQL runs at {url}, the mail server on port {mail.port}")
+        show_text(f"PostgreSQL runs at {url.partition('?')[0]}, the mail server on port {mail.port}")
         config = folder / "postroom.toml"
         texts = folder / "texts"
         config.write_text(_CONFIG.format(port=mail.port, sender=SENDER, rate=RATE, texts=texts, url=url))

@@ -57,7 +57,7 @@ async def postgres_server() -> AsyncIterator[str]:
         await _run([*initdb, "--locale=C", "--no-sync"], user, folder)
         process, port = await _started(programs, user, folder)
         try:
-            yield f"postgresql://postroom@127.0.0.1:{port}/postgres"
+            yield f"postgresql://postroom@127.0.0.1:{port}/postgres?sslmode=disable"
         finally:
             with suppress(ProcessLookupError):
                 process.send_signal(signal.SIGQUIT)  # "immediate shutdown": nothing of it is to stay

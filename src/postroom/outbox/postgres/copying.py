@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 LONG = 3600.0
 """Seconds for a statement that looks at a whole table."""
 
-ENDING = 10.0
+ENDING = 30.0
 """Seconds in which the server notices that a process has ended, and with it what its connections had begun."""
 
 Workers = dict[int, tuple[str, int]]
@@ -114,6 +114,8 @@ class PostgresCopyStorage:
             for table, column in NUMBERED.items():
                 last = max(numbers[table], await connection.fetchval(f"SELECT coalesce(max({column}), 0) FROM {table}"))
                 await connection.execute(_SET_NUMBER, table, column, max(last, 1), last > 0)
+            # The server would notice after a minute what the tables hold, and until then plan claims for empty ones.
+            await connection.execute(f"ANALYZE {', '.join(table.name for table in TABLES)}", timeout=LONG)
 
         await self._step(before, mark, number)
 
