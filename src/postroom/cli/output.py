@@ -45,6 +45,14 @@ def warn(text: str) -> None:
     typer.echo(printable(text), err=True)
 
 
+def show_progress(line: str, *, last: bool) -> None:
+    """Print how far something has come, on standard error; on a terminal over the line before, until the `last`."""
+    if sys.stderr.isatty():
+        typer.echo(f"\r{printable(line)}\033[K", err=True, nl=last)
+    else:
+        warn(line)
+
+
 def show_json(value: object) -> None:
     """Print one JSON document on standard output, in ASCII: no encoding of that stream can spoil it."""
     typer.echo(json.dumps(value, indent=2 if sys.stdout.isatty() else None))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from postroom.cli.arguments import AsJson, ConfigFile
-from postroom.cli.output import UsageError, reporting_errors, show_json, show_text, warn
+from postroom.cli.output import UsageError, reporting_errors, show_json, show_progress, show_text
 from postroom.cli.tables import show_table
 from postroom.outbox.tables import ROWS_AT_ONCE
 
@@ -81,9 +80,6 @@ async def _run(made: OutboxCopy) -> None:
 
 
 def _show(progress: CopyProgress) -> None:
-    """Write a line for each transaction, on a terminal over the one before."""
+    """Write a line for each transaction, on a terminal over the one before of its table."""
     line = f"{progress.table}: {progress.rows} of {progress.total}"
-    if not sys.stderr.isatty():
-        warn(line)
-        return
-    typer.echo(f"\r{line}\033[K", err=True, nl=progress.rows >= progress.total)
+    show_progress(line, last=progress.rows >= progress.total)
