@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -191,6 +192,8 @@ async def asks_the_outbox(room: Postroom) -> None:
 
 def asks_the_outbox_without_a_loop(room: SyncPostroom) -> None:
     receipt = room.enqueue(Sms(to="+442079460958", body="Hello"))
+    with sqlite3.connect("postroom.db") as connection:
+        assert_type(room.enqueue(Sms(to="+442079460958", body="Hello"), connection=connection), Receipt)
     assert_type(room.outbox.get(receipt.id), MessageDetails)
     assert_type(room.outbox.list(MessageFilter(status=(receipt.status,))), list[MessageSummary])
     assert_type(room.outbox.stats(), OutboxStats)

@@ -167,7 +167,7 @@ def _insert(
             for statement in undo if at else ():
                 with suppress(Exception):  # the connection may be lost, and its transaction with it
                     yield Statement(statement)
-            if not (left and _collides(error)):
+            if not (left and _collides(error, nested=begin != "BEGIN")):
                 _raise_explained(error, place[0], committing=at == "COMMIT")
         else:
             return answers
@@ -204,9 +204,13 @@ def _is_pipeline(connection: Any) -> bool:
     return bool(connection.pgconn.pipeline_status)
 
 
-def _collides(error: BaseException) -> bool:
-    """Whether it may go well at the next try; see `Database.transact`."""
-    return isinstance(error, KeyTaken) or getattr(error, "sqlstate", None) in {_DEADLOCK, _FOREIGN_KEY}
+def _collides(error: BaseException, *, nested: bool) -> bool:
+    """Whether it may go well at the next try; see `Database.transact`.
+
+    Within a caller's transaction a deadlock is about what that has locked before, and would come again.
+    """
+    state = getattr(error, "sqlstate", None)
+    return isinstance(error, KeyTaken) or state == _FOREIGN_KEY or (state == _DEADLOCK and not nested)
 
 
 def _elsewhere(location: Location) -> OutboxError:
