@@ -129,19 +129,42 @@ async def test_closing_while_an_account_opens_closes_it_too(stage: ModuleType, o
     assert (script.opened, script.closed) == (1, 1)
 
 
+@pytest.mark.parametrize("error", [RuntimeError("stuck"), asyncio.CancelledError()], ids=["broken", "cancelled"])
 async def test_a_transport_that_fails_to_close_is_logged_and_the_others_are_closed(
-    stage: ModuleType, caplog: pytest.LogCaptureFixture
+    stage: ModuleType, caplog: pytest.LogCaptureFixture, error: BaseException
 ) -> None:
-    async def closing() -> Never:
-        raise RuntimeError("stuck")
-
-    bad, good = stage.Script(closing=closing), stage.Script()
+    bad, good = stage.Script(closing=raising_without_message(error)), stage.Script()
     accounts = {"bad": stage.StageSettings(script=bad), "good": stage.StageSettings(script=good)}
     async with Postroom(accounts=accounts) as room:
         await room.send(sms(provider="bad"))
         await room.send(sms(provider="good"))
     assert good.closed == 1
     assert "bad: closing failed" in caplog.text
+
+
+@pytest.mark.parametrize("passes", [True, False])
+async def test_a_closing_that_is_cancelled_ends_as_such_unless_the_plugin_makes_another_error_of_it(
+    stage: ModuleType, caplog: pytest.LogCaptureFixture, *, passes: bool
+) -> None:
+    begun = asyncio.Event()
+
+    async def closing() -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            if not passes:
+                raise RuntimeError("in its place") from None
+            raise
+
+    accounts = accounts_of(a=stage.StageSettings(script=stage.Script(closing=closing)))
+    dispatcher = await accounts.own_dispatcher(Target("a", "stage"), Channel.SMS)
+    ending = asyncio.ensure_future(dispatcher.close())
+    await begun.wait()
+    ending.cancel()
+    await asyncio.wait([ending])
+    assert ending.cancelled() is passes
+    assert ("closing failed" in caplog.text) is not passes
 
 
 async def test_a_wrong_sender_of_an_account_is_a_configuration_error_and_opens_nothing(stage: ModuleType) -> None:
