@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import traceback
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -299,7 +300,9 @@ class Stop(BaseException):
 
 
 @pytest.mark.parametrize("provider", ["stage", "stage-batch"])
-async def test_what_ends_a_program_passes_through_and_leaves_nobody_waiting(stage: ModuleType, provider: str) -> None:
+async def test_what_ends_a_program_passes_through_and_leaves_nobody_waiting(
+    stage: ModuleType, caplog: pytest.LogCaptureFixture, provider: str
+) -> None:
     async def act(_: object) -> Never:
         raise Stop
 
@@ -308,6 +311,8 @@ async def test_what_ends_a_program_passes_through_and_leaves_nobody_waiting(stag
         _, pending = await asyncio.wait(tasks, timeout=60)
         assert not pending
         assert [type(task.exception()) for task in tasks] == [Stop, Stop]
+    gc.collect()  # of a task whose error nobody has seen, its end says so
+    assert caplog.records == []
 
 
 async def test_what_ends_a_program_reaches_those_of_a_batch_who_still_wait(stage: ModuleType) -> None:
