@@ -290,6 +290,53 @@ async def test_a_send_that_is_cancelled_while_a_middleware_is_left_keeps_the_ans
     assert [result.answer for result in results] == [answer]
 
 
+class WaitsToEnter(TakesItsTime):
+    """A context that is never entered."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entering = asyncio.Event()
+
+    async def __aenter__(self) -> None:
+        self.entering.set()
+        await asyncio.Event().wait()
+
+
+async def test_a_send_that_is_cancelled_while_a_middleware_is_entered_was_surely_not_sent(stage: ModuleType) -> None:
+    context, results, sent = WaitsToEnter(), list[AttemptResult](), []
+
+    async def act(message: Sms) -> Accepted:
+        sent.append(message)
+        return Accepted()
+
+    sending = asyncio.ensure_future(dispatcher_through(stage, act, context).send(sms(), results.append))
+    await context.entering.wait()
+    sending.cancel()
+    await asyncio.wait([sending])
+    assert sending.cancelled()
+    assert (sent, results) == ([], [])
+
+
+async def test_a_middleware_that_makes_another_error_of_a_cancellation_changes_nothing(
+    stage: ModuleType, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Converts(TakesItsTime):
+        async def __aexit__(self, *given: object) -> None:
+            try:
+                await super().__aexit__(*given)
+            except asyncio.CancelledError:
+                raise RuntimeError("in its place") from None
+
+    context, results = Converts(), list[AttemptResult]()
+    dispatcher = dispatcher_through(stage, stage.accept, context)
+    sending = asyncio.ensure_future(dispatcher.send(sms(), results.append))
+    await context.leaving.wait()
+    sending.cancel()
+    await asyncio.wait([sending])
+    assert [type(result.answer) for result in results] == [Accepted]
+    assert "failed after the send" in caplog.text
+
+
 async def test_a_send_that_is_cancelled_twice_is_in_doubt_as_after_the_first_time(stage: ModuleType) -> None:
     reached, context, results = asyncio.Event(), TakesItsTime(), list[AttemptResult]()
 

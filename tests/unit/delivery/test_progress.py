@@ -513,6 +513,19 @@ def test_only_who_was_refused_for_good_and_for_a_reason_is_to_be_suppressed() ->
     assert progress.to_suppress == [(moment, results[0])]
 
 
+def test_an_attempt_keeps_what_the_provider_said_with_its_refusal() -> None:
+    progress = DeliveryProgress(email(to=TO[:1]), "m")
+    known: dict[str, Any] = {
+        "provider_code": "77",
+        "status": 503,
+        "retry_after": 9.5,
+        "request_id": "req-1",
+        "detail": "closed today",
+    }
+    attempted(progress, ProviderUnavailable("later", **known), at=datetime.now(UTC))
+    assert {name: getattr(progress.last_attempt, name) for name in known} == known
+
+
 def test_a_message_all_of_whose_recipients_are_suppressed_is_suppressed() -> None:
     progress = DeliveryProgress(email(to=TO[:2]), "m")
     progress.suppress({recipient: Suppressed("asked us to stop") for recipient in TO[:2]})

@@ -129,6 +129,17 @@ def test_a_batch_waits_until_its_second_has_room_for_all_of_it() -> None:
     assert on_fake_clock(work()) == pytest.approx([0, 1, 1.6], abs=1e-6)
 
 
+def test_a_batch_that_no_second_has_room_for_goes_and_is_made_up_for() -> None:
+    async def work() -> list[float]:
+        limiter, moments = RateLimiter(10), []
+        for count in (50, 1, 1):
+            await limiter.acquire(count)
+            moments.append(asyncio.get_running_loop().time() - START)
+        return moments
+
+    assert on_fake_clock(work()) == pytest.approx([0, 5, 5.1], abs=1e-6)
+
+
 @pytest.mark.parametrize(
     ("rate", "sizes"),
     [(None, [1000, 500]), ("5000/s", [1000, 500]), ("700/s", [700, 700, 100]), ("1/s", [1] * 3), ("1/m", [1] * 3)],
