@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from tests.integration.conftest import Gateway, Mailbox, ServeGateway
 
 
-ON_EVERY_ENGINE = True
-
 SAMPLES = Path(__file__).parents[1] / "unit" / "gateway" / "samples"
 BUFFER = {"type": "Buffer", "data": list(b"%PDF-1.7")}
 

@@ -429,6 +429,6 @@ def test_whatever_a_caller_does_in_whatever_order_its_commit_decides(kind: type[
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=20, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=10, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )

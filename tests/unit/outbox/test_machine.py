@@ -257,4 +257,4 @@ TestOutboxMachine.settings = _LENGTH
 TestMemoryMachine = MemoryMachine.TestCase
 TestMemoryMachine.settings = _LENGTH
 TestPostgresMachine = PostgresMachine.TestCase
-TestPostgresMachine.settings = _LENGTH
+TestPostgresMachine.settings = settings(_LENGTH, max_examples=12)  # each makes the tables anew, in a second

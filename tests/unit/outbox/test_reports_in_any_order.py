@@ -284,11 +284,11 @@ class PostgresReportsMachine(ReportsMachine):
         return PostgresEngine()
 
 
-_LENGTH = settings(max_examples=120, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck))
+_LENGTH = settings(max_examples=80, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck))
 
 TestReports = pytest.mark.usefixtures("stage")(ReportsMachine.TestCase)
 TestReports.settings = settings(_LENGTH, max_examples=20)  # each step reads the whole file back
 TestMemoryReports = pytest.mark.usefixtures("stage")(MemoryReportsMachine.TestCase)
 TestMemoryReports.settings = _LENGTH
 TestPostgresReports = pytest.mark.usefixtures("stage")(PostgresReportsMachine.TestCase)
-TestPostgresReports.settings = settings(_LENGTH, max_examples=20)
+TestPostgresReports.settings = settings(_LENGTH, max_examples=12)

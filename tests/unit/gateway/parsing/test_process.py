@@ -103,7 +103,7 @@ COSTLY = {
     + b",".join(b'"%d": 1' % number for number in range(150_000))
     + b', "5": 1}}',
     "lists": b'{"to": "ann@example.org", "a": [' + b"[1]," * 300_000 + b"1]}",
-    "recipients": recipients(200),
+    "recipients": recipients(140),
     "recipients in a small body": recipients(100),
 }
 
