@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import typer
 
 from postroom.cli.arguments import AsJson, ConfigFile
-from postroom.cli.outbox.confirmation import Yes
-from postroom.cli.output import UsageError, reporting_errors, show_json, show_text
+from postroom.cli.outbox.confirmation import Yes, ask
+from postroom.cli.output import reporting_errors, show_json, show_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,9 +55,5 @@ async def _reopen(config_file: Path | None, *, yes: bool) -> str:
 
 
 def _confirm(storage: CopyStorage, mark: CopyMark, *, yes: bool) -> None:
-    if yes:
-        return
     what = f"what was sent from {mark.other} is sent again from {storage.place}"
-    if sys.stdin is None or not sys.stdin.isatty():
-        raise UsageError(f"is needed to reopen without being asked: {what}; nothing was changed", option="--yes")
-    typer.confirm(f"{what}. Is {mark.other} lost for good?", abort=True, err=True)
+    ask(f"{what}. Is {mark.other} lost for good?", f"reopen without being asked: {what}", yes=yes)
