@@ -118,6 +118,21 @@ def test_every_way_to_present_a_key_is_described(document: dict[str, Any]) -> No
             )
 
 
+@pytest.mark.parametrize(
+    "key",
+    ["a", "a b", '"a b"', "a" * 200, "a" * 201, f'"{"a" * 200}"', f'"{"a" * 201}"', '""', '"', '"a', 'a"', '" "', '"""', "é", "a\tb"],
+)  # fmt: skip
+def test_an_idempotency_key_is_taken_exactly_where_the_description_allows_it(
+    gateway: Gateway, document: dict[str, Any], key: str
+) -> None:
+    parameters = document["paths"]["/v1/communicate/email"]["post"]["parameters"]
+    [schema] = [each["schema"] for each in parameters if each["name"] == "Idempotency-Key"]
+    fits = Draft202012Validator(schema).is_valid(key)
+    headers = {"Idempotency-Key": key.encode("latin-1")}
+    reply = gateway.post("/v1/communicate/email", example(document, "email"), headers=headers)
+    assert (reply.status, reply.json.get("error")) == ((202, None) if fits else (400, "invalid_idempotency_key"))
+
+
 SCHEMATHESIS = Path(sys.executable).with_name("schemathesis")
 LEFT_OUT = {
     "positive_data_acceptance": "what fits the schema may be refused: it cannot say that an idempotency key was used for "
@@ -125,11 +140,19 @@ LEFT_OUT = {
 }
 """Checks that are not made, and why; all others are, those of versions to come among them."""
 
+BATCHES_STAND_ALONE = """
+[[operations]]
+include-path-regex = "/batch$"
+checks.negative_data_rejection.enabled = false
+"""
+"""A batch is taken where one of its messages fits, whatever the others are: that one answers for itself."""
+
 
 @pytest.mark.timeout(600)
 def test_no_request_that_can_be_thought_up_breaks_it_or_gets_an_answer_that_is_not_described(
     gateway: Gateway, tmp_path: Path
 ) -> None:
+    (tmp_path / "schemathesis.toml").write_text(BATCHES_STAND_ALONE)
     done = subprocess.run(
         [SCHEMATHESIS, "run", f"http://127.0.0.1:{gateway.port}/openapi.json", "-H", f"Auth-token: {gateway.key}",
          "--checks", "all", "--exclude-checks", ",".join(LEFT_OUT), "--max-examples", "7", "--continue-on-failure",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
@@ -38,7 +39,9 @@ if TYPE_CHECKING:
     from postroom.messages import Sms
     from postroom.outbox.records import EnqueueResult
 
-_LONGEST_KEY = 200
+IDEMPOTENCY_KEY = r'^(?:"[ -~]{1,200}"|[!#-~][ -~]{0,199})$'
+"""What an Idempotency-Key is, here and in the description: 1 to 200 printable ASCII characters, plain or in quotes."""
+_KEY = re.compile(IDEMPOTENCY_KEY)
 
 
 class CommunicateApi:
@@ -188,12 +191,13 @@ def idempotency_key_of(headers: Mapping[str, str]) -> str | None:
     given = headers.get("idempotency-key")
     if given is None:
         return None
-    bare = given[1:-1] if len(given) > 1 and given[0] == given[-1] == '"' else given
-    if not bare.strip() or len(bare) > _LONGEST_KEY or not bare.isascii() or not bare.isprintable():
+    if not _KEY.fullmatch(given):
         raise ApiError(
-            400, "invalid_idempotency_key", f"Idempotency-Key must be 1 to {_LONGEST_KEY} printable ASCII characters."
+            400,
+            "invalid_idempotency_key",
+            "Idempotency-Key must be 1 to 200 printable ASCII characters; a quote that begins it also ends it.",
         )
-    return bare
+    return given[1:-1] if given.startswith('"') else given
 
 
 def accepted(stored: EnqueueResult, message: Email | Sms) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic.json_schema import models_json_schema
 from starlette.responses import HTMLResponse, Response
 
+from postroom.gateway.api.communicate import IDEMPOTENCY_KEY
 from postroom.gateway.api.docs_page import FILES, PAGE_HEADERS, docs_page, file_of_page
 from postroom.gateway.api.schemas import ErrorAnswer, TooManyAnswer
 from postroom.gateway.http.errors import ApiError
@@ -59,7 +60,7 @@ _IDEMPOTENCY_KEY: dict[str, Any] = {
     "in": "header",
     "required": False,
     "description": "The same key with the same body never makes a second message; the first answer is repeated.",
-    "schema": {"type": "string", "maxLength": 200, "pattern": "^[!-~]+$"},
+    "schema": {"type": "string", "pattern": IDEMPOTENCY_KEY},
 }
 
 _LONGEST = {"id": 64, "account": 1000, "token": 1000}
