@@ -225,6 +225,16 @@ async def test_a_column_named_twice_is_refused(command: CommandLine, twilio: Htt
     assert twilio.requests == []
 
 
+async def test_a_first_line_that_cannot_be_names_of_columns_is_refused(
+    command: CommandLine, twilio: HttpRecorder, tmp_path: Path
+) -> None:
+    (tmp_path / "rows.csv").write_text(f"to,body,{'x' * 10_000}\n+15005550001,x,y\n")
+    done = await command.beside("send-many", "rows.csv")
+    assert done.code == 2
+    assert "names its columns" in done.err
+    assert twilio.requests == []
+
+
 async def test_a_failed_row_may_be_mended_and_retried(
     command: CommandLine, twilio: HttpRecorder, tmp_path: Path
 ) -> None:

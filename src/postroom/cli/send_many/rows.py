@@ -6,7 +6,8 @@ import csv
 import hashlib
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import TextIOWrapper
@@ -25,6 +26,9 @@ OBJECTS = ("headers", "metadata", "merge_data", "options", "provider_options")
 """CSV columns that hold a JSON object."""
 
 csv.field_size_limit(16 * 2**20)
+
+_LONGEST_HEADER = 10_000
+"""Characters of the names of all columns; those of every field take some three hundred."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +109,13 @@ def _unreadable(number: int, line: int, error: csv.Error) -> Row:
     return Row(number, line, _fingerprint(problem.encode()), None, problem)
 
 
-def _check_columns(columns: Iterable[str]) -> None:
-    named = list(columns)
-    twice = next((name for name in named if named.count(name) > 1), None)
+def _check_columns(columns: Sequence[str]) -> None:
+    if (length := sum(map(len, columns))) > _LONGEST_HEADER:  # each row is read with all of it
+        raise UsageError(
+            f"the first line has {length} characters, and the names of all columns at most {_LONGEST_HEADER}; begin "
+            "the file with a line that names its columns"
+        )
+    twice = next((name for name, number in Counter(columns).items() if number > 1), None)
     if twice is not None:
         raise UsageError(f"the first line names the column {twice!r} twice; give each field one column")
 
