@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from postroom.errors import OutboxError
 from postroom.outbox.sqlite import insert
-from postroom.outbox.sqlite.database import fetch
 from postroom.outbox.sqlite.update import DROP_FILE
 from postroom.outbox.statements import run
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from postroom.errors import PostroomError
     from postroom.outbox.records import EnqueueResult
@@ -38,6 +37,9 @@ PIECES_TOGETHER = 4
 WAITED_FOR = 3600.0
 """Seconds after which the message of early contents will not come any more; if it does, it brings them again."""
 
+_IN_ONE_STATEMENT = 1000
+"""Hashes."""
+
 MOST_REMOVED = 32
 """Contents of messages that never came, removed in one transaction."""
 
@@ -53,13 +55,16 @@ async def insert_all(write: Write, messages: Sequence[SerializedMessage], now: f
 
     Where the storage fails in the middle, those before it are accepted, and the others are answered with the error.
     """
+    if len(messages) == 1 and messages[0].size <= MOST_TOGETHER:  # what most callers do, and pay for each message
+        return await write(partial(_insert, messages=messages, now=now))
     answers: Answers = []
     for together in _transactions(messages):
         files = [file for message in together if message.size > MOST_TOGETHER for file in message.files]
+        insertion = partial(_insert_large, early=[hash_ for hash_, _ in files]) if files else _insert
         try:
             for at in range(0, len(files), PIECES_TOGETHER):
                 await write(partial(_keep, files=files[at : at + PIECES_TOGETHER], now=now))
-            answers += await write(partial(_insert, messages=together, early=files, now=now))
+            answers += await write(partial(insertion, messages=together, now=now))
         except OutboxError as error:
             if files:
                 with suppress(OutboxError):
@@ -102,17 +107,29 @@ def _keep(connection: sqlite3.Connection, files: Sequence[tuple[bytes, bytes]], 
 
 
 def _insert(
-    connection: sqlite3.Connection,
-    messages: Sequence[SerializedMessage],
-    early: Sequence[tuple[bytes, bytes]],
-    now: float,
+    connection: sqlite3.Connection, messages: Sequence[SerializedMessage], now: float, kept: Collection[bytes] = ()
 ) -> Answers:
-    kept = {hash_ for hash_, _ in early if connection.execute(_IS_KEPT, (hash_,)).fetchone()}
-    answers = run(insert.insert(messages, now, kept=kept), partial(fetch, connection))
-    connection.executemany(_ARRIVED, [(hash_,) for hash_, _ in early])
+    execute = connection.execute
+    return run(insert.insert(messages, now, kept=kept), lambda statement: execute(*statement).fetchall())
+
+
+def _insert_large(
+    connection: sqlite3.Connection, messages: Sequence[SerializedMessage], now: float, early: Sequence[bytes]
+) -> Answers:
+    # A large message has a hundred pieces, and each statement lets other threads run: as few as can be.
+    parts = [early[at : at + _IN_ONE_STATEMENT] for at in range(0, len(early), _IN_ONE_STATEMENT)]
+    kept = {hash_ for part in parts for (hash_,) in connection.execute(_ARE_KEPT + _among(part), part)}
+    answers = _insert(connection, messages, now, kept)
+    for part in parts:
+        connection.execute(_HAVE_ARRIVED + _among(part), part)
     return answers
 
 
+def _among(values: Sequence[object]) -> str:
+    return f" IN ({', '.join('?' * len(values))})"
+
+
 _STRANDED = "SELECT hash FROM early_files WHERE since <= ? LIMIT ?"
-_IS_KEPT = "SELECT 1 FROM files WHERE hash = ?"
+_ARE_KEPT = "SELECT hash FROM files WHERE hash"
+_HAVE_ARRIVED = "DELETE FROM early_files WHERE hash"
 _ARRIVED = "DELETE FROM early_files WHERE hash = ?"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from postroom.outbox.records import EnqueueResult, Progress
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from postroom.errors import PostroomError
+    from postroom.outbox.records import NewMessage
     from postroom.outbox.serialization import SerializedMessage
     from postroom.outbox.statements import Steps
 
@@ -36,14 +38,12 @@ def insert(
     """
     answers: list[EnqueueResult | PostroomError] = []
     for one in messages:
-        known = yield from _repeated(one)
+        known = None if one.fingerprint is None else (yield from _repeated(one))
         answers.append(known or (yield from _stored(one, now, kept)))
     return answers
 
 
 def _repeated(one: SerializedMessage) -> Steps[EnqueueResult | PostroomError | None]:
-    if one.fingerprint is None:
-        return None
     rows = yield Statement(_KNOWN_BY_KEY, (one.new.tenant, one.new.message.idempotency_key))
     if not rows:
         return None
@@ -61,22 +61,32 @@ def _stored(one: SerializedMessage, now: float, kept: Collection[bytes]) -> Step
     inserted = yield Statement(_INSERT, (
         message.id, new.tenant, message.channel_name, new.status, new.queue, new.route,
         PRIORITIES.index(message.priority), new.due_at, new.expires_at, new.single_round, one.size, now,
-        dump_progress(Progress(recipients=new.recipients, held_until=new.held_until)),
+        _progress(new),
     ))  # fmt: skip
     if not inserted:
         return id_taken(message.id)
     [[seq]] = inserted
     yield Statement("INSERT INTO main.bodies VALUES (?, ?, ?)", (seq, one.body, one.credentials))
-    for number, (digest, content) in enumerate(one.files):
+    for digest, content in one.files:
         if digest not in kept:
             yield Statement(KEEP_FILE, (digest, content))
-        yield Statement("INSERT INTO main.message_files VALUES (?, ?, ?)", (seq, number, digest))
+    for at in range(0, len(one.files), _ROWS_TOGETHER):
+        rows = [(seq, at + n, digest) for n, (digest, _) in enumerate(one.files[at : at + _ROWS_TOGETHER])]
+        sql = f"INSERT INTO main.message_files VALUES {', '.join(['(?, ?, ?)'] * len(rows))}"
+        yield Statement(sql, tuple(chain.from_iterable(rows)))
     if one.fingerprint is not None:
         key = (new.tenant, message.idempotency_key, seq, one.fingerprint, new.status)
         yield Statement("INSERT INTO main.idempotency_keys VALUES (?, ?, ?, ?, ?)", key)
     return accepted(new)
 
 
+def _progress(new: NewMessage) -> str | None:
+    if new.recipients is None and not new.held_until:
+        return None
+    return dump_progress(Progress(recipients=new.recipients, held_until=new.held_until))
+
+
+_ROWS_TOGETHER = 1000
 KEEP_FILE = (
     "INSERT INTO main.files VALUES (?, ?) ON CONFLICT (hash) DO UPDATE SET content = excluded.content "
     "WHERE typeof(content) != 'blob' OR length(content) != length(excluded.content)"
