@@ -1,8 +1,9 @@
-"""Frozen containers: dicts and lists that nobody changes after they were made."""
+"""What nobody changes after it was made: dicts and lists, and what is computed from a frozen object."""
 
 from __future__ import annotations
 
-from typing import Any, NoReturn, Self, TypeVar
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -10,6 +11,20 @@ V = TypeVar("V")
 
 def _refuse(*_: object, **__: object) -> NoReturn:
     raise TypeError("messages are frozen; make a new one, for example with model_copy(update=...)")
+
+
+if TYPE_CHECKING:
+    computed_once = cached_property
+else:
+
+    class computed_once(cached_property):  # noqa: N801 - used as the decorator whose kind it is
+        """A `cached_property` without the lock that Python 3.11 takes: two threads at once compute the same value."""
+
+        def __get__(self, instance: Any, owner: type[Any] | None = None) -> Any:
+            if instance is None:
+                return self
+            value = instance.__dict__[self.attrname] = self.func(instance)
+            return value
 
 
 class FrozenDict(dict[K, V]):

@@ -6,7 +6,6 @@ import os
 import re
 import time
 from datetime import UTC, datetime
-from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
@@ -29,7 +28,7 @@ from postroom.addresses import Address, email_address
 from postroom.attachments import LARGEST_EMAIL, Attachment
 from postroom.errors import MessageError
 from postroom.field_types import Addresses, Json, Line, PhoneNumbers, Text, as_list, refuse_unwritable
-from postroom.frozen import NOTHING, FrozenDict, frozen
+from postroom.frozen import NOTHING, FrozenDict, computed_once, frozen
 from postroom.receipts import Channel
 from postroom.segments import Segments, count_segments
 from postroom.validation import CheckedModel, validated
@@ -76,7 +75,12 @@ class Message(CheckedModel):
     """
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", hide_input_in_errors=True, serialize_by_alias=True, defer_build=True
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+        serialize_by_alias=True,
+        defer_build=True,
+        ignored_types=(computed_once,),
     )
     channel_name: ClassVar[Channel]
 
@@ -112,7 +116,7 @@ class Message(CheckedModel):
     def _check(self) -> None:
         """Raise ValueError where fields do not fit each other."""
 
-    @cached_property
+    @computed_once
     def recipients(self) -> tuple[str, ...]:
         """The addresses this hand-over is for, in order and without repeats."""
         return tuple(dict.fromkeys(self._all_recipients()))
@@ -207,7 +211,7 @@ class Email(Message):
             raise ValueError("must look like <unique@domain>")
         return f"<{bare}>"
 
-    @cached_property
+    @computed_once
     def date(self) -> datetime:
         """What its Date header says, where `headers` have none.
 

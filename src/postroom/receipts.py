@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -40,6 +40,25 @@ class Record(BaseModel):
     """A fact that does not change once it is written down."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+    _blank: ClassVar[dict[str, Any]]
+    """All fields, in their order, with their defaults."""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        cls._blank = {name: field.default for name, field in cls.model_fields.items()}
+
+    @classmethod
+    def of(cls, **values: Any) -> Self:
+        """Make one of values that are known to be valid; what a plugin gives is checked, by the constructor."""
+        # Every message pays for three. One takes 0.9 µs so, 2 by the constructor and 3.4 by model_construct (best of 7
+        # runs of 20,000, pydantic 2.14).
+        made = cls.__new__(cls)
+        object.__setattr__(made, "__dict__", {**cls._blank, **values})
+        object.__setattr__(made, "__pydantic_fields_set__", set(values))
+        object.__setattr__(made, "__pydantic_extra__", None)
+        object.__setattr__(made, "__pydantic_private__", None)
+        return made
 
 
 class Failure(Protocol):

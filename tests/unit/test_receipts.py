@@ -75,6 +75,16 @@ def test_json_reads_back_as_the_same_fact(fact: Any) -> None:
     assert type(fact).model_validate_json(fact.model_dump_json()) == fact
 
 
+@given(results | attempts | receipts | accepted)
+def test_a_fact_made_of_valid_values_is_the_one_that_the_constructor_makes(fact: Any) -> None:
+    given_values = {name: getattr(fact, name) for name in fact.model_fields_set}
+    made = type(fact).of(**given_values)
+    assert made == fact
+    assert made.model_fields_set == fact.model_fields_set
+    assert made.model_dump_json() == fact.model_dump_json()
+    assert pickle.loads(pickle.dumps(made)) == fact
+
+
 @given(receipts | events)
 def test_copies_are_equal(fact: Event | Receipt) -> None:
     assert pickle.loads(pickle.dumps(fact)) == fact

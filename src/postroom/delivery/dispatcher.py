@@ -8,6 +8,7 @@ import time
 from collections import deque
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from postroom.addresses import Address
@@ -351,9 +352,14 @@ def sender_of(account: str, channel: Channel, given: str | None) -> Address | st
     if given is None or channel is Channel.SMS:
         return given
     try:
-        return Address.model_validate(given)
+        return _address(given)
     except ValueError as error:
         raise ConfigError(f"{given!r} is not an e-mail address", path=f"accounts.{account}.from") from error
+
+
+@lru_cache(256)
+def _address(given: str) -> Address:
+    return Address.model_validate(given)
 
 
 def _raised(found: list[Answer | BaseException]) -> list[Answer]:

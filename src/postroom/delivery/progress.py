@@ -147,7 +147,7 @@ class DeliveryProgress:
         """Record what a provider said later of recipients in doubt: it has the message."""
         self._taken = self._taken or (target, answer)
         for recipient in recipients:
-            self._results[recipient] = RecipientResult.accepted(recipient, answer.provider_message_id)
+            self._results[recipient] = _accepted(recipient, answer)
             self.doubted_at.pop(recipient, None)
 
     def record_not_taken(self, recipients: tuple[str, ...]) -> None:
@@ -174,7 +174,7 @@ class DeliveryProgress:
     def receipt(self, status: Status | None = None) -> Receipt:
         """Return the receipt; `status` replaces what a direct send would say."""
         target = self._taken[0] if self._taken else self._last
-        return Receipt(
+        return Receipt.of(
             id=self.id,
             channel=self.message.channel_name,
             status=status or self.status,
@@ -188,10 +188,13 @@ class DeliveryProgress:
 
     def _record_accepted(self, target: Target, result: AttemptResult, answer: Accepted) -> None:
         self._taken = self._taken or (target, answer)
-        self._add_attempt(target, result, Outcome.ACCEPTED, request_id=answer.request_id, detail=answer.detail)
+        attempt = Attempt.of(
+            **_tried(target, result), outcome=Outcome.ACCEPTED, request_id=answer.request_id, detail=answer.detail
+        )
+        self._attempts.append(attempt)
         given = {recipient.address: recipient for recipient in answer.recipients}
         for recipient in result.recipients:
-            known = given.get(recipient) or RecipientResult.accepted(recipient, answer.provider_message_id)
+            known = given.get(recipient) or _accepted(recipient, answer)
             self._settle(known, Scope.RECIPIENT, target, result.started_at)
 
     def _record_failed(self, target: Target, result: AttemptResult, error: DeliveryError) -> None:
@@ -199,10 +202,9 @@ class DeliveryProgress:
         # One recipient in doubt: the message must not simply be sent again, whatever the others were answered.
         whole = error.with_outcome(Outcome.UNKNOWN) if doubtful and error.outcome is not Outcome.UNKNOWN else error
         self.errors.append(whole)
-        self._add_attempt(
-            target,
-            result,
-            whole.outcome,
+        attempt = Attempt(
+            **_tried(target, result),
+            outcome=whole.outcome,
             error=error.code,
             scope=error.scope,
             provider_code=error.provider_code,
@@ -211,22 +213,11 @@ class DeliveryProgress:
             request_id=error.request_id,
             detail=error.detail,
         )
+        self._attempts.append(attempt)
         given = {recipient.address: recipient for recipient in error.recipients}
         for recipient in result.recipients:
             known = given.get(recipient) or _without_result(recipient, result.recipients, error)
             self._settle(known, error.scope, target, result.started_at)
-
-    def _add_attempt(self, target: Target, result: AttemptResult, outcome: Outcome, **known: Any) -> None:
-        attempt = Attempt(
-            account=target.name,
-            provider=target.provider,
-            outcome=outcome,
-            started_at=result.started_at,
-            duration=result.duration,
-            recipients=result.recipients,
-            **known,
-        )
-        self._attempts.append(attempt)
 
     def _settle(self, result: RecipientResult, scope: Scope, target: Target, started_at: datetime) -> None:
         self.untouched = False
@@ -279,6 +270,22 @@ def _without_result(recipient: str, tried: tuple[str, ...], error: DeliveryError
     """Make the result of a recipient of whom the provider said nothing; among several nobody knows whom it meant."""
     result = RecipientResult.failed(recipient, error)
     return result if len(tried) == 1 or not result.suppress else result.model_copy(update={"suppress": None})
+
+
+def _tried(target: Target, result: AttemptResult) -> dict[str, Any]:
+    return {
+        "account": target.name,
+        "provider": target.provider,
+        "started_at": result.started_at,
+        "duration": result.duration,
+        "recipients": result.recipients,
+    }
+
+
+def _accepted(recipient: str, answer: Accepted) -> RecipientResult:
+    return RecipientResult.of(
+        address=recipient, outcome=Outcome.ACCEPTED, provider_message_id=answer.provider_message_id
+    )
 
 
 def _none_accepted(answer: Accepted) -> bool:

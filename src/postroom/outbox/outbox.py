@@ -322,18 +322,17 @@ class Outbox:
     def _entry(self, message: Email | Sms, tenant: str, *, single_round: bool, held_until: float) -> NewMessage:
         now = self._executor.clock()
         check_sendable(message, datetime.fromtimestamp(now, UTC))
-        identified = message.stamped(id=message.id or new_id())
-        hop = next_hop(self._router, identified, self._health, now)
+        hop = next_hop(self._router, message, self._health, now)
         assert hop
-        self._refuse_impossible(identified, hop)
-        self._refuse_unfit_credentials(identified, hop)
+        self._refuse_impossible(message, hop)
+        self._refuse_unfit_credentials(message, hop)
         later = message.send_at.timestamp() if message.send_at else 0.0
         held = held_until > max(now, later)
         due_at = max(later, held_until) if held or later > now else NOW
         begins = now if due_at >= NEVER else max(now, due_at)
         last = message.expires_at.timestamp() if message.expires_at else begins + self._settings.expires_after
         return NewMessage(
-            message=self._named(identified, hop),
+            message=self._identified(message, hop),
             queue=hop.queue,
             route=hop.route,
             status=Status.HELD if held else Status.SCHEDULED if due_at else Status.QUEUED,
@@ -377,13 +376,14 @@ class Outbox:
         if unfit is not None:
             raise unfit
 
-    def _named(self, message: Message, hop: Hop) -> Message:
-        """Give an e-mail the Message-ID that stays, whoever sends it in the end."""
-        if not isinstance(message, Email) or message.message_id:
-            return message
-        sender = message.from_ or self._account_sender(hop)
-        assert message.id
-        return message.stamped(message_id=message_id_for(message.id, sender)) if sender else message
+    def _identified(self, message: Message, hop: Hop) -> Message:
+        """Give a message its id, and an e-mail the Message-ID that stays, whoever sends it in the end."""
+        id_ = message.id or new_id()
+        if isinstance(message, Email) and not message.message_id:
+            sender = message.from_ or self._account_sender(hop)
+            if sender:
+                return message.stamped(id=id_, message_id=message_id_for(id_, sender))
+        return message.stamped(id=id_)
 
     def _account_sender(self, hop: Hop) -> Address | None:
         """The account's sender, if its settings can be read here: only workers need to know its secrets."""
@@ -400,6 +400,8 @@ def _merged(
     prepared: Sequence[NewMessage | PostroomError], answers: Sequence[EnqueueResult | PostroomError]
 ) -> list[EnqueueResult | PostroomError]:
     """The store's answers, and what was wrong with the others, in the order of the messages."""
+    if len(answers) == len(prepared):
+        return list(answers)
     left = iter(answers)
     return [next(left) if isinstance(entry, NewMessage) else entry for entry in prepared]
 

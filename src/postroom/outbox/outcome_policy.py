@@ -273,7 +273,7 @@ class OutcomePolicy:
         account, capabilities = account_of(entry.queue), self._capabilities(entry)
         if not (capabilities.reconciles or self.accounts.reports(account, entry.message.channel_name)):
             return ()
-        known = {result.provider_message_id for result in entry.receipt.recipients} if entry.receipt else set()
+        known = {result.provider_message_id for result in entry.receipt.recipients} if entry.receipt else ()
         kind = IdKind.SHARED if capabilities.max_batch > 1 else IdKind.OWN
         if kind is IdKind.OWN and entry.status is Status.IN_DOUBT:
             kind = IdKind.FOUND

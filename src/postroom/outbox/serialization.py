@@ -106,14 +106,14 @@ def serialize(new: NewMessage, cipher: CredentialCipher, salt: bytes) -> Seriali
         body=body,
         credentials=cipher.encrypt(options, message.id) if options else None,
         files=files,
-        size=len(body) + sum(len(content) for _, content in files),
+        size=len(body) + (sum(len(content) for _, content in files) if files else 0),
         fingerprint=_fingerprint(new, body, options, salt) if message.idempotency_key else None,
     )
 
 
 def contents_of(message: Message) -> list[bytes]:
     """Return what is kept beside the body, by its number there: pieces of attachments first, and then of texts."""
-    if not isinstance(message, Email):
+    if not isinstance(message, Email) or not (message.attachments or _large_texts(message)):
         return []
     contents = [attachment.content for attachment in message.attachments]
     pieces = [content[at : at + PIECE] for content in contents for at in _cuts(content)]
@@ -172,7 +172,7 @@ def dump_message(message: Message) -> str:
         if message.attachments:
             fields["attachments"] = [_described(attachment) for attachment in message.attachments]
         texts = _large_texts(message)
-        if texts or any(len(each.content) > PIECE for each in message.attachments):
+        if texts or (message.attachments and any(len(each.content) > PIECE for each in message.attachments)):
             counts = {name: len(_cuts(fields.pop(name))) for name in texts}
             fields[_CONTENTS] = {"attachments": [len(_cuts(each.content)) for each in message.attachments], **counts}
     for name in _MOMENTS:
@@ -301,7 +301,8 @@ def _is_large(message: Message) -> bool:
 
 
 def _large_texts(email: Email) -> list[str]:
-    return [name for name in _TEXTS if len(email.__dict__[name] or "") > LARGE]
+    values = email.__dict__
+    return [name for name in _TEXTS if (text := values[name]) and len(text) > LARGE]
 
 
 def _addresses(pairs: list[list[str]]) -> tuple[Address, ...]:

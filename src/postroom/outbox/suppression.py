@@ -67,6 +67,8 @@ def suppressions_of(progress: DeliveryProgress) -> tuple[Suppression, ...]:
 
     Each is dated with the beginning of its attempt, so that what the person has said since counts for more.
     """
+    if not progress.to_suppress:
+        return ()
     channel = progress.message.channel_name
     return tuple(
         Suppression(

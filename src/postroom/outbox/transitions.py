@@ -174,7 +174,7 @@ def accepted(new: NewMessage) -> EnqueueResult:
     """Return the answer for a message that is stored now."""
     message = new.message
     assert message.id
-    receipt = Receipt.model_construct(
+    receipt = Receipt.of(
         id=message.id,
         channel=message.channel_name,
         status=new.status,

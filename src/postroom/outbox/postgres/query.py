@@ -44,7 +44,7 @@ def receipt_of(id_: str, channel: str, status: str, receipt: str | None, queue: 
             return Receipt.model_validate_json(receipt).model_copy(update={"status": Status(status)})
         except ValueError:
             _log.error("the receipt of message %s cannot be read back from the outbox", id_)
-    return Receipt.model_construct(id=id_, channel=Channel(channel), status=Status(status), account=account_of(queue))
+    return Receipt.of(id=id_, channel=Channel(channel), status=Status(status), account=account_of(queue))
 
 
 async def find(connection: Connection, id_: str, tenant: str | None, *, contents: bool) -> MessageDetails | None:

@@ -55,8 +55,9 @@ class Changes:
 
     def wake(self) -> None:
         """Wake all in this process who wait, at once."""
-        self._woken.set()
-        self._woken = asyncio.Event()
+        if self._waiting:
+            self._woken.set()
+            self._woken = asyncio.Event()
 
     def note(self) -> None:
         """Take note that a look has found a change."""

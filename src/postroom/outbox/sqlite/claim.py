@@ -32,6 +32,7 @@ ASKED_AGAIN_AFTER = 60.0
 
 Row = tuple[Any, ...]
 
+_STATUSES, _CHANNELS = {str(each): each for each in Status}, {str(each): each for each in Channel}
 _TEXT, _NUMBERS = frozenset({str}), frozenset({int, float})
 
 
@@ -121,15 +122,15 @@ def claimed_of(
     try:
         _check_types((id_, queue, route), _TEXT)
         _check_types((attempts, crashes, expires_at, begun_at, created_at, size), _NUMBERS)
-        options, locked = cipher.opened(bytes.fromhex(encrypted) if encrypted else None, id_)
+        options, locked = cipher.opened(bytes.fromhex(encrypted), id_) if encrypted else ({}, None)
         files = damage.intact_files(connection, seq) if has_contents(body) else {}
         message = ClaimedMessage(
             seq=seq,
             id=id_,
-            status=Status(status),
+            status=_STATUSES[status],
             queue=queue,
             route=route,
-            message=load_message(Channel(channel), body, files.__getitem__, options, id_),
+            message=load_message(_CHANNELS[channel], body, files.__getitem__, options, id_),
             attempts=attempts,
             crashes=crashes,
             expires_at=float(expires_at),

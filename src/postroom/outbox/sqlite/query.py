@@ -61,7 +61,7 @@ def receipt_of(id_: str, channel: str, status: str, receipt: str | bytes | None,
             return Receipt.model_validate_json(receipt).model_copy(update={"status": damage.status(status)})
         except ValueError:
             _log.error("the receipt of message %s cannot be read back from the outbox", id_)
-    return Receipt.model_construct(
+    return Receipt.of(
         id=damage.text(id_),
         channel=damage.channel(channel),
         status=damage.status(status),
