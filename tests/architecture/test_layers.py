@@ -91,7 +91,7 @@ FLOORS: dict[str, list[str]] = {
     ],
     "postroom.gateway": ["metrics worker", "http", "parsing", "access", "api", "app", "serving"],
     "postroom.gateway.http": ["errors requests", "responses json_body form_body", "body routing", "middleware"],
-    "postroom.gateway.parsing": ["attachments fields recipients", "email sms", "bodies", "process"],
+    "postroom.gateway.parsing": ["attachments fields recipients", "email sms", "bodies pieces", "process"],
     "postroom.gateway.access": [
         "sliding_window keys",
         "storage",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from binascii import b2a_base64, b2a_qp
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, AnyStr
 from urllib.parse import quote
 
 from postroom.mime.headers import folded
@@ -23,6 +23,7 @@ _PLAIN_NAME = re.compile(r"[ -~]*")
 _WIDTH = 70
 _ENCODED_LINE = 76
 _OCTETS_IN_BASE64_LINE = 57
+_OCTETS_IN_UTF8 = 4
 _PIECE = _OCTETS_IN_BASE64_LINE * 512
 """Bytes that are encoded with one call, during which no other thread runs: 25 MB would take a tenth of a second.
 
@@ -32,7 +33,7 @@ It also keeps ten megabytes from being there as text, as 180,000 lines and as th
 
 def text_part(text: str, subtype: str, parameters: str = "") -> Part:
     """Return `text` as it is, or in whichever transfer encoding is shorter."""
-    lines = _with_lf(text.encode()) or [b""]
+    lines = _with_lf(piece.encode() for piece in _pieces(text)) or [b""]
     if not lines[-1].endswith(b"\n"):
         lines[-1] += b"\n"
     encoding, body = _encoded(lines)
@@ -49,7 +50,7 @@ def file_part(attachment: Attachment) -> Part:
     content, media_type = attachment.content, attachment.content_type
     if not media_type.lower().startswith("message/"):
         return [_file_head(attachment, media_type, "base64"), *_base64(_pieces(content))]
-    lines = _with_lf(content)
+    lines = _with_lf(_pieces(content))
     if _is_7bit(lines):
         return [_file_head(attachment, media_type, "7bit"), *_with_crlf(lines), b"\r\n"]
     return [_file_head(attachment, "application/octet-stream", "base64"), *_base64(_pieces(content))]
@@ -73,19 +74,21 @@ def multipart(subtype: str, parts: Sequence[Part], parameters: str = "") -> Part
     return whole
 
 
-def _pieces(content: bytes) -> Iterator[bytes]:
+def _pieces(content: AnyStr) -> Iterator[AnyStr]:
     """Cut `content` where no line end is cut."""
+    line_end = "\r\n" if isinstance(content, str) else b"\r\n"
+    size = _PIECE if isinstance(content, bytes) or content.isascii() else _PIECE // _OCTETS_IN_UTF8
     at = 0
     while at < len(content):
-        end = at + _PIECE
-        if content[end - 1 : end + 1] == b"\r\n":
+        end = at + size
+        if content[end - 1 : end + 1] == line_end:
             end += 1
         yield content[at:end]
         at = end
 
 
-def _with_lf(content: bytes) -> list[bytes]:
-    return [piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n") for piece in _pieces(content)]
+def _with_lf(pieces: Iterable[bytes]) -> list[bytes]:
+    return [piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n") for piece in pieces]
 
 
 def _with_crlf(lines: Iterable[bytes]) -> Iterator[bytes]:

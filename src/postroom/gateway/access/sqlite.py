@@ -113,7 +113,7 @@ class SqliteAccessStorage:
             connection.executemany("INSERT OR REPLACE INTO api_counts VALUES (?, ?, ?, ?)", rows)
             return result
 
-        return await self._store.write(transaction)
+        return await self._store.write(transaction, synced=False)  # with the message that is counted, at the latest
 
     async def delete_stale_windows(self, now: float) -> None:
         await self._store.write(lambda c: c.execute("DELETE FROM api_counts WHERE stale_at < ?", [now]))

@@ -59,24 +59,27 @@ class BodyReader:
     async def fields(self, request: Request) -> dict[str, Any]:
         """Return the object a small body holds, JSON or url-encoded. Raises ApiError."""
         as_form = _is_form(request)
-        body = await self._read(request, self._small)
+        body = b"".join(await self._read(request, self._small))
         return parse_form(body) if as_form and body[:1] != b"{" else parse_json(body)
 
-    async def message_body(self, request: Request) -> tuple[bytes, bool]:
-        """Return the body of messages, and whether it says that it is url-encoded. Raises ApiError."""
+    async def message_body(self, request: Request) -> tuple[list[bytes], bool]:
+        """Return the body of messages, unpacked, in the pieces it came in, and whether it says that it is url-encoded.
+
+        To put 25 MB together takes 10 ms of everybody. Raises ApiError (400, 408, 413, 415, 503) or ClientDisconnect.
+        """
         as_form = _is_form(request)
-        return await self.body(request), as_form
+        return await self._read(request, self._keyed), as_form
 
     async def body(self, request: Request) -> bytes:
-        """Return the whole body, unpacked. Raises ApiError (400, 408, 413, 415, 503) or ClientDisconnect."""
-        return await self._read(request, self._keyed)
+        """Return the whole body, unpacked. Raises as `message_body` does."""
+        return b"".join(await self._read(request, self._keyed))
 
     async def strangers_body(self, request: Request, *, keep: bool) -> bytes:
         """Return the body of somebody who has shown nothing yet, or read it and `keep` nothing.
 
         It is not told from outside which of the two was done. Raises as `body` does.
         """
-        return await self._read(request, self._strange, keep=keep)
+        return b"".join(await self._read(request, self._strange, keep=keep))
 
     def release(self, state: RequestState) -> None:
         """Give back the memory that a request's body was counted with; called when its answer is out."""
@@ -84,7 +87,7 @@ class BodyReader:
             state.body_budget.held -= state.body_bytes
         state.body_bytes, state.body_budget = 0, None
 
-    async def _read(self, request: Request, budget: BodyBudget, *, keep: bool = True) -> bytes:
+    async def _read(self, request: Request, budget: BodyBudget, *, keep: bool = True) -> list[bytes]:
         packing = request.headers.get("content-encoding", "").strip().lower()
         if packing and packing != "identity" and packing not in _WINDOW_BITS:
             raise ApiError(415, "unsupported_encoding", "Send the body plain, or packed with gzip or deflate.")
@@ -105,8 +108,8 @@ class BodyReader:
         finally:
             self._coming.pop(id(state), None)
 
-    async def _gather(self, request: Request, unpack: _Unpacking, budget: BodyBudget, *, keep: bool) -> bytes:
-        pieces: list[bytes] = []
+    async def _gather(self, request: Request, unpack: _Unpacking, budget: BodyBudget, *, keep: bool) -> list[bytes]:
+        pieces = _Pieces()
         state = state_of(request.scope)
         size = since_pause = 0
         while True:
@@ -119,13 +122,13 @@ class BodyReader:
                     raise _too_large(budget)
                 if keep:
                     self._hold(state, budget, len(piece))
-                    pieces.append(piece)
+                    pieces.add(piece)
                 if since_pause > _PAUSE:
                     since_pause = 0
                     await asyncio.sleep(0)
             if not message.get("more_body"):
                 unpack.check_end()
-                return b"".join(pieces)
+                return pieces.all()
 
     def _hold(self, state: RequestState, budget: BodyBudget, more: int) -> None:
         if budget is self._strange and budget.held + more > budget.together:
@@ -159,6 +162,26 @@ def _is_form(request: Request) -> bool:
 
 def _too_large(budget: BodyBudget) -> ApiError:
     return too_large(f"The body is larger than {budget.largest:,} bytes.", headers=_CLOSE)
+
+
+class _Pieces:
+    """What has come of a body, in pieces of which none but the last is small, however little came at a time."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+        self._last = bytearray()
+
+    def add(self, piece: bytes) -> None:
+        if not self._last and len(piece) >= _PIECE:
+            self._pieces.append(piece)
+            return
+        self._last += piece
+        if len(self._last) >= _PIECE:
+            self._pieces.append(bytes(self._last))
+            self._last.clear()
+
+    def all(self) -> list[bytes]:
+        return [*self._pieces, bytes(self._last)] if self._last else self._pieces
 
 
 class _Unpacking:

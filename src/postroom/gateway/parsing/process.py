@@ -8,8 +8,8 @@ import os
 import signal
 import sys
 import threading
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+import traceback
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
 from postroom.gateway.http.errors import ApiError
@@ -21,9 +21,12 @@ from postroom.gateway.parsing.bodies import (
     parse_or_error,
     parse_single,
 )
+from postroom.gateway.parsing.pieces import receive, receive_body, send, send_body
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+    from multiprocessing.connection import Connection
+    from multiprocessing.process import BaseProcess
 
     from postroom.config.gateway import GatewaySettings
     from postroom.gateway.parsing.bodies import Read
@@ -54,19 +57,22 @@ class MessageParser:
         self._settings = settings
         self._process = ParsingProcess()
 
-    async def single(self, body: bytes, as_form: bool, read: Read) -> Email | Sms:
-        """Return the message a body holds. Raises ApiError."""
-        if len(body) > LARGEST_HERE:
+    async def single(self, body: Sequence[bytes], as_form: bool, read: Read) -> Email | Sms:
+        """Return the message that a body holds, which is in pieces as it came. Raises ApiError."""
+        if _is_large(body):
             return await self._process.run(parse_single, body, as_form, read, self._settings)
-        return parse_single(body, as_form, read, self._settings)
+        return parse_single(b"".join(body), as_form, read, self._settings)
 
-    async def batch(self, body: bytes, as_form: bool, name: str, read: Read) -> list[Email | Sms | ApiError]:
-        """Return the messages a body holds, or what is wrong with each. Raises ApiError for what is no batch."""
-        if len(body) > LARGEST_HERE:
+    async def batch(self, body: Sequence[bytes], as_form: bool, name: str, read: Read) -> list[Email | Sms | ApiError]:
+        """Return the messages that a body holds, or what is wrong with each; as `single` otherwise.
+
+        Raises ApiError for what is no batch.
+        """
+        if _is_large(body):
             return await self._process.run(parse_batch, body, as_form, name, read, self._settings)
         found: list[Email | Sms | ApiError] = []
         cost = 0
-        for item in batch_items(parse_fields(body, as_form=as_form), name, self._settings):
+        for item in batch_items(parse_fields(b"".join(body), as_form=as_form), name, self._settings):
             cost += _MESSAGE_COST + addresses_of(item)
             if cost > AT_ONCE * _MESSAGE_COST:
                 cost = 0
@@ -79,6 +85,10 @@ class MessageParser:
         await self._process.aclose()
 
 
+def _is_large(body: Sequence[bytes]) -> bool:
+    return sum(map(len, body)) > LARGEST_HERE
+
+
 class ParsingProcess:
     """One process for one of the gateway's, started with the first large body.
 
@@ -87,25 +97,71 @@ class ParsingProcess:
     """
 
     def __init__(self) -> None:
-        self._pool: ProcessPoolExecutor | None = None
+        self._thread = ThreadPoolExecutor(1, "postroom parsing")  # speaks with the process, for one body at a time
+        self._process: BaseProcess | None = None
+        self._connection: Connection | None = None
 
-    async def run(self, parse: Callable[..., T], *arguments: object) -> T:
-        """Return what `parse` returns there. Raises what it raises, or ApiError (503) when the process died."""
-        pool = self._pool = self._pool or ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _begin)
-        try:
-            return await asyncio.get_running_loop().run_in_executor(pool, parse, *arguments)
-        except BrokenProcessPool:
-            if self._pool is pool:
-                self._pool = None
-            raise ApiError(
-                503, "busy", "The body could not be read now; send it again.", headers={"retry-after": "1"}
-            ) from None
+    async def run(self, parse: Callable[..., T], body: Sequence[bytes], *arguments: object) -> T:
+        """Return what `parse` makes there of the body, as one, and the arguments.
+
+        Raises what it raises, or ApiError (503) when the process died.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._ask, parse, body, arguments)
 
     async def aclose(self) -> None:
         """End the process, once it has done what it was asked for."""
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            await asyncio.to_thread(pool.shutdown)
+        self._thread.submit(self._end)
+        await asyncio.to_thread(self._thread.shutdown)
+
+    def _ask(self, parse: Callable[..., T], body: Sequence[bytes], arguments: tuple[object, ...]) -> T:
+        try:
+            connection = self._connection or self._start()
+            send(connection, (parse, arguments))
+            send_body(connection, body)
+            failed, answer = receive(connection), receive(connection)
+        except (EOFError, OSError):
+            self._end()
+            raise ApiError(
+                503, "busy", "The body could not be read now; send it again.", headers={"retry-after": "1"}
+            ) from None
+        if failed:
+            raise answer
+        parsed: T = answer
+        return parsed
+
+    def _start(self) -> Connection:
+        context = multiprocessing.get_context("spawn")
+        self._connection, other_end = context.Pipe()
+        self._process = context.Process(target=_parse_all, args=(other_end,), name="postroom parsing", daemon=True)
+        with other_end:  # the process has one of its own: when it ends, this end hears of it
+            self._process.start()
+        return self._connection
+
+    def _end(self) -> None:
+        if self._connection is not None and self._process is not None:
+            self._connection.close()
+            self._process.join()
+            self._process.close()
+        self._connection = self._process = None
+
+
+def _parse_all(connection: Connection) -> None:
+    """Parse what comes until the other end is closed."""
+    _begin()
+    while True:
+        try:
+            parse, arguments = receive(connection)
+            body = receive_body(connection)
+        except EOFError:
+            return
+        try:
+            failed, answer = False, parse(body, *arguments)
+        except Exception as error:  # noqa: BLE001 - it is raised where it was asked for
+            if not isinstance(error, ApiError):
+                error.add_note(f"in the parsing process:\n{traceback.format_exc()}")
+            failed, answer = True, error
+        send(connection, failed)
+        send(connection, answer)
 
 
 _NICE = 10

@@ -49,6 +49,7 @@ class _Request:
     then: Callable[[sqlite3.Connection, Any], Any] | None
     future: asyncio.Future[Any]
     until: float
+    synced: bool = True
     answer: Any = None
     error: BaseException | None = None
 
@@ -198,6 +199,7 @@ class Writer:
         self._thread.start()
         self._failure = ""
         self._begun = 0.0
+        self._synced = True
         self.transactions = 0
 
     def check_file(self) -> None:
@@ -216,8 +218,13 @@ class Writer:
         self,
         operation: Callable[[sqlite3.Connection], Any],
         then: Callable[[sqlite3.Connection, Any], Any] | None = None,
+        *,
+        synced: bool = True,
     ) -> Any:
         """Run `operation` in a transaction and return its answer once that is on disk; `then` makes more of it.
+
+        What is not `synced` survives the end of the process, and the loss of power from the next transaction on that
+        is: what is counted of a message is there at the latest when the message is.
 
         `then` gets the answer and reads what belongs to it, after the transaction: SQLite undoes one in which a damaged
         page was met, with all that it did for others. Raises what they raised, or OutboxError when the file cannot be
@@ -226,7 +233,7 @@ class Writer:
         """
         loop = asyncio.get_running_loop()
         until = min(time.monotonic() + self._busy_timeout, deadline())
-        request = _Request(operation, then, loop.create_future(), until)
+        request = _Request(operation, then, loop.create_future(), until, synced)
         if not self._asked:
             loop.call_soon(self._hand_on)
         self._asked.append(request)
@@ -279,6 +286,7 @@ class Writer:
     def _transact(self, together: list[_Request]) -> None:
         connection = self._connection
         try:
+            self._sync(any(request.synced for request in together))
             self._begin(together)
             if not together:
                 return
@@ -296,6 +304,11 @@ class Writer:
                 self._failure = str(mended)
                 raise mended from error
             raise
+
+    def _sync(self, synced: bool) -> None:
+        if synced != self._synced:
+            self._connection.execute(f"PRAGMA synchronous = {'FULL' if synced else 'NORMAL'}")
+            self._synced = synced
 
     def _begin(self, together: list[_Request]) -> None:
         """Begin a transaction as soon as no other process has one, for those of `together` who wait that long.

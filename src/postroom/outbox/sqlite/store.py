@@ -114,12 +114,12 @@ class SqliteStore:
                 self._quick_reader.close()
                 self._quick_reader = None
 
-    async def write(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+    async def write(self, operation: Callable[[sqlite3.Connection], T], *, synced: bool = True) -> T:
         """Run `operation` in a transaction of the writer; see `Writer.run`."""
         if self._writer is None:
             await self.open()
         assert self._writer
-        answer: T = await self._writer.run(operation)
+        answer: T = await self._writer.run(operation, synced=synced)
         return answer
 
     async def _claim(

@@ -1,4 +1,4 @@
-"""Whoever waits for a file that another process keeps locked waits as long as they said, and nothing of theirs comes after."""
+"""The thread that writes: who waits for a locked file waits as long as they said; what must be on disk is synced."""
 
 from __future__ import annotations
 
@@ -81,6 +81,24 @@ async def test_a_lock_that_ends_leaves_no_trouble_behind(post: Process, other: s
     other.execute("COMMIT")
     await add(post)
     await post.store.check()
+
+
+def synced(connection: sqlite3.Connection) -> bool:
+    """Whether the transaction that this runs in is on disk when its commit returns."""
+    full = 2
+    return bool(connection.execute("PRAGMA synchronous").fetchone()[0] == full)
+
+
+async def test_a_transaction_is_synced_unless_nothing_in_it_need_be(post: Process) -> None:
+    assert await post.store.write(synced)
+    assert not await post.store.write(synced, synced=False)
+    assert await post.store.write(synced)
+    together = await asyncio.gather(post.store.write(synced, synced=False), post.store.write(synced))
+    assert all(together)
+    assert not await post.store.write(synced, synced=False)
+    receipt = await post.add(Email(to="ann@example.org", text="x"))
+    assert await ids(post) == {receipt.id}
+    assert await post.store.write(synced)
 
 
 def test_the_nearer_deadline_holds_and_ends_with_its_block() -> None:
