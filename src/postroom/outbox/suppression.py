@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 def learned(event: Event, languages: Sequence[Language] = ()) -> Suppression | None:
     """Return what a provider's report means for its recipient; None when it changes nothing.
 
-    `languages` are those whose stop words count besides English.
+    `languages` are those whose stop words count besides English. What is dated in the future was said by now: what a
+    person says later would never count otherwise.
     """
     found = _meaning(event, languages)
     address = event.sender if event.type is EventType.INBOUND else event.recipient
@@ -41,7 +42,7 @@ def learned(event: Event, languages: Sequence[Language] = ()) -> Suppression | N
         category=category,
         reason=reason,
         detail=event.text or event.code or event.detail,
-        since=event.occurred_at,
+        since=min(event.occurred_at, datetime.now(UTC)),
         lifted=lifted,
     )
 

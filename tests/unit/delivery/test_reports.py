@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -34,6 +35,14 @@ async def test_each_event_of_a_report_has_the_name_of_its_account(stage: ModuleT
     async with room_at(stage, tmp_path) as room:
         events = await room.receive("a", request(body))
     assert [(event.type, event.account) for event in events] == [("delivered", "a"), ("bounced", "a")]
+
+
+async def test_a_report_that_is_dated_in_the_future_is_dated_when_it_came(stage: ModuleType, tmp_path: Path) -> None:
+    body = json.dumps([report(occurred_at="2100-01-01T00:00:00Z"), report(occurred_at="2026-01-01T00:00:00Z")]).encode()
+    async with room_at(stage, tmp_path) as room:
+        forged, honest = await room.receive("a", request(body))
+    assert (forged.dated, honest.dated) == (False, True)
+    assert honest.occurred_at < forged.occurred_at <= datetime.now(UTC)
 
 
 async def test_what_is_not_signed_is_refused(stage: ModuleType, tmp_path: Path) -> None:

@@ -94,6 +94,21 @@ async def test_a_bounce_that_may_pass_keeps_nothing_back(make_outbox: MakeOutbox
         assert not await post.outbox.suppressed(email())
 
 
+IN_74_YEARS = 60 * 24 * 365 * 74
+
+
+async def test_what_is_dated_in_the_future_is_lifted_by_what_is_said_after_it_came(make_outbox: MakeOutbox) -> None:
+    async with make_outbox() as post:
+        await post.outbox.record(event(EventType.COMPLAINED, at=IN_74_YEARS, recipient="ann@example.org"))
+        await post.outbox.record(text("STOP", at=IN_74_YEARS))
+        assert await post.outbox.suppressed(email())
+        assert await post.outbox.suppressed(Sms(to="+447700900123", body="x"))
+        await post.outbox.suppressions.add(by_hand(Channel.EMAIL, "ann@example.org", "", "forged", lifted=True))
+        await post.outbox.record(text("START").model_copy(update={"occurred_at": datetime.now(UTC)}))
+        assert not await post.outbox.suppressed(email())
+        assert not await post.outbox.suppressed(Sms(to="+447700900123", body="x"))
+
+
 @pytest.mark.parametrize("word", ["STOP", " stop. ", "Unsubscribe!", "stop all", "QUIT"])
 async def test_a_stop_word_alone_ends_every_sms(make_outbox: MakeOutbox, word: str) -> None:
     async with make_outbox() as post:
