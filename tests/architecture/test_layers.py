@@ -19,7 +19,7 @@ Arrow = tuple[str, str]
 
 FLOORS: dict[str, list[str]] = {
     "postroom": [
-        "_lazy frozen outcomes segments notation terminal",
+        "_lazy frozen large_work outcomes segments notation terminal",
         "receipts errors events validation",
         "addresses field_types attachments messages mime",
         "plugin",

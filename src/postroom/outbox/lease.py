@@ -32,10 +32,12 @@ _SAFE_PART = 0.75
 """Part of the lease, counted from the beginning of the last heartbeat, within which nobody can have ended it."""
 
 
+_BOOT_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
 def boot_seconds() -> float:
     """Seconds that pass while the machine is suspended too, where the system counts them."""
-    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-    return time.clock_gettime(clock)
+    return time.clock_gettime(_BOOT_CLOCK)
 
 
 class Lease:
@@ -108,14 +110,18 @@ class Lease:
         claimed_by = self.worker
 
         async def confirm() -> None:
-            if self.clock() - self._renewed_at > self.seconds * _SAFE_PART:
+            held = self._is_held()
+            if not held:
                 with suppress(OutboxError):  # then it is as unknown as before
                     await self.renew()
-            held = self.clock() - self._renewed_at <= self.seconds * _SAFE_PART
+                held = self._is_held()
             if not held or self.worker != claimed_by or not await self._begin(claimed_by, message):
                 raise Withdrawn
 
         return confirm
+
+    def _is_held(self) -> bool:
+        return self.clock() - self._renewed_at <= self.seconds * _SAFE_PART
 
     async def _begin(self, worker: int, message: ClaimedMessage) -> bool:
         try:

@@ -17,6 +17,7 @@ from postroom.addresses import Address
 from postroom.attachments import Attachment
 from postroom.errors import OutboxError
 from postroom.frozen import FrozenDict, frozen
+from postroom.large_work import one_at_a_time
 from postroom.messages import Email, Message, Sms
 from postroom.outbox.records import NOW, Progress
 from postroom.outcomes import Outcome
@@ -85,7 +86,7 @@ async def serialize_all(
         if len(serialized) % _AT_ONCE == _AT_ONCE - 1:
             await asyncio.sleep(0)
         if _is_large(new.message):
-            serialized.append(await asyncio.to_thread(serialize, new, cipher, salt))
+            serialized.append(await asyncio.to_thread(one_at_a_time, serialize, new, cipher, salt))
         else:
             serialized.append(serialize(new, cipher, salt))
     return serialized

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, TypeVar
 
+from postroom.large_work import one_at_a_time
 from postroom.plugin.cancellation import mark_cancelled
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Encoder:
             return encode()
         try:
             async with self._one_at_a_time:
-                return await asyncio.to_thread(encode)
+                return await asyncio.to_thread(one_at_a_time, encode)
         except asyncio.CancelledError as cancelled:
             mark_cancelled(cancelled, "while the e-mail was encoded", handed_over=False)
             raise

@@ -10,6 +10,8 @@ import io
 import pickle
 from typing import TYPE_CHECKING, Any
 
+from postroom.large_work import large_work_lock
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from multiprocessing.connection import Connection
@@ -81,8 +83,12 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _receive_one(connection: Connection) -> Any:
-    large: list[str | bytes] = []
-    for is_text, count in connection.recv():
-        pieces = [connection.recv_bytes() for _ in range(count)]
-        large.append("".join([p.decode(errors="surrogatepass") for p in pieces]) if is_text else b"".join(pieces))
-    return _Unpickler(connection.recv_bytes(), large).load()
+    contents = [(is_text, [connection.recv_bytes() for _ in range(count)]) for is_text, count in connection.recv()]
+    packed = connection.recv_bytes()
+    with large_work_lock():
+        large = [_text(pieces) if is_text else b"".join(pieces) for is_text, pieces in contents]
+        return _Unpickler(packed, large).load()
+
+
+def _text(pieces: Sequence[bytes]) -> str:
+    return "".join([piece.decode(errors="surrogatepass") for piece in pieces])

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from postroom.errors import OutboxError, PostroomError
+from postroom.large_work import one_at_a_time
 from postroom.outbox import gcra
 from postroom.outbox.postgres.query import files_of
 from postroom.outbox.postgres.schema import WAITING_SQL
@@ -140,7 +141,7 @@ async def claimed_of(
     def claimed() -> tuple[ClaimedMessage | UnreadableMessage, ...]:
         return tuple(_claimed(row, files.get(row["seq"], {}), cipher) for row in rows)
 
-    return await asyncio.to_thread(claimed) if sum(row["size"] for row in rows) > LARGE else claimed()
+    return await asyncio.to_thread(one_at_a_time, claimed) if sum(row["size"] for row in rows) > LARGE else claimed()
 
 
 def _claimed(row: Record, files: Mapping[int, bytes], cipher: CredentialCipher) -> ClaimedMessage | UnreadableMessage:

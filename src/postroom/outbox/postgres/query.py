@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pydantic_core import to_json
 
 from postroom.errors import PostroomError, SearchTooBroad
+from postroom.large_work import one_at_a_time
 from postroom.outbox.postgres import reports
 from postroom.outbox.postgres.schema import WAITING_SQL
 from postroom.outbox.records import NEVER, AccountHealth, Ownership, account_of, channel_of, queue_of
@@ -61,7 +62,7 @@ async def files_of(connection: Connection, seqs: list[int]) -> dict[int, dict[in
     """The attachments of messages, by message and by number, without those that are not what was stored."""
     rows = await connection.fetch(_FILES, seqs)
     if sum(len(content) for *_, content in rows) > LARGE:
-        return await asyncio.to_thread(_intact, rows)
+        return await asyncio.to_thread(one_at_a_time, _intact, rows)
     return _intact(rows)
 
 

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from postroom.errors import OutboxError, PostroomError
+from postroom.large_work import one_at_a_time
 from postroom.outbox.encryption import CredentialCipher
 from postroom.outbox.records import NOW, ClaimedMessage, Exchange
 from postroom.outbox.serialization import serialize_all
@@ -462,7 +463,7 @@ class SqliteStore:
         if not claim.take_long(rows):
             return await self._look(claimed)
         assert self._readers
-        return await self._readers.large.run(claimed)
+        return await self._readers.large.run(lambda c: one_at_a_time(claimed, c))
 
     async def _look(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """Run a query that takes microseconds, here and now."""
