@@ -22,6 +22,7 @@ from postroom.errors import (
 )
 from postroom.plugin import redacted
 from postroom.receipts import RecipientResult
+from postroom_smtp.status_codes import REFUSED_AS_DEAD
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -52,15 +53,6 @@ BY_CODE: dict[int, Meaning] = {
     538: (AuthenticationFailed, Scope.ACCOUNT),  # RFC 2554 6: encryption required
 }
 """Reply codes that reach further than one message. Any other 4yz is a refusal for now, any other 5yz for good."""
-
-DEAD = frozenset({"5.1.1", "5.1.2", "5.1.3", "5.1.6", "5.1.10"})
-"""Enhanced codes that say of a recipient that there is no such mailbox, for everybody and for good.
-
-No such mailbox (RFC 3463 3.2, 5.1.1), no such domain (5.1.2), no valid address (5.1.3), moved without a new address
-(5.1.6), a domain that takes no mail (RFC 7505, 5.1.10). Not 5.1.0, which says nothing in particular, nor 5.1.7 and
-5.1.8, which blame the sender (RFC 3463 3.2); not 5.2.2, a full mailbox, nor 5.7.x, a policy; nor a bare 550, which
-servers use for all of these.
-"""
 
 _ADVICE: dict[type[DeliveryError], str] = {
     AuthenticationFailed: "nothing was sent, check username, password and what the account may do",
@@ -141,7 +133,7 @@ class SmtpErrors:
     def recipient(self, address: str, reply: SmtpReply) -> RecipientResult:
         """What a negative reply says about one recipient."""
         kind, scope = meaning(reply)
-        dead = reply.code >= 500 and reply.enhanced in DEAD
+        dead = reply.code >= 500 and reply.enhanced in REFUSED_AS_DEAD
         return RecipientResult(
             address=address,
             outcome=_outcome(reply),
