@@ -159,7 +159,7 @@ class Worker:
         self._notify(done, got)
         await self._start(self._in_flight.readable(got.claimed))
         drained = any([await self._maintenance.drain_unhealthy(each) for each in health])
-        return drained or bool(got.claimed)
+        return drained or bool(done or got.claimed)
 
     def _notify(self, done: list[Settlement], got: Exchange) -> None:
         for settlement, written in zip(done, got.settled, strict=True):

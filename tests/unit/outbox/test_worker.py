@@ -10,8 +10,9 @@ import pytest
 from engines.holding import Failing, Holding, Unhurried
 from engines.process import MakeOutbox
 
-from postroom import AuthenticationFailed, Email, OutboxError, Outcome, Sms, Status
+from postroom import AuthenticationFailed, Email, OutboxError, Outcome, ProviderUnavailable, Sms, Status
 from postroom.outbox import worker as worker_module
+from postroom.outbox.worker import Worker
 from postroom.receipts import Accepted
 
 
@@ -100,6 +101,57 @@ async def test_what_does_not_end_within_the_grace_is_in_doubt(make_outbox: MakeO
         assert (await post.receipt(hung)).status is Status.IN_DOUBT
 
 
+class ReleasesWhileWriting:
+    """A storage that says nothing of what was written; while results are, it lets a hand-over go on to its end."""
+
+    def __init__(self, store: Any, go_on: asyncio.Event) -> None:
+        self._store = store
+        self._go_on = go_on
+        self.worker: Worker | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def changed(self, since: int = -1) -> int:
+        return await asyncio.Future()
+
+    async def exchange(self, *arguments: Any) -> Any:
+        answer = await self._store.exchange(*arguments)
+        if arguments[1]:
+            self._go_on.set()
+            while self.worker and self.worker._in_flight.under_way:
+                await asyncio.sleep(0)
+        return answer
+
+
+@pytest.mark.parametrize("refusals", [0, 1])
+async def test_results_that_come_while_others_are_written_are_looked_behind_at_once(
+    make_outbox: MakeOutbox, stage: ModuleType, monkeypatch: pytest.MonkeyPatch, refusals: int
+) -> None:
+    """Nothing else wakes the worker for its end, or for what is to be tried again by then."""
+    go_on, left = asyncio.Event(), [ProviderUnavailable("busy")] * refusals
+
+    async def act(message: Email) -> Accepted:
+        if message.subject == "second":
+            await go_on.wait()
+            if left:
+                raise left.pop()
+        return Accepted(provider_message_id=message.id)
+
+    script = stage.Script(act)
+    async with make_outbox(script, concurrency=10, outbox={"retry_first": 1e-9}) as post:
+        await post.add(email())
+        await post.work()
+        monkeypatch.setattr(worker_module, "IDLE_WAIT", 3600.0)
+        for subject in ("first", "second"):
+            await post.add(Email(to="ann@example.org", subject=subject, text="hello"))
+        storage: Any = ReleasesWhileWriting(post.store, go_on)
+        storage.worker = worker = Worker(storage, post.outbox._executor, until_empty=True)
+        async with asyncio.timeout(60):
+            await worker.run(asyncio.Event())
+        assert (await post.outbox.stats()).states == {Status.SENT: 3}
+
+
 async def test_two_processes_share_the_work_and_send_each_message_once(
     make_outbox: MakeOutbox, stage: ModuleType
 ) -> None:
@@ -118,7 +170,8 @@ async def test_a_hand_over_that_is_interrupted_halfway_serves_nobody_twice(
     begun = asyncio.Event()
 
     async def hang(message: Sms) -> None:
-        begun.set()
+        if len(script.recipients) == concurrency:
+            begun.set()
         await asyncio.Event().wait()
 
     script = stage.Script(hang)
