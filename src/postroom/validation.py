@@ -57,11 +57,14 @@ def validated(cls: type[_M], value: object, handler: ModelWrapValidatorHandler[_
         raise message_error(cls, error) from None
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return `"; did you mean 'x'?"` for the known name nearest to `word`, or nothing."""
+def did_you_mean(word: str, known: Iterable[str], *, likeness: float = 0.5) -> str:
+    """Return `"; did you mean 'x'?"` for the known name nearest to `word`, or nothing.
+
+    `likeness`, from 0 to 1, is how near it must be: what may well be a name of its own needs more.
+    """
     from difflib import get_close_matches  # noqa: PLC0415 - only on the way to an error
 
-    found = get_close_matches(word, list(known), n=1, cutoff=0.5)
+    found = get_close_matches(word, list(known), n=1, cutoff=likeness)
     return f"; did you mean {found[0]!r}?" if found else ""
 
 

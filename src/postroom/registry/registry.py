@@ -50,6 +50,9 @@ OURS = {
 }
 """The distributions of ours, by the names of their providers."""
 
+_LIKENESS = 0.7
+"""From which a provider's name may be a slip: `postmark` is none for `postroom`, `smpt` is one for `smtp`."""
+
 SLOW_LOAD = 1.0
 """Seconds after which loading a plugin is worth a warning: everything else in the process waits meanwhile."""
 
@@ -274,11 +277,15 @@ class Registry:
     def _not_found(self, provider: str) -> ProviderNotFound:
         if provider in self._claims:
             return ProviderNotFound(f"provider {provider!r} is installed but {self._hindrance(provider)}; add it there")
-        known = OURS.get(provider)
-        step = f"pip install {known}" if known else "install a plugin that provides it"
-        hint = did_you_mean(provider, self.names())
-        lead_in = f"{hint} Else" if hint else "."
-        return ProviderNotFound(f"no provider {provider!r}; installed: {listed(self.names())}{lead_in} {step}")
+        installed = f"no provider {provider!r}; installed: {listed(self.names())}"
+        if provider in OURS:
+            return ProviderNotFound(f"{installed}. pip install {OURS[provider]}")
+        hint = did_you_mean(provider, self.names(), likeness=_LIKENESS)
+        lead_in = f"{hint} Else look" if hint else "; look"
+        return ProviderNotFound(
+            f"{installed}{lead_in} for a package postroom-{normalize_name(provider)}, which it is called by convention, or in "
+            "the catalogue, docs/providers/catalogue.md, and see who made it before you install it"
+        )
 
     def _load_provider(self, name: str, entry: EntryPoint) -> object:
         plugin = self._load(f"provider {name!r}", entry)

@@ -421,6 +421,21 @@ def test_a_miss_names_what_is_installed_and_the_nearest() -> None:
         Registry().transport("memroy", Channel.EMAIL)
 
 
+@pytest.mark.parametrize("provider", ["postmark", "mailgun", "Amazon_SES", "brevo", "plivo"])
+def test_a_provider_of_somebody_elses_is_no_slip_and_its_package_is_named(provider: str) -> None:
+    with pytest.raises(ProviderNotFound) as caught:
+        Registry().transport(provider, Channel.EMAIL)
+    assert "did you mean" not in str(caught.value)
+    assert f"a package postroom-{provider.lower().replace('_', '-')}," in str(caught.value)
+    assert "docs/providers/catalogue.md" in str(caught.value)
+
+
+@pytest.mark.parametrize("slip", ["smpt", "smtps", "twillio", "sengrid", "vonnage", "memroy"])
+def test_a_slip_is_answered_with_the_name_that_was_meant(slip: str) -> None:
+    with pytest.raises(ProviderNotFound, match="did you mean"):
+        Registry().transport(slip, Channel.EMAIL)
+
+
 @pytest.mark.parametrize(("provider", "distribution"), OURS.items())
 def test_a_miss_of_a_known_provider_says_what_to_install(site: Site, provider: str, distribution: str) -> None:
     told = site.python(
