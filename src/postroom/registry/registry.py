@@ -283,7 +283,7 @@ class Registry:
         hint = did_you_mean(provider, self.names(), likeness=_LIKENESS)
         lead_in = f"{hint} Else look" if hint else "; look"
         return ProviderNotFound(
-            f"{installed}{lead_in} for a package postroom-{normalize_name(provider)}, which it is called by convention, "
+            f"{installed}{lead_in} for a package postroom-{normalize_name(provider)}, as it is called by convention, "
             "or in the catalogue, docs/providers/catalogue.md, and see who made it before you install it"
         )
 
