@@ -194,6 +194,11 @@ _CSV = (
     b"to,subject,text,from,reply_to,headers,tags\r\n"
     b'ann@example.org;"Bob" <bob@example.org>,Hello,"Hi, you",Post <post@example.org>,r@example.org,"{""X-A"": ""b""}",a;b\r\n'
 )
+_WORDS = (
+    b"Return-Path: <>\r\nFrom: MAILER-DAEMON@b.example\r\nSubject: Undeliverable\r\nX-Failed-Recipients: a@b.example\r\n\r\n"
+    b"This was not delivered to:\r\n\r\n<a@b.example>:\r\n550 5.1.1 no such user\r\n\r\n-- Original message --\r\n"
+    b"Message-ID: <1@b.example>\r\nTo: a@b.example\r\n"
+)
 _LINES = b'{"to": ["ann@example.org"], "subject": "x", "html": "<p>x</p>", "headers": {"X-A": "b"}}\n{"to": "+447700900123", "body": "x"}\n'
 
 
@@ -211,6 +216,8 @@ def in_process() -> list[Target]:
             "Status: 5.1.1",
         ),
         _mail("feedback-report", "Feedback-Type: abuse", "Version: 1", "Original-Rcpt-To: <a@b.example>"),
+        _mail("global-delivery-status", "X: y", "", "Final-Recipient: utf-8; \\x{e4}@b.example", "Action: delayed"),
+        _WORDS,
     )
     bounces = {
         "host": "h.example",

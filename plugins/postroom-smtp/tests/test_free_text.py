@@ -200,6 +200,13 @@ def test_each_recipient_has_the_words_that_stand_behind_the_name() -> None:
     ]
 
 
+def test_whom_the_message_was_for_besides_has_not_failed() -> None:
+    words = EXCHANGE.replace("To:      ann@example.com", "To:      b@example.com; ann@example.com")
+    assert [event.recipient for event in read(bounce(words))] == ["ann@example.com"]
+    unsaid = words.replace("ann@example.com on", "Ann on")
+    assert [event.type for event in read(bounce(unsaid))] == [EventType.OTHER]
+
+
 def test_the_header_that_exim_writes_names_the_recipients() -> None:
     mail = bounce(
         "It failed.", sender="desk@example.com", more="X-Failed-Recipients: ann@example.com,\n b@example.com\n"

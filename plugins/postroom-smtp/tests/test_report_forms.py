@@ -63,6 +63,13 @@ def test_a_report_within_other_parts_is_found() -> None:
     assert (event.type, event.recipient, event.message_id) == (EventType.BOUNCED, "ann@example.com", ID)
 
 
+def test_a_report_whose_boundary_is_another_than_it_says_is_a_hint() -> None:
+    mail = report("Final-Recipient: rfc822; ann@example.com", "Action: failed", "Status: 5.1.1")
+    [event] = read(mail.replace("Sorry.", "It was not delivered to her.").replace('boundary="b"', 'boundary="c"'))
+    assert (event.type, event.recipient, event.message_id) == (EventType.BOUNCED, "ann@example.com", ID)
+    assert event.permanent is None
+
+
 def test_the_report_within_a_returned_mail_is_not_the_report() -> None:
     [event] = read(
         "From: ann@example.com\nSubject: look\nContent-Type: message/rfc822\n\n"

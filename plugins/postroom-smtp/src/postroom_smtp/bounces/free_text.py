@@ -72,7 +72,7 @@ _DAEMONS = re.compile(
 _RETURNED = re.compile(
     r"^[ \t>|*=_\-]*(?:(?:this is |below (?:this line )?is |the )?(?:a copy of|(?:the )?(?:headers? of )?the original|"
     r"original|returned|unsent|undelivered|message|mail) (?:the |your )?(?:message|mail|header|text|body|log)s?\b"
-    r".{0,80}(?:-{2,}|:|follows?\.?|\*)\s*$|received: |return-path: |message-id: |content-type: )",
+    r".{0,80}(?:-{2,}|:|follows?\.?|\*)\s*$|received: |return-path: |message-id: )",
     re.IGNORECASE,
 )
 _RECIPIENT = re.compile(
@@ -81,6 +81,9 @@ _RECIPIENT = re.compile(
     r"(?=[^\w.@\-]|\.\W|\.?$)",
     re.IGNORECASE,
 )
+_OF_THE_MESSAGE = re.compile(r"[\s>*|]{0,20}(?:to|cc|from|reply-to|sender|sent by)\s?:", re.IGNORECASE)
+"""A line that shows the message, not who failed: with `To` all of its recipients stand there."""
+
 _ANYWHERE = re.compile(
     r"[<(\[\"'\s:]([^\s<>()\[\],;:\"'=]{1,64}@[a-z0-9\-.]{1,200}[a-z0-9])(?=[^\w@\-]|$)", re.IGNORECASE
 )
@@ -103,10 +106,10 @@ def hints(about: dict[str, Any], mail: Mail) -> Iterator[Event]:
     words = "\n".join(lines)
     failed = _in_header(mail)
     phrase = _PHRASES.search(f"{mail.field('Subject')}\n{words}")
-    named = _named(mail, lines)
+    named = _named(mail, ["" if _OF_THE_MESSAGE.match(line) else line for line in lines])
     late = bool(_DELAYED.search(words))
     sure = bool(failed) or (phrase is not None and bool(named) and _by_daemon(mail))
-    for recipient, text in list(_each_with_text(mail, lines, failed, named))[:MOST_RECIPIENTS]:
+    for recipient, text in list(_each_with_text(mail, lines, failed, named or _named(mail, lines)))[:MOST_RECIPIENTS]:
         found = diagnose("", text, refused=True, late=refused_late(text))
         if found.cause is Cause.UNSAID:
             found = diagnose("", words, refused=True)

@@ -112,8 +112,11 @@ class Mail:
 
     @cached_property
     def words(self) -> str:
-        """What the mail says in words, the message that it quotes in them included."""
-        shown = [part for part in self._leaves if part.kind in _IN_VIEW]
+        """What the mail says in words, the message that it quotes in them included.
+
+        So does a multipart that has no parts, since its boundary is another than it says.
+        """
+        shown = [part for part in self._leaves if part.kind in _IN_VIEW or part.kind.startswith("multipart/")]
         plain = [part for part in shown if part.kind != "text/html"] or shown
         return "\n".join(_shown(part) for part in plain)[:LONGEST_NOTICE]
 
