@@ -79,11 +79,10 @@ _PHRASES = tuple((cause, re.compile(pattern)) for cause, pattern in _SAID.items(
 
 
 class Diagnosis(NamedTuple):
-    """What a report says of one recipient: its cause, the code that says most, and whether it may pass by itself."""
+    """What a report says of one recipient: its cause, and the code that says most."""
 
     cause: Cause
-    code: str | None = None
-    passing: bool = False
+    code: str | None
 
     @property
     def permanent(self) -> bool | None:
@@ -109,7 +108,7 @@ def diagnose(status: str, text: str, *, refused: bool = False, late: bool = Fals
         cause = Cause.MAILBOX
     if cause is Cause.UNSAID and passing:
         cause = Cause.SYSTEM
-    return Diagnosis(cause, code or next(iter(replies), None), passing)
+    return Diagnosis(cause, code or next(iter(replies), None))
 
 
 def refused_late(words: str) -> bool:
@@ -118,7 +117,7 @@ def refused_late(words: str) -> bool:
 
 
 def _passing(codes: list[str], replies: list[str]) -> bool:
-    """RFC 3463 section 2: class 4 may pass. What the server was told last (4yz) counts beside what became of it."""
+    """Whether it may pass by itself (RFC 3463 section 2, class 4): by the reply, or by the status that stands first."""
     classes = {each[0] for each in replies} or {each[0] for each in codes}
     return "4" in classes or any(each[0] == "4" for each in codes[:1])
 
