@@ -18,6 +18,7 @@ def providers(context: typer.Context, as_json: AsJson = False, config_file: Conf
     """List installed providers; loads each that may load, to find out whether it works."""
     with reporting_errors(as_json=as_json):
         from postroom.config import load_config
+        from postroom.plugin.transport import INTERFACE_VERSION
         from postroom.registry.registry import Registry
 
         registry = Registry(load_config(config_file or context.obj).plugins)
@@ -37,6 +38,10 @@ def providers(context: typer.Context, as_json: AsJson = False, config_file: Conf
     ]
     show_table(("provider", "status", "carries", "from", "why"), rows)
     for p in found:
+        if p["status"] == "loaded" and p["interface"] is None:
+            show_text(
+                f"{p['name']} states no postroom_interface: it is taken for one of this release's, {INTERFACE_VERSION}"
+            )
         for channel, capabilities in p["channels"].items():
             for test, reason in capabilities["deviations"].items():
                 show_text(f"{p['name']} ({channel}) deviates from the contract: {reason} [{test}]")
@@ -64,6 +69,7 @@ def _json(info: ProviderInfo, registry: Registry) -> dict[str, Any]:
         "file": info.file,
         "why": info.why,
         "load_seconds": info.load_seconds,
+        "interface": info.interface,
         "channels": channels,
         "error": str(info.error) if info.error else None,
         "error_code": info.error.code if info.error else None,

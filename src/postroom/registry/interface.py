@@ -30,6 +30,11 @@ def check_interface(what: str, plugin: object) -> None:
     )
 
 
+def stated_interface(plugin: object) -> int | None:
+    """Return the version of the interface that a loaded plugin states, None where it states none."""
+    return getattr(plugin, "postroom_interface", None)
+
+
 def check_transport(provider: str, transport: object, channel: Channel) -> None:
     """Raise ContractViolation, saying what is wrong, unless `transport` can carry `channel`."""
     problem = _transport_problem(transport, channel)

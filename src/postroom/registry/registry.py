@@ -29,7 +29,7 @@ from postroom.registry.entry_points import (
     normalize_name,
     source_file,
 )
-from postroom.registry.interface import check_interface, check_transport, listed
+from postroom.registry.interface import check_interface, check_transport, listed, stated_interface
 from postroom.validation import did_you_mean
 
 if TYPE_CHECKING:
@@ -67,7 +67,8 @@ class ProviderInfo:
     """One installed provider: where it comes from, and what it can do or why it cannot be used.
 
     `file` is where its code begins, None when that is not known. `why` says what lets it load or keeps it out.
-    `load_seconds` is how long that took, None when it was not loaded or failed.
+    `load_seconds` is how long that took, None when it was not loaded or failed. `interface` is the version of the
+    plugin interface that it states, None when it states none or was not loaded.
     """
 
     name: str
@@ -78,6 +79,7 @@ class ProviderInfo:
     why: str
     capabilities: Mapping[Channel, Capabilities]
     load_seconds: float | None = None
+    interface: int | None = None
     error: PluginError | None = None
 
     @property
@@ -189,6 +191,7 @@ class Registry:
             file=source_file(entry),
             why=self._why(name),
             load_seconds=None if error else self._seconds.get(name),
+            interface=stated_interface(self._loaded.get(name)),
             capabilities=capabilities,
             error=error,
         )

@@ -421,6 +421,29 @@ def test_a_miss_names_what_is_installed_and_the_nearest() -> None:
         Registry().transport("memroy", Channel.EMAIL)
 
 
+def test_a_plugin_that_states_no_interface_is_listed_as_one(site: Site) -> None:
+    site.add("good-sms", providers={"good": "good_sms"}, modules={"good_sms": GOOD})
+    site.add("new-sms", providers={"new": "new_sms"}, modules={"new_sms": GOOD + "\n    postroom_interface = 1\n"})
+    told = site.python(
+        """
+        import json
+        from postroom.registry.registry import Registry
+        print(json.dumps({info.name: info.interface for info in Registry().describe() if info.name in ("good", "new")}))
+        """,
+    )
+    assert told == {"good": None, "new": 1}
+    listed = site.python(
+        """
+        import contextlib, io, json
+        from postroom.cli.app import build
+        with contextlib.redirect_stdout(io.StringIO()) as said, contextlib.suppress(SystemExit):
+            build()(["providers"])
+        print(json.dumps([line for line in said.getvalue().splitlines() if "postroom_interface" in line]))
+        """,
+    )
+    assert listed == ["good states no postroom_interface: it is taken for one of this release's, 1"]
+
+
 @pytest.mark.parametrize("provider", ["postmark", "mailgun", "Amazon_SES", "brevo", "plivo"])
 def test_a_provider_of_somebody_elses_is_no_slip_and_its_package_is_named(provider: str) -> None:
     with pytest.raises(ProviderNotFound) as caught:
