@@ -106,7 +106,7 @@ async def main(command: str, queue: str, url: str, *more: str) -> None:
             await measure(peer, int(more[0]), int(more[1]))
         elif command == "accept":
             await peer.install()
-            await peer.accept(TEXT)
+            await peer.accept("hello")
         else:
             logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
             await work(peer, float(more[0]), float(more[1]), more[2])

@@ -79,13 +79,17 @@ async def measured(queue: str, url: str, count: int, server: int) -> Figures:
     assert process.stdout
     assert process.stdin
     figures: Figures = {}
-    async for line in process.stdout:
-        if line == b"accepted\n":
-            await analyzed(own)
-            process.stdin.write(b"\n")
-        else:
-            found = json.loads(line)
-            figures[found.pop("work")] = found
+    try:
+        async for line in process.stdout:
+            if line == b"accepted\n":
+                await analyzed(own)
+                process.stdin.write(b"\n")
+            else:
+                found = json.loads(line)
+                figures[found.pop("work")] = found
+    except BaseException:
+        process.kill()
+        raise
     if await process.wait():
         raise SystemExit(f"{queue} did not do its work")
     await admin.execute(f"DROP DATABASE {queue} WITH (FORCE)")
