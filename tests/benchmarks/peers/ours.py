@@ -75,5 +75,5 @@ class OurPeer:
 
     async def work(self, job: Job, lease: float) -> None:
         JobTransport.job = staticmethod(job)
-        async with room_at(self._url, lease=lease) as room:
+        async with room_at(self._url, lease=lease, repeat_after=0.1) as room:
             await room.work()
