@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import time
 from dataclasses import dataclass
 from functools import cached_property
@@ -285,9 +286,13 @@ class Registry:
             return ProviderNotFound(f"{installed}. pip install {OURS[provider]}")
         hint = did_you_mean(provider, self.names(), likeness=_LIKENESS)
         lead_in = f"{hint} Else look" if hint else "; look"
+        # Only what may be a package's name is repeated as one: it may come from a request's path, and goes to the log.
+        called = (
+            f"for a package {package}, as it is called by convention, or " if (package := _package_of(provider)) else ""
+        )
         return ProviderNotFound(
-            f"{installed}{lead_in} for a package postroom-{normalize_name(provider)}, as it is called by convention, "
-            "or in the catalogue, docs/providers/catalogue.md, and see who made it before you install it"
+            f"{installed}{lead_in} {called}in the catalogue, docs/providers/catalogue.md, and see who made it before "
+            "you install it"
         )
 
     def _load_provider(self, name: str, entry: EntryPoint) -> object:
@@ -332,6 +337,12 @@ class Registry:
             raise PluginLoadError(f"provider {provider!r} cannot be loaded: {_cause(error)}") from error
         check_transport(provider, transport, channel)
         return transport
+
+
+def _package_of(provider: str) -> str:
+    """Return what the package for a provider is called by convention; nothing for what can be no name of one."""
+    fits = re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,48}[A-Za-z0-9])?", provider)
+    return f"postroom-{normalize_name(provider)}" if fits else ""
 
 
 def _cause(error: BaseException) -> str:

@@ -453,6 +453,15 @@ def test_a_provider_of_somebody_elses_is_no_slip_and_its_package_is_named(provid
     assert "docs/providers/catalogue.md" in str(caught.value)
 
 
+@pytest.mark.parametrize("provider", ["a\nforged line", "\x1b[31mred", "x; rm -rf .", "-", "a" * 60, "ä", ""])
+def test_what_can_be_no_package_is_not_said_as_the_name_of_one(provider: str) -> None:
+    with pytest.raises(ProviderNotFound) as caught:
+        Registry().transport(provider, Channel.EMAIL)
+    assert "docs/providers/catalogue.md" in str(caught.value)
+    assert "a package" not in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
 @pytest.mark.parametrize("slip", ["smpt", "smtps", "twillio", "sengrid", "vonnage", "memroy"])
 def test_a_slip_is_answered_with_the_name_that_was_meant(slip: str) -> None:
     with pytest.raises(ProviderNotFound, match="did you mean"):
