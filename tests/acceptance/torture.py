@@ -51,7 +51,11 @@ async def torture(
         trouble = asyncio.create_task(trial.trouble())
         for number, fault in enumerate(faults):
             more = trial.accept((messages - len(trial.accepted)) // (len(faults) - number))
-            if fault == "damage" or chance.random() < 0.5:  # what just came still waits
+            if fault == "damage":
+                async with trial.workers_held_back():  # what just came still waits
+                    await more
+                    await trial.damage()
+            elif chance.random() < 0.5:
                 await more
                 await getattr(trial, fault)()
             else:

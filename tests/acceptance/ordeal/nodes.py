@@ -9,8 +9,8 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -194,6 +194,11 @@ class TrialOfNodes(Trial):
 
         await self._in_transaction(held)
         self.note("lock", seconds=seconds)
+
+    @asynccontextmanager
+    async def workers_held_back(self) -> AsyncIterator[None]:
+        """They go on: a row that is being claimed is passed over."""
+        yield
 
     async def damage(self) -> None:
         async def damaged(connection: Any) -> None:

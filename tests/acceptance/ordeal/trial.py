@@ -8,8 +8,8 @@ import signal
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, closing, suppress
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -211,6 +211,25 @@ class Trial:
         with closing(sqlite3.connect(self.outbox, isolation_level=None, timeout=30)) as foreign:
             foreign.execute("BEGIN IMMEDIATE")
             time.sleep(seconds)
+            foreign.execute("ROLLBACK")
+
+    @asynccontextmanager
+    async def workers_held_back(self) -> AsyncIterator[None]:
+        """No worker takes anything meanwhile, which is shorter than a lease."""
+        held = self.workers.copy()
+        await asyncio.to_thread(self._stop, held)
+        try:
+            yield
+        finally:
+            for worker in held:
+                worker.signal(signal.SIGCONT)
+
+    def _stop(self, workers: Sequence[Process]) -> None:
+        """SIGSTOP to workers while none of them has the file's write lock."""
+        with closing(sqlite3.connect(self.outbox, isolation_level=None, timeout=30)) as foreign:
+            foreign.execute("BEGIN IMMEDIATE")
+            for worker in workers:
+                worker.signal(signal.SIGSTOP)
             foreign.execute("ROLLBACK")
 
     async def damage(self) -> None:
