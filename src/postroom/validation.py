@@ -37,9 +37,10 @@ class CheckedModel(BaseModel):
 
     def stamped(self, **values: object) -> Self:
         """Return a copy with `values`, which must be valid already."""
-        # The only place that sets pydantic's own attributes by hand: every send, and every message read back from the
-        # outbox, pays for some copies. One of an e-mail takes 1.1 µs so and 1.7 by model_copy, one of an address 0.7
-        # and 1.3 by model_construct (best of 60 runs, pydantic 2.14).
+        # Here and in `Record.of` pydantic's own attributes are set by hand, without a call between, since a direct send
+        # has few: every send, and every message read back from the outbox, pays for some copies. One of an e-mail takes
+        # 1.1 µs so and 1.7 by model_copy, one of an address 0.7 and 1.3 by model_construct (best of 60 runs, pydantic
+        # 2.14).
         fields = {**self.__dict__, **values}
         stamped = type(self).__new__(type(self))
         object.__setattr__(stamped, "__dict__", fields)

@@ -114,11 +114,14 @@ def serialize(new: NewMessage, cipher: CredentialCipher, salt: bytes) -> Seriali
 
 def contents_of(message: Message) -> list[bytes]:
     """Return what is kept beside the body, by its number there: pieces of attachments first, and then of texts."""
-    if not isinstance(message, Email) or not (message.attachments or _large_texts(message)):
+    if not isinstance(message, Email):
+        return []
+    large = _large_texts(message)
+    if not message.attachments and not large:
         return []
     contents = [attachment.content for attachment in message.attachments]
     pieces = [content[at : at + PIECE] for content in contents for at in _cuts(content)]
-    texts = [message.__dict__[name] for name in _large_texts(message)]
+    texts = [message.__dict__[name] for name in large]
     return pieces + [text[at : at + PIECE].encode() for text in texts for at in _cuts(text)]
 
 

@@ -18,7 +18,7 @@ from postroom.outbox.statements import run
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from postroom.errors import PostroomError
     from postroom.outbox.records import EnqueueResult
@@ -38,7 +38,7 @@ WAITED_FOR = 3600.0
 """Seconds after which the message of early contents will not come any more; if it does, it brings them again."""
 
 _IN_ONE_STATEMENT = 1000
-"""Hashes."""
+"""Hashes that one statement names."""
 
 MOST_REMOVED = 32
 """Contents of messages that never came, removed in one transaction."""
@@ -60,15 +60,15 @@ async def insert_all(write: Write, messages: Sequence[SerializedMessage], now: f
     answers: Answers = []
     for together in _transactions(messages):
         files = [file for message in together if message.size > MOST_TOGETHER for file in message.files]
-        insertion = partial(_insert_large, early=[hash_ for hash_, _ in files]) if files else _insert
+        early = [hash_ for hash_, _ in files]
         try:
             for at in range(0, len(files), PIECES_TOGETHER):
                 await write(partial(_keep, files=files[at : at + PIECES_TOGETHER], now=now))
-            answers += await write(partial(insertion, messages=together, now=now))
+            answers += await write(partial(_insert, messages=together, now=now, early=early))
         except OutboxError as error:
             if files:
                 with suppress(OutboxError):
-                    await write(partial(remove, hashes=[hash_ for hash_, _ in files]))
+                    await write(partial(remove, hashes=early))
             if not answers:
                 raise
             return answers + [error] * (len(messages) - len(answers))
@@ -107,21 +107,15 @@ def _keep(connection: sqlite3.Connection, files: Sequence[tuple[bytes, bytes]], 
 
 
 def _insert(
-    connection: sqlite3.Connection, messages: Sequence[SerializedMessage], now: float, kept: Collection[bytes] = ()
+    connection: sqlite3.Connection, messages: Sequence[SerializedMessage], now: float, early: Sequence[bytes] = ()
 ) -> Answers:
     execute = connection.execute
-    return run(insert.insert(messages, now, kept=kept), lambda statement: execute(*statement).fetchall())
-
-
-def _insert_large(
-    connection: sqlite3.Connection, messages: Sequence[SerializedMessage], now: float, early: Sequence[bytes]
-) -> Answers:
     # A large message has a hundred pieces, and each statement lets other threads run: as few as can be.
     parts = [early[at : at + _IN_ONE_STATEMENT] for at in range(0, len(early), _IN_ONE_STATEMENT)]
-    kept = {hash_ for part in parts for (hash_,) in connection.execute(_ARE_KEPT + _among(part), part)}
-    answers = _insert(connection, messages, now, kept)
+    kept = {hash_ for part in parts for (hash_,) in execute(_ARE_KEPT + _among(part), part)}
+    answers = run(insert.insert(messages, now, kept=kept), lambda statement: execute(*statement).fetchall())
     for part in parts:
-        connection.execute(_HAVE_ARRIVED + _among(part), part)
+        execute(_HAVE_ARRIVED + _among(part), part)
     return answers
 
 
@@ -132,4 +126,4 @@ def _among(values: Sequence[object]) -> str:
 _STRANDED = "SELECT hash FROM early_files WHERE since <= ? LIMIT ?"
 _ARE_KEPT = "SELECT hash FROM files WHERE hash"
 _HAVE_ARRIVED = "DELETE FROM early_files WHERE hash"
-_ARRIVED = "DELETE FROM early_files WHERE hash = ?"
+_ARRIVED = f"{_HAVE_ARRIVED} = ?"

@@ -87,6 +87,8 @@ def _progress(new: NewMessage) -> str | None:
 
 
 _ROWS_TOGETHER = 1000
+"""Pieces of contents that one statement enters."""
+
 KEEP_FILE = (
     "INSERT INTO main.files VALUES (?, ?) ON CONFLICT (hash) DO UPDATE SET content = excluded.content "
     "WHERE typeof(content) != 'blob' OR length(content) != length(excluded.content)"
