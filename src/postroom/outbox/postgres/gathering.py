@@ -58,20 +58,27 @@ class Gatherer(Generic[WhatT, AnswerT]):
         self._aside: set[asyncio.Task[None]] = set()
         self._waiting: list[_Waiting[WhatT, AnswerT]] = []
         self._tasks: set[asyncio.Task[None]] = set()
+        self._running = 0
 
     async def add(self, what: Sequence[WhatT], *, size: int = 0) -> Sequence[AnswerT]:
         """Have `what` written; returns one answer for each. `size` is how many bytes it takes."""
         waiting = _Waiting[WhatT, AnswerT](what, size, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
-        if len(self._tasks) < self._at_once:
+        if self._running < self._at_once:
+            self._running += 1
             task = asyncio.create_task(self._run())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         return await waiting.answers
 
     async def _run(self) -> None:
-        while together := self._next():
-            await self._write_together(together)
+        # Counted here, and not by tasks that are done: they are found to be so a moment after they have looked for the
+        # last time, and whoever came in between would be left to whoever comes next.
+        try:
+            while together := self._next():
+                await self._write_together(together)
+        finally:
+            self._running -= 1
 
     def _next(self) -> list[_Waiting[WhatT, AnswerT]]:
         taken: list[_Waiting[WhatT, AnswerT]] = []
